@@ -1,0 +1,75 @@
+"""The ``cxrsr`` command: its sub-commands, and how failures reach the shell."""
+
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from cxrsr_cli import __version__
+from cxrsr_cli.commands import evaluate, info, train, upscale
+from cxrsr_cli.errors import CxrsrError, ExitCode
+
+app = typer.Typer(
+    name="cxrsr",
+    help="Super-resolution of chest radiographs: DICOM in, derived DICOM out.\n\n"
+    "Not a medical device; not for diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rich costs a tenth of a second on every start
+    # Typer's tracebacks show local variables, which hold patients' data.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("upscale")(upscale.upscale)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("info")(info.info)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cxrsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Hold the options that stand before a sub-command."""
+
+
+def main() -> NoReturn:
+    """Run the command and exit with a documented code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except CxrsrError as error:
+        typer.echo(f"cxrsr: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("cxrsr: interrupted", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+    except MemoryError:
+        typer.echo("cxrsr: out of memory; a smaller --tile needs less", err=True)
+        sys.exit(ExitCode.UNEXPECTED)
+    except Exception as error:
+        typer.echo(f"cxrsr: unexpected {_where(error)}; please report it", err=True)
+        sys.exit(ExitCode.UNEXPECTED)
+    sys.exit(ExitCode.OK)
+
+
+def _where(error: Exception) -> str:
+    """Name an error and its place, but not its text: that may quote a patient."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.name}, line {frame.lineno} of {frame.filename}"
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

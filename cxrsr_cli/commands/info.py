@@ -1,0 +1,102 @@
+"""``cxrsr info``."""
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cxrsr_cli import __version__
+from cxrsr_cli.restore.registry import shipped_models
+
+_PACKAGES = ("torch", "pydicom", "numpy", "highdicom", "safetensors")
+
+NOTICE = "Not a medical device; not for diagnosis."
+
+
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Show versions, devices, codecs and models."""
+    facts = _facts()
+    typer.echo(json.dumps(facts, indent=2) if as_json else _text(facts))
+
+
+def _facts() -> dict[str, Any]:
+    return {
+        "cxrsr": __version__,
+        "notice": NOTICE,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "devices": _devices(),
+        "codecs": _codecs(),
+        "models": [
+            {
+                "name": model.name,
+                "scale": model.description.architecture.scale,
+                "channels": model.description.architecture.channels,
+                "image_skip": model.description.architecture.image_skip,
+                "data": model.description.data,
+                "steps": model.description.steps,
+                "sha256": model.sha256,
+            }
+            for model in shipped_models()
+        ],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[str]:
+    """List what the drivers show; asking torch would take seconds."""
+    devices = [f"cpu ({os.cpu_count()} cores)"]
+    for index, card in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))):
+        lines = card.read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if "Model" in line), "")
+        devices.append(f"cuda:{index} ({name})")
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        devices.append("mps")
+    return devices
+
+
+def _codecs() -> dict[str, bool]:
+    """Tell for each transfer syntax that images are stored in whether it is read here."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import AllTransferSyntaxes
+
+    codecs = {}
+    for syntax in AllTransferSyntaxes:
+        try:
+            codecs[syntax.name] = get_decoder(syntax).is_available
+        except NotImplementedError:
+            continue
+    return codecs
+
+
+def _text(facts: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {number or '-'}" for name, number in facts["packages"].items())
+    lines = [
+        f"cxrsr {facts['cxrsr']} on Python {facts['python']} ({packages})",
+        facts["notice"],
+        "",
+        "Devices: " + ", ".join(facts["devices"]),
+        "",
+        "Transfer syntaxes read:",
+        *(f"  {'yes' if there else 'no '}  {name}" for name, there in facts["codecs"].items()),
+        "",
+        "Models:",
+        *(
+            f"  {model['name']}: {model['channels']} channels, image skip {model['image_skip']}, "
+            f"{model['steps']} steps, SHA-256 {model['sha256'][:12]}\n    {model['data']}"
+            for model in facts["models"]
+        ),
+    ]
+    return "\n".join(lines)

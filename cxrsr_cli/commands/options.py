@@ -1,0 +1,51 @@
+"""Options that several sub-commands share, and what they mean in common."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrsr_cli.restore.architecture import SCALES
+from cxrsr_cli.restore.precision import Precision
+
+
+def _scale(value: int) -> int:
+    if value not in SCALES:
+        raise typer.BadParameter(f"{value} is not one of {', '.join(map(str, SCALES))}")
+    return value
+
+
+ScaleOption = Annotated[
+    int, typer.Option("--scale", "-s", metavar="2|4|8", callback=_scale, help="Factor.")
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", metavar="NAME|PATH", help="A shipped model (see info) or a weights file."
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where the network runs."),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option("--precision", help="Arithmetic of the network; auto is fp32."),
+]
+TileOption = Annotated[
+    int,
+    typer.Option(
+        "--tile", min=16, help="Largest side of a tile, in input pixels. Smaller needs less memory."
+    ),
+]
+ProgressOption = Annotated[
+    bool,
+    typer.Option("--no-progress", help="No bar. There is none either if stderr is no terminal."),
+]
+FolderOption = Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of images.")]
+
+
+def show_progress(no_progress: bool, *, quiet: bool = False) -> bool:
+    """Tell whether a bar would be seen and is wanted."""
+    return not (no_progress or quiet) and sys.stderr.isatty()

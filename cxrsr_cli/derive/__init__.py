@@ -1,0 +1,1 @@
+"""Derive: from a source object and new pixels to a derived object."""

@@ -1,0 +1,99 @@
+"""Build the derived object from the source object and new pixels."""
+
+import copy
+import hashlib
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from cxrsr_cli import __version__
+from cxrsr_cli.derive.geometry import rescale_geometry
+from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, Recipe
+from cxrsr_cli.derive.lossy import keep_lossy_history
+from cxrsr_cli.derive.overlays import rescale_overlays
+from cxrsr_cli.derive.provenance import identify
+from cxrsr_cli.read.dataset import Source, quiet_pydicom
+from cxrsr_cli.read.pixels import PixelFormat
+
+
+def derive(
+    source: Source,
+    source_pixels: NDArray[np.int32],
+    pixels: NDArray[np.int32],
+    recipe: Recipe,
+    now: datetime,
+) -> tuple[FileDataset, list[str]]:
+    """Make the derived object.
+
+    Every element that does not have to change is the source file's bytes.
+
+    Parameters
+    ----------
+    source : Source
+        The original as read.
+    source_pixels, pixels : numpy.ndarray
+        ``(F, H, W)`` and ``(F, scale * H, scale * W)`` int32 stored values.
+    recipe : Recipe
+        How one became the other.
+    now : datetime
+        Time of the derivation.
+
+    Returns
+    -------
+    derived : pydicom.dataset.FileDataset
+        Uncompressed, ready to write.
+    warnings : list of str
+        What was kept or dropped with reserve, free of patient data.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If the source's geometry cannot be rescaled.
+    """
+    pixel_format = PixelFormat.of(source.dataset)
+    with quiet_pydicom():
+        derived = copy.deepcopy(source.pristine)
+        warnings = rescale_geometry(derived, source.dataset, recipe.scale)
+        warnings += rescale_overlays(derived, source, recipe.scale)
+        keep_lossy_history(derived, source)
+        identify(derived, source.dataset, recipe, _sha256(source_pixels), now)
+        _write_pixels(derived, pixels, pixel_format)
+        meta = _file_meta(derived, source)
+    file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)
+    file_dataset.set_original_encoding(
+        meta.TransferSyntaxUID.is_implicit_VR,
+        True,
+        source.pristine.original_character_set,
+    )
+    return file_dataset, warnings
+
+
+def _write_pixels(derived: Dataset, pixels: NDArray[np.int32], pixel_format: PixelFormat) -> None:
+    data = pixel_format.pack(pixels).tobytes()
+    derived.PixelData = data + b"\0" * (len(data) % 2)
+    derived["PixelData"].VR = "OW" if pixel_format.bits_allocated > 8 else "OB"
+    vr = "SS" if pixel_format.signed else "US"
+    for keyword, value in (
+        ("SmallestImagePixelValue", pixels.min()),
+        ("LargestImagePixelValue", pixels.max()),
+    ):
+        if keyword in derived:
+            derived.add_new(keyword, vr, int(value))
+
+
+def _file_meta(derived: Dataset, source: Source) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = derived.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
+    implicit = source.transfer_syntax == ImplicitVRLittleEndian
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = f"CXRSR_{__version__}"[:16]
+    return meta
+
+
+def _sha256(pixels: NDArray[np.int32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(pixels, dtype="<i4").tobytes()).hexdigest()

@@ -1,0 +1,69 @@
+"""UIDs that name what was made, and are the same when it is made again."""
+
+import uuid
+from dataclasses import dataclass
+
+from pydicom.uid import UID
+
+IMPLEMENTATION_CLASS_UID = UID("2.25.227651433496037774089284416628961574554")
+"""Of this software in all its versions (PS3.7 D.3.3.2)."""
+
+_NAMESPACE = uuid.UUID("b86450af-878d-51ca-8aa2-a5cc46e05975")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that decides an output's pixels beside its input.
+
+    Attributes
+    ----------
+    software : str
+        Version of this package.
+    model_name, model_sha256 : str
+        Name with scale, and SHA-256 of the weights file.
+    scale : int
+        Factor.
+    consistency : bool
+        Whether the output was projected on its input.
+    precision : str
+        Arithmetic of the network.
+    """
+
+    software: str
+    model_name: str
+    model_sha256: str
+    scale: int
+    consistency: bool
+    precision: str
+
+    def _key(self) -> str:
+        return "|".join(
+            (
+                self.software,
+                self.model_sha256,
+                str(self.scale),
+                "consistent" if self.consistency else "free",
+                self.precision,
+            )
+        )
+
+    def instance_uid(self, source_instance_uid: str, source_pixels_sha256: str) -> UID:
+        """Return the SOP Instance UID of the output.
+
+        The pixels take part because sources with the same UID and other
+        pixels exist; their outputs must not hide each other in an archive.
+        """
+        return _uid("instance", source_instance_uid, source_pixels_sha256, self._key())
+
+    def series_uid(self, source_series_uid: str) -> UID:
+        """Return the Series Instance UID shared by all outputs of a series."""
+        return _uid("series", source_series_uid, self._key())
+
+    def device_uid(self) -> UID:
+        """Return the Device UID: another model or version is another device."""
+        return _uid("device", self.software, self.model_sha256)
+
+
+def _uid(*parts: str) -> UID:
+    """Return ``2.25.`` and the integer of a UUID version 5 (PS3.5 B.2)."""
+    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '|'.join(parts)).int}")

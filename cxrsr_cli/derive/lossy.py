@@ -1,0 +1,44 @@
+"""Lossy compression is never forgotten (PS3.3 C.7.6.1.1.5)."""
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
+
+from cxrsr_cli.read.dataset import Source
+
+_METHODS: dict[UID, str] = {
+    JPEGBaseline8Bit: "ISO_10918_1",
+    JPEGExtended12Bit: "ISO_10918_1",
+    JPEGLSNearLossless: "ISO_14495_1",
+    JPEG2000: "ISO_15444_1",
+}
+
+
+def keep_lossy_history(derived: Dataset, source: Source) -> None:
+    """Flag an output whose source was lossy by its transfer syntax alone.
+
+    What the source states already is copied with everything else. JPEG 2000
+    may be lossless under the lossy syntax's UID; saying "lossy" of it errs on
+    the safe side.
+
+    Parameters
+    ----------
+    derived : pydicom.Dataset
+        Changed in place.
+    source : Source
+        The original.
+    """
+    method = _METHODS.get(source.transfer_syntax)
+    if method is None or source.dataset.get("LossyImageCompression") == "01":
+        return
+    dataset = source.dataset
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    raw = frames * dataset.Rows * dataset.Columns * dataset.BitsAllocated / 8
+    derived.LossyImageCompression = "01"
+    derived.LossyImageCompressionRatio = f"{raw / len(dataset.PixelData):.2f}"
+    derived.LossyImageCompressionMethod = method

@@ -1,0 +1,156 @@
+"""What the derived object says of its making (PS3.3 C.7.6.1, C.12.1)."""
+
+from datetime import datetime
+
+from highdicom import ContributingEquipment
+from highdicom.sr.coding import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing
+
+from cxrsr_cli.derive.identity import Recipe
+from cxrsr_cli.read.acceptance import MODEL_NAME
+
+MANUFACTURER = "cxrsr open-source project"
+MARKER = "SUPERRESOLUTION"
+"""Value 4 of Image Type or later."""
+
+NOT_FOR_DIAGNOSIS = "not for diagnosis"
+
+_SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
+_SPATIAL_RESAMPLING = CodedConcept("113085", "DCM", "Spatial resampling")
+_PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
+
+_DX = (DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing)
+_SERIES_DESCRIPTION_LENGTH = 64
+_DERIVATION_DESCRIPTION_LENGTH = 1024
+_LARGEST_INTEGER_STRING = 2**31 - 1
+
+# No longer true of other pixels, or of pixels of another size.
+_UNTRUE = (
+    "DigitalSignaturesSequence",
+    "MACParametersSequence",
+    "IconImageSequence",
+    "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "DataSetTrailingPadding",
+)
+
+
+def identify(
+    derived: Dataset, source: Dataset, recipe: Recipe, pixels_sha256: str, now: datetime
+) -> None:
+    """Give the derived object its own identity and its history.
+
+    Parameters
+    ----------
+    derived : pydicom.Dataset
+        Changed in place.
+    source : pydicom.Dataset
+        The original.
+    recipe : Recipe
+        What was done.
+    pixels_sha256 : str
+        Of the source's stored values.
+    now : datetime
+        Time of the derivation.
+    """
+    derived.SOPInstanceUID = recipe.instance_uid(source.SOPInstanceUID, pixels_sha256)
+    derived.SeriesInstanceUID = recipe.series_uid(source.get("SeriesInstanceUID", ""))
+    derived.InstanceCreationDate = now.strftime("%Y%m%d")
+    derived.InstanceCreationTime = now.strftime("%H%M%S")
+    derived.InstanceCreatorUID = recipe.device_uid()
+    derived.ImageType = image_type(source)
+    derived.ContentQualification = "RESEARCH"
+    derived.SeriesDescription = _series_description(source, recipe)
+    _number_series(derived, source, recipe.scale)
+    derived.DerivationDescription = _derivation_description(source, recipe)
+    derived.DerivationCodeSequence = _appended(
+        source, "DerivationCodeSequence", _SPATIAL_RESAMPLING
+    )
+    derived.SourceImageSequence = Sequence([_source_image(source)])
+    derived.ContributingEquipmentSequence = _appended(
+        source, "ContributingEquipmentSequence", _equipment(recipe, now)
+    )
+    for keyword in _UNTRUE:
+        if keyword in derived:
+            delattr(derived, keyword)
+
+
+def image_type(source: Dataset) -> list[str]:
+    """Return the Image Type of the derived image (C.7.6.1.1.2, C.8.11.3.1.1)."""
+    stated = source.get("ImageType") or ()
+    values = [stated] if isinstance(stated, str) else [str(value) for value in stated]
+    second = values[1] if len(values) > 1 and values[1] else "SECONDARY"
+    if not values and source.SOPClassUID in _DX:
+        second = "PRIMARY"
+    third = values[2] if len(values) > 2 and source.SOPClassUID not in _DX else ""
+    return ["DERIVED", second, third, *values[3:], MARKER]
+
+
+def _series_description(source: Dataset, recipe: Recipe) -> str:
+    """Prefix the source's description where its characters need no encoding."""
+    ours = f"AI super-resolution x{recipe.scale}, {NOT_FOR_DIAGNOSIS}"
+    room = _SERIES_DESCRIPTION_LENGTH - len(ours) - 2
+    theirs = str(source.get("SeriesDescription") or "").strip()[:room].strip()
+    return f"{theirs}: {ours}" if theirs and theirs.isascii() else ours
+
+
+def _number_series(derived: Dataset, source: Dataset, scale: int) -> None:
+    """Make series 3 at scale 4 number 304: beside its source in a sorted list."""
+    try:
+        number = int(source.get("SeriesNumber") or 0) * 100 + scale
+    except (TypeError, ValueError):
+        number = scale
+    derived.SeriesNumber = number if number <= _LARGEST_INTEGER_STRING else scale
+
+
+def _derivation_description(source: Dataset, recipe: Recipe) -> str:
+    consistency = (
+        "projected so that it downsamples to the source image"
+        if recipe.consistency
+        else "not projected on the source image"
+    )
+    ours = (
+        f"Enlarged x{recipe.scale} by AI super-resolution; model {recipe.model_name}, "
+        f"weights SHA-256 {recipe.model_sha256}; {consistency}; "
+        f"cxrsr {recipe.software}; {NOT_FOR_DIAGNOSIS}"
+    )
+    earlier = str(source.get("DerivationDescription") or "").strip()
+    both = f"{ours}. Earlier: {earlier}"
+    fits = earlier.isascii() and len(both) <= _DERIVATION_DESCRIPTION_LENGTH
+    return both if earlier and fits else ours
+
+
+def _source_image(source: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = source.SOPClassUID
+    item.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    item.PurposeOfReferenceCodeSequence = Sequence([_SOURCE_IMAGE])
+    # C.12.4: a magnified radiograph does not preserve spatial locations.
+    item.SpatialLocationsPreserved = "NO"
+    return item
+
+
+def _equipment(recipe: Recipe, now: datetime) -> Dataset:
+    item = ContributingEquipment(
+        MANUFACTURER,
+        _PROCESSING_EQUIPMENT,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=[
+            f"cxrsr {recipe.software}",
+            f"model {recipe.model_name}",
+            f"SHA-256 {recipe.model_sha256[:32]}",
+            f"SHA-256 {recipe.model_sha256[32:]}",
+        ],
+        contribution_datetime=now,
+        contribution_description=f"AI super-resolution x{recipe.scale}; {NOT_FOR_DIAGNOSIS}",
+    )
+    item.DeviceUID = recipe.device_uid()
+    return item
+
+
+def _appended(source: Dataset, keyword: str, item: Dataset) -> Sequence:
+    return Sequence([*(source.get(keyword) or ()), item])

@@ -1,0 +1,82 @@
+"""The one tree of errors that a user can meet, each with its exit code.
+
+Messages name what is wrong and what to do. They never hold a value read from
+a patient's file: a message ends in logs that leave the hospital.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Process exit codes of the ``cxrsr`` command (documented in docs/upscale.md)."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    NOTHING_TO_DO = 3
+    SOME_FAILED = 4
+    ALL_FAILED = 5
+    CANNOT_WRITE = 6
+    MODEL = 7
+    NETWORK = 8
+    INTERRUPTED = 130
+
+
+class CxrsrError(Exception):
+    """Base of every expected failure; `exit_code` is what a lone failure exits with."""
+
+    exit_code = ExitCode.UNEXPECTED
+
+
+class UsageError(CxrsrError):
+    """The command or call was given arguments that cannot work."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(UsageError):
+    """A YAML configuration has an unknown key or an illegal value."""
+
+
+class DeviceError(UsageError):
+    """The requested device or precision does not exist on this machine."""
+
+
+class NothingToDoError(CxrsrError):
+    """No input to work on was found."""
+
+    exit_code = ExitCode.NOTHING_TO_DO
+
+
+class InputError(CxrsrError):
+    """One input cannot be upscaled; the rest of a batch goes on."""
+
+    exit_code = ExitCode.ALL_FAILED
+
+
+class NotDicomError(InputError):
+    """The file is not DICOM, or is damaged beyond reading."""
+
+
+class NoPixelDataError(InputError):
+    """The object holds no image."""
+
+
+class UnsupportedImageError(InputError):
+    """The object is a valid image of a kind that is not upscaled."""
+
+
+class UndecodablePixelDataError(InputError):
+    """The pixel data are damaged, or no codec reads their transfer syntax."""
+
+
+class OutputError(CxrsrError):
+    """The output cannot be written, or was refused to protect a file."""
+
+    exit_code = ExitCode.CANNOT_WRITE
+
+
+class ModelError(CxrsrError):
+    """A model is unknown, damaged, or not for the requested scale."""
+
+    exit_code = ExitCode.MODEL

@@ -1,0 +1,1 @@
+"""Judge: how close a restored radiograph is to the original."""

@@ -1,0 +1,1 @@
+"""Learn: from folders of radiographs to weights."""

@@ -1,0 +1,1 @@
+"""Read: from a DICOM file to stored values, or to the reason why not."""

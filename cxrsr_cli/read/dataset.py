@@ -1,0 +1,124 @@
+"""Open a DICOM file without changing, trusting or quoting it."""
+
+import copy
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
+
+from cxrsr_cli.errors import NotDicomError
+
+_FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE = ("SOPClassUID", "SOPInstanceUID")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A DICOM object as read.
+
+    Attributes
+    ----------
+    dataset : pydicom.Dataset
+        For looking at. pydicom replaces raw elements by parsed ones as they
+        are read.
+    pristine : pydicom.Dataset
+        Never looked at: its elements are still the file's bytes, so what is
+        copied from it to an output is copied byte for byte.
+    meta : pydicom.dataset.FileMetaDataset
+        File meta information.
+    transfer_syntax : pydicom.uid.UID
+        Of the file.
+    sha256 : str
+        Of the file's bytes.
+    """
+
+    dataset: Dataset
+    pristine: Dataset
+    meta: FileMetaDataset
+    transfer_syntax: UID
+    sha256: str
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Silence pydicom inside the block: its warnings quote patients' values."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
+
+
+def read_source(path: Path) -> Source:
+    """Read a DICOM file.
+
+    Parameters
+    ----------
+    path : Path
+        Opened for reading only.
+
+    Returns
+    -------
+    Source
+        The object, its pixel data not yet decoded.
+
+    Raises
+    ------
+    NotDicomError
+        If the file cannot be read, is not DICOM, or is damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise NotDicomError(f"cannot read the file ({error.strerror})") from error
+    with quiet_pydicom():
+        try:
+            pristine = pydicom.dcmread(path)
+        except InvalidDicomError:
+            raise NotDicomError("not a DICOM file (no DICM prefix)") from None
+        except RecursionError:
+            raise NotDicomError("damaged DICOM: sequences nested beyond reason") from None
+        # A damaged file makes pydicom raise anything, with values in the text.
+        except Exception as error:
+            raise NotDicomError(f"damaged DICOM ({type(error).__name__})") from None
+        dataset = copy.deepcopy(pristine)
+        _parse_all(dataset)
+    for keyword in _FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE:
+        if not dataset.get(keyword):
+            raise NotDicomError(f"no {keyword}; a DICOM image must have one")
+    return Source(
+        dataset=dataset,
+        pristine=pristine,
+        meta=pristine.file_meta,
+        transfer_syntax=_transfer_syntax(pristine),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def _parse_all(dataset: Dataset) -> None:
+    """Parse every element now: some files only turn out damaged when iterated."""
+    try:
+        for _ in dataset.iterall():
+            pass
+    except RecursionError:
+        raise NotDicomError("damaged DICOM: sequences nested beyond reason") from None
+    except Exception as error:
+        raise NotDicomError(f"damaged DICOM ({type(error).__name__})") from None
+
+
+def _transfer_syntax(dataset: FileDataset) -> UID:
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not syntax:
+        raise NotDicomError("no Transfer Syntax UID in the file's meta information")
+    return UID(syntax)

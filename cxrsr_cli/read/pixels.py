@@ -1,0 +1,187 @@
+"""Decode pixel data to stored values."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID
+
+from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
+from cxrsr_cli.read.dataset import Source, quiet_pydicom
+
+# Nothing real compresses a radiograph further than this; a file that claims to
+# is damaged or hostile, and decoding it would exhaust the memory.
+_LARGEST_COMPRESSION = 10_000
+
+_DEPTHS = range(8, 17)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """How stored values sit in their cells (PS3.5 8.1.1).
+
+    Attributes
+    ----------
+    bits_allocated, bits_stored, high_bit : int
+        As in the object.
+    signed : bool
+        Pixel Representation 1.
+    """
+
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """Read and check the Image Pixel module.
+
+        Raises
+        ------
+        UnsupportedImageError
+            If the format is illegal or outside 8 to 16 bits.
+        """
+        fields = ("BitsAllocated", "BitsStored", "PixelRepresentation")
+        allocated, stored, representation = (dataset.get(field) for field in fields)
+        high = dataset.get("HighBit", (stored or 0) - 1)
+        if allocated not in (8, 16) or stored not in _DEPTHS or representation not in (0, 1):
+            raise UnsupportedImageError("pixels are not whole numbers of 8 to 16 bits stored")
+        if not stored - 1 <= high < allocated:
+            raise UnsupportedImageError("High Bit does not fit Bits Stored and Bits Allocated")
+        return cls(allocated, stored, high, bool(representation))
+
+    @property
+    def minimum(self) -> int:
+        """Smallest legal stored value."""
+        return -(1 << self.bits_stored - 1) if self.signed else 0
+
+    @property
+    def maximum(self) -> int:
+        """Largest legal stored value."""
+        return (1 << self.bits_stored - self.signed) - 1
+
+    @property
+    def cell(self) -> np.dtype[np.unsignedinteger]:
+        """Little-endian cell of one pixel in uncompressed pixel data."""
+        return np.dtype("<u2" if self.bits_allocated == 16 else "u1")
+
+    def unpack(self, cells: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Take stored values out of cells, whatever the other bits hold."""
+        values = cells.astype(np.int32) >> (self.high_bit + 1 - self.bits_stored)
+        values &= (1 << self.bits_stored) - 1
+        if self.signed:
+            sign = 1 << self.bits_stored - 1
+            values = (values ^ sign) - sign
+        return values
+
+    def pack(self, values: NDArray[np.int32]) -> NDArray[np.unsignedinteger]:
+        """Put stored values into cells, the other bits zero."""
+        bits = values & ((1 << self.bits_stored) - 1)
+        shift = self.high_bit + 1 - self.bits_stored
+        if self.signed and not shift:
+            bits = values & ((1 << self.bits_allocated) - 1)  # sign-extended, as usual
+        return (bits << shift).astype(self.cell)
+
+
+def decode(source: Source) -> NDArray[np.int32]:
+    """Decode every frame.
+
+    Parameters
+    ----------
+    source : Source
+        An accepted monochrome image.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(F, H, W)`` int32 stored values, inside the legal range of their
+        `PixelFormat`.
+
+    Raises
+    ------
+    UndecodablePixelDataError
+        If the transfer syntax is unknown or has no codec here, or the data
+        are damaged or shorter than Rows and Columns claim.
+    UnsupportedImageError
+        As `PixelFormat.of`.
+    """
+    dataset = source.dataset
+    pixel_format = PixelFormat.of(dataset)
+    frames = _frames(dataset)
+    shape = (frames, int(dataset.Rows), int(dataset.Columns))
+    compressed = is_compressed(source.transfer_syntax)
+    _check_size(dataset, frames, pixel_format, compressed=compressed)
+    with quiet_pydicom():
+        cells = _decode(source, shape)
+    if compressed:
+        # Codecs return values, not cells: they sit in the lowest bits.
+        stored = pixel_format.bits_stored
+        pixel_format = PixelFormat(
+            pixel_format.bits_allocated, stored, stored - 1, pixel_format.signed
+        )
+    return pixel_format.unpack(cells)
+
+
+def _frames(dataset: Dataset) -> int:
+    try:
+        frames = int(dataset.get("NumberOfFrames") or 1)
+    except (TypeError, ValueError):
+        frames = 0
+    if frames < 1:
+        raise UnsupportedImageError("Number of Frames is not a positive number")
+    return frames
+
+
+def is_compressed(syntax: UID) -> bool:
+    """Tell whether the pixel data are encapsulated in a codec's stream.
+
+    Raises
+    ------
+    UndecodablePixelDataError
+        If the transfer syntax is not a public one.
+    """
+    if not syntax.is_transfer_syntax:
+        raise UndecodablePixelDataError("the transfer syntax is not one of the DICOM standard")
+    return syntax.is_compressed
+
+
+def _check_size(
+    dataset: Dataset, frames: int, pixel_format: PixelFormat, *, compressed: bool
+) -> None:
+    claimed = frames * dataset.Rows * dataset.Columns * pixel_format.bits_allocated // 8
+    held = len(dataset.PixelData)
+    if compressed:
+        held *= _LARGEST_COMPRESSION
+    if claimed > held:
+        raise UndecodablePixelDataError(
+            f"Rows and Columns claim {claimed} bytes of pixels, the file holds {held} at most"
+        )
+
+
+def _decode(source: Source, shape: tuple[int, int, int]) -> NDArray[np.integer]:
+    name = source.transfer_syntax.name
+    try:
+        decoder = get_decoder(source.transfer_syntax)
+    except NotImplementedError:
+        raise UndecodablePixelDataError(f"no decoder for the transfer syntax {name}") from None
+    if not decoder.is_available:
+        raise UndecodablePixelDataError(
+            f"no codec installed for {name}; pip install 'cxrsr[codecs]' may add it"
+        )
+    try:
+        # Decoders check nothing of the pixel values: raw is what is stored.
+        array, _ = decoder.as_array(source.dataset, raw=True)
+    except MemoryError:
+        raise UndecodablePixelDataError("the pixels do not fit in memory") from None
+    # Codecs raise anything on damaged data, with header values in the text.
+    except Exception as error:
+        raise UndecodablePixelDataError(
+            f"damaged pixel data, or not {name} as the file says ({type(error).__name__})"
+        ) from None
+    if array.size != np.prod(shape):
+        raise UndecodablePixelDataError("the pixels are not as many as Rows and Columns say")
+    return np.reshape(array, shape)

@@ -1,0 +1,1 @@
+"""Restore: from stored values to more of them."""

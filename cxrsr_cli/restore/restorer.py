@@ -1,0 +1,183 @@
+"""A model at work: stored values in, more stored values out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxrsr_cli.errors import DeviceError, ModelError
+from cxrsr_cli.restore.architecture import DEFAULT_TILE, Architecture
+from cxrsr_cli.restore.consistency import project
+from cxrsr_cli.restore.device import choose_device, choose_precision, dtype_of
+from cxrsr_cli.restore.network import ResidualInResidual
+from cxrsr_cli.restore.normalisation import Normalisation
+from cxrsr_cli.restore.precision import Precision
+from cxrsr_cli.restore.skip import image_skip
+from cxrsr_cli.restore.tiling import apply_tiled, count
+from cxrsr_cli.restore.weights import load_network
+
+
+@dataclass(frozen=True, slots=True)
+class Restorer:
+    """A network on its device, with how it is to be run.
+
+    Attributes
+    ----------
+    network : ResidualInResidual
+        In evaluation mode, on `device`.
+    device : torch.device
+        Where tiles are computed.
+    precision : Precision
+        Resolved arithmetic.
+    tile : int
+        Largest side of a tile, in low-resolution pixels.
+    consistent : bool
+        Project the output on the input (`project`).
+    """
+
+    network: ResidualInResidual
+    device: torch.device
+    precision: Precision
+    tile: int = DEFAULT_TILE
+    consistent: bool = True
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        device: str = "auto",
+        precision: Precision = Precision.AUTO,
+        tile: int = DEFAULT_TILE,
+        consistent: bool = True,
+    ) -> "Restorer":
+        """Load a weights file on a device.
+
+        Raises
+        ------
+        ModelError
+            As `load_network`.
+        DeviceError
+            If the device or precision is not to be had.
+        """
+        chosen = choose_device(device)
+        resolved = choose_precision(precision, chosen)
+        network = load_network(path)
+        try:
+            network.to(chosen, dtype_of(resolved))
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        except RuntimeError as error:
+            raise DeviceError(f"cannot use the device '{chosen}'") from error
+        return cls(network, chosen, resolved, tile, consistent)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network's."""
+        return self.network.architecture
+
+    def tiles(self, height: int, width: int) -> int:
+        """Return how many times `restore` calls `advance` for one image."""
+        return count(height, width, self.tile)
+
+    @torch.inference_mode()
+    def restore(
+        self,
+        stored: NDArray[np.int32],
+        *,
+        minimum: int,
+        maximum: int,
+        inverted: bool = False,
+        advance: Callable[[], None] = lambda: None,
+    ) -> NDArray[np.int32]:
+        """Enlarge one image.
+
+        Parameters
+        ----------
+        stored : numpy.ndarray
+            ``(H, W)`` int32 stored values.
+        minimum, maximum : int
+            Legal range of stored values, of input and output.
+        inverted : bool
+            True for MONOCHROME1.
+        advance : callable
+            Called after each tile.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(scale * H, scale * W)`` int32 within the range.
+
+        Raises
+        ------
+        ModelError
+            If the network makes values that are not finite.
+        """
+        low = torch.from_numpy(stored.astype(np.float32))[None, None]
+        output = self.estimate(
+            low,
+            minimum=minimum,
+            maximum=maximum,
+            inverted=inverted,
+            consistent=self.consistent,
+            advance=advance,
+        )
+        if not output.isfinite().all():
+            raise ModelError(
+                f"the model made values that are not numbers in {self.precision}; try fp32"
+            )
+        rounded: NDArray[np.float32] = output.round_().clamp_(minimum, maximum)[0, 0].numpy()
+        return rounded.astype(np.int32)
+
+    @torch.inference_mode()
+    def estimate(
+        self,
+        low: torch.Tensor,
+        *,
+        minimum: float,
+        maximum: float,
+        inverted: bool = False,
+        consistent: bool = True,
+        advance: Callable[[], None] = lambda: None,
+    ) -> torch.Tensor:
+        """Enlarge one image, without rounding.
+
+        Parameters
+        ----------
+        low : torch.Tensor
+            ``(1, 1, H, W)`` float32 stored values on the CPU.
+        minimum, maximum, inverted, advance
+            As in `restore`.
+        consistent : bool
+            Project the output on the input.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(1, 1, scale * H, scale * W)`` float32; within the range if
+            `consistent`.
+        """
+        scale = self.architecture.scale
+        norm = Normalisation.of(low, inverted=inverted)
+        residual = apply_tiled(
+            self.network,
+            norm.to_network(low),
+            scale=scale,
+            halo=self.architecture.receptive_radius,
+            tile=self.tile,
+            device=self.device,
+            dtype=dtype_of(self.precision),
+            advance=advance,
+        )
+        skip = image_skip(
+            self.architecture.image_skip, low, scale, minimum=minimum, maximum=maximum
+        )
+        if skip is None:
+            output = norm.to_stored(residual)
+        else:
+            output = skip.add_(norm.residual_to_stored(residual))
+        if not consistent:
+            return output
+        return project(output, low, scale, minimum=minimum, maximum=maximum)

@@ -1,0 +1,151 @@
+"""Weights on disk: safetensors with everything about the model in the header.
+
+Reading a header needs no torch, so `info` and `--help` can list models.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from cxrsr_cli.errors import ModelError
+from cxrsr_cli.restore.architecture import Architecture, ImageSkip, Tail
+
+if TYPE_CHECKING:
+    from cxrsr_cli.restore.network import ResidualInResidual
+
+FORMAT = "cxrsr-1"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """What a weights file says of itself.
+
+    Attributes
+    ----------
+    name : str
+        Name without scale: ``rir-s``.
+    architecture : Architecture
+        The network to build.
+    data : str
+        What it was trained on.
+    command : str
+        The command that trained it.
+    steps : int
+        Optimiser steps taken.
+    config_sha256 : str
+        Hash of the training configuration.
+    software : str
+        Versions of this package and of PyTorch.
+    """
+
+    name: str
+    architecture: Architecture
+    data: str
+    command: str
+    steps: int
+    config_sha256: str
+    software: str
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the header's metadata, text to text as safetensors asks."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "architecture": json.dumps(asdict(self.architecture), sort_keys=True),
+            "data": self.data,
+            "command": self.command,
+            "steps": str(self.steps),
+            "config_sha256": self.config_sha256,
+            "software": self.software,
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str]) -> Self:
+        """Read the header's metadata.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            If something is missing or illegal.
+        """
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"format {metadata['format']}, not {FORMAT}")
+        fields: dict[str, Any] = json.loads(metadata["architecture"])
+        fields["image_skip"] = ImageSkip(fields["image_skip"])
+        fields["tail"] = Tail(fields["tail"])
+        return cls(
+            name=metadata["name"],
+            architecture=Architecture(**fields),
+            data=metadata["data"],
+            command=metadata["command"],
+            steps=int(metadata["steps"]),
+            config_sha256=metadata["config_sha256"],
+            software=metadata["software"],
+        )
+
+
+def read_description(path: Path) -> ModelDescription:
+    """Read a weights file's header, without torch.
+
+    Raises
+    ------
+    ModelError
+        If the file is not whole or not a model of this project.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as opened:
+            metadata = opened.metadata() or {}
+        return ModelDescription.from_metadata(metadata)
+    except OSError as error:
+        raise ModelError(f"cannot read the weights {path}") from error
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{path} is no cxrsr model: its header has no legal '{FORMAT}' description"
+        ) from error
+
+
+def weights_sha256(path: Path) -> str:
+    """Return the SHA-256 of the file, which names the model in every output."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def load_network(path: Path) -> "ResidualInResidual":
+    """Build the network of a weights file, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, or its tensors are not those of its architecture.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from cxrsr_cli.restore.network import ResidualInResidual
+
+    network = ResidualInResidual(read_description(path).architecture)
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(f"{path} does not hold the tensors that its header describes") from error
+    if any(not parameter.isfinite().all() for parameter in network.parameters()):
+        raise ModelError(f"{path} holds weights that are not finite numbers")
+    return network.eval()
+
+
+def save_network(network: "ResidualInResidual", description: ModelDescription, path: Path) -> None:
+    """Write a weights file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    from cxrsr_cli.write.atomic import replacing
+
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=description.to_metadata())

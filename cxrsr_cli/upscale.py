@@ -1,0 +1,258 @@
+"""The main job: read, restore, derive, write; for one file or a tree of them."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxrsr_cli import __version__
+from cxrsr_cli.derive.derived import derive
+from cxrsr_cli.derive.identity import Recipe
+from cxrsr_cli.errors import CxrsrError, ExitCode, NothingToDoError, OutputError
+from cxrsr_cli.read.acceptance import check_acceptance
+from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.restore.registry import Model
+from cxrsr_cli.restore.resample import downsample
+from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.write.atomic import TEMPORARY_PREFIX
+from cxrsr_cli.write.dicom import check_target, write_dicom
+
+_MEDIA_DIRECTORY = "DICOMDIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to upscale.
+
+    Attributes
+    ----------
+    source, target : Path
+        From where to where.
+    """
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a job.
+
+    Attributes
+    ----------
+    job : Job
+        The job.
+    error : CxrsrError or None
+        Why there is no output.
+    warnings : list of str
+        What was done with reserve, free of patient data.
+    seconds : float
+        Wall time.
+    input_shape, output_shape : tuple of int
+        ``(rows, columns)``; zeros on failure.
+    inconsistency : float
+        RMS in stored units of the downsampled output against the input.
+    """
+
+    job: Job
+    error: CxrsrError | None = None
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    input_shape: tuple[int, int] = (0, 0)
+    output_shape: tuple[int, int] = (0, 0)
+    inconsistency: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upscaler:
+    """A loaded model and the user's choices, applied to any number of files.
+
+    Attributes
+    ----------
+    restorer : Restorer
+        The network at work.
+    model : Model
+        Where it came from, for the provenance.
+    allowed : frozenset of Permission
+        What is accepted beyond chest radiographs for presentation.
+    overwrite : bool
+        Whether existing outputs are replaced.
+    clock : callable
+        Gives the time of derivation.
+    """
+
+    restorer: Restorer
+    model: Model
+    allowed: frozenset[Permission] = frozenset()
+    overwrite: bool = False
+    clock: Callable[[], datetime] = datetime.now
+
+    @property
+    def scale(self) -> int:
+        """Factor of the model."""
+        return self.restorer.architecture.scale
+
+    def run(
+        self, jobs: Sequence[Job], advance: Callable[[float], None] = lambda _: None
+    ) -> Iterator[Result]:
+        """Do every job; a failed one does not stop the rest.
+
+        Parameters
+        ----------
+        jobs : sequence of Job
+            Done in order.
+        advance : callable
+            Told of progress, in files.
+
+        Yields
+        ------
+        Result
+            For each job.
+        """
+        for job in jobs:
+            done = [0.0]
+
+            def step(share: float, done: list[float] = done) -> None:
+                done[0] += share
+                advance(share)
+
+            started = time.monotonic()
+            try:
+                yield self._do(job, started, step)
+            except CxrsrError as error:
+                yield Result(job, error, seconds=time.monotonic() - started)
+            advance(1 - done[0])
+
+    def _do(self, job: Job, started: float, advance: Callable[[float], None]) -> Result:
+        check_target(job.source, job.target, overwrite=self.overwrite)
+        source = read_source(job.source)
+        warnings = check_acceptance(source.dataset, self.scale, self.allowed)
+        pixel_format = PixelFormat.of(source.dataset)
+        frames = decode(source)
+        restored = self._restore(
+            frames,
+            pixel_format,
+            inverted=source.dataset.PhotometricInterpretation == "MONOCHROME1",
+            advance=advance,
+        )
+        derived, kept = derive(source, frames, restored, self._recipe(), self.clock())
+        write_dicom(derived, restored, job.target, overwrite=self.overwrite)
+        return Result(
+            job,
+            warnings=warnings + kept,
+            seconds=time.monotonic() - started,
+            input_shape=(frames.shape[-2], frames.shape[-1]),
+            output_shape=(restored.shape[-2], restored.shape[-1]),
+            inconsistency=_inconsistency(frames, restored, self.scale),
+        )
+
+    def _restore(
+        self,
+        frames: NDArray[np.int32],
+        pixel_format: PixelFormat,
+        *,
+        inverted: bool,
+        advance: Callable[[float], None],
+    ) -> NDArray[np.int32]:
+        share = 1 / (len(frames) * (1 + self.restorer.tiles(*frames.shape[-2:])))
+        return np.stack(
+            [
+                self.restorer.restore(
+                    frame,
+                    minimum=pixel_format.minimum,
+                    maximum=pixel_format.maximum,
+                    inverted=inverted,
+                    advance=lambda: advance(share),
+                )
+                for frame in frames
+            ]
+        )
+
+    def _recipe(self) -> Recipe:
+        return Recipe(
+            software=__version__,
+            model_name=self.model.name,
+            model_sha256=self.model.sha256,
+            scale=self.scale,
+            consistency=self.restorer.consistent,
+            precision=self.restorer.precision,
+        )
+
+
+def plan_jobs(source: Path, target: Path) -> list[Job]:
+    """Pair inputs with outputs.
+
+    Parameters
+    ----------
+    source : Path
+        A file, or a folder taken recursively.
+    target : Path
+        For a file: the output, or an existing folder to put it in. For a
+        folder: the folder that mirrors it.
+
+    Returns
+    -------
+    list of Job
+        Sorted by source. Hidden files and DICOMDIRs are left out, and so is
+        what lies in an output folder inside the input folder.
+
+    Raises
+    ------
+    NothingToDoError
+        If there is no input.
+    OutputError
+        If the two are the same folder, or a folder should go into a file.
+    """
+    if source.is_file():
+        return [Job(source, target / source.name if target.is_dir() else target)]
+    if not source.is_dir():
+        raise NothingToDoError(f"no file or folder {source}")
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file; a folder needs a folder to write to")
+    inside = target.resolve()
+    if inside == source.resolve():
+        raise OutputError("input and output are the same folder; a source is never overwritten")
+    jobs = [
+        Job(path, target / path.relative_to(source))
+        for path in sorted(source.rglob("*"))
+        if path.is_file() and _is_candidate(path) and not path.resolve().is_relative_to(inside)
+    ]
+    if not jobs:
+        raise NothingToDoError(f"no file to upscale in {source}")
+    return jobs
+
+
+def exit_code(results: Sequence[Result]) -> ExitCode:
+    """Return the exit code of a run.
+
+    Some failures among successes are `ExitCode.SOME_FAILED`; when all failed
+    for the same kind of reason, its own code.
+    """
+    failures = [result.error.exit_code for result in results if result.error]
+    if not failures:
+        return ExitCode.OK
+    if len(failures) < len(results):
+        return ExitCode.SOME_FAILED
+    return failures[0] if len(set(failures)) == 1 else ExitCode.ALL_FAILED
+
+
+def _is_candidate(path: Path) -> bool:
+    return (
+        not path.name.startswith((".", TEMPORARY_PREFIX)) and path.name.upper() != _MEDIA_DIRECTORY
+    )
+
+
+def _inconsistency(frames: NDArray[np.int32], restored: NDArray[np.int32], scale: int) -> float:
+    total = 0.0
+    for frame, output in zip(frames, restored, strict=True):
+        enlarged = torch.from_numpy(output.astype(np.float32))[None, None]
+        error = downsample(enlarged, scale)[0, 0] - torch.from_numpy(frame)
+        total += error.square().mean().item()
+    return float((total / len(frames)) ** 0.5)

@@ -1,0 +1,1 @@
+"""Write: whole files, verified, under names that were free."""
