@@ -6,18 +6,16 @@ python examples/compare.py input.dcm upscaled.dcm original.dcm picture.png
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pydicom
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydicom.pixels import apply_modality_lut, apply_windowing, pixel_array
+from pydicom.pixels.processing import apply_modality_lut, apply_windowing
+from pydicom.pixels.utils import pixel_array
 
 from cxrsr_cli.judge.metrics import psnr
 from cxrsr_cli.restore.resample import upsample
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
 
 Picture = NDArray[np.float64]
 
@@ -58,12 +56,13 @@ def rendered(dataset: pydicom.Dataset, pixels: NDArray[np.number] | None = None)
     stored = pixel_array(dataset) if pixels is None else pixels
     shown = apply_windowing(apply_modality_lut(stored, dataset), dataset).astype(np.float64)
     shown = (shown - shown.min()) / max(np.ptp(shown), 1.0)
-    return 1 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown
+    return np.asarray(1 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown)
 
 
 def draw(panels: dict[str, Picture], path: Path) -> None:
     """Draw the whole images above, a detail below."""
-    figure, axes = plt.subplots(2, len(panels), figsize=(4 * len(panels), 8.6))
+    figure = Figure(figsize=(4 * len(panels), 8.6))
+    axes = figure.subplots(2, len(panels))
     for (top, bottom), (title, panel) in zip(axes.T, panels.items(), strict=True):
         height, width = panel.shape
         rows = slice(int(ROWS[0] * height), int(ROWS[1] * height))

@@ -21,7 +21,7 @@ from cxrsr_cli.learn.config import Schedule, TrainConfig
 from cxrsr_cli.learn.images import list_images, read_image
 from cxrsr_cli.learn.pairs import Batch, Pair, PatchSampler, make_pair
 from cxrsr_cli.restore.consistency import project
-from cxrsr_cli.restore.network import ResidualInResidual
+from cxrsr_cli.restore.network import ResidualInResidual, WhiteningStem
 from cxrsr_cli.restore.weights import SUFFIX, ModelDescription, save_network
 
 METRICS_NAME = "metrics.jsonl"
@@ -100,9 +100,12 @@ def train(
         raise ConfigError(f"{run_folder} holds a training already; resume it or name another")
     run_folder.mkdir(parents=True, exist_ok=True)
     state = _State(config, device or torch.device("cpu"))
-    if resume:
-        state.restore(Checkpoint.load(run_folder, config.sha256()))
+    checkpoint = Checkpoint.load(run_folder, config.sha256()) if resume else None
     pairs, validation = _read_pairs(config, prepared)
+    if checkpoint:
+        state.restore(checkpoint)
+    else:
+        state.fit_stem(pairs)
     sampler = PatchSampler(pairs, config.architecture.scale, state.generator)
 
     started, losses = time.monotonic(), list[float]()
@@ -154,6 +157,11 @@ class _State:
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, betas=config.betas
         )
+
+    def fit_stem(self, pairs: list[Pair]) -> None:
+        for network in (self.network, self.average):
+            if isinstance(network.stem, WhiteningStem):
+                network.stem.fit(pair.low[None].to(self.device) for pair in pairs)
 
     def update(self, batch: Batch) -> float:
         """Take one step; return its loss."""

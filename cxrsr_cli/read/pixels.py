@@ -169,9 +169,7 @@ def _decode(source: Source, shape: tuple[int, int, int]) -> NDArray[np.integer]:
     except NotImplementedError:
         raise UndecodablePixelDataError(f"no decoder for the transfer syntax {name}") from None
     if not decoder.is_available:
-        raise UndecodablePixelDataError(
-            f"no codec installed for {name}; pip install 'cxrsr[codecs]' may add it"
-        )
+        raise UndecodablePixelDataError(f"no codec installed for {name}")
     try:
         # Decoders check nothing of the pixel values: raw is what is stored.
         array, _ = decoder.as_array(source.dataset, raw=True)

@@ -25,14 +25,22 @@ class Tail(StrEnum):
     """One 5x5 convolution to scale**2 maps, one PixelShuffle: the same linear map."""
 
 
+class Stem(StrEnum):
+    """What the shallow convolution sees."""
+
+    PLAIN = "plain"
+    """The paper's: the image."""
+    WHITENED = "whitened"
+    """The 3x3 cosine transform around each pixel, every component scaled to
+    unit power on the training images. A linear change of coordinates that a
+    convolution could learn; given it, training need not find fine detail, a
+    hundredth of the range, beside the brightness that the image skip carries."""
+
+
 SCALES = (2, 4, 8)
 
 DEFAULT_TILE = 512
 """Side of a tile in low-resolution pixels: its halo costs a third more work."""
-
-
-DETAIL_WINDOW = 5
-"""Side of the window whose mean is taken off for `Architecture.detail_gain`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +64,8 @@ class Architecture:
     residual_scale : float
         Factor on the network's output; with an image skip, a small one keeps
         early training close to the skip.
-    detail_gain : float
-        If not 0, the shallow convolution is also given the image minus its
-        5x5 mean, times this. A convolution could learn that filter; given it,
-        training does not have to find the fine detail, a hundredth of the
-        range, beside the brightness that the image skip carries anyway.
+    stem : Stem
+        What the shallow convolution sees.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -73,7 +78,7 @@ class Architecture:
     image_skip: ImageSkip = ImageSkip.CONSISTENT
     tail: Tail = Tail.CONV_SHUFFLE
     residual_scale: float = 0.1
-    detail_gain: float = 20.0
+    stem: Stem = Stem.WHITENED
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
@@ -90,5 +95,5 @@ class Architecture:
         chained, so they add up. Two 3x3 convolutions stand around the groups.
         A staged tail never reaches further than the 5x5 that it is equal to.
         """
-        detail = DETAIL_WINDOW // 2 if self.detail_gain else 0
-        return detail + 1 + 2 * self.groups * self.blocks + 1 + 2
+        stem = 1 if self.stem is Stem.WHITENED else 0
+        return stem + 1 + 2 * self.groups * self.blocks + 1 + 2

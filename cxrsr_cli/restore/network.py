@@ -4,11 +4,47 @@ J. Imaging 2024, 10(3), 64. Widths and the slope are not in the paper; what
 `Architecture` leaves at its default is this project's choice.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from torch import nn
 
-from cxrsr_cli.restore.architecture import DETAIL_WINDOW, Architecture, ImageSkip, Tail
+from cxrsr_cli.restore.architecture import Architecture, ImageSkip, Stem, Tail
+
+
+class WhiteningStem(nn.Module):
+    """The 3x3 cosine transform (DCT-II) around each pixel, scaled by components.
+
+    Nothing here is trained: `fit` sets the scales once from images, and they
+    are kept with the weights.
+    """
+
+    filters: torch.Tensor
+    gains: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        place, order = torch.arange(3), torch.arange(3)[:, None]
+        waves = torch.cos(torch.pi * (place + 0.5) * order / 3)
+        waves /= waves.norm(dim=1, keepdim=True)
+        filters = torch.einsum("ai,bj->abij", waves, waves).reshape(9, 1, 3, 3)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("gains", torch.ones(9))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``(N, 1, H, W)`` of about [0, 1] to ``(N, 9, H, W)`` of unit power."""
+        return F.conv2d(
+            F.pad(x - 0.5, (1, 1, 1, 1), mode="replicate"),
+            self.filters * self.gains.view(-1, 1, 1, 1),
+        )
+
+    @torch.no_grad()
+    def fit(self, images: Iterable[torch.Tensor]) -> None:
+        """Scale every component to unit power over images ``(N, 1, H, W)``."""
+        self.gains.fill_(1)
+        power = torch.stack([self(image).square().mean((0, 2, 3)) for image in images])
+        self.gains.copy_(power.mean(0).clamp(min=1e-12).rsqrt())
 
 
 class ResidualBlock(nn.Module):
@@ -68,7 +104,9 @@ class ResidualInResidual(nn.Module):
         super().__init__()
         self.architecture = architecture
         channels = architecture.channels
-        self.shallow = nn.Conv2d(2 if architecture.detail_gain else 1, channels, 3, padding=1)
+        whitened = architecture.stem is Stem.WHITENED
+        self.stem = WhiteningStem() if whitened else nn.Identity()
+        self.shallow = nn.Conv2d(9 if whitened else 1, channels, 3, padding=1)
         self.groups = nn.ModuleList(
             ResidualGroup(channels, architecture.blocks, architecture.negative_slope)
             for _ in range(architecture.groups)
@@ -92,19 +130,12 @@ class ResidualInResidual(nn.Module):
         torch.Tensor
             ``(N, 1, scale * H, scale * W)`` in the same units.
         """
-        shallow = self.shallow(self._with_detail(x) if self.architecture.detail_gain else x)
+        shallow = self.shallow(self.stem(x))
         feature = shallow
         for group in self.groups:
             feature = group(feature)
         output: torch.Tensor = self.tail(self.deep(feature) + shallow)
         return output * self.architecture.residual_scale
-
-    def _with_detail(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``(N, 2, H, W)``: the image centred on zero, and its detail."""
-        mean = F.avg_pool2d(
-            x, DETAIL_WINDOW, stride=1, padding=DETAIL_WINDOW // 2, count_include_pad=False
-        )
-        return torch.cat([2 * x - 1, (x - mean) * self.architecture.detail_gain], dim=1)
 
 
 def _tail(architecture: Architecture) -> nn.Sequential:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from cxrsr_cli.errors import ModelError
-from cxrsr_cli.restore.architecture import Architecture, ImageSkip, Tail
+from cxrsr_cli.restore.architecture import Architecture, ImageSkip, Stem, Tail
 
 if TYPE_CHECKING:
     from cxrsr_cli.restore.network import ResidualInResidual
@@ -76,6 +76,7 @@ class ModelDescription:
         fields: dict[str, Any] = json.loads(metadata["architecture"])
         fields["image_skip"] = ImageSkip(fields["image_skip"])
         fields["tail"] = Tail(fields["tail"])
+        fields["stem"] = Stem(fields["stem"])
         return cls(
             name=metadata["name"],
             architecture=Architecture(**fields),

@@ -1,0 +1,37 @@
+# make demo   environment, a real radiograph upscaled, the result shown
+# make test   the whole suite
+# make check  lint and types
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := demo-output
+
+.PHONY: demo test check wheel clean
+
+demo: $(READY)
+	mkdir -p $(DEMO)
+	$(BIN)/cxrsr upscale --scale 4 --verbose --overwrite examples/chest-256.dcm $(DEMO)/chest-x4.dcm
+	$(BIN)/python examples/compare.py examples/chest-256.dcm $(DEMO)/chest-x4.dcm \
+		examples/chest-1024.dcm $(DEMO)/comparison.png
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: $(READY)
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist
+
+# The constraints pin every version, torch's CPU-friendly one included.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

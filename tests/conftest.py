@@ -1,0 +1,96 @@
+"""Real data, a model that trains nothing away, and the command as a user runs it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from cxrsr_cli.restore.architecture import Architecture
+from cxrsr_cli.restore.network import ResidualInResidual
+from cxrsr_cli.restore.weights import ModelDescription, save_network
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "examples" / "chest-256.dcm"
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _skip_or_fail(reason: str) -> None:
+    """Skip where a user lacks something; fail in CI, which must have it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real radiographs that may not be shipped."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        _skip_or_fail("needs the developers' folder of real radiographs")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dciodvfy() -> Callable[[Path], set[str]]:
+    """Errors that dicom3tools finds in a file."""
+    program = shutil.which("dciodvfy")
+    if program is None:
+        _skip_or_fail("needs dciodvfy (Debian: dicom3tools)")
+
+    def errors(path: Path) -> set[str]:
+        done = subprocess.run(
+            [str(program), "-new", str(path)], capture_output=True, text=True, errors="replace"
+        )
+        lines = (done.stdout + done.stderr).splitlines()
+        return {line for line in lines if line.startswith("Error")}
+
+    return errors
+
+
+@pytest.fixture(scope="session")
+def cxrsr() -> Command:
+    """Run the command in a process of its own."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cxrsr_cli", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained narrow network at x2: its output is consistent bicubic."""
+    path = tmp_path_factory.mktemp("model") / "tiny-x2.safetensors"
+    architecture = Architecture(scale=2, channels=4, groups=1, blocks=1)
+    save_network(ResidualInResidual(architecture), describe(architecture), path)
+    return path
+
+
+def describe(architecture: Architecture) -> ModelDescription:
+    """Describe a model that tests made."""
+    return ModelDescription(
+        name="tiny",
+        architecture=architecture,
+        data="none",
+        command="none",
+        steps=0,
+        config_sha256="0" * 64,
+        software="tests",
+    )
+
+
+@pytest.fixture
+def chest() -> pydicom.FileDataset:
+    """The example radiograph, to change and save."""
+    return pydicom.dcmread(EXAMPLE)
