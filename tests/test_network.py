@@ -104,7 +104,7 @@ def test_fitted_stem_has_unit_power() -> None:
 @pytest.mark.parametrize("field", ["channels", "groups", "blocks"])
 def test_refuses_widths_below_one(field: str) -> None:
     with pytest.raises(ValueError, match=field):
-        Architecture(scale=4, **{field: 0})
+        Architecture(scale=4, **{field: 0})  # type: ignore[arg-type]
 
 
 def test_refuses_other_scales() -> None:

@@ -64,8 +64,8 @@ def derive(
         meta = _file_meta(derived, source)
     file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)
     file_dataset.set_original_encoding(
-        meta.TransferSyntaxUID.is_implicit_VR,
-        True,
+        source.transfer_syntax.is_implicit_VR,
+        source.transfer_syntax.is_little_endian,
         source.pristine.original_character_set,
     )
     return file_dataset, warnings

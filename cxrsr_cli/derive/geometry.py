@@ -22,8 +22,6 @@ class Rule(Enum):
 
     MULTIPLY = auto()
     """A count or length in pixels: ``n * scale``."""
-    MULTIPLY_AREA = auto()
-    """A count of pixels on an area: ``n * scale**2``."""
     DIVIDE = auto()
     """A distance between pixel centres: ``d / scale``, unless zero."""
     FIRST_PIXEL = auto()
@@ -125,7 +123,6 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
 
 _COUNTED: dict[Rule, Callable[[int, int], int]] = {
     Rule.MULTIPLY: lambda number, scale: number * scale,
-    Rule.MULTIPLY_AREA: lambda number, scale: number * scale**2,
     Rule.FIRST_PIXEL: lambda number, scale: (number - 1) * scale + 1,
     Rule.LAST_PIXEL: lambda number, scale: number * scale,
     # The middle of an even number of pixels lies between two: the first of them.

@@ -58,7 +58,9 @@ def identify(
         Time of the derivation.
     """
     derived.SOPInstanceUID = recipe.instance_uid(source.SOPInstanceUID, pixels_sha256)
-    derived.SeriesInstanceUID = recipe.series_uid(source.get("SeriesInstanceUID", ""))
+    # An image without a series gets one of its own, not one shared with strangers.
+    series = source.get("SeriesInstanceUID") or source.SOPInstanceUID
+    derived.SeriesInstanceUID = recipe.series_uid(series)
     derived.InstanceCreationDate = now.strftime("%Y%m%d")
     derived.InstanceCreationTime = now.strftime("%H%M%S")
     derived.InstanceCreatorUID = recipe.device_uid()

@@ -1,7 +1,6 @@
 """Open a DICOM file without changing, trusting or quoting it."""
 
 import copy
-import hashlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
@@ -31,19 +30,13 @@ class Source:
     pristine : pydicom.Dataset
         Never looked at: its elements are still the file's bytes, so what is
         copied from it to an output is copied byte for byte.
-    meta : pydicom.dataset.FileMetaDataset
-        File meta information.
     transfer_syntax : pydicom.uid.UID
         Of the file.
-    sha256 : str
-        Of the file's bytes.
     """
 
     dataset: Dataset
     pristine: Dataset
-    meta: FileMetaDataset
     transfer_syntax: UID
-    sha256: str
 
 
 @contextmanager
@@ -78,13 +71,11 @@ def read_source(path: Path) -> Source:
     NotDicomError
         If the file cannot be read, is not DICOM, or is damaged.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise NotDicomError(f"cannot read the file ({error.strerror})") from error
     with quiet_pydicom():
         try:
             pristine = pydicom.dcmread(path)
+        except OSError as error:
+            raise NotDicomError(f"cannot read the file ({error.strerror or 'I/O error'})") from None
         except InvalidDicomError:
             raise NotDicomError("not a DICOM file (no DICM prefix)") from None
         except RecursionError:
@@ -94,15 +85,15 @@ def read_source(path: Path) -> Source:
             raise NotDicomError(f"damaged DICOM ({type(error).__name__})") from None
         dataset = copy.deepcopy(pristine)
         _parse_all(dataset)
+    if not dataset:
+        raise NotDicomError("truncated DICOM: the data end in the middle of an element")
     for keyword in _FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE:
         if not dataset.get(keyword):
             raise NotDicomError(f"no {keyword}; a DICOM image must have one")
     return Source(
         dataset=dataset,
         pristine=pristine,
-        meta=pristine.file_meta,
         transfer_syntax=_transfer_syntax(pristine),
-        sha256=hashlib.sha256(content).hexdigest(),
     )
 
 

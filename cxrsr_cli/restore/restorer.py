@@ -15,9 +15,26 @@ from cxrsr_cli.restore.device import choose_device, choose_precision, dtype_of
 from cxrsr_cli.restore.network import ResidualInResidual
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.precision import Precision
+from cxrsr_cli.restore.resample import downsample
 from cxrsr_cli.restore.skip import image_skip
 from cxrsr_cli.restore.tiling import apply_tiled, count
 from cxrsr_cli.restore.weights import load_network
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """An enlarged image.
+
+    Attributes
+    ----------
+    stored : numpy.ndarray
+        ``(scale * H, scale * W)`` int32 stored values.
+    inconsistency : float
+        RMS in stored units between the input and the downsampled output.
+    """
+
+    stored: NDArray[np.int32]
+    inconsistency: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +108,7 @@ class Restorer:
         maximum: int,
         inverted: bool = False,
         advance: Callable[[], None] = lambda: None,
-    ) -> NDArray[np.int32]:
+    ) -> Restored:
         """Enlarge one image.
 
         Parameters
@@ -107,7 +124,7 @@ class Restorer:
 
         Returns
         -------
-        numpy.ndarray
+        Restored
             ``(scale * H, scale * W)`` int32 within the range.
 
         Raises
@@ -128,8 +145,9 @@ class Restorer:
             raise ModelError(
                 f"the model made values that are not numbers in {self.precision}; try fp32"
             )
-        rounded: NDArray[np.float32] = output.round_().clamp_(minimum, maximum)[0, 0].numpy()
-        return rounded.astype(np.int32)
+        rounded = output.round_().clamp_(minimum, maximum)
+        error = downsample(rounded, self.architecture.scale) - low
+        return Restored(rounded[0, 0].numpy().astype(np.int32), error.square().mean().sqrt().item())
 
     @torch.inference_mode()
     def estimate(
