@@ -4,6 +4,7 @@ Messages name what is wrong and what to do. They never hold a value read from
 a patient's file: a message ends in logs that leave the hospital.
 """
 
+import traceback
 from enum import IntEnum
 
 
@@ -26,6 +27,17 @@ class CxrsrError(Exception):
     """Base of every expected failure; `exit_code` is what a lone failure exits with."""
 
     exit_code = ExitCode.UNEXPECTED
+
+
+class UnexpectedError(CxrsrError):
+    """A defect of this program, met while it worked on one input."""
+
+    @classmethod
+    def of(cls, error: Exception) -> "UnexpectedError":
+        """Name an error's kind and place, but not its text: it may quote a patient."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{frame.name}, line {frame.lineno} of {frame.filename}"
+        return cls(f"unexpected {type(error).__name__} in {place}; please report it")
 
 
 class UsageError(CxrsrError):
@@ -68,6 +80,10 @@ class UnsupportedImageError(InputError):
 
 class UndecodablePixelDataError(InputError):
     """The pixel data are damaged, or no codec reads their transfer syntax."""
+
+
+class TooLargeError(InputError):
+    """The image does not fit in the memory at hand."""
 
 
 class OutputError(CxrsrError):

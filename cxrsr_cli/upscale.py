@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from cxrsr_cli import __version__
 from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.derive.identity import Recipe
-from cxrsr_cli.errors import CxrsrError, ExitCode, NothingToDoError, OutputError
+from cxrsr_cli.errors import (
+    CxrsrError,
+    ExitCode,
+    NothingToDoError,
+    OutputError,
+    TooLargeError,
+    UnexpectedError,
+)
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.dataset import Source, read_source
 from cxrsr_cli.read.padding import Padding
@@ -25,6 +32,9 @@ from cxrsr_cli.write.atomic import TEMPORARY_PREFIX
 from cxrsr_cli.write.dicom import check_target, write_dicom
 
 _MEDIA_DIRECTORY = "DICOMDIR"
+
+_CONSISTENT = 1.0
+"""Stored units RMS that rounding alone never reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +136,18 @@ class Upscaler:
 
             started = time.monotonic()
             try:
-                yield self._do(job, started, step)
+                result = self._do(job, step)
             except CxrsrError as error:
-                yield Result(job, error, seconds=time.monotonic() - started)
+                result = Result(job, error)
+            except MemoryError:
+                result = Result(job, TooLargeError("not enough memory for this image"))
+            # A defect met on one file must not cost a night's other files.
+            except Exception as error:
+                result = Result(job, UnexpectedError.of(error))
             advance(1 - done[0])
+            yield replace(result, seconds=time.monotonic() - started)
 
-    def _do(self, job: Job, started: float, advance: Callable[[float], None]) -> Result:
+    def _do(self, job: Job, advance: Callable[[float], None]) -> Result:
         check_target(job.source, job.target, overwrite=self.overwrite)
         source = read_source(job.source)
         warnings = check_acceptance(source.dataset, self.scale, self.allowed)
@@ -144,13 +160,18 @@ class Upscaler:
         restored = np.stack([image.stored for image in images])
         derived, kept = derive(source, frames, restored, self._recipe(), self.clock())
         write_dicom(derived, restored, job.target, overwrite=self.overwrite)
+        inconsistency = max(image.inconsistency for image in images)
+        if self.restorer.consistent and inconsistency > _CONSISTENT:
+            kept.append(
+                f"downsampled, the output is {inconsistency:.1f} stored units RMS off the input: "
+                "no larger image in the stored range is closer (marks burnt in at its ends?)"
+            )
         return Result(
             job,
             warnings=warnings + kept,
-            seconds=time.monotonic() - started,
             input_shape=(frames.shape[-2], frames.shape[-1]),
             output_shape=(restored.shape[-2], restored.shape[-1]),
-            inconsistency=max(image.inconsistency for image in images),
+            inconsistency=inconsistency,
         )
 
     def _restore(

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import traceback
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -10,7 +9,7 @@ import typer
 
 from cxrsr_cli import __version__
 from cxrsr_cli.commands import evaluate, info, train, upscale
-from cxrsr_cli.errors import CxrsrError, ExitCode
+from cxrsr_cli.errors import CxrsrError, ExitCode, UnexpectedError
 
 app = typer.Typer(
     name="cxrsr",
@@ -53,22 +52,10 @@ def main() -> NoReturn:
     except CxrsrError as error:
         typer.echo(f"cxrsr: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("cxrsr: interrupted", err=True)
-        sys.exit(ExitCode.INTERRUPTED)
-    except MemoryError:
-        typer.echo("cxrsr: out of memory; a smaller --tile needs less", err=True)
-        sys.exit(ExitCode.UNEXPECTED)
     except Exception as error:
-        typer.echo(f"cxrsr: unexpected {_where(error)}; please report it", err=True)
+        typer.echo(f"cxrsr: {UnexpectedError.of(error)}", err=True)
         sys.exit(ExitCode.UNEXPECTED)
     sys.exit(ExitCode.OK)
-
-
-def _where(error: Exception) -> str:
-    """Name an error and its place, but not its text: that may quote a patient."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {frame.name}, line {frame.lineno} of {frame.filename}"
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -32,7 +32,7 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
     Parameters are those of `psnr`; the value lies within [-1, 1].
     """
     return float(
-        structural_similarity(  # type: ignore[no-untyped-call]
+        structural_similarity(
             _inner(image, border)[0, 0].numpy(),
             _inner(reference, border)[0, 0].numpy(),
             data_range=peak,

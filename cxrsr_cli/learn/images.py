@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skimage.io import imread
+from PIL import Image
 
 from cxrsr_cli.errors import InputError, NothingToDoError
 
@@ -66,8 +66,9 @@ def read_image(path: Path, multiple: int) -> GreyImage:
         If the file cannot be read or is not a grey 8-bit or 16-bit image.
     """
     try:
-        pixels = imread(path)
-    except (OSError, ValueError, SyntaxError) as error:
+        with Image.open(path) as opened:
+            pixels = np.asarray(opened)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read the image {path.name}") from error
     if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{path.name} is not a grey image of 8 or 16 bits")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrsr_cli.errors import DeviceError, ModelError
+from cxrsr_cli.errors import DeviceError, ModelError, TooLargeError
 from cxrsr_cli.restore.architecture import DEFAULT_TILE, Architecture
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.device import choose_device, choose_precision, dtype_of
@@ -179,16 +179,21 @@ class Restorer:
         """
         scale = self.architecture.scale
         norm = Normalisation.of(low, inverted=inverted)
-        residual = apply_tiled(
-            self.network,
-            norm.to_network(low),
-            scale=scale,
-            halo=self.architecture.receptive_radius,
-            tile=self.tile,
-            device=self.device,
-            dtype=dtype_of(self.precision),
-            advance=advance,
-        )
+        try:
+            residual = apply_tiled(
+                self.network,
+                norm.to_network(low),
+                scale=scale,
+                halo=self.architecture.receptive_radius,
+                tile=self.tile,
+                device=self.device,
+                dtype=dtype_of(self.precision),
+                advance=advance,
+            )
+        except torch.OutOfMemoryError as error:
+            raise TooLargeError(
+                f"not enough memory on {self.device}; use a smaller --tile"
+            ) from error
         skip = image_skip(
             self.architecture.image_skip, low, scale, minimum=minimum, maximum=maximum
         )

@@ -56,6 +56,9 @@ def write_dicom(
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {target.parent}: {error.strerror}") from error
+    try:
         with replacing(target, overwrite=overwrite) as temporary:
             with quiet_pydicom():
                 dataset.save_as(temporary, enforce_file_format=True, overwrite=True)

@@ -1,0 +1,195 @@
+"""Training learns, resumes exactly, and says what is wrong with its configuration."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from skimage.io import imsave
+
+from cxrsr_cli.errors import ConfigError, ExitCode, InputError, NothingToDoError
+from cxrsr_cli.learn.config import Schedule, TrainConfig, load_train_config
+from cxrsr_cli.learn.images import list_images, read_image
+from cxrsr_cli.learn.pairs import PatchSampler, make_pair
+from cxrsr_cli.learn.training import Progress, learning_rate, train
+from cxrsr_cli.restore.architecture import ImageSkip
+from cxrsr_cli.restore.resample import downsample
+from cxrsr_cli.restore.weights import read_description
+from tests.conftest import ROOT, Command
+
+PLAIN = {
+    "name": "test",
+    "architecture": {"scale": 2, "channels": 8, "groups": 1, "blocks": 1},
+    "data": {"train": "train", "val": "val", "description": "made up"},
+    "stages": [{"steps": 6, "batch": 2, "patch": 12}, {"steps": 2, "batch": 1, "patch": 16}],
+    "warmup_steps": 2,
+    "val_every": 4,
+    "checkpoint_every": 4,
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Write a small configuration and smooth images with edges to learn from."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 3), ("val", 1)):
+        (tmp_path / split).mkdir()
+        for index in range(count):
+            blocks = random.integers(0, 255, (9, 8)).repeat(9, 0).repeat(9, 1)
+            imsave(tmp_path / split / f"{index}.png", blocks.astype(np.uint8), check_contrast=False)
+    path = tmp_path / "config.yaml"
+    data = {split: str(tmp_path / split) for split in ("train", "val")}
+    path.write_text(yaml.safe_dump(PLAIN | {"data": data | {"description": "made up"}}))
+    return path
+
+
+def test_learns_more_than_the_image_skip(config: Path, tmp_path: Path) -> None:
+    checked = load_train_config(
+        config,
+        [
+            "stages=[{steps: 300, batch: 8, patch: 24}]",
+            "architecture.residual_scale=1",
+            "learning_rate=0.003",
+        ],
+    )
+    lines: list[Progress] = []
+    train(checked, tmp_path / "run", command="none", report=lines.append)
+    last = lines[-1]
+    assert last.psnr is not None
+    assert last.psnr_skip is not None
+    assert last.psnr > last.psnr_skip + 1
+
+
+@pytest.mark.parametrize(
+    "extra", [[], ["projection_steps=1"], ["architecture.stem=plain"]], ids=str
+)
+def test_resume_is_exact(config: Path, tmp_path: Path, extra: list[str]) -> None:
+    checked = load_train_config(config, extra)
+    whole = train(checked, tmp_path / "whole", command="none")
+
+    class Stop(Exception):  # noqa: N818 - a signal, not an error
+        pass
+
+    def stop(_: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        train(checked, tmp_path / "parts", command="none", report=stop)
+    assert not list((tmp_path / "parts").glob("*.safetensors"))
+    parts = train(checked, tmp_path / "parts", command="none", resume=True)
+    one, other = load_file(whole), load_file(parts)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_command(cxrsr: Command, config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = cxrsr("train", config, "--run-dir", run, "--device", "cpu", "--set", "seed=3")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert f"weights: {run / 'test-x2.safetensors'}" in done.stdout
+    assert "validation" in done.stderr
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [4, 8]
+    description = read_description(run / "test-x2.safetensors")
+    assert description.steps == 8
+    assert description.data == "made up"
+    assert description.command.startswith("cxrsr train ")
+    assert description.config_sha256 == load_train_config(config, ["seed=3"]).sha256()
+    again = cxrsr("train", config, "--run-dir", run)
+    assert again.returncode == ExitCode.USAGE
+    assert "resume it or name another" in again.stderr
+    other = cxrsr("train", config, "--run-dir", run, "--resume", "--set", "seed=4")
+    assert other.returncode == ExitCode.USAGE
+    assert "another configuration" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("colour=red", "colour"),
+        ("architecture.depth=3", "architecture.depth"),
+        ("architecture.scale=3", "scale is 3"),
+        ("architecture.image_skip=cubic", "architecture.image_skip"),
+        ("stages=[{steps: 0, batch: 1, patch: 8}]", "at least 1"),
+        ("learning_rate=fast", "learning_rate"),
+        ("seed", "not of the form"),
+        ("name.first=x", "name holds a single value"),
+    ],
+)
+def test_configuration_errors_name_the_key(config: Path, override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_train_config(config, [override])
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00"])
+def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        load_train_config(path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_train_config(tmp_path / "none.yaml")
+
+
+def test_the_hash_is_of_what_decides_not_of_where(config: Path) -> None:
+    here = load_train_config(config)
+    there = load_train_config(config, ["data.train=elsewhere"])
+    assert here.sha256() == there.sha256()
+    assert here.sha256() != load_train_config(config, ["seed=1"]).sha256()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_configurations_are_legal(path: Path) -> None:
+    config = load_train_config(path)
+    assert path.stem == f"{config.name}-x{config.architecture.scale}"
+
+
+def test_learning_rate(config: Path) -> None:
+    checked = load_train_config(config)
+    rates = [learning_rate(checked, step) for step in range(checked.total_steps)]
+    assert rates[0] == pytest.approx(checked.learning_rate / 2)
+    assert max(rates) == rates[1]
+    assert rates[-1] < 0.05 * rates[1]
+    paper = load_train_config(
+        config, ["schedule=step", "decay_steps=4", "decay_factor=0.1", "warmup_steps=0"]
+    )
+    assert paper.schedule is Schedule.STEP
+    ratio = learning_rate(paper, 5) / learning_rate(paper, 3)
+    assert ratio == pytest.approx(0.1)
+
+
+def test_stages_follow_each_other(config: Path) -> None:
+    checked: TrainConfig = load_train_config(config)
+    assert [checked.stage_at(step).patch for step in (0, 5, 6, 7)] == [12, 12, 16, 16]
+
+
+def test_patches_belong_together(config: Path, tmp_path: Path) -> None:
+    """Low and high patch show the same place, turned the same way."""
+    image = read_image(list_images(tmp_path / "train")[0], 2)
+    sampler = PatchSampler(
+        [make_pair(image, 2, ImageSkip.CONSISTENT)], 2, torch.Generator().manual_seed(0)
+    )
+    batch = sampler.sample(16, 16)
+    assert batch.skip is not None
+    inner = (..., slice(3, -3), slice(3, -3))
+    for large in (batch.high, batch.skip):
+        assert (downsample(large, 2) - batch.low)[inner].abs().max() < 0.05, (
+            "another turn differs by half the range"
+        )
+
+
+def test_images_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(NothingToDoError, match="no image"):
+        list_images(tmp_path)
+    colour = tmp_path / "colour.png"
+    imsave(colour, np.zeros((8, 8, 3), np.uint8), check_contrast=False)
+    small = tmp_path / "small.png"
+    imsave(small, np.zeros((3, 9), np.uint8), check_contrast=False)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    for path in (colour, small, broken):
+        with pytest.raises(InputError, match=path.name):
+            read_image(path, 4)

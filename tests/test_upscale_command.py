@@ -1,0 +1,366 @@
+"""The command as a user runs it: a process, real files, documented exit codes."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+
+from cxrsr_cli.derive.derived import derive
+from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.read.dataset import quiet_pydicom, read_source
+from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.restore.registry import find_model
+from cxrsr_cli.restore.resample import downsample
+from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.upscale import Job, Upscaler, exit_code
+from tests.conftest import EXAMPLE, Command
+
+
+def stored(path: Path) -> torch.Tensor:
+    """Read stored values as ``(F, 1, H, W)``."""
+    return torch.from_numpy(decode(read_source(path)).astype(np.float32))[:, None]
+
+
+def test_a_file(cxrsr: Command, tmp_path: Path, dciodvfy: Callable[[Path], set[str]]) -> None:
+    output = tmp_path / "new" / "out.dcm"
+    before = EXAMPLE.read_bytes()
+    done = cxrsr("upscale", "--scale", 4, EXAMPLE, output)
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+    assert done.stdout.startswith("1 upscaled, 0 failed")
+    assert EXAMPLE.read_bytes() == before
+    assert list(output.parent.iterdir()) == [output]
+    assert dciodvfy(output) <= dciodvfy(EXAMPLE)
+    low, high = stored(EXAMPLE), stored(output)
+    assert high.shape == (1, 1, 1024, 1024)
+    assert (downsample(high, 4) - low).square().mean().sqrt() < 1
+
+
+CHESTS = [
+    "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm",
+    "1.3.6.1.4.1.11129.5.5.110503645592756492463169821050252582267888.dcm",
+    "966_fixed.dcm",
+    "Fake_MONOHR1.dcm",
+    "RG1_J2KR.dcm",
+]
+UNCHANGED = (
+    "PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "Modality", "SOPClassUID",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation",
+    "WindowCenter", "WindowWidth", "PresentationLUTShape", "RescaleSlope", "RescaleIntercept",
+    "ContentDate", "LossyImageCompression", "PatientOrientation",
+)  # fmt: skip
+
+
+def test_a_folder_of_real_chests(
+    cxrsr: Command,
+    shared: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    dciodvfy: Callable[[Path], set[str]],
+) -> None:
+    """Every real chest, 8 to 15 bits, both polarities, JPEG and JPEG 2000."""
+    sources = tmp_path / "in" / "deep" / "er"
+    sources.mkdir(parents=True)
+    for name in CHESTS:
+        shutil.copy(shared / "dicom" / "chest" / name, sources)
+    (tmp_path / "in" / "DICOMDIR").write_bytes(b"not to be processed")
+    (tmp_path / "in" / ".hidden").write_bytes(b"neither")
+    done = cxrsr("upscale", "-s", 2, "-m", tiny_model, "-v", tmp_path / "in", tmp_path / "out")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "5 upscaled, 0 failed" in done.stdout
+    assert done.stderr.count("done:") == 5
+    assert "PixelSpacing is zero" in done.stderr
+    for name in CHESTS:
+        source, output = sources / name, tmp_path / "out" / "deep" / "er" / name
+        assert dciodvfy(output) <= dciodvfy(source)
+        with quiet_pydicom():
+            old, new = pydicom.dcmread(source), pydicom.dcmread(output)
+            for keyword in UNCHANGED:
+                assert new.get(keyword) == old.get(keyword), keyword
+        low, high = stored(source), stored(output)
+        error = downsample(high, 2) - low
+        # Marks burnt in at both ends of the range, one pixel wide, are not
+        # what any legal larger image downsamples to; all else must be.
+        assert error.abs().median() < 0.5
+        assert error.square().flatten().sort().values[: int(0.999 * error.numel())].mean() < 1
+        assert high.min() >= PixelFormat.of(old).minimum
+        assert high.max() <= PixelFormat.of(old).maximum
+
+
+def bad_inputs(folder: Path) -> dict[str, str]:
+    """Write one bad file of each kind; return what is said of each."""
+
+    def variant(name: str, change: Callable[[pydicom.FileDataset], object]) -> None:
+        dataset = pydicom.dcmread(EXAMPLE)
+        with quiet_pydicom():
+            change(dataset)
+            dataset.save_as(folder / name, implicit_vr=False, little_endian=True)
+
+    raw = EXAMPLE.read_bytes()
+    (folder / "text.dcm").write_text("not DICOM at all\n")
+    (folder / "empty.dcm").write_bytes(b"")
+    (folder / "truncated.dcm").write_bytes(raw[: len(raw) // 2])
+    (folder / "header.dcm").write_bytes(raw[:1000])
+    variant("no-pixels.dcm", lambda ds: ds.__delattr__("PixelData"))
+    variant("colour.dcm", lambda ds: setattr(ds, "SamplesPerPixel", 3))
+    variant("syntax.dcm", lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", "1.2.3.4"))
+    variant("absurd.dcm", lambda ds: setattr(ds, "Rows", 16000))
+    variant("huge.dcm", lambda ds: setattr(ds, "Rows", 65535))
+    variant("hip.dcm", lambda ds: setattr(ds, "BodyPartExamined", "HIP"))
+    variant("no-uid.dcm", lambda ds: ds.__delattr__("SOPInstanceUID"))
+    return {
+        "text.dcm": "not a DICOM file",
+        "empty.dcm": "not a DICOM file",
+        "truncated.dcm": "truncated",
+        "header.dcm": "",
+        "no-pixels.dcm": "no Pixel Data",
+        "colour.dcm": "colour",
+        "syntax.dcm": "transfer syntax",
+        "absurd.dcm": "claim",
+        "huge.dcm": "65535",
+        "hip.dcm": "--allow body-part",
+        "no-uid.dcm": "SOPInstanceUID",
+    }
+
+
+def test_bad_inputs_fail_alone(cxrsr: Command, tmp_path: Path) -> None:
+    """One sentence each, no output, no traceback, and the good one is done."""
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    expected = bad_inputs(inputs)
+    shutil.copy(EXAMPLE, inputs / "good.dcm")
+    done = cxrsr("upscale", inputs, outputs)
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert "Traceback" not in done.stderr
+    assert "Example^Chest" not in done.stderr + done.stdout
+    assert f"1 upscaled, {len(expected)} failed" in done.stdout
+    lines = {
+        Path(line.split(": ")[1]).name: line
+        for line in done.stderr.splitlines()
+        if line.startswith("failed: ")
+    }
+    assert lines.keys() == expected.keys()
+    for name, says in expected.items():
+        assert says in lines[name]
+    assert [path.name for path in outputs.rglob("*") if path.is_file()] == ["good.dcm"]
+
+
+def test_odd_real_files(cxrsr: Command, shared: Path, tmp_path: Path) -> None:
+    done = cxrsr("upscale", shared / "dicom" / "odd", tmp_path / "out")
+    assert done.returncode == ExitCode.ALL_FAILED
+    assert done.stderr.count("failed: ") == len(list((shared / "dicom" / "odd").iterdir()))
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["{none}", "{out}"], ExitCode.NOTHING_TO_DO, "no file or folder"),
+        (["{emptydir}", "{out}"], ExitCode.NOTHING_TO_DO, "no file to upscale"),
+        (["{in}", "{in}"], ExitCode.CANNOT_WRITE, "same file"),
+        (["{in}", "{link}"], ExitCode.CANNOT_WRITE, "same file"),
+        (["{in}", "{taken}"], ExitCode.CANNOT_WRITE, "--overwrite"),
+        (["{in}", "{taken}/out.dcm"], ExitCode.CANNOT_WRITE, "cannot write"),
+        (["{dir}", "{dir}"], ExitCode.CANNOT_WRITE, "same folder"),
+        (["{dir}", "{taken}"], ExitCode.CANNOT_WRITE, "is a file"),
+        (["{in}", "{out}", "--model", "nobody"], ExitCode.MODEL, "no model 'nobody'"),
+        (["{in}", "{out}", "--model", "{in}"], ExitCode.MODEL, "damaged"),
+        (["{in}", "{out}", "--scale", "3"], ExitCode.USAGE, "3 is not one of 2, 4, 8"),
+        (["{in}", "{out}", "--device", "tpu"], ExitCode.USAGE, "no device 'tpu'"),
+        (["{in}", "{out}", "--device", "cuda:99"], ExitCode.USAGE, "no device 'cuda:99'"),
+        (["{in}", "{out}", "--precision", "int8"], ExitCode.USAGE, "int8"),
+        (["{in}", "{out}", "--device", "cpu", "--precision", "fp16"], ExitCode.USAGE, "fp16"),
+        (["{in}", "{out}", "-v", "-q"], ExitCode.USAGE, "exclude"),
+        (["{in}"], ExitCode.USAGE, "OUTPUT"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refusals(
+    cxrsr: Command, tmp_path: Path, arguments: list[str], code: ExitCode, says: str
+) -> None:
+    folder = tmp_path / "dir"
+    folder.mkdir()
+    source = folder / "in.dcm"
+    shutil.copy(EXAMPLE, source)
+    (tmp_path / "emptydir").mkdir()
+    (tmp_path / "taken").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to(source)
+    names = {name: tmp_path / name for name in ("none", "emptydir", "out", "link", "taken", "dir")}
+    before = sorted(tmp_path.rglob("*"))
+    done = cxrsr("upscale", *(argument.format(**names, **{"in": source}) for argument in arguments))
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    assert source.read_bytes() == EXAMPLE.read_bytes()
+    assert (tmp_path / "taken").read_bytes() == b"precious"
+
+
+def test_overwrite_and_loop_guard(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.dcm"
+    output.write_bytes(b"old")
+    options = ("--scale", 2, "--model", tiny_model)
+    assert cxrsr("upscale", *options, "--overwrite", EXAMPLE, output).returncode == ExitCode.OK
+    again = cxrsr("upscale", *options, output, tmp_path / "again.dcm")
+    assert again.returncode == ExitCode.ALL_FAILED
+    assert "output of cxrsr already" in again.stderr
+
+
+def test_same_object_again(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    """Tiles and repetition change neither pixels nor identity."""
+    options = ("--scale", 2, "--model", tiny_model, "--device", "cpu")
+    cxrsr("upscale", *options, EXAMPLE, tmp_path / "a.dcm")
+    cxrsr("upscale", *options, "--tile", 64, EXAMPLE, tmp_path / "b.dcm")
+    one, other = (pydicom.dcmread(tmp_path / name) for name in ("a.dcm", "b.dcm"))
+    assert one.SOPInstanceUID == other.SOPInstanceUID
+    assert one.PixelData == other.PixelData
+
+
+def test_quiet_says_nothing(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    done = cxrsr("upscale", "-q", "-s", 2, "-m", tiny_model, EXAMPLE, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "", "")
+    assert (tmp_path / EXAMPLE.name).is_file(), "an existing folder takes the file"
+
+
+def test_monochrome1_is_the_negative(cxrsr: Command, tmp_path: Path) -> None:
+    """Polarity is a display matter: the negative gives the negative."""
+    dataset = pydicom.dcmread(EXAMPLE)
+    negative = 4095 - dataset.pixel_array
+    dataset.PixelData = negative.astype("<u2").tobytes()
+    dataset.PhotometricInterpretation = "MONOCHROME1"
+    dataset.PresentationLUTShape = "INVERSE"
+    dataset.save_as(tmp_path / "negative.dcm")
+    for source in (EXAMPLE, tmp_path / "negative.dcm"):
+        assert cxrsr("upscale", source, tmp_path / f"up-{source.name}").returncode == ExitCode.OK
+    positive, back = (stored(tmp_path / f"up-{name}") for name in (EXAMPLE.name, "negative.dcm"))
+    assert (4095 - back - positive).abs().max() <= 1
+
+
+def test_padding_stays_padding(cxrsr: Command, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(EXAMPLE)
+    pixels = np.maximum(dataset.pixel_array, 1)
+    pixels[:40] = 0
+    pixels[100:110, 50:60] = 0
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    dataset.add_new("PixelPaddingValue", "US", 0)
+    dataset.save_as(tmp_path / "padded.dcm")
+    done = cxrsr("upscale", tmp_path / "padded.dcm", tmp_path / "out.dcm")
+    assert done.returncode == ExitCode.OK
+    output = pydicom.dcmread(tmp_path / "out.dcm").pixel_array
+    assert np.array_equal(output == 0, (pixels == 0).repeat(4, 0).repeat(4, 1))
+    # No dark rim: the first image row is like the ones below it.
+    assert abs(output[160].mean() - output[168].mean()) < 0.05 * output[168].mean()
+
+
+def test_frames_one_by_one(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(EXAMPLE)
+    frame = dataset.pixel_array
+    dataset.NumberOfFrames = 2
+    dataset.PixelData = np.stack([frame, frame[::-1]]).tobytes()
+    dataset.save_as(tmp_path / "two.dcm")
+    options = ("--scale", 2, "--model", tiny_model)
+    assert cxrsr("upscale", *options, tmp_path / "two.dcm", tmp_path / "out.dcm").returncode == 0
+    output = pydicom.dcmread(tmp_path / "out.dcm")
+    assert output.NumberOfFrames == 2
+    first, second = stored(tmp_path / "out.dcm")
+    assert (first.flip(-2) - second).abs().max() <= 1, "rounding aside"
+
+
+def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM in the middle of a folder: exit 130, no partial file."""
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    for index in range(200):
+        shutil.copy(EXAMPLE, inputs / f"{index:03}.dcm")
+    command = [sys.executable, "-m", "cxrsr_cli", "upscale", str(inputs), str(tmp_path / "out")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "out").glob("*.dcm")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.terminate()
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED, error
+    assert b"Traceback" not in error
+    written = list((tmp_path / "out").iterdir())
+    assert 0 < len(written) < 200
+    for path in written:
+        assert path.suffix == ".dcm"
+        assert stored(path).shape[-1] == 1024
+
+
+def test_info_tells_what_is_here(cxrsr: Command) -> None:
+    facts = json.loads(cxrsr("info", "--json").stdout)
+    assert {"rir-s-x4"} <= {model["name"] for model in facts["models"]}
+    assert facts["codecs"]["JPEG 2000 Image Compression (Lossless Only)"] is True
+    assert "not for diagnosis" in facts["notice"]
+    text = cxrsr("info").stdout
+    assert "Not a medical device" in text
+    assert facts["models"][0]["sha256"][:12] in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["info"], ["upscale", "--help"], ["train", "--help"],
+     ["upscale", "--scale", "3", "a", "b"], ["upscale", "--model", "none", "a", "b"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_answers_without_torch(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        f"sys.argv = ['cxrsr', *{arguments!r}]\n"
+        "from cxrsr_cli.commands.app import main\n"
+        "try:\n    main()\n"
+        "finally:\n    assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert "torch was imported" not in done.stderr
+    assert done.stdout or done.stderr
+
+
+def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
+    """And what is said of it quotes nothing of the file."""
+    jobs = [Job(EXAMPLE, tmp_path / name) for name in ("a.dcm", "b.dcm", "c.dcm")]
+    upscaler = Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2))
+    faults = [KeyError("Example^Chest"), MemoryError(), None]
+    real = derive
+
+    def sometimes(*arguments: Any) -> object:  # noqa: ANN401
+        fault = faults.pop(0)
+        if fault:
+            raise fault
+        return real(*arguments)
+
+    with patch("cxrsr_cli.upscale.derive", sometimes):
+        results = list(upscaler.run(jobs))
+    assert str(results[0].error).startswith("unexpected KeyError in sometimes")
+    assert "Example^Chest" not in str(results[0].error)
+    assert "memory" in str(results[1].error)
+    assert results[2].error is None
+    assert exit_code(results) is ExitCode.SOME_FAILED
+    assert exit_code(results[:1]) is ExitCode.UNEXPECTED
+    assert exit_code(results[:2]) is ExitCode.ALL_FAILED
+
+
+def test_marks_that_no_legal_image_explains_are_said(tiny_model: Path, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(EXAMPLE)
+    pixels = dataset.pixel_array.copy()
+    pixels[:64:2, :64:2] = 0
+    pixels[1:64:2, 1:64:2] = 4095
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(tmp_path / "marked.dcm")
+    upscaler = Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2))
+    (result,) = upscaler.run([Job(tmp_path / "marked.dcm", tmp_path / "out.dcm")])
+    assert result.error is None
+    assert any("stored units RMS off the input" in warning for warning in result.warnings)
