@@ -1,6 +1,7 @@
 """Stored values come out of every cell and codec as they went in."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pydicom
@@ -8,17 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
 )
 
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
+from cxrsr_cli.read.codecs import find_decoder
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import PixelFormat, decode
 from tests.conftest import EXAMPLE
@@ -106,6 +110,7 @@ def test_every_lossless_syntax_gives_the_same_values(
         ("chest/Fake_MONOHR1.dcm", 8, "JPEG Baseline"),
         ("other-body-parts/RG2_JPLL.dcm", 10, "JPEG Lossless"),
         ("other-body-parts/RG3_JLSL.dcm", 10, "JPEG-LS"),
+        ("other-body-parts/RG2_JPLY_fixed.dcm", 10, "JPEG Extended"),
     ],
 )
 def test_real_compressed_radiographs(shared: Path, name: str, bits: int, syntax: str) -> None:
@@ -142,3 +147,51 @@ def test_damage_is_named(
     chest.save_as(path, implicit_vr=False, little_endian=True)
     with pytest.raises(UndecodablePixelDataError, match=says):
         decode(read_source(path))
+
+
+def test_what_a_lossy_codec_overshoots_is_clipped_not_wrapped(shared: Path) -> None:
+    """White must not turn black: this leg's JPEG decodes to 1024 in 10 bits."""
+    source = read_source(shared / "dicom" / "other-body-parts" / "RG3_JPLY.dcm")
+    assert source.dataset.BitsStored == 10
+    decoder = find_decoder(source.transfer_syntax)
+    raw, _ = decoder.as_array(
+        source.dataset,
+        raw=True,
+        correct_unused_bits=False,  # type: ignore[arg-type]
+    )
+    assert raw.max() == 1024
+    assert decode(source)[0][raw == 1024].min() == 1023
+
+
+def test_a_missing_codec_names_the_extra(shared: Path) -> None:
+    source = read_source(shared / "dicom" / "other-body-parts" / "RG3_JPLY.dcm")
+    without = get_decoder(JPEGExtended12Bit)
+    with (
+        patch.object(without, "_available", {}),
+        patch("cxrsr_cli.read.codecs.find_spec", return_value=None),
+        pytest.raises(UndecodablePixelDataError, match=r"cxrsr\[codecs\]|no codec"),
+    ):
+        decode(source)
+
+
+@pytest.mark.parametrize("rle", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("high_bit", [9, 12, 15])
+def test_cells_in_files(
+    chest: pydicom.FileDataset, tmp_path: Path, high_bit: int, signed: bool, rle: bool
+) -> None:
+    """10 bits anywhere in 16, garbage around them."""
+    pixel_format = PixelFormat(16, 10, high_bit, signed)
+    span = (pixel_format.minimum, pixel_format.maximum + 1)
+    random = np.random.default_rng(0)
+    values = random.integers(*span, (256, 256), dtype=np.int32)
+    shift = high_bit - 9
+    used = np.uint16(0x3FF << shift)
+    garbage = random.integers(0, 1 << 16, values.shape, dtype=np.uint16) & ~used
+    chest.PixelData = ((pixel_format.pack(values) & used) | garbage).astype("<u2").tobytes()
+    chest.BitsStored, chest.HighBit, chest.PixelRepresentation = 10, high_bit, int(signed)
+    if rle:
+        chest.compress(RLELossless, generate_instance_uid=False)
+    path = tmp_path / "cells.dcm"
+    chest.save_as(path)
+    assert np.array_equal(decode(read_source(path))[0], values)

@@ -1,22 +1,9 @@
 """Lossy compression is never forgotten (PS3.3 C.7.6.1.1.5)."""
 
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    JPEG2000,
-    UID,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
-)
 
+from cxrsr_cli.read.codecs import LOSSY_METHODS
 from cxrsr_cli.read.dataset import Source
-
-_METHODS: dict[UID, str] = {
-    JPEGBaseline8Bit: "ISO_10918_1",
-    JPEGExtended12Bit: "ISO_10918_1",
-    JPEGLSNearLossless: "ISO_14495_1",
-    JPEG2000: "ISO_15444_1",
-}
 
 
 def keep_lossy_history(derived: Dataset, source: Source) -> None:
@@ -33,7 +20,7 @@ def keep_lossy_history(derived: Dataset, source: Source) -> None:
     source : Source
         The original.
     """
-    method = _METHODS.get(source.transfer_syntax)
+    method = LOSSY_METHODS.get(source.transfer_syntax)
     if method is None or source.dataset.get("LossyImageCompression") == "01":
         return
     dataset = source.dataset

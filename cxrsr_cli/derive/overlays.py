@@ -8,7 +8,7 @@ from pydicom.tag import BaseTag
 
 from cxrsr_cli.errors import UnsupportedImageError
 from cxrsr_cli.read.dataset import Source
-from cxrsr_cli.read.pixels import PixelFormat, is_compressed
+from cxrsr_cli.read.pixels import PixelFormat
 
 _OVERLAY_GROUPS = range(0x6000, 0x6100, 2)
 _CURVE_GROUPS = range(0x5000, 0x5100, 2)
@@ -85,8 +85,8 @@ def _plane(source: Source, group: int) -> NDArray[np.uint8] | None:
         return plane
     if (group, _BITS_ALLOCATED) not in dataset or dataset[group, _BITS_ALLOCATED].value == 1:
         return None
-    if is_compressed(source.transfer_syntax):
-        return None  # no codec keeps the bits above Bits Stored
+    if source.transfer_syntax.is_compressed:
+        return None  # no codec but RLE keeps bits beside the stored ones
     pixel_format = PixelFormat.of(dataset)
     cells = np.frombuffer(dataset.PixelData, pixel_format.cell)
     count = dataset.Rows * dataset.Columns * int(dataset.get("NumberOfFrames") or 1)

@@ -1,15 +1,15 @@
 """Decode pixel data to stored values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import JPEGExtended12Bit
 
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
+from cxrsr_cli.read.codecs import LOSSY_METHODS, check_public, find_decoder, holds_cells
 from cxrsr_cli.read.dataset import Source, quiet_pydicom
 
 # Nothing real compresses a radiograph further than this; a file that claims to
@@ -113,17 +113,16 @@ def decode(source: Source) -> NDArray[np.int32]:
     pixel_format = PixelFormat.of(dataset)
     frames = _frames(dataset)
     shape = (frames, int(dataset.Rows), int(dataset.Columns))
-    compressed = is_compressed(source.transfer_syntax)
-    _check_size(dataset, frames, pixel_format, compressed=compressed)
+    check_public(source.transfer_syntax)
+    _check_size(dataset, frames, pixel_format, compressed=source.transfer_syntax.is_compressed)
     with quiet_pydicom():
-        cells = _decode(source, shape)
-    if compressed:
-        # Codecs return values, not cells: they sit in the lowest bits.
-        stored = pixel_format.bits_stored
-        pixel_format = PixelFormat(
-            pixel_format.bits_allocated, stored, stored - 1, pixel_format.signed
-        )
-    return pixel_format.unpack(cells)
+        decoded = _decode(source, shape)
+    if holds_cells(source.transfer_syntax):
+        return pixel_format.unpack(decoded)
+    if source.transfer_syntax in LOSSY_METHODS:
+        # A lossy codec overshoots; cutting off the high bits would turn white to black.
+        return decoded.astype(np.int32).clip(pixel_format.minimum, pixel_format.maximum)
+    return replace(pixel_format, high_bit=pixel_format.bits_stored - 1).unpack(decoded)
 
 
 def _frames(dataset: Dataset) -> int:
@@ -134,19 +133,6 @@ def _frames(dataset: Dataset) -> int:
     if frames < 1:
         raise UnsupportedImageError("Number of Frames is not a positive number")
     return frames
-
-
-def is_compressed(syntax: UID) -> bool:
-    """Tell whether the pixel data are encapsulated in a codec's stream.
-
-    Raises
-    ------
-    UndecodablePixelDataError
-        If the transfer syntax is not a public one.
-    """
-    if not syntax.is_transfer_syntax:
-        raise UndecodablePixelDataError("the transfer syntax is not one of the DICOM standard")
-    return syntax.is_compressed
 
 
 def _check_size(
@@ -163,23 +149,27 @@ def _check_size(
 
 
 def _decode(source: Source, shape: tuple[int, int, int]) -> NDArray[np.integer]:
-    name = source.transfer_syntax.name
+    decoder = find_decoder(source.transfer_syntax)
     try:
-        decoder = get_decoder(source.transfer_syntax)
-    except NotImplementedError:
-        raise UndecodablePixelDataError(f"no decoder for the transfer syntax {name}") from None
-    if not decoder.is_available:
-        raise UndecodablePixelDataError(f"no codec installed for {name}")
-    try:
-        # Decoders check nothing of the pixel values: raw is what is stored.
-        array, _ = decoder.as_array(source.dataset, raw=True)
+        # pydicom's own correction of unused bits wraps what a lossy codec
+        # overshoots, and ignores High Bit.
+        array, _ = decoder.as_array(
+            source.dataset,
+            raw=True,
+            correct_unused_bits=False,  # type: ignore[arg-type]
+        )
     except MemoryError:
         raise UndecodablePixelDataError("the pixels do not fit in memory") from None
     # Codecs raise anything on damaged data, with header values in the text.
     except Exception as error:
-        raise UndecodablePixelDataError(
-            f"damaged pixel data, or not {name} as the file says ({type(error).__name__})"
-        ) from None
+        raise UndecodablePixelDataError(_reason(source, error)) from None
     if array.size != np.prod(shape):
         raise UndecodablePixelDataError("the pixels are not as many as Rows and Columns say")
     return np.reshape(array, shape)
+
+
+def _reason(source: Source, error: Exception) -> str:
+    syntax = source.transfer_syntax
+    if syntax == JPEGExtended12Bit and "imagecodecs" not in find_decoder(syntax).available_plugins:
+        return "12-bit JPEG Extended needs the codecs extra: pip install 'cxrsr[codecs]'"
+    return f"damaged pixel data, or not {syntax.name} as the file says ({type(error).__name__})"

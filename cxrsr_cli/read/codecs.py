@@ -1,0 +1,85 @@
+"""Transfer syntaxes: what they hold, and who decodes them."""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from pydicom.pixels.decoders.base import Decoder, DecodeRunner, get_decoder
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from cxrsr_cli.errors import UndecodablePixelDataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LOSSY_METHODS: dict[UID, str] = {
+    JPEGBaseline8Bit: "ISO_10918_1",
+    JPEGExtended12Bit: "ISO_10918_1",
+    JPEGLSNearLossless: "ISO_14495_1",
+    JPEG2000: "ISO_15444_1",
+}
+"""Syntaxes that may be lossy, and the method's defined term (C.7.6.1.1.5.1)."""
+
+_EXTRA = "imagecodecs"
+DECODER_DEPENDENCIES = {JPEGExtended12Bit: (_EXTRA,)}
+"""Read by pydicom, which takes this module for a plugin."""
+
+
+def is_available(uid: str) -> bool:
+    """Tell pydicom whether this plugin can decode now."""
+    return uid in DECODER_DEPENDENCIES and find_spec(_EXTRA) is not None
+
+
+def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
+    """Decode 12-bit JPEG Extended for pydicom: no codec in the core does."""
+    import imagecodecs
+
+    pixels: NDArray[np.integer] = imagecodecs.jpeg_decode(stream)
+    runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
+    return pixels.tobytes()
+
+
+def find_decoder(syntax: UID) -> Decoder:
+    """Return the decoder of a transfer syntax.
+
+    Raises
+    ------
+    UndecodablePixelDataError
+        If the syntax is not a public one, holds no images, or has no codec
+        installed; with the extra to install if there is one.
+    """
+    check_public(syntax)
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise UndecodablePixelDataError(
+            f"no decoder for the transfer syntax {syntax.name}"
+        ) from None
+    known = (*decoder.available_plugins, *decoder.missing_dependencies)
+    if syntax in DECODER_DEPENDENCIES and not any(_EXTRA in plugin for plugin in known):
+        decoder.add_plugin(_EXTRA, (__name__, decode_frame.__name__))
+    if not decoder.is_available:
+        raise UndecodablePixelDataError(f"no codec installed for {syntax.name}")
+    return decoder
+
+
+def check_public(syntax: UID) -> None:
+    """Refuse a transfer syntax that the standard does not know."""
+    if not syntax.is_transfer_syntax:
+        raise UndecodablePixelDataError("the transfer syntax is not one of the DICOM standard")
+
+
+def holds_cells(syntax: UID) -> bool:
+    """Tell whether decoding gives the cells of PS3.5 8.1.1, or plain values.
+
+    RLE compresses cells as they are; the other codecs know only values.
+    """
+    check_public(syntax)
+    return not syntax.is_compressed or syntax == RLELossless
