@@ -30,6 +30,7 @@ from cxrsr_cli.restore.registry import Model
 from cxrsr_cli.restore.restorer import Restored, Restorer
 from cxrsr_cli.write.atomic import TEMPORARY_PREFIX
 from cxrsr_cli.write.dicom import check_target, write_dicom
+from cxrsr_cli.write.syntax import OutputSyntax, resolve
 
 _MEDIA_DIRECTORY = "DICOMDIR"
 
@@ -95,6 +96,8 @@ class Upscaler:
         What is accepted beyond chest radiographs for presentation.
     overwrite : bool
         Whether existing outputs are replaced.
+    syntax : OutputSyntax
+        Transfer syntax of outputs.
     clock : callable
         Gives the time of derivation.
     """
@@ -103,6 +106,7 @@ class Upscaler:
     model: Model
     allowed: frozenset[Permission] = frozenset()
     overwrite: bool = False
+    syntax: OutputSyntax = OutputSyntax.SAME
     clock: Callable[[], datetime] = datetime.now
 
     @property
@@ -159,7 +163,13 @@ class Upscaler:
         ]
         restored = np.stack([image.stored for image in images])
         derived, kept = derive(source, frames, restored, self._recipe(), self.clock())
-        write_dicom(derived, restored, job.target, overwrite=self.overwrite)
+        write_dicom(
+            derived,
+            restored,
+            job.target,
+            syntax=resolve(self.syntax, source.transfer_syntax),
+            overwrite=self.overwrite,
+        )
         inconsistency = max(image.inconsistency for image in images)
         if self.restorer.consistent and inconsistency > _CONSISTENT:
             kept.append(

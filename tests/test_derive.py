@@ -17,7 +17,6 @@ from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
     DigitalXRayImageStorageForPresentation,
-    ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
     SecondaryCaptureImageStorage,
 )
@@ -200,18 +199,6 @@ def test_patient_and_study_are_byte_for_byte(chest: FileDataset, tmp_path: Path)
     written = saved(derived, tmp_path / "out.dcm").read_bytes()
     assert name in written
     assert illegal in written
-
-
-@pytest.mark.parametrize("implicit", [True, False])
-def test_implicit_sources_stay_implicit(chest: FileDataset, tmp_path: Path, implicit: bool) -> None:
-    if implicit:
-        chest.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    path = tmp_path / "in.dcm"
-    chest.save_as(path, implicit_vr=implicit, little_endian=True)
-    derived, _ = derived_from(path)
-    written = pydicom.dcmread(saved(derived, tmp_path / "out.dcm"))
-    assert written.file_meta.TransferSyntaxUID.is_implicit_VR == implicit
-    assert written.PatientName == "Example^Chest"
 
 
 # Geometry

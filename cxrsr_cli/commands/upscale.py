@@ -21,6 +21,7 @@ from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.restore.architecture import DEFAULT_TILE
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
+from cxrsr_cli.write.syntax import OutputSyntax
 
 if TYPE_CHECKING:
     from cxrsr_cli.upscale import Result
@@ -58,6 +59,10 @@ def upscale(
         list[Permission] | None,
         typer.Option("--allow", help="Accept what the models never saw. Can be repeated."),
     ] = None,
+    transfer_syntax: Annotated[
+        OutputSyntax,
+        typer.Option("--transfer-syntax", help="Lossless encoding of the output."),
+    ] = OutputSyntax.SAME,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs; never an input.")
     ] = False,
@@ -85,7 +90,9 @@ def upscale(
     restorer = Restorer.load(
         found.path, device=device, precision=precision, tile=tile, consistent=consistency
     )
-    upscaler = Upscaler(restorer, found, frozenset(allow or ()), overwrite)
+    upscaler = Upscaler(
+        restorer, found, frozenset(allow or ()), overwrite=overwrite, syntax=transfer_syntax
+    )
     if verbosity is Verbosity.VERBOSE:
         typer.echo(
             f"model {found.name} (SHA-256 {found.sha256[:12]}), device {restorer.device}, "

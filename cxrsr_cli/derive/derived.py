@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
 from cxrsr_cli import __version__
 from cxrsr_cli.derive.geometry import rescale_geometry
@@ -61,7 +61,7 @@ def derive(
         keep_lossy_history(derived, source)
         identify(derived, source.dataset, recipe, _sha256(source_pixels), now)
         _write_pixels(derived, pixels, pixel_format)
-        meta = _file_meta(derived, source)
+        meta = _file_meta(derived)
     file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)
     file_dataset.set_original_encoding(
         source.transfer_syntax.is_implicit_VR,
@@ -84,12 +84,11 @@ def _write_pixels(derived: Dataset, pixels: NDArray[np.int32], pixel_format: Pix
             derived.add_new(keyword, vr, int(value))
 
 
-def _file_meta(derived: Dataset, source: Source) -> FileMetaDataset:
+def _file_meta(derived: Dataset) -> FileMetaDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = derived.SOPClassUID
     meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
-    implicit = source.transfer_syntax == ImplicitVRLittleEndian
-    meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = f"CXRSR_{__version__}"[:16]
     return meta

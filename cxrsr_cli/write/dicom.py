@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from cxrsr_cli.errors import OutputError
-from cxrsr_cli.read.dataset import quiet_pydicom
-from cxrsr_cli.read.pixels import PixelFormat
+from cxrsr_cli.errors import InputError, OutputError
+from cxrsr_cli.read.dataset import quiet_pydicom, read_source
+from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.write.atomic import replacing
 
 
@@ -33,25 +33,32 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def write_dicom(
-    dataset: FileDataset, pixels: NDArray[np.int32], target: Path, *, overwrite: bool
+    dataset: FileDataset,
+    pixels: NDArray[np.int32],
+    target: Path,
+    *,
+    syntax: UID = ExplicitVRLittleEndian,
+    overwrite: bool = False,
 ) -> None:
-    """Write, read back, compare, then rename.
+    """Encode, write, decode again, compare, then rename.
 
     Parameters
     ----------
     dataset : pydicom.dataset.FileDataset
-        The derived object.
+        The derived object, uncompressed; encoded in place.
     pixels : numpy.ndarray
         ``(F, H, W)`` int32 stored values that the file must hold.
     target : Path
         Final name; missing folders are made.
+    syntax : pydicom.uid.UID
+        Lossless transfer syntax to write (`resolve`).
     overwrite : bool
         Whether an existing file is replaced.
 
     Raises
     ------
     OutputError
-        If the file cannot be written, or does not read back as written. No
+        If the pixels cannot be encoded, the file cannot be written, or does not read back as written. No
         file is left under the final name.
     """
     try:
@@ -61,6 +68,7 @@ def write_dicom(
     try:
         with replacing(target, overwrite=overwrite) as temporary:
             with quiet_pydicom():
+                _encode(dataset, syntax)
                 dataset.save_as(temporary, enforce_file_format=True, overwrite=True)
             _verify(temporary, dataset, pixels)
     except FileExistsError:
@@ -69,16 +77,27 @@ def write_dicom(
         raise OutputError(f"cannot write {target}: {error.strerror or 'I/O error'}") from error
 
 
+def _encode(dataset: FileDataset, syntax: UID) -> None:
+    if not syntax.is_compressed:
+        dataset.file_meta.TransferSyntaxUID = syntax
+        return
+    try:
+        dataset.compress(syntax, generate_instance_uid=False)
+    # Codecs raise anything, with header values in the text.
+    except Exception as error:
+        raise OutputError(
+            f"the pixels cannot be written as {syntax.name} ({type(error).__name__}); "
+            "use --transfer-syntax explicit"
+        ) from None
+
+
 def _verify(path: Path, dataset: FileDataset, pixels: NDArray[np.int32]) -> None:
-    with quiet_pydicom():
-        written = pydicom.dcmread(path)
-        cells = np.frombuffer(written.PixelData, PixelFormat.of(written).cell)
-        stored = PixelFormat.of(written).unpack(cells[: pixels.size])
-        intact = (
-            np.array_equal(stored, pixels.ravel())
-            and written.SOPInstanceUID == dataset.SOPInstanceUID
-            and written.Rows == pixels.shape[-2]
-            and written.Columns == pixels.shape[-1]
+    try:
+        written = read_source(path)
+        intact = written.dataset.SOPInstanceUID == dataset.SOPInstanceUID and np.array_equal(
+            decode(written), pixels
         )
+    except InputError:
+        intact = False
     if not intact:
         raise OutputError(f"{path.parent}: what was written does not read back the same")

@@ -1,0 +1,103 @@
+"""Any source encoding into any lossless one: the same object, bit for bit."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from cxrsr_cli.errors import OutputError
+from cxrsr_cli.read.dataset import quiet_pydicom, read_source
+from cxrsr_cli.read.pixels import decode
+from cxrsr_cli.write.dicom import write_dicom
+from cxrsr_cli.write.syntax import OutputSyntax, resolve
+from tests.test_derive import derived_from
+
+SOURCES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian,
+           ExplicitVRBigEndian, JPEGLSLossless, RLELossless]  # fmt: skip
+
+
+def encoded(chest: pydicom.FileDataset, syntax: UID, path: Path) -> Path:
+    """Save the example in a transfer syntax, with elements that are hard to convert."""
+    chest.add_new("PixelPaddingValue", "US", 0)
+    chest.add_new("SmallestImagePixelValue", "US", 1)
+    block = chest.private_block(0x0009, "TEST", create=True)
+    block.add_new(0x01, "LO", "private")
+    block.add_new(0x02, "US", 258)
+    if syntax.is_compressed:
+        chest.compress(syntax, generate_instance_uid=False)
+    chest.file_meta.TransferSyntaxUID = syntax
+    if syntax == ExplicitVRBigEndian:
+        chest.PixelData = np.frombuffer(chest.PixelData, "<u2").astype(">u2").tobytes()
+        chest["PixelData"].VR = "OW"
+    with quiet_pydicom():
+        chest.save_as(
+            path, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
+        )
+    return path
+
+
+@pytest.mark.parametrize("wanted", list(OutputSyntax))
+@pytest.mark.parametrize("syntax", SOURCES, ids=lambda syntax: UID(syntax).keyword)
+def test_same_object_in_every_encoding(
+    chest: pydicom.FileDataset, tmp_path: Path, syntax: UID, wanted: OutputSyntax
+) -> None:
+    source = encoded(chest, syntax, tmp_path / "in.dcm")
+    derived, _ = derived_from(source)
+    pixels = decode(read_source(source)).repeat(4, 1).repeat(4, 2)
+    target = resolve(wanted, syntax)
+    write_dicom(derived, pixels, tmp_path / "out.dcm", syntax=target)
+    written = read_source(tmp_path / "out.dcm")
+    assert written.transfer_syntax == target
+    assert np.array_equal(decode(written), pixels)
+    dataset = written.dataset
+    assert dataset.PatientName == "Example^Chest"
+    assert dataset.WindowWidth == 4096
+    assert dataset.PixelPaddingValue == 0
+    assert dataset.SmallestImagePixelValue == pixels.min()
+    if syntax != ImplicitVRLittleEndian:  # which does not say what a private element is
+        assert dataset.private_block(0x0009, "TEST")[0x02].value == 258
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (JPEG2000Lossless, JPEG2000Lossless),
+        (RLELossless, RLELossless),
+        (ImplicitVRLittleEndian, ImplicitVRLittleEndian),
+        (DeflatedExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian),
+        (ExplicitVRBigEndian, ExplicitVRLittleEndian),
+        (JPEGBaseline8Bit, ExplicitVRLittleEndian),
+        (JPEG2000, ExplicitVRLittleEndian),
+        (JPEGLosslessSV1, ExplicitVRLittleEndian),
+    ],
+    ids=lambda syntax: UID(syntax).keyword,
+)
+def test_same_is_lossless_or_explicit(source: UID, expected: UID) -> None:
+    assert resolve(OutputSyntax.SAME, source) == expected
+
+
+def test_what_cannot_be_encoded_is_said(chest: pydicom.FileDataset, tmp_path: Path) -> None:
+    """JPEG-LS knows no High Bit: values shifted in their cells do not come back."""
+    chest.BitsStored, chest.HighBit = 12, 15
+    shifted = (chest.pixel_array.astype(np.uint16) << 4).astype("<u2")
+    chest.PixelData = shifted.tobytes()
+    chest.save_as(tmp_path / "in.dcm")
+    pixels = decode(read_source(tmp_path / "in.dcm"))
+    written = pydicom.dcmread(tmp_path / "in.dcm")
+    with pytest.raises(OutputError, match="transfer-syntax explicit"):
+        write_dicom(written, pixels, tmp_path / "out.dcm", syntax=JPEGLSLossless)
+    assert not (tmp_path / "out.dcm").exists()
