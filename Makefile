@@ -30,7 +30,8 @@ wheel: $(READY)
 clean:
 	rm -rf $(VENV) $(DEMO) build dist
 
-# The constraints pin every version, torch's CPU-friendly one included.
+# The constraints pin every version. Where pip has no CPU build of torch at hand,
+# it takes the one with CUDA, which works on a CPU too.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'

@@ -92,6 +92,12 @@ class OutputError(CxrsrError):
     exit_code = ExitCode.CANNOT_WRITE
 
 
+class TrainingError(CxrsrError):
+    """A training that cannot end well."""
+
+    exit_code = ExitCode.MODEL
+
+
 class ModelError(CxrsrError):
     """A model is unknown, damaged, or not for the requested scale."""
 

@@ -1,5 +1,6 @@
 """The main job: read, restore, derive, write; for one file or a tree of them."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,12 +28,13 @@ from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.read.pixels import PixelFormat, decode
 from cxrsr_cli.restore.padding import cover, fill
 from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.restore.restorer import Restored, Restorer
-from cxrsr_cli.write.atomic import TEMPORARY_PREFIX
+from cxrsr_cli.restore.restorer import Restorer, inconsistency
 from cxrsr_cli.write.dicom import check_target, write_dicom
 from cxrsr_cli.write.syntax import OutputSyntax, resolve
 
 _MEDIA_DIRECTORY = "DICOMDIR"
+
+_NO_MEMORY = "not enough memory for this image"
 
 _CONSISTENT = 1.0
 """Stored units RMS that rounding alone never reaches."""
@@ -99,7 +101,7 @@ class Upscaler:
     syntax : OutputSyntax
         Transfer syntax of outputs.
     clock : callable
-        Gives the time of derivation.
+        Gives the time of derivation, with its zone.
     """
 
     restorer: Restorer
@@ -107,7 +109,7 @@ class Upscaler:
     allowed: frozenset[Permission] = frozenset()
     overwrite: bool = False
     syntax: OutputSyntax = OutputSyntax.SAME
-    clock: Callable[[], datetime] = datetime.now
+    clock: Callable[[], datetime] = lambda: datetime.now().astimezone()
 
     @property
     def scale(self) -> int:
@@ -143,8 +145,16 @@ class Upscaler:
                 result = self._do(job, step)
             except CxrsrError as error:
                 result = Result(job, error)
+            except OSError as error:
+                result = Result(job, OutputError(f"cannot read or write: {error.strerror}"))
             except MemoryError:
-                result = Result(job, TooLargeError("not enough memory for this image"))
+                result = Result(job, TooLargeError(_NO_MEMORY))
+            except RuntimeError as error:
+                # What PyTorch's allocator raises on a CPU is no MemoryError.
+                short = "allocate memory" in str(error)
+                result = Result(
+                    job, TooLargeError(_NO_MEMORY) if short else UnexpectedError.of(error)
+                )
             # A defect met on one file must not cost a night's other files.
             except Exception as error:
                 result = Result(job, UnexpectedError.of(error))
@@ -161,7 +171,7 @@ class Upscaler:
         images = [
             self._restore(frame, source, pixel_format, lambda: advance(share)) for frame in frames
         ]
-        restored = np.stack([image.stored for image in images])
+        restored = np.stack([image for image, _ in images])
         derived, kept = derive(source, frames, restored, self._recipe(), self.clock())
         write_dicom(
             derived,
@@ -170,18 +180,18 @@ class Upscaler:
             syntax=resolve(self.syntax, source.transfer_syntax),
             overwrite=self.overwrite,
         )
-        inconsistency = max(image.inconsistency for image in images)
-        if self.restorer.consistent and inconsistency > _CONSISTENT:
+        worst = max(off for _, off in images)
+        if self.restorer.consistent and worst > _CONSISTENT:
             kept.append(
-                f"downsampled, the output is {inconsistency:.1f} stored units RMS off the input: "
-                "no larger image in the stored range is closer (marks burnt in at its ends?)"
+                f"downsampled, the output is {worst:.1f} stored units RMS off the input; "
+                "edges between the two ends of the stored range are the usual cause"
             )
         return Result(
             job,
             warnings=warnings + kept,
             input_shape=(frames.shape[-2], frames.shape[-1]),
             output_shape=(restored.shape[-2], restored.shape[-1]),
-            inconsistency=inconsistency,
+            inconsistency=worst,
         )
 
     def _restore(
@@ -190,8 +200,8 @@ class Upscaler:
         source: Source,
         pixel_format: PixelFormat,
         advance: Callable[[], None],
-    ) -> Restored:
-        """Enlarge one frame, its padding apart."""
+    ) -> tuple[NDArray[np.int32], float]:
+        """Enlarge one frame, its padding apart; tell how far it is from its input."""
         padding = Padding.of(source.dataset)
         image = fill(stored, padding.mask(stored)) if padding else stored
         minimum, maximum = pixel_format.minimum, pixel_format.maximum
@@ -203,9 +213,9 @@ class Upscaler:
             advance=advance,
         )
         if padding is None:
-            return restored
-        covered = cover(restored.stored, stored, padding, minimum=minimum, maximum=maximum)
-        return Restored(covered, restored.inconsistency)
+            return restored, inconsistency(restored, stored)
+        covered = cover(restored, stored, padding, minimum=minimum, maximum=maximum)
+        return covered, inconsistency(covered, stored, ignored=padding.mask(stored))
 
     def _recipe(self) -> Recipe:
         return Recipe(
@@ -215,6 +225,8 @@ class Upscaler:
             scale=self.scale,
             consistency=self.restorer.consistent,
             precision=self.restorer.precision,
+            device=self.restorer.device.type,
+            tile=self.restorer.tile,
         )
 
 
@@ -232,33 +244,61 @@ def plan_jobs(source: Path, target: Path) -> list[Job]:
     Returns
     -------
     list of Job
-        Sorted by source. Hidden files and DICOMDIRs are left out, and so is
-        what lies in an output folder inside the input folder.
+        Sorted by source. Hidden files and folders and DICOMDIRs are left out,
+        and so is what lies in an output folder inside the input folder. A
+        folder that cannot be read is a job, which will fail.
 
     Raises
     ------
     NothingToDoError
         If there is no input.
     OutputError
-        If the two are the same folder, or a folder should go into a file.
+        If the two are the same folder, a folder should go into a file, or an
+        output would land on an input.
     """
-    if source.is_file():
-        return [Job(source, target / source.name if target.is_dir() else target)]
-    if not source.is_dir():
-        raise NothingToDoError(f"no file or folder {source}")
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"{target} is a file; a folder needs a folder to write to")
-    inside = target.resolve()
-    if inside == source.resolve():
+    try:
+        if source.is_file():
+            return [Job(source, target / source.name if target.is_dir() else target)]
+        if not source.is_dir():
+            raise NothingToDoError(f"no file or folder {source}")
+        if target.exists() and not target.is_dir():
+            raise OutputError(f"{target} is a file; a folder needs a folder to write to")
+        return _plan_folder(source, target)
+    except OSError as error:
+        raise NothingToDoError(f"cannot read {source}: {error.strerror}") from error
+
+
+def _plan_folder(source: Path, target: Path) -> list[Job]:
+    root, output = source.resolve(), target.resolve()
+    if output == root:
         raise OutputError("input and output are the same folder; a source is never overwritten")
+    skipped = output if output.is_relative_to(root) else None
     jobs = [
         Job(path, target / path.relative_to(source))
-        for path in sorted(source.rglob("*"))
-        if path.is_file() and _is_candidate(path) and not path.resolve().is_relative_to(inside)
+        for path in sorted(_walk(source))
+        if path.name.upper() != _MEDIA_DIRECTORY
+        and not (skipped and path.resolve().is_relative_to(skipped))
     ]
     if not jobs:
         raise NothingToDoError(f"no file to upscale in {source}")
+    # A link inside the output folder can lead back to an input.
+    sources = {job.source.resolve() for job in jobs}
+    if any(job.target.resolve() in sources for job in jobs):
+        raise OutputError(f"{target} leads back into {source}; a source is never overwritten")
     return jobs
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """List what is not hidden; a folder that cannot be read stands for its files."""
+    unreadable: list[Path] = []
+
+    def note(error: OSError) -> None:
+        unreadable.append(Path(error.filename))
+
+    for parent, folders, files in os.walk(folder, onerror=note):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
+    yield from unreadable
 
 
 def exit_code(results: Sequence[Result]) -> ExitCode:
@@ -273,9 +313,3 @@ def exit_code(results: Sequence[Result]) -> ExitCode:
     if len(failures) < len(results):
         return ExitCode.SOME_FAILED
     return failures[0] if len(set(failures)) == 1 else ExitCode.ALL_FAILED
-
-
-def _is_candidate(path: Path) -> bool:
-    return (
-        not path.name.startswith((".", TEMPORARY_PREFIX)) and path.name.upper() != _MEDIA_DIRECTORY
-    )

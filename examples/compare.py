@@ -55,7 +55,7 @@ def rendered(dataset: pydicom.Dataset, pixels: NDArray[np.number] | None = None)
     """Return the picture as a viewer shows it, bone bright, within [0, 1]."""
     stored = pixel_array(dataset) if pixels is None else pixels
     shown = apply_windowing(apply_modality_lut(stored, dataset), dataset).astype(np.float64)
-    shown = (shown - shown.min()) / max(np.ptp(shown), 1.0)
+    shown /= 2**dataset.BitsStored - 1  # a window maps to the whole range of stored values
     return np.asarray(1 - shown if dataset.PhotometricInterpretation == "MONOCHROME1" else shown)
 
 

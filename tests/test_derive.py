@@ -1,7 +1,7 @@
 """The derived object says what it is, in the right size, and keeps the rest byte for byte."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
+    ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
     SecondaryCaptureImageStorage,
 )
 
@@ -26,10 +29,11 @@ from cxrsr_cli.derive.geometry import TABLE, rescale_geometry
 from cxrsr_cli.derive.identity import Recipe
 from cxrsr_cli.derive.lossy import keep_lossy_history
 from cxrsr_cli.derive.provenance import image_type
+from cxrsr_cli.errors import UnsupportedImageError
 from cxrsr_cli.read.dataset import quiet_pydicom, read_source
 from cxrsr_cli.read.pixels import decode
 
-NOW = datetime(2026, 11, 22, 10, 30, 15)  # noqa: DTZ001 - DICOM times are local
+NOW = datetime(2026, 11, 22, 10, 30, 15, tzinfo=UTC)
 RECIPE = Recipe(
     software="0.1.0",
     model_name="rir-s-x4",
@@ -37,6 +41,8 @@ RECIPE = Recipe(
     scale=4,
     consistency=True,
     precision="fp32",
+    device="cpu",
+    tile=512,
 )
 
 
@@ -146,6 +152,8 @@ def test_smallest_and_largest_are_those_of_the_pixels(example: Dataset) -> None:
         {"scale": 2},
         {"consistency": False},
         {"precision": "bf16"},
+        {"device": "cuda"},
+        {"tile": 64},
     ],
     ids=str,
 )
@@ -169,6 +177,7 @@ def test_same_uid_with_other_pixels_is_another_instance() -> None:
          ["DERIVED", "PRIMARY", ""]),
         (DigitalXRayImageStorageForPresentation, ["ORIGINAL", "PRIMARY", "X", "RT"],
          ["DERIVED", "PRIMARY", "", "RT"]),
+        (ComputedRadiographyImageStorage, None, ["DERIVED", "PRIMARY", ""]),
         (SecondaryCaptureImageStorage, None, ["DERIVED", "SECONDARY", ""]),
         (SecondaryCaptureImageStorage, ["ORIGINAL", "SECONDARY", "AXIAL"],
          ["DERIVED", "SECONDARY", "AXIAL"]),
@@ -199,6 +208,32 @@ def test_patient_and_study_are_byte_for_byte(chest: FileDataset, tmp_path: Path)
     written = saved(derived, tmp_path / "out.dcm").read_bytes()
     assert name in written
     assert illegal in written
+
+
+def test_earlier_equipment_is_byte_for_byte(chest: FileDataset, tmp_path: Path) -> None:
+    item = Dataset()
+    item.Manufacturer = "somebody"
+    item.InstitutionName = "INSTITUTION-NAME"
+    chest.ContributingEquipmentSequence = Sequence([item])
+    path = saved(chest, tmp_path / "in.dcm")
+    illegal = b"\xff\xfe\x80 illegal name"[:16]
+    path.write_bytes(path.read_bytes().replace(b"INSTITUTION-NAME", illegal))
+    derived, _ = derived_from(path)
+    assert illegal in saved(derived, tmp_path / "out.dcm").read_bytes()
+
+
+def test_times_are_in_the_objects_zone(chest: FileDataset, tmp_path: Path) -> None:
+    chest.TimezoneOffsetFromUTC = "-0400"
+    derived, _ = derived_from(saved(chest, tmp_path / "in.dcm"))
+    assert derived.InstanceCreationTime == "063015"
+
+
+def test_a_description_that_cannot_be_kept_is_said(chest: FileDataset, tmp_path: Path) -> None:
+    chest.SpecificCharacterSet = "ISO_IR 100"
+    chest.DerivationDescription = "agrandi \u00e9"
+    derived, warnings = derived_from(saved(chest, tmp_path / "in.dcm"))
+    assert "Derivation Description" in warnings[0]
+    assert derived.DerivationDescription.isascii()
 
 
 # Geometry
@@ -252,7 +287,7 @@ def test_a_zero_spacing_is_kept_and_said(chest: FileDataset) -> None:
     source, derived = Dataset(), Dataset()
     source.PixelSpacing = derived.PixelSpacing = ["0.000", "0.000"]
     (warning,) = rescale_geometry(derived, source, 4)
-    assert "PixelSpacing is zero" in warning
+    assert "PixelSpacing is not above zero" in warning
     assert [str(value) for value in derived.PixelSpacing] == ["0.000", "0.000"]
 
 
@@ -311,23 +346,44 @@ def test_overlays_are_magnified(chest: FileDataset, tmp_path: Path) -> None:
     assert written[0x60001301].value == 200 * 16
 
 
-def test_overlays_in_unused_bits_get_a_plane_of_their_own(
-    chest: FileDataset, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("syntax", [None, RLELossless, JPEGLSLossless])
+def test_overlays_in_unused_bits(chest: FileDataset, tmp_path: Path, syntax: UID | None) -> None:
+    """They get planes of their own, or are dropped where the codec lost them."""
     plane = np.zeros((256, 256), np.uint16)
     plane[100:120, 5:9] = 1
     cells = np.frombuffer(chest.PixelData, "<u2").reshape(256, 256) | plane << 13
     chest.PixelData = cells.tobytes()
-    chest.add_new(0x60000010, "US", 256)
-    chest.add_new(0x60000011, "US", 256)
-    chest.add_new(0x60000040, "CS", "G")
-    chest.add_new(0x60000050, "SS", [1, 1])
-    chest.add_new(0x60000100, "US", 16)
-    chest.add_new(0x60000102, "US", 13)
-    derived, _ = derived_from(saved(chest, tmp_path / "in.dcm"))
+    for element, vr, value in (
+        (0x0010, "US", 256), (0x0011, "US", 256), (0x0040, "CS", "G"), (0x0050, "SS", [1, 1]),
+        (0x0100, "US", 16), (0x0102, "US", 13),
+    ):  # fmt: skip
+        chest.add_new((0x6000, element), vr, value)
+    if syntax == JPEGLSLossless:
+        chest.PixelData = (cells & 0xFFF).tobytes()
+    if syntax:
+        chest.compress(syntax, generate_instance_uid=False)
+    derived, warnings = derived_from(saved(chest, tmp_path / "in.dcm"))
     written = pydicom.dcmread(saved(derived, tmp_path / "out.dcm"))
-    assert np.array_equal(written.overlay_array(0x6000), plane.repeat(4, 0).repeat(4, 1))
     assert written.pixel_array.max() < 4096
+    if syntax == JPEGLSLossless:
+        assert "overlay" in warnings[0]
+        assert all(tag >> 16 != 0x6000 for tag in written.keys())
+    else:
+        assert np.array_equal(written.overlay_array(0x6000), plane.repeat(4, 0).repeat(4, 1))
+
+
+def test_empty_overlay_data_are_kept(chest: FileDataset, tmp_path: Path) -> None:
+    chest.add_new(0x60000010, "US", 256)
+    chest.add_new(0x60000100, "US", 1)
+    chest.add_new(0x60003000, "OW", b"")
+    derived, _ = derived_from(saved(chest, tmp_path / "in.dcm"))
+    assert derived[0x60000010].value == 1024
+
+
+def test_an_overlay_too_far_out_is_refused(chest: FileDataset, tmp_path: Path) -> None:
+    chest.add_new(0x60000050, "SS", [9000, 1])
+    with pytest.raises(UnsupportedImageError, match="too far out"):
+        derived_from(saved(chest, tmp_path / "in.dcm"))
 
 
 def test_curves_are_dropped_and_said(chest: FileDataset, tmp_path: Path) -> None:

@@ -47,3 +47,11 @@ def test_padding_exactly_where_it_was(seed: int, first: int, length: int) -> Non
     assert np.array_equal(output[expected], stored.repeat(2, 0).repeat(2, 1)[expected])
     untouched = ~expected & ~padding.mask(restored)
     assert np.array_equal(output[untouched], restored[untouched])
+
+
+def test_unsigned_padding_of_signed_pixels() -> None:
+    """Vendors write -2048 as US 63488."""
+    dataset = Dataset()
+    dataset.PixelRepresentation = 1
+    dataset.add_new("PixelPaddingValue", "US", 63488)
+    assert Padding.of(dataset) == Padding(-2048, -2048)

@@ -195,3 +195,31 @@ def test_cells_in_files(
     path = tmp_path / "cells.dcm"
     chest.save_as(path)
     assert np.array_equal(decode(read_source(path))[0], values)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless], ids=["J2K", "JPEG-LS"])
+def test_a_stream_deeper_than_the_header_is_refused(
+    chest: pydicom.FileDataset, tmp_path: Path, syntax: UID
+) -> None:
+    """Cutting its bits off would band the image."""
+    chest.BitsStored, chest.HighBit = 16, 15
+    chest.PixelData = (chest.pixel_array.astype("<u2") * 16).tobytes()
+    chest.compress(syntax, generate_instance_uid=False)
+    chest.BitsStored, chest.HighBit = 12, 11
+    chest.save_as(tmp_path / "deep.dcm")
+    with pytest.raises(UndecodablePixelDataError, match="more bits than Bits Stored"):
+        decode(read_source(tmp_path / "deep.dcm"))
+
+
+@pytest.mark.parametrize("stream_signed", [True, False])
+def test_a_stream_of_another_sign_is_refused(
+    chest: pydicom.FileDataset, tmp_path: Path, stream_signed: bool
+) -> None:
+    chest.PixelRepresentation = int(stream_signed)
+    pixels = chest.pixel_array.astype("<i2") // 2
+    chest.PixelData = pixels.tobytes()
+    chest.compress(JPEG2000Lossless, generate_instance_uid=False)
+    chest.PixelRepresentation = int(not stream_signed)
+    chest.save_as(tmp_path / "sign.dcm")
+    with pytest.raises(UndecodablePixelDataError, match="signed"):
+        decode(read_source(tmp_path / "sign.dcm"))

@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 from skimage.io import imsave
 
-from cxrsr_cli.errors import ConfigError, ExitCode, InputError, NothingToDoError
+from cxrsr_cli.errors import ConfigError, ExitCode, InputError, NothingToDoError, TrainingError
 from cxrsr_cli.learn.config import Schedule, TrainConfig, load_train_config
 from cxrsr_cli.learn.images import list_images, read_image
 from cxrsr_cli.learn.pairs import PatchSampler, make_pair
@@ -115,6 +115,12 @@ def test_the_command(cxrsr: Command, config: Path, tmp_path: Path) -> None:
         ("architecture.image_skip=cubic", "architecture.image_skip"),
         ("stages=[{steps: 0, batch: 1, patch: 8}]", "at least 1"),
         ("learning_rate=fast", "learning_rate"),
+        ("stages=[]", "at least one"),
+        ("stages=[{steps: 1, batch: 1, patch: 4}]", "patch must be at least 5"),
+        ("projection_steps=2", "no pixel is judged"),
+        ("ema_decay=3", "ema_decay"),
+        ("val_every=0", "val_every"),
+        ("name=a/b", "letters"),
         ("seed", "not of the form"),
         ("name.first=x", "name holds a single value"),
     ],
@@ -179,6 +185,19 @@ def test_patches_belong_together(config: Path, tmp_path: Path) -> None:
         assert (downsample(large, 2) - batch.low)[inner].abs().max() < 0.05, (
             "another turn differs by half the range"
         )
+
+
+def test_a_training_that_diverges_is_a_failure(config: Path, tmp_path: Path) -> None:
+    checked = load_train_config(config, ["learning_rate=1e38", "warmup_steps=0"])
+    with pytest.raises(TrainingError, match="no longer a number"):
+        train(checked, tmp_path / "run", command="none")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_an_image_smaller_than_a_patch_is_named(config: Path, tmp_path: Path) -> None:
+    imsave(tmp_path / "train" / "tiny.png", np.zeros((20, 20), np.uint8), check_contrast=False)
+    with pytest.raises(InputError, match=r"tiny\.png is smaller than a patch"):
+        train(load_train_config(config), tmp_path / "run", command="none")
 
 
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:

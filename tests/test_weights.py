@@ -60,6 +60,9 @@ def test_damaged_files(tiny_model: Path, tmp_path: Path, damage: object, says: s
         ({"format": "other-1"}, "no cxrsr model"),
         ({"architecture": "{}"}, "no cxrsr model"),
         ({"architecture": json.dumps({"scale": 3})}, "no cxrsr model"),
+        ({"architecture": json.dumps({"scale": 2, "channels": 8.5})}, "no cxrsr model"),
+        ({"architecture": json.dumps({"scale": 2, "channels": 10**6})}, "no cxrsr model"),
+        ({"architecture": json.dumps({"scale": 2, "negative_slope": "x"})}, "no cxrsr model"),
         ({"steps": "many"}, "no cxrsr model"),
     ],
 )

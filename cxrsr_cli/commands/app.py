@@ -52,6 +52,9 @@ def main() -> NoReturn:
     except CxrsrError as error:
         typer.echo(f"cxrsr: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        typer.echo(f"cxrsr: {error.strerror}: {error.filename}", err=True)
+        sys.exit(ExitCode.CANNOT_WRITE)
     except Exception as error:
         typer.echo(f"cxrsr: {UnexpectedError.of(error)}", err=True)
         sys.exit(ExitCode.UNEXPECTED)

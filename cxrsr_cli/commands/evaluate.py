@@ -13,6 +13,7 @@ from cxrsr_cli.commands.options import (
     TileOption,
     show_progress,
 )
+from cxrsr_cli.errors import OutputError
 from cxrsr_cli.restore.architecture import DEFAULT_TILE
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
 
@@ -35,6 +36,8 @@ def evaluate(
     PSNR and SSIM on stored values, a border of SCALE pixels left out.
     """
     found = find_model(model, scale)
+    if csv and not csv.parent.is_dir():
+        raise OutputError(f"no folder {csv.parent} to write the scores to")
 
     from tqdm import tqdm
 
@@ -50,7 +53,7 @@ def evaluate(
         for image_scores in evaluate_folder(paths, restorer):
             scores.append(image_scores)
             bar.update()
-    if csv:
-        write_csv(scores, csv)
     typer.echo(f"{found.name} (SHA-256 {found.sha256[:12]}) on {len(scores)} images of {data}")
     typer.echo(format_table(scores))
+    if csv:
+        write_csv(scores, csv)

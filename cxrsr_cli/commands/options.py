@@ -1,7 +1,6 @@
 """Options that several sub-commands share, and what they mean in common."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,7 +42,6 @@ ProgressOption = Annotated[
     bool,
     typer.Option("--no-progress", help="No bar. There is none either if stderr is no terminal."),
 ]
-FolderOption = Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of images.")]
 
 
 def show_progress(no_progress: bool, *, quiet: bool = False) -> bool:

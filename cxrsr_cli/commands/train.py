@@ -48,6 +48,9 @@ def train(
             bar.update(progress.step - bar.n)
             bar.write(_line(progress), file=typer.get_text_stream("stderr"))
 
+        def prepared(done: int, total: int) -> None:
+            bar.set_postfix_str(f"images {done}/{total}" if done < total else "")
+
         path = run_training(
             checked,
             run_dir,
@@ -55,6 +58,7 @@ def train(
             resume=resume,
             device=choose_device(device),
             report=report,
+            prepared=prepared,
         )
     typer.echo(f"weights: {path}")
 

@@ -1,5 +1,6 @@
 """``cxrsr upscale``."""
 
+import os
 from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
@@ -40,7 +41,7 @@ def upscale(
         Path, typer.Argument(metavar="INPUT", help="A DICOM file, or a folder (recursive).")
     ],
     target: Annotated[
-        Path,
+        str,
         typer.Argument(metavar="OUTPUT", help="The file to write, or the folder to mirror to."),
     ],
     scale: ScaleOption = 4,
@@ -86,7 +87,7 @@ def upscale(
     from cxrsr_cli.restore.restorer import Restorer
     from cxrsr_cli.upscale import Upscaler, exit_code, plan_jobs
 
-    jobs = plan_jobs(source, target)
+    jobs = plan_jobs(source, _target(source, target))
     restorer = Restorer.load(
         found.path, device=device, precision=precision, tile=tile, consistent=consistency
     )
@@ -117,6 +118,12 @@ def upscale(
     if verbosity is not Verbosity.QUIET:
         typer.echo(_summary(results))
     raise typer.Exit(exit_code(results))
+
+
+def _target(source: Path, text: str) -> Path:
+    """Read OUTPUT: a trailing slash asks for a folder, be it there or not."""
+    target = Path(text)
+    return target / source.name if text.endswith(os.sep) and source.is_file() else target
 
 
 def _lines(result: "Result", verbosity: Verbosity) -> Iterable[str]:

@@ -39,7 +39,7 @@ def derive(
     recipe : Recipe
         How one became the other.
     now : datetime
-        Time of the derivation.
+        Time of the derivation, with its zone.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def derive(
         warnings = rescale_geometry(derived, source.dataset, recipe.scale)
         warnings += rescale_overlays(derived, source, recipe.scale)
         keep_lossy_history(derived, source)
-        identify(derived, source.dataset, recipe, _sha256(source_pixels), now)
+        warnings += identify(derived, source.dataset, recipe, _sha256(source_pixels), now)
         _write_pixels(derived, pixels, pixel_format)
         meta = _file_meta(derived)
     file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)

@@ -40,14 +40,11 @@ class CountedInPixels:
     ----------
     keyword : str
         DICOM keyword.
-    counts : str
-        What is counted, for the conformance statement.
     rule : Rule
         What magnification does.
     """
 
     keyword: str
-    counts: str
     rule: Rule
 
 
@@ -55,26 +52,26 @@ class CountedInPixels:
 # standard does not say on which side of its pixel an edge lies; the project's
 # reading is that the named row or column is the last one that is shown.
 TABLE = (
-    CountedInPixels("Rows", "pixels", Rule.MULTIPLY),
-    CountedInPixels("Columns", "pixels", Rule.MULTIPLY),
-    CountedInPixels("ImagerPixelSpacing", "mm at the detector", Rule.DIVIDE),
-    CountedInPixels("NominalScannedPixelSpacing", "mm on the film", Rule.DIVIDE),
-    CountedInPixels("ObjectPixelSpacingInCenterOfBeam", "mm in the patient", Rule.DIVIDE),
-    CountedInPixels("PixelSpacing", "mm, calibrated or as the detector's", Rule.DIVIDE),
-    CountedInPixels("ShutterLeftVerticalEdge", "column", Rule.FIRST_PIXEL),
-    CountedInPixels("ShutterRightVerticalEdge", "column", Rule.LAST_PIXEL),
-    CountedInPixels("ShutterUpperHorizontalEdge", "row", Rule.FIRST_PIXEL),
-    CountedInPixels("ShutterLowerHorizontalEdge", "row", Rule.LAST_PIXEL),
-    CountedInPixels("CenterOfCircularShutter", "row, column", Rule.CENTRE),
-    CountedInPixels("RadiusOfCircularShutter", "pixels", Rule.MULTIPLY),
-    CountedInPixels("VerticesOfThePolygonalShutter", "row, column pairs", Rule.CENTRE),
-    CountedInPixels("CollimatorLeftVerticalEdge", "column", Rule.FIRST_PIXEL),
-    CountedInPixels("CollimatorRightVerticalEdge", "column", Rule.LAST_PIXEL),
-    CountedInPixels("CollimatorUpperHorizontalEdge", "row", Rule.FIRST_PIXEL),
-    CountedInPixels("CollimatorLowerHorizontalEdge", "row", Rule.LAST_PIXEL),
-    CountedInPixels("CenterOfCircularCollimator", "row, column", Rule.CENTRE),
-    CountedInPixels("RadiusOfCircularCollimator", "pixels", Rule.MULTIPLY),
-    CountedInPixels("VerticesOfThePolygonalCollimator", "row, column pairs", Rule.CENTRE),
+    CountedInPixels("Rows", Rule.MULTIPLY),
+    CountedInPixels("Columns", Rule.MULTIPLY),
+    CountedInPixels("ImagerPixelSpacing", Rule.DIVIDE),
+    CountedInPixels("NominalScannedPixelSpacing", Rule.DIVIDE),
+    CountedInPixels("ObjectPixelSpacingInCenterOfBeam", Rule.DIVIDE),
+    CountedInPixels("PixelSpacing", Rule.DIVIDE),
+    CountedInPixels("ShutterLeftVerticalEdge", Rule.FIRST_PIXEL),
+    CountedInPixels("ShutterRightVerticalEdge", Rule.LAST_PIXEL),
+    CountedInPixels("ShutterUpperHorizontalEdge", Rule.FIRST_PIXEL),
+    CountedInPixels("ShutterLowerHorizontalEdge", Rule.LAST_PIXEL),
+    CountedInPixels("CenterOfCircularShutter", Rule.CENTRE),
+    CountedInPixels("RadiusOfCircularShutter", Rule.MULTIPLY),
+    CountedInPixels("VerticesOfThePolygonalShutter", Rule.CENTRE),
+    CountedInPixels("CollimatorLeftVerticalEdge", Rule.FIRST_PIXEL),
+    CountedInPixels("CollimatorRightVerticalEdge", Rule.LAST_PIXEL),
+    CountedInPixels("CollimatorUpperHorizontalEdge", Rule.FIRST_PIXEL),
+    CountedInPixels("CollimatorLowerHorizontalEdge", Rule.LAST_PIXEL),
+    CountedInPixels("CenterOfCircularCollimator", Rule.CENTRE),
+    CountedInPixels("RadiusOfCircularCollimator", Rule.MULTIPLY),
+    CountedInPixels("VerticesOfThePolygonalCollimator", Rule.CENTRE),
 )
 
 
@@ -107,7 +104,7 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
             continue
         if line.rule is Rule.DIVIDE:
             if not _is_positive(value):
-                warnings.append(f"{line.keyword} is zero in the source and is kept: no true size")
+                warnings.append(f"{line.keyword} is not above zero and is kept: no true size")
                 continue
             new: object = [_divided(number, scale) for number in _numbers(line.keyword, value)]
         else:
@@ -116,7 +113,7 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
             ]
             new = counted if len(counted) > 1 else counted[0]
         setattr(derived, line.keyword, new)
-    if "ImagePositionPatient" in source:
+    if source.get("ImagePositionPatient"):
         derived.ImagePositionPatient = _moved_position(source, scale)
     return warnings
 
@@ -140,7 +137,7 @@ def _numbers(keyword: str, value: object) -> list[Decimal]:
 
 def _is_positive(value: object) -> bool:
     try:
-        return all(number > 0 for number in _numbers("spacing", value))
+        return all(number.is_finite() and number > 0 for number in _numbers("spacing", value))
     except UnsupportedImageError:
         return False
 

@@ -27,6 +27,11 @@ class Recipe:
         Whether the output was projected on its input.
     precision : str
         Arithmetic of the network.
+    device : str
+        Kind of device it ran on.
+    tile : int
+        Largest side of a tile. Device and tile change values by rounding only,
+        but two objects with one UID must not differ at all.
     """
 
     software: str
@@ -35,6 +40,8 @@ class Recipe:
     scale: int
     consistency: bool
     precision: str
+    device: str
+    tile: int
 
     def _key(self) -> str:
         return "|".join(
@@ -44,6 +51,8 @@ class Recipe:
                 str(self.scale),
                 "consistent" if self.consistency else "free",
                 self.precision,
+                self.device,
+                str(self.tile),
             )
         )
 

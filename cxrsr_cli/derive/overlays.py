@@ -7,17 +7,22 @@ from pydicom.pixels.utils import pack_bits
 from pydicom.tag import BaseTag
 
 from cxrsr_cli.errors import UnsupportedImageError
+from cxrsr_cli.read.codecs import holds_cells
 from cxrsr_cli.read.dataset import Source
-from cxrsr_cli.read.pixels import PixelFormat
+from cxrsr_cli.read.pixels import decode_raw
 
 _OVERLAY_GROUPS = range(0x6000, 0x6100, 2)
 _CURVE_GROUPS = range(0x5000, 0x5100, 2)
 
 _ROWS, _COLUMNS = 0x0010, 0x0011
+_FRAMES = 0x0015
 _ORIGIN = 0x0050
 _BITS_ALLOCATED, _BIT_POSITION = 0x0100, 0x0102
 _ROI_AREA = 0x1301
 _DATA = 0x3000
+
+_LARGEST_ORIGIN = 2**15 - 1
+"""Overlay Origin is signed short."""
 
 
 def rescale_overlays(derived: Dataset, source: Source, scale: int) -> list[str]:
@@ -40,55 +45,72 @@ def rescale_overlays(derived: Dataset, source: Source, scale: int) -> list[str]:
     Raises
     ------
     UnsupportedImageError
-        If an overlay's data are damaged.
+        If an overlay is damaged or cannot be magnified.
     """
     warnings = []
     groups = {BaseTag(tag).group for tag in source.dataset.keys()}
     for group in sorted(groups.intersection(_OVERLAY_GROUPS)):
         try:
-            _rescale_overlay(derived, source, group, scale)
+            dropped = _rescale_overlay(derived, source, group, scale)
         # pydicom raises anything on damaged overlays, with values in the text.
         except (AttributeError, KeyError, TypeError, ValueError, IndexError):
             raise UnsupportedImageError("an overlay plane is damaged") from None
+        if dropped:
+            warnings.append(dropped)
     for group in groups.intersection(_CURVE_GROUPS):
         warnings.append("a retired curve was dropped")
-        for tag in [tag for tag in derived.keys() if BaseTag(tag).group == group]:
-            del derived[tag]
+        _delete_group(derived, group)
     return warnings
 
 
-def _rescale_overlay(derived: Dataset, source: Source, group: int, scale: int) -> None:
+def _rescale_overlay(derived: Dataset, source: Source, group: int, scale: int) -> str | None:
+    """Magnify one overlay; tell if it had to be dropped."""
     dataset = source.dataset
-    plane = _plane(source, group)
-    if plane is not None:
+    embedded = _is_embedded(dataset, group)
+    if embedded and not holds_cells(source.transfer_syntax):
+        _delete_group(derived, group)
+        return "an overlay in unused pixel bits was dropped: the codec does not keep them"
+    if embedded or _stated(dataset, group, _DATA):
+        plane = _embedded_plane(source, group) if embedded else dataset.overlay_array(group)
         enlarged = plane.repeat(scale, axis=-2).repeat(scale, axis=-1)
-        data = pack_bits(enlarged.ravel(), pad=True)
-        derived.add_new((group, _DATA), "OW", data)
+        derived.add_new((group, _DATA), "OW", pack_bits(enlarged.ravel(), pad=True))
         derived.add_new((group, _BITS_ALLOCATED), "US", 1)
         derived.add_new((group, _BIT_POSITION), "US", 0)
+        if embedded and len(plane) > 1:
+            derived.add_new((group, _FRAMES), "IS", len(plane))
     for element in (_ROWS, _COLUMNS):
-        if (group, element) in dataset:
+        if _stated(dataset, group, element):
             derived.add_new((group, element), "US", dataset[group, element].value * scale)
-    if (group, _ORIGIN) in dataset:
+    if _stated(dataset, group, _ORIGIN):
         origin = [(int(number) - 1) * scale + 1 for number in dataset[group, _ORIGIN].value]
+        if max(map(abs, origin)) > _LARGEST_ORIGIN:
+            raise UnsupportedImageError("an overlay's origin is too far out to be magnified")
         derived.add_new((group, _ORIGIN), "SS", origin)
-    if (group, _ROI_AREA) in dataset and dataset[group, _ROI_AREA].value not in (None, ""):
+    if _stated(dataset, group, _ROI_AREA):
         area = int(dataset[group, _ROI_AREA].value) * scale**2
         derived.add_new((group, _ROI_AREA), "IS", area)
+    return None
 
 
-def _plane(source: Source, group: int) -> NDArray[np.uint8] | None:
-    """Return the overlay's bits, wherever they are kept."""
-    dataset = source.dataset
-    if (group, _DATA) in dataset:
-        plane: NDArray[np.uint8] = dataset.overlay_array(group)
-        return plane
-    if (group, _BITS_ALLOCATED) not in dataset or dataset[group, _BITS_ALLOCATED].value == 1:
-        return None
-    if source.transfer_syntax.is_compressed:
-        return None  # no codec but RLE keeps bits beside the stored ones
-    pixel_format = PixelFormat.of(dataset)
-    cells = np.frombuffer(dataset.PixelData, pixel_format.cell)
-    count = dataset.Rows * dataset.Columns * int(dataset.get("NumberOfFrames") or 1)
-    bits = (cells[:count] >> dataset[group, _BIT_POSITION].value & 1).astype(np.uint8)
-    return np.reshape(bits, (-1, int(dataset.Rows), int(dataset.Columns)))
+def _stated(dataset: Dataset, group: int, element: int) -> bool:
+    return (group, element) in dataset and dataset[group, element].value not in (None, "", b"")
+
+
+def _is_embedded(dataset: Dataset, group: int) -> bool:
+    """Tell whether the plane is in bits of Pixel Data (retired in 2004)."""
+    return (
+        not _stated(dataset, group, _DATA)
+        and _stated(dataset, group, _BITS_ALLOCATED)
+        and dataset[group, _BITS_ALLOCATED].value != 1
+    )
+
+
+def _embedded_plane(source: Source, group: int) -> NDArray[np.uint8]:
+    cells = decode_raw(source)
+    position = int(source.dataset[group, _BIT_POSITION].value)
+    return np.asarray((cells >> position) & 1, np.uint8)
+
+
+def _delete_group(derived: Dataset, group: int) -> None:
+    for tag in [tag for tag in derived.keys() if BaseTag(tag).group == group]:
+        del derived[tag]

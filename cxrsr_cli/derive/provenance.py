@@ -6,7 +6,11 @@ from highdicom import ContributingEquipment
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing
+from pydicom.uid import (
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+)
 
 from cxrsr_cli.derive.identity import Recipe
 from cxrsr_cli.read.acceptance import MODEL_NAME
@@ -35,13 +39,15 @@ _UNTRUE = (
     "LargestPixelValueInSeries",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
+    "EncapsulatedPixelDataValueTotalLength",
     "DataSetTrailingPadding",
+    "HistogramSequence",
 )
 
 
 def identify(
     derived: Dataset, source: Dataset, recipe: Recipe, pixels_sha256: str, now: datetime
-) -> None:
+) -> list[str]:
     """Give the derived object its own identity and its history.
 
     Parameters
@@ -55,12 +61,18 @@ def identify(
     pixels_sha256 : str
         Of the source's stored values.
     now : datetime
-        Time of the derivation.
+        Time of the derivation, with its zone.
+
+    Returns
+    -------
+    list of str
+        What could not be kept.
     """
     derived.SOPInstanceUID = recipe.instance_uid(source.SOPInstanceUID, pixels_sha256)
     # An image without a series gets one of its own, not one shared with strangers.
     series = source.get("SeriesInstanceUID") or source.SOPInstanceUID
     derived.SeriesInstanceUID = recipe.series_uid(series)
+    now = _local(source, now)
     derived.InstanceCreationDate = now.strftime("%Y%m%d")
     derived.InstanceCreationTime = now.strftime("%H%M%S")
     derived.InstanceCreatorUID = recipe.device_uid()
@@ -68,26 +80,29 @@ def identify(
     derived.ContentQualification = "RESEARCH"
     derived.SeriesDescription = _series_description(source, recipe)
     _number_series(derived, source, recipe.scale)
-    derived.DerivationDescription = _derivation_description(source, recipe)
+    derived.DerivationDescription, kept = _derivation_description(source, recipe)
     derived.DerivationCodeSequence = _appended(
-        source, "DerivationCodeSequence", _SPATIAL_RESAMPLING
+        derived, "DerivationCodeSequence", _SPATIAL_RESAMPLING
     )
     derived.SourceImageSequence = Sequence([_source_image(source)])
     derived.ContributingEquipmentSequence = _appended(
-        source, "ContributingEquipmentSequence", _equipment(recipe, now)
+        derived, "ContributingEquipmentSequence", _equipment(recipe, now)
     )
     for keyword in _UNTRUE:
         if keyword in derived:
             delattr(derived, keyword)
+    return (
+        [] if kept else ["the earlier Derivation Description was dropped: too long, or not ASCII"]
+    )
 
 
 def image_type(source: Dataset) -> list[str]:
     """Return the Image Type of the derived image (C.7.6.1.1.2, C.8.11.3.1.1)."""
     stated = source.get("ImageType") or ()
     values = [stated] if isinstance(stated, str) else [str(value) for value in stated]
-    second = values[1] if len(values) > 1 and values[1] else "SECONDARY"
-    if not values and source.SOPClassUID in _DX:
-        second = "PRIMARY"
+    captured = source.SOPClassUID == SecondaryCaptureImageStorage
+    usual = "SECONDARY" if captured else "PRIMARY"
+    second = values[1] if len(values) > 1 and values[1] else usual
     third = values[2] if len(values) > 2 and source.SOPClassUID not in _DX else ""
     return ["DERIVED", second, third, *values[3:], MARKER]
 
@@ -109,7 +124,8 @@ def _number_series(derived: Dataset, source: Dataset, scale: int) -> None:
     derived.SeriesNumber = number if number <= _LARGEST_INTEGER_STRING else scale
 
 
-def _derivation_description(source: Dataset, recipe: Recipe) -> str:
+def _derivation_description(source: Dataset, recipe: Recipe) -> tuple[str, bool]:
+    """Return our description, before the source's if possible, and whether it was."""
     consistency = (
         "projected so that it downsamples to the source image"
         if recipe.consistency
@@ -123,7 +139,9 @@ def _derivation_description(source: Dataset, recipe: Recipe) -> str:
     earlier = str(source.get("DerivationDescription") or "").strip()
     both = f"{ours}. Earlier: {earlier}"
     fits = earlier.isascii() and len(both) <= _DERIVATION_DESCRIPTION_LENGTH
-    return both if earlier and fits else ours
+    if not earlier:
+        return ours, True
+    return (both, True) if fits else (ours, False)
 
 
 def _source_image(source: Dataset) -> Dataset:
@@ -154,5 +172,15 @@ def _equipment(recipe: Recipe, now: datetime) -> Dataset:
     return item
 
 
-def _appended(source: Dataset, keyword: str, item: Dataset) -> Sequence:
-    return Sequence([*(source.get(keyword) or ()), item])
+def _appended(derived: Dataset, keyword: str, item: Dataset) -> Sequence:
+    """Append to the items of the derived object, which are still the file's bytes."""
+    return Sequence([*(derived.get(keyword) or ()), item])
+
+
+def _local(source: Dataset, now: datetime) -> datetime:
+    """Return the time in the zone that the object states for all its times (C.12.1.1.8)."""
+    stated = str(source.get("TimezoneOffsetFromUTC") or "").strip()
+    try:
+        return now.astimezone(datetime.strptime(stated, "%z").tzinfo)
+    except ValueError:
+        return now

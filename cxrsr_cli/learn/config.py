@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -122,6 +123,29 @@ class TrainConfig:
     seed: int = 0
     val_every: int = 1000
     checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError("name: letters, digits, '.', '_' and '-' only")
+        if not self.stages:
+            raise ValueError("stages: at least one is needed")
+        smallest = 2 * self.rim + 1
+        if min(stage.patch for stage in self.stages) < smallest:
+            raise ValueError(f"stages: patch must be at least {smallest}, or no pixel is judged")
+        if min(self.val_every, self.checkpoint_every, self.decay_steps) < 1:
+            raise ValueError("val_every, checkpoint_every and decay_steps must be at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError("ema_decay must be within [0, 1)")
+        if min(self.warmup_steps, self.projection_steps) < 0 or self.learning_rate <= 0:
+            raise ValueError("warmup_steps, projection_steps and learning_rate cannot be negative")
+
+    @property
+    def rim(self) -> int:
+        """Low-resolution pixels at a patch's edge that the loss leaves out.
+
+        They lack neighbours that the whole image would give them.
+        """
+        return 2 * (1 + self.projection_steps)
 
     @property
     def total_steps(self) -> int:

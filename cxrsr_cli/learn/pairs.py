@@ -86,7 +86,7 @@ class PatchSampler:
     Parameters
     ----------
     pairs : iterable of Pair
-        Kept in memory.
+        Kept in memory; none smaller than the patches to be drawn.
     scale : int
         Whole factor of the pairs.
     generator : torch.Generator
@@ -113,7 +113,6 @@ class PatchSampler:
     def _draw(self, patch: int) -> Pair:
         pair = self.pairs[self._random(len(self.pairs))]
         height, width = pair.low.shape[-2:]
-        patch = min(patch, height, width)
         top, left = self._random(height - patch + 1), self._random(width - patch + 1)
         turn = self._random(8)
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from torch import nn
 
 from cxrsr_cli import __version__
-from cxrsr_cli.errors import ConfigError
+from cxrsr_cli.errors import ConfigError, InputError, OutputError, TrainingError
 from cxrsr_cli.judge.metrics import psnr
 from cxrsr_cli.learn.checkpoint import FILE_NAME, Checkpoint
 from cxrsr_cli.learn.config import Schedule, TrainConfig
@@ -23,6 +23,7 @@ from cxrsr_cli.learn.pairs import Batch, Pair, PatchSampler, make_pair
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.network import ResidualInResidual, WhiteningStem
 from cxrsr_cli.restore.weights import SUFFIX, ModelDescription, save_network
+from cxrsr_cli.write.atomic import replacing
 
 METRICS_NAME = "metrics.jsonl"
 
@@ -95,15 +96,25 @@ def train(
         If the folder cannot be resumed, or holds a run and `resume` is false.
     NothingToDoError
         If a data folder holds no image.
+    InputError
+        If an image cannot be used.
+    TrainingError
+        If the loss is no longer a number.
+    OutputError
+        If the folder cannot be written.
     """
     if not resume and (run_folder / FILE_NAME).exists():
         raise ConfigError(f"{run_folder} holds a training already; resume it or name another")
-    run_folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {run_folder}: {error.strerror}") from error
     state = _State(config, device or torch.device("cpu"))
     checkpoint = Checkpoint.load(run_folder, config.sha256()) if resume else None
     pairs, validation = _read_pairs(config, prepared)
     if checkpoint:
         state.restore(checkpoint)
+        _forget_after(run_folder / METRICS_NAME, state.step)
     else:
         state.fit_stem(pairs)
     sampler = PatchSampler(pairs, config.architecture.scale, state.generator)
@@ -182,10 +193,13 @@ class _State:
                 maximum=batch.maximum.to(self.device),
                 steps=self.config.projection_steps,
             )
-        # A patch's rim lacks the neighbours that the whole image would give it.
-        rim = 2 * scale * (1 + self.config.projection_steps)
+        rim = scale * self.config.rim
         inner = (..., slice(rim, -rim), slice(rim, -rim))
         loss = F.l1_loss(output[inner], high[inner])
+        if not loss.isfinite():
+            raise TrainingError(
+                f"the loss is no longer a number at step {self.step}; lower learning_rate"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
@@ -241,8 +255,12 @@ def _read_pairs(
     scale, kind = config.architecture.scale, config.architecture.image_skip
     train_paths, val_paths = list_images(config.data.train), list_images(config.data.val)
     pairs = []
+    largest = max(stage.patch for stage in config.stages)
     for path in train_paths + val_paths:
-        pairs.append(make_pair(read_image(path, scale), scale, kind))
+        image = read_image(path, scale)
+        if min(image.values.shape[-2:]) < largest * scale:
+            raise InputError(f"{path.name} is smaller than a patch of {largest * scale} pixels")
+        pairs.append(make_pair(image, scale, kind))
         prepared(len(pairs), len(train_paths) + len(val_paths))
     return pairs[: len(train_paths)], pairs[len(train_paths) :]
 
@@ -255,6 +273,14 @@ def _append(path: Path, progress: Progress) -> None:
     }
     with path.open("a", encoding="utf-8") as opened:
         opened.write(json.dumps(line) + "\n")
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop log lines of steps that a resume takes again."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if json.loads(line)["step"] <= step]
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _describe(config: TrainConfig, steps: int, command: str) -> ModelDescription:

@@ -11,11 +11,15 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from cxrsr_cli.errors import NotDicomError
+from cxrsr_cli.errors import CxrsrError, NotDicomError
+from cxrsr_cli.read.bigendian import to_little_endian
 
 _FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE = ("SOPClassUID", "SOPInstanceUID")
+# Their children inherit the level.
+_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "highdicom")
+_SILENT = logging.CRITICAL + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class Source:
         Never looked at: its elements are still the file's bytes, so what is
         copied from it to an output is copied byte for byte.
     transfer_syntax : pydicom.uid.UID
-        Of the file.
+        Of the file; explicit little endian for a big endian file, whose
+        elements are turned as it is read.
     """
 
     dataset: Dataset
@@ -42,15 +47,17 @@ class Source:
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
     """Silence pydicom inside the block: its warnings quote patients' values."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(_SILENT)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = before
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def read_source(path: Path) -> Source:
@@ -74,38 +81,31 @@ def read_source(path: Path) -> Source:
     with quiet_pydicom():
         try:
             pristine = pydicom.dcmread(path)
+            syntax = _transfer_syntax(pristine)
+            if syntax == ExplicitVRBigEndian:
+                to_little_endian(pristine)
+                syntax = pristine.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            dataset = copy.deepcopy(pristine)
+            # Some files only turn out damaged when iterated.
+            for _ in dataset.iterall():
+                pass
         except OSError as error:
             raise NotDicomError(f"cannot read the file ({error.strerror or 'I/O error'})") from None
         except InvalidDicomError:
             raise NotDicomError("not a DICOM file (no DICM prefix)") from None
         except RecursionError:
             raise NotDicomError("damaged DICOM: sequences nested beyond reason") from None
+        except CxrsrError:
+            raise
         # A damaged file makes pydicom raise anything, with values in the text.
         except Exception as error:
             raise NotDicomError(f"damaged DICOM ({type(error).__name__})") from None
-        dataset = copy.deepcopy(pristine)
-        _parse_all(dataset)
     if not dataset:
         raise NotDicomError("truncated DICOM: the data end in the middle of an element")
     for keyword in _FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE:
         if not dataset.get(keyword):
             raise NotDicomError(f"no {keyword}; a DICOM image must have one")
-    return Source(
-        dataset=dataset,
-        pristine=pristine,
-        transfer_syntax=_transfer_syntax(pristine),
-    )
-
-
-def _parse_all(dataset: Dataset) -> None:
-    """Parse every element now: some files only turn out damaged when iterated."""
-    try:
-        for _ in dataset.iterall():
-            pass
-    except RecursionError:
-        raise NotDicomError("damaged DICOM: sequences nested beyond reason") from None
-    except Exception as error:
-        raise NotDicomError(f"damaged DICOM ({type(error).__name__})") from None
+    return Source(dataset, pristine, syntax)
 
 
 def _transfer_syntax(dataset: FileDataset) -> UID:

@@ -28,9 +28,16 @@ class Padding:
         if not isinstance(value, int):
             return None
         limit = dataset.get("PixelPaddingRangeLimit")
-        ends = (value, limit if isinstance(limit, int) else value)
-        return cls(min(ends), max(ends))
+        ends = [value, limit] if isinstance(limit, int) else [value]
+        stored = [_as_stored(dataset, end) for end in ends]
+        return cls(min(stored), max(stored))
 
     def mask(self, stored: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return where `stored` is padding."""
         return (stored >= self.first) & (stored <= self.last)
+
+
+def _as_stored(dataset: Dataset, value: int) -> int:
+    """Read a value that vendors write as US though the pixels are signed."""
+    signed = dataset.get("PixelRepresentation") == 1
+    return value - (1 << 16) if signed and value >= 1 << 15 else value

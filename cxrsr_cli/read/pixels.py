@@ -6,7 +6,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEGExtended12Bit
+from pydicom.encaps import generate_frames
+from pydicom.pixels.utils import get_j2k_parameters
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGExtended12Bit
 
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read.codecs import LOSSY_METHODS, check_public, find_decoder, holds_cells
@@ -109,20 +111,48 @@ def decode(source: Source) -> NDArray[np.int32]:
     UnsupportedImageError
         As `PixelFormat.of`.
     """
-    dataset = source.dataset
-    pixel_format = PixelFormat.of(dataset)
-    frames = _frames(dataset)
-    shape = (frames, int(dataset.Rows), int(dataset.Columns))
-    check_public(source.transfer_syntax)
-    _check_size(dataset, frames, pixel_format, compressed=source.transfer_syntax.is_compressed)
-    with quiet_pydicom():
-        decoded = _decode(source, shape)
+    pixel_format = PixelFormat.of(source.dataset)
+    decoded = decode_raw(source)
     if holds_cells(source.transfer_syntax):
         return pixel_format.unpack(decoded)
     if source.transfer_syntax in LOSSY_METHODS:
         # A lossy codec overshoots; cutting off the high bits would turn white to black.
         return decoded.astype(np.int32).clip(pixel_format.minimum, pixel_format.maximum)
+    if decoded.min() < pixel_format.minimum or decoded.max() >= 1 << pixel_format.bits_stored:
+        raise UndecodablePixelDataError("the compressed pixels have more bits than Bits Stored")
     return replace(pixel_format, high_bit=pixel_format.bits_stored - 1).unpack(decoded)
+
+
+def decode_raw(source: Source) -> NDArray[np.integer]:
+    """Decode every frame to what the transfer syntax holds: cells or values.
+
+    Parameters and errors are those of `decode`; the result is ``(F, H, W)``.
+    """
+    dataset, syntax = source.dataset, source.transfer_syntax
+    pixel_format = PixelFormat.of(dataset)
+    frames = _frames(dataset)
+    check_public(syntax)
+    _check_size(dataset, frames, pixel_format, compressed=syntax.is_compressed)
+    with quiet_pydicom():
+        if syntax in JPEG2000TransferSyntaxes:
+            _check_sign(dataset, frames, signed=pixel_format.signed)
+        return _decode(source, (frames, int(dataset.Rows), int(dataset.Columns)))
+
+
+def _check_sign(dataset: Dataset, frames: int, *, signed: bool) -> None:
+    """Refuse JPEG 2000 of another sign than the header's: which one lies is not known."""
+    try:
+        streams = list(generate_frames(dataset.PixelData, number_of_frames=frames))
+        stated = {get_j2k_parameters(stream).get("is_signed", signed) for stream in streams}
+    # Damaged encapsulation raises anything.
+    except Exception as error:
+        raise UndecodablePixelDataError(
+            f"the encapsulated pixel data are damaged ({type(error).__name__})"
+        ) from None
+    if stated - {signed}:
+        raise UndecodablePixelDataError(
+            "the JPEG 2000 stream and Pixel Representation disagree on whether values are signed"
+        )
 
 
 def _frames(dataset: Dataset) -> int:

@@ -39,6 +39,9 @@ class Stem(StrEnum):
 
 SCALES = (2, 4, 8)
 
+_LARGEST_COUNT = 1024
+"""Beyond any network of this kind: a header that claims more is damaged."""
+
 DEFAULT_TILE = 512
 """Side of a tile in low-resolution pixels: its halo costs a third more work."""
 
@@ -84,8 +87,12 @@ class Architecture:
         if self.scale not in SCALES:
             raise ValueError(f"scale is {self.scale}; it must be one of {SCALES}")
         for name in ("channels", "groups", "blocks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= _LARGEST_COUNT:
+                raise ValueError(f"{name} must be a whole number from 1 to {_LARGEST_COUNT}")
+        for name in ("negative_slope", "residual_scale"):
+            if not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"{name} must be a number")
 
     @property
     def receptive_radius(self) -> int:

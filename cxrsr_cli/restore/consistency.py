@@ -18,6 +18,11 @@ import torch
 from cxrsr_cli.restore.resample import downsample, upsample
 
 DEFAULT_STEPS = 15
+LARGEST_STEPS = 150
+"""Where a border at the end of the range is long and bright beside it, many more
+steps help; each costs as much as two resamplings."""
+
+_STALLED = 0.95
 
 
 def project(
@@ -28,6 +33,7 @@ def project(
     minimum: float | torch.Tensor,
     maximum: float | torch.Tensor,
     steps: int = DEFAULT_STEPS,
+    tolerance: float | None = None,
 ) -> torch.Tensor:
     """Project `estimate` on the legal images that downsample to `low_resolution`.
 
@@ -47,6 +53,9 @@ def project(
         broadcast against it.
     steps : int
         Iterations; 0 only clips.
+    tolerance : float, optional
+        Go on after `steps` while the RMS of ``lr - down(x)`` is above it and
+        falls by a twentieth in as many steps again, `LARGEST_STEPS` at most.
 
     Returns
     -------
@@ -60,7 +69,13 @@ def project(
     current = estimate.clamp(low, high)
     point = estimate
     momentum = 1.0
-    for _ in range(steps):
+    last = math.inf
+    for step in range(LARGEST_STEPS if tolerance is not None else steps):
+        if tolerance is not None and step >= steps and step % max(steps, 1) == 0:
+            error = _rms(low_resolution - downsample(current, scale))
+            if error <= tolerance or error > _STALLED * last:
+                break
+            last = error
         previous = current
         residual = low_resolution - downsample(point, scale)
         current = upsample(residual, scale).add_(point).clamp_(low, high)
@@ -68,6 +83,10 @@ def project(
         point = torch.lerp(previous, current, 1 + (momentum - 1) / following)
         momentum = following
     return current
+
+
+def _rms(difference: torch.Tensor) -> float:
+    return float(difference.square().mean().sqrt())
 
 
 def consistent_bicubic(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 from cxrsr_cli.errors import DeviceError, ModelError, TooLargeError
 from cxrsr_cli.restore.architecture import DEFAULT_TILE, Architecture
@@ -20,21 +21,39 @@ from cxrsr_cli.restore.skip import image_skip
 from cxrsr_cli.restore.tiling import apply_tiled, count
 from cxrsr_cli.restore.weights import load_network
 
+_TOLERANCE = 0.5
+"""Stored units RMS at which the projection stops: the size of rounding."""
 
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """An enlarged image.
 
-    Attributes
+def inconsistency(
+    restored: NDArray[np.int32],
+    stored: NDArray[np.int32],
+    *,
+    ignored: NDArray[np.bool_] | None = None,
+) -> float:
+    """Measure how far the downsampled output is from the input.
+
+    Parameters
     ----------
+    restored : numpy.ndarray
+        ``(scale * H, scale * W)`` stored values.
     stored : numpy.ndarray
-        ``(scale * H, scale * W)`` int32 stored values.
-    inconsistency : float
-        RMS in stored units between the input and the downsampled output.
-    """
+        ``(H, W)`` stored values of the input.
+    ignored : numpy.ndarray, optional
+        ``(H, W)``, True where the input is padding: it and the pixels whose
+        kernel touches it do not count.
 
-    stored: NDArray[np.int32]
-    inconsistency: float
+    Returns
+    -------
+    float
+        RMS in stored units.
+    """
+    high = torch.from_numpy(restored.astype(np.float32))[None, None]
+    scale = restored.shape[0] // stored.shape[0]
+    error = downsample(high, scale)[0, 0].numpy() - stored
+    if ignored is not None:
+        error = error[~binary_dilation(ignored, iterations=2, structure=np.ones((3, 3)))]
+    return float(np.sqrt(np.mean(np.square(error)))) if error.size else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +127,7 @@ class Restorer:
         maximum: int,
         inverted: bool = False,
         advance: Callable[[], None] = lambda: None,
-    ) -> Restored:
+    ) -> NDArray[np.int32]:
         """Enlarge one image.
 
         Parameters
@@ -124,7 +143,7 @@ class Restorer:
 
         Returns
         -------
-        Restored
+        numpy.ndarray
             ``(scale * H, scale * W)`` int32 within the range.
 
         Raises
@@ -145,9 +164,8 @@ class Restorer:
             raise ModelError(
                 f"the model made values that are not numbers in {self.precision}; try fp32"
             )
-        rounded = output.round_().clamp_(minimum, maximum)
-        error = downsample(rounded, self.architecture.scale) - low
-        return Restored(rounded[0, 0].numpy().astype(np.int32), error.square().mean().sqrt().item())
+        rounded: NDArray[np.float32] = output.round_().clamp_(minimum, maximum)[0, 0].numpy()
+        return rounded.astype(np.int32)
 
     @torch.inference_mode()
     def estimate(
@@ -180,20 +198,21 @@ class Restorer:
         scale = self.architecture.scale
         norm = Normalisation.of(low, inverted=inverted)
         try:
-            residual = apply_tiled(
-                self.network,
-                norm.to_network(low),
-                scale=scale,
-                halo=self.architecture.receptive_radius,
-                tile=self.tile,
-                device=self.device,
-                dtype=dtype_of(self.precision),
-                advance=advance,
-            )
+            # PyTorch's default on recent GPUs is TF32, which is not float32.
+            with torch.backends.cudnn.flags(allow_tf32=False):
+                residual = apply_tiled(
+                    self.network,
+                    norm.to_network(low),
+                    scale=scale,
+                    halo=self.architecture.receptive_radius,
+                    tile=self.tile,
+                    device=self.device,
+                    dtype=dtype_of(self.precision),
+                    advance=advance,
+                )
         except torch.OutOfMemoryError as error:
-            raise TooLargeError(
-                f"not enough memory on {self.device}; use a smaller --tile"
-            ) from error
+            message = f"not enough memory on {self.device}; use a smaller --tile"
+            raise TooLargeError(message) from error
         skip = image_skip(
             self.architecture.image_skip, low, scale, minimum=minimum, maximum=maximum
         )
@@ -203,4 +222,4 @@ class Restorer:
             output = skip.add_(norm.residual_to_stored(residual))
         if not consistent:
             return output
-        return project(output, low, scale, minimum=minimum, maximum=maximum)
+        return project(output, low, scale, minimum=minimum, maximum=maximum, tolerance=_TOLERANCE)

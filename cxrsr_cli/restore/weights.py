@@ -131,8 +131,9 @@ def load_network(path: Path) -> "ResidualInResidual":
 
     from cxrsr_cli.restore.network import ResidualInResidual
 
-    network = ResidualInResidual(read_description(path).architecture)
+    architecture = read_description(path).architecture
     try:
+        network = ResidualInResidual(architecture)
         network.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{path} does not hold the tensors that its header describes") from error

@@ -22,14 +22,15 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         If the target is the source, by whatever name or link, or exists and
         may not be overwritten, or is a folder.
     """
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder")
-    if not target.exists():
-        return
-    if source.samefile(target):
-        raise OutputError("input and output are the same file; a source is never overwritten")
-    if not overwrite:
-        raise OutputError(f"{target} exists; use --overwrite to replace it")
+    try:
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder")
+        if target.exists() and source.samefile(target):
+            raise OutputError("input and output are the same file, and a source is kept")
+        if not overwrite and (target.exists() or target.is_symlink()):
+            raise OutputError(f"{target} exists; use --overwrite to replace it")
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror}") from error
 
 
 def write_dicom(
@@ -58,8 +59,8 @@ def write_dicom(
     Raises
     ------
     OutputError
-        If the pixels cannot be encoded, the file cannot be written, or does not read back as written. No
-        file is left under the final name.
+        If the pixels cannot be encoded, or the file cannot be written or does
+        not read back as written. No file is left under the final name.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
