@@ -445,3 +445,38 @@ def test_marks_that_no_legal_image_explains_are_said(tiny_model: Path, tmp_path:
     (result,) = upscaler.run([Job(tmp_path / "marked.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     assert any("stored units RMS off the input" in warning for warning in result.warnings)
+
+
+TEXT = ("PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "DA", "TM", "DT", "AS", "IS", "DS", "UR")
+
+
+def poison(dataset: pydicom.Dataset, keyword: str, value: object) -> None:
+    """Set text where the dictionary wants something else, unchecked."""
+    tag = pydicom.datadict.tag_for_keyword(keyword)
+    assert tag is not None
+    dataset[tag] = pydicom.DataElement(tag, "LO", value, validation_mode=0)
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["PixelData", "BodyPartExamined", "Modality", "ImagerPixelSpacing", "NumberOfFrames",
+     "Rows", "Columns", "PixelPaddingValue", "StudyID"],
+)  # fmt: skip
+def test_nothing_of_the_header_reaches_a_log(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path, keyword: str
+) -> None:
+    """Illegal text in every element that may hold any; pydicom quotes it in warnings."""
+    with quiet_pydicom():
+        dataset = pydicom.dcmread(EXAMPLE)
+        for element in list(dataset):
+            if element.VR in TEXT and not element.keyword.startswith("Window"):
+                poison(dataset, element.keyword, "POISON" * 20)
+        poison(dataset, "SpecificCharacterSet", "POISON")
+        poison(dataset, keyword, "POISON")
+        dataset.save_as(tmp_path / "in.dcm")
+    assert (tmp_path / "in.dcm").read_bytes().count(b"POISON") > 100
+    done = cxrsr("upscale", "-v", "-s", 2, "-m", tiny_model, tmp_path / "in.dcm", tmp_path / "out")
+    assert "POISON" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (ExitCode.OK, ExitCode.ALL_FAILED), done.stderr
+    assert (done.returncode == ExitCode.OK) == (tmp_path / "out").is_file()

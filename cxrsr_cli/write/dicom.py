@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from cxrsr_cli.errors import InputError, OutputError
+from cxrsr_cli.errors import InputError, NotDicomError, OutputError
 from cxrsr_cli.read.dataset import quiet_pydicom, read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.write.atomic import replacing
@@ -61,6 +61,8 @@ def write_dicom(
     OutputError
         If the pixels cannot be encoded, or the file cannot be written or does
         not read back as written. No file is left under the final name.
+    NotDicomError
+        If the source's elements are too damaged to be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,7 @@ def write_dicom(
         with replacing(target, overwrite=overwrite) as temporary:
             with quiet_pydicom():
                 _encode(dataset, syntax)
-                dataset.save_as(temporary, enforce_file_format=True, overwrite=True)
+                _save(dataset, temporary)
             _verify(temporary, dataset, pixels)
     except FileExistsError:
         raise OutputError(f"{target} appeared meanwhile; use --overwrite to replace it") from None
@@ -89,6 +91,19 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
         raise OutputError(
             f"the pixels cannot be written as {syntax.name} ({type(error).__name__}); "
             "use --transfer-syntax explicit"
+        ) from None
+
+
+def _save(dataset: FileDataset, path: Path) -> None:
+    try:
+        dataset.save_as(path, enforce_file_format=True, overwrite=True)
+    except OSError:
+        raise
+    # Elements that pydicom read from a damaged file may be beyond its writer,
+    # which then raises anything, with values in the text.
+    except Exception as error:
+        raise NotDicomError(
+            f"damaged DICOM: it holds elements that cannot be written ({type(error).__name__})"
         ) from None
 
 

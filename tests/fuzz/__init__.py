@@ -1,0 +1,1 @@
+"""Mutation of real files: every case ends in a documented way."""

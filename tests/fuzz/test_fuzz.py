@@ -1,0 +1,34 @@
+"""A bounded, seeded part of the fuzzing; `mutate` runs as much as wanted."""
+
+from pathlib import Path
+
+import pytest
+
+from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.restore.registry import find_model
+from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.upscale import Upscaler
+from tests.conftest import EXAMPLE
+from tests.fuzz.mutate import check, mutations, small_files
+
+CASES = 30
+"""Of each file."""
+
+
+@pytest.fixture(scope="module")
+def upscaler(tiny_model: Path) -> Upscaler:
+    """Load a model, allowing everything, so that cases get far."""
+    return Upscaler(
+        Restorer.load(tiny_model), find_model(str(tiny_model), 2), frozenset(Permission)
+    )
+
+
+def test_the_example(upscaler: Upscaler, tmp_path: Path) -> None:
+    ends = {check(upscaler, data, tmp_path) for data in mutations(EXAMPLE.read_bytes(), CASES, 0)}
+    assert len(ends) > 2, "the cases must differ in how they end"
+
+
+def test_real_files(upscaler: Upscaler, shared: Path, tmp_path: Path) -> None:
+    for path in small_files([shared / "dicom"]):
+        for data in mutations(path.read_bytes(), CASES, 0):
+            check(upscaler, data, tmp_path)
