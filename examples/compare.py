@@ -20,7 +20,7 @@ from cxrsr_cli.restore.resample import upsample
 Picture = NDArray[np.float64]
 
 # The detail, as shares of the image's height and width.
-ROWS, COLUMNS = (0.34, 0.50), (0.24, 0.40)
+ROWS, COLUMNS = (0.31, 0.52), (0.19, 0.40)
 
 
 def main(input_path: Path, output_path: Path, original_path: Path, picture_path: Path) -> None:

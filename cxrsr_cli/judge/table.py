@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 from cxrsr_cli.judge.evaluation import ImageScores, Method, Score
 
 _HEADER = (
     f"{'method':<20}{'PSNR dB':>9}{'SSIM':>9}{'RMS to input':>14}"
-    f"{'dB over floor':>15}{'+- SE':>7}{'worst':>8}{'better':>9}"
+    f"{'dB over floor':>15}{'+- SE':>7}{'median':>8}{'worst':>8}{'better':>9}"
 )
 
 
@@ -24,8 +24,9 @@ def format_table(scores: Sequence[ImageScores]) -> str:
     -------
     str
         One line a method. The floor is range-aware consistent bicubic; "SE"
-        is the standard error of the mean difference, "worst" the smallest
-        difference of any image, "better" the images above the floor.
+        is the standard error of the mean difference, "median" and "worst" are
+        the middle and smallest difference of the images, "better" counts the
+        images above the floor.
     """
     lines = [_HEADER]
     for method in Method:
@@ -42,7 +43,8 @@ def format_table(scores: Sequence[ImageScores]) -> str:
             ]
             error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
             better = f"{sum(gain > 0 for gain in gains)}/{len(gains)}"
-            line += f"{fmean(gains):>+15.3f}{error:>7.3f}{min(gains):>+8.3f}{better:>9}"
+            line += f"{fmean(gains):>+15.3f}{error:>7.3f}"
+            line += f"{median(gains):>+8.3f}{min(gains):>+8.3f}{better:>9}"
         lines.append(line)
     return "\n".join(lines)
 
