@@ -17,7 +17,8 @@ class WhiteningStem(nn.Module):
     """The 3x3 cosine transform (DCT-II) around each pixel, scaled by components.
 
     Nothing here is trained: `fit` sets the scales once from images, and they
-    are kept with the weights.
+    are kept with the weights. It stays in float32 when the network does not:
+    differences of neighbours would drown in half precision.
     """
 
     filters: torch.Tensor
@@ -130,7 +131,7 @@ class ResidualInResidual(nn.Module):
         torch.Tensor
             ``(N, 1, scale * H, scale * W)`` in the same units.
         """
-        shallow = self.shallow(self.stem(x))
+        shallow = self.shallow(self.stem(x).to(self.shallow.weight.dtype))
         feature = shallow
         for group in self.groups:
             feature = group(feature)

@@ -104,6 +104,7 @@ class Restorer:
         network = load_network(path)
         try:
             network.to(chosen, dtype_of(resolved))
+            network.stem.float()
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         except RuntimeError as error:
             raise DeviceError(f"cannot use the device '{chosen}'") from error
@@ -207,7 +208,6 @@ class Restorer:
                     halo=self.architecture.receptive_radius,
                     tile=self.tile,
                     device=self.device,
-                    dtype=dtype_of(self.precision),
                     advance=advance,
                 )
         except torch.OutOfMemoryError as error:

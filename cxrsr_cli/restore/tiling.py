@@ -51,7 +51,6 @@ def apply_tiled(
     halo: int,
     tile: int,
     device: torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
     advance: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
     """Apply `network` to every tile and put the results together.
@@ -69,8 +68,8 @@ def apply_tiled(
         the image it is a reflection.
     tile : int
         Largest side of a tile without halo.
-    device, dtype
-        Where and in which arithmetic the network runs.
+    device : torch.device, optional
+        Where the network runs; the CPU if not given.
     advance : callable
         Called after each tile.
 
@@ -88,7 +87,7 @@ def apply_tiled(
             part.top : part.top + part.height + 2 * halo,
             part.left : part.left + part.width + 2 * halo,
         ]
-        patch = patch.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        patch = patch.to(device=device, memory_format=torch.channels_last)
         result = network(patch)
         rows = slice(halo * scale, (halo + part.height) * scale)
         columns = slice(halo * scale, (halo + part.width) * scale)

@@ -1,0 +1,47 @@
+"""What the documents say is what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cxrsr_cli.derive.geometry import TABLE, CountedInPixels
+from cxrsr_cli.errors import ExitCode
+from tests.conftest import ROOT, Command
+
+UPSCALE = (ROOT / "docs" / "upscale.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("code", list(ExitCode), ids=lambda code: code.name)
+def test_every_exit_code_is_documented(code: ExitCode) -> None:
+    assert re.search(rf"^\| {code.value} \|", UPSCALE, re.MULTILINE)
+
+
+def test_every_option_is_documented(cxrsr: Command) -> None:
+    options = set(re.findall(r"--[a-z][a-z-]+", cxrsr("upscale", "--help").stdout)) - {"--help"}
+    assert len(options) > 10
+    assert {option for option in options if option not in UPSCALE} == set()
+
+
+@pytest.mark.parametrize("line", TABLE, ids=lambda line: line.keyword)
+def test_every_rescaled_attribute_is_documented(line: CountedInPixels) -> None:
+    """By its name, or for shutters and collimators by what it counts."""
+    text = (ROOT / "docs" / "derived-object.md").read_text(encoding="utf-8")
+    keyword = line.keyword
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword).replace(" In Center Of ", " in Center of ")
+    kinds = {"Edge": "edges", "Center": "centres", "Vertices": "vertices", "Radius": "radii"}
+    words = [word for part, word in kinds.items() if part in keyword]
+    if "Shutter" in keyword or "Collimator" in keyword:
+        assert words
+        assert re.search(rf"shutter and collimator .*{words[0]}", text)
+    else:
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")], ids=lambda path: path.name
+)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("http") or (path.parent / target).exists(), target
