@@ -19,12 +19,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxrsr_cli.errors import OutputError
+from cxrsr_cli.errors import NotDicomError, OutputError
 from cxrsr_cli.read.bigendian import to_little_endian
 from cxrsr_cli.read.dataset import quiet_pydicom, read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.write.dicom import write_dicom
 from cxrsr_cli.write.syntax import OutputSyntax, resolve
+from tests.conftest import EXAMPLE
 from tests.test_derive import derived_from
 
 SOURCES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian,
@@ -102,3 +103,29 @@ def test_what_cannot_be_encoded_is_said(chest: pydicom.FileDataset, tmp_path: Pa
     with pytest.raises(OutputError, match="read back"):
         write_dicom(written, pixels, tmp_path / "out.dcm", syntax=JPEGLSLossless)
     assert not (tmp_path / "out.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian],
+    ids=lambda syntax: UID(syntax).keyword,
+)  # fmt: skip
+def test_files_without_preamble_and_meta(
+    chest: pydicom.FileDataset, tmp_path: Path, syntax: UID
+) -> None:
+    expected = decode(read_source(EXAMPLE))
+    whole = encoded(chest, syntax, tmp_path / "whole.dcm").read_bytes()
+    length = int.from_bytes(whole[140:144], "little")  # of the meta information's group
+    (tmp_path / "bare.dcm").write_bytes(whole[144 + length :])
+    assert np.array_equal(decode(read_source(tmp_path / "bare.dcm")), expected)
+    derived, _ = derived_from(tmp_path / "bare.dcm")
+    assert derived.file_meta.MediaStorageSOPInstanceUID == derived.SOPInstanceUID
+
+
+def test_encapsulated_pixels_without_meta_are_refused(
+    chest: pydicom.FileDataset, tmp_path: Path
+) -> None:
+    whole = encoded(chest, JPEGLSLossless, tmp_path / "whole.dcm").read_bytes()
+    length = int.from_bytes(whole[140:144], "little")
+    (tmp_path / "bare.dcm").write_bytes(whole[144 + length :])
+    with pytest.raises(NotDicomError, match="encoding"):
+        read_source(tmp_path / "bare.dcm")

@@ -11,12 +11,24 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from cxrsr_cli.errors import CxrsrError, NotDicomError
 from cxrsr_cli.read.bigendian import to_little_endian
 
 _FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE = ("SOPClassUID", "SOPInstanceUID")
+_BARE = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
+"""Transfer syntax of a bare data set, by (implicit VR, little endian)."""
+
 # Their children inherit the level.
 _LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "highdicom")
 _SILENT = logging.CRITICAL + 1
@@ -80,7 +92,7 @@ def read_source(path: Path) -> Source:
     """
     with quiet_pydicom():
         try:
-            pristine = pydicom.dcmread(path)
+            pristine = _open(path)
             syntax = _transfer_syntax(pristine)
             if syntax == ExplicitVRBigEndian:
                 to_little_endian(pristine)
@@ -91,8 +103,6 @@ def read_source(path: Path) -> Source:
                 pass
         except OSError as error:
             raise NotDicomError(f"cannot read the file ({error.strerror or 'I/O error'})") from None
-        except InvalidDicomError:
-            raise NotDicomError("not a DICOM file (no DICM prefix)") from None
         except RecursionError:
             raise NotDicomError("damaged DICOM: sequences nested beyond reason") from None
         except CxrsrError:
@@ -106,6 +116,30 @@ def read_source(path: Path) -> Source:
         if not dataset.get(keyword):
             raise NotDicomError(f"no {keyword}; a DICOM image must have one")
     return Source(dataset, pristine, syntax)
+
+
+def _open(path: Path) -> FileDataset:
+    try:
+        return pydicom.dcmread(path)
+    except InvalidDicomError:
+        pass
+    # Old files begin with the data set itself, in group 0008, without preamble
+    # and meta information; the encoding shows in the bytes.
+    with path.open("rb") as opened:
+        bare = opened.read(2) in (b"\x08\x00", b"\x00\x08")
+    if not bare:
+        raise NotDicomError("not a DICOM file (no DICM prefix)")
+    dataset = pydicom.dcmread(path, force=True)
+    implicit, little = dataset.original_encoding
+    syntax = _BARE.get((bool(implicit), bool(little)))
+    if syntax is None or _is_encapsulated(dataset):
+        raise NotDicomError("no meta information, and the data do not show their encoding")
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dataset
+
+
+def _is_encapsulated(dataset: FileDataset) -> bool:
+    return "PixelData" in dataset and bool(dataset["PixelData"].is_undefined_length)
 
 
 def _transfer_syntax(dataset: FileDataset) -> UID:
