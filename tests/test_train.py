@@ -64,7 +64,9 @@ def test_learns_more_than_the_image_skip(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "extra", [[], ["projection_steps=1"], ["architecture.stem=plain"]], ids=str
+    "extra",
+    [[], ["projection_steps=1"], ["noise=0.05"], ["architecture.stem=plain"]],
+    ids=str,
 )
 def test_resume_is_exact(config: Path, tmp_path: Path, extra: list[str]) -> None:
     checked = load_train_config(config, extra)
@@ -121,6 +123,7 @@ def test_the_command(cxrsr: Command, config: Path, tmp_path: Path) -> None:
         ("ema_decay=3", "ema_decay"),
         ("val_every=0", "val_every"),
         ("name=a/b", "letters"),
+        ("noise=-1", "noise"),
         ("seed", "not of the form"),
         ("name.first=x", "name holds a single value"),
     ],
@@ -185,6 +188,18 @@ def test_patches_belong_together(config: Path, tmp_path: Path) -> None:
         assert (downsample(large, 2) - batch.low)[inner].abs().max() < 0.05, (
             "another turn differs by half the range"
         )
+
+
+def test_warm_start(config: Path, tmp_path: Path) -> None:
+    """A start from weights with a learning rate of next to nothing ends at them."""
+    first = train(load_train_config(config), tmp_path / "first", command="none")
+    options = [f"warm_start={first}", "learning_rate=1e-12"]
+    second = train(load_train_config(config, options), tmp_path / "second", command="none")
+    one, other = load_file(first), load_file(second)
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+    wider = [f"warm_start={first}", "architecture.channels=6"]
+    with pytest.raises(ConfigError, match="another architecture"):
+        train(load_train_config(config, wider), tmp_path / "third", command="none")
 
 
 def test_a_training_that_diverges_is_a_failure(config: Path, tmp_path: Path) -> None:

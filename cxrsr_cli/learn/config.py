@@ -99,6 +99,12 @@ class TrainConfig:
         Of the averaged weights, which are what is judged and exported.
     projection_steps : int
         Iterations of `project` between the network and the loss; 0 for none.
+    noise : float
+        Largest standard deviation, in network values, of Gaussian noise added
+        to the input. The target and the skip get its bicubic enlargement: the
+        network learns to leave noise alone, not to draw lines through it.
+    warm_start : Path or None
+        Weights to start from, of the same architecture.
     seed : int
         Of weights and sampling.
     val_every, checkpoint_every : int
@@ -120,6 +126,8 @@ class TrainConfig:
     gradient_clip: float = 0.5
     ema_decay: float = 0.998
     projection_steps: int = 0
+    noise: float = 0.0
+    warm_start: Path | None = None
     seed: int = 0
     val_every: int = 1000
     checkpoint_every: int = 500
@@ -136,8 +144,10 @@ class TrainConfig:
             raise ValueError("val_every, checkpoint_every and decay_steps must be at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError("ema_decay must be within [0, 1)")
-        if min(self.warmup_steps, self.projection_steps) < 0 or self.learning_rate <= 0:
-            raise ValueError("warmup_steps, projection_steps and learning_rate cannot be negative")
+        if min(self.warmup_steps, self.projection_steps, self.noise) < 0:
+            raise ValueError("warmup_steps, projection_steps and noise cannot be negative")
+        if self.learning_rate <= 0:
+            raise ValueError("learning_rate must be above 0")
 
     @property
     def rim(self) -> int:

@@ -22,7 +22,8 @@ from cxrsr_cli.learn.images import list_images, read_image
 from cxrsr_cli.learn.pairs import Batch, Pair, PatchSampler, make_pair
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.network import ResidualInResidual, WhiteningStem
-from cxrsr_cli.restore.weights import SUFFIX, ModelDescription, save_network
+from cxrsr_cli.restore.resample import upsample
+from cxrsr_cli.restore.weights import SUFFIX, ModelDescription, load_network, save_network
 from cxrsr_cli.write.atomic import replacing
 
 METRICS_NAME = "metrics.jsonl"
@@ -93,7 +94,8 @@ def train(
     Raises
     ------
     ConfigError
-        If the folder cannot be resumed, or holds a run and `resume` is false.
+        If the folder cannot be resumed, holds a run and `resume` is false, or
+        the weights to start from are of another architecture.
     NothingToDoError
         If a data folder holds no image.
     InputError
@@ -115,6 +117,8 @@ def train(
     if checkpoint:
         state.restore(checkpoint)
         _forget_after(run_folder / METRICS_NAME, state.step)
+    elif config.warm_start:
+        state.start_from(config.warm_start)
     else:
         state.fit_stem(pairs)
     sampler = PatchSampler(pairs, config.architecture.scale, state.generator)
@@ -169,6 +173,13 @@ class _State:
             self.network.parameters(), lr=config.learning_rate, betas=config.betas
         )
 
+    def start_from(self, path: Path) -> None:
+        weights = load_network(path)
+        if weights.architecture != self.config.architecture:
+            raise ConfigError(f"{path} is of another architecture")
+        for network in (self.network, self.average):
+            network.load_state_dict(weights.state_dict())
+
     def fit_stem(self, pairs: list[Pair]) -> None:
         for network in (self.network, self.average):
             if isinstance(network.stem, WhiteningStem):
@@ -180,10 +191,16 @@ class _State:
             group["lr"] = learning_rate(self.config, self.step)
         low = batch.low.to(self.device, memory_format=torch.channels_last)
         high = batch.high.to(self.device)
-        output = self.network(low)
-        if batch.skip is not None:
-            output = output + batch.skip.to(self.device)
+        skip = None if batch.skip is None else batch.skip.to(self.device)
         scale = self.config.architecture.scale
+        if self.config.noise:
+            noise = self._noise(low)
+            enlarged = upsample(noise, scale)
+            low, high = low + noise, high + enlarged
+            skip = None if skip is None else skip + enlarged
+        output = self.network(low)
+        if skip is not None:
+            output = output + skip
         if self.config.projection_steps:
             output = project(
                 output,
@@ -213,6 +230,13 @@ class _State:
             ):
                 mean.lerp_(value, 1 - decay)
         return loss.item()
+
+    def _noise(self, low: torch.Tensor) -> torch.Tensor:
+        """Draw noise of another strength for each patch, half of them with next to none."""
+        count = len(low)
+        strength = torch.rand(count, 1, 1, 1, generator=self.generator).square()
+        drawn = torch.randn(low.shape, generator=self.generator)
+        return (self.config.noise * strength * drawn).to(self.device)
 
     @torch.inference_mode()
     def validate(self, pairs: list[Pair]) -> tuple[float, float | None]:
