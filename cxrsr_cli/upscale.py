@@ -34,8 +34,6 @@ from cxrsr_cli.write.syntax import OutputSyntax, resolve
 
 _MEDIA_DIRECTORY = "DICOMDIR"
 
-_NO_MEMORY = "not enough memory for this image"
-
 _CONSISTENT = 1.0
 """Stored units RMS that rounding alone never reaches."""
 
@@ -143,21 +141,9 @@ class Upscaler:
             started = time.monotonic()
             try:
                 result = self._do(job, step)
-            except CxrsrError as error:
-                result = Result(job, error)
-            except OSError as error:
-                result = Result(job, OutputError(f"cannot read or write: {error.strerror}"))
-            except MemoryError:
-                result = Result(job, TooLargeError(_NO_MEMORY))
-            except RuntimeError as error:
-                # What PyTorch's allocator raises on a CPU is no MemoryError.
-                short = "allocate memory" in str(error)
-                result = Result(
-                    job, TooLargeError(_NO_MEMORY) if short else UnexpectedError.of(error)
-                )
             # A defect met on one file must not cost a night's other files.
             except Exception as error:
-                result = Result(job, UnexpectedError.of(error))
+                result = Result(job, _failure(error))
             advance(1 - done[0])
             yield replace(result, seconds=time.monotonic() - started)
 
@@ -228,6 +214,19 @@ class Upscaler:
             device=self.restorer.device.type,
             tile=self.restorer.tile,
         )
+
+
+def _failure(error: Exception) -> CxrsrError:
+    """Turn what stopped one file into an error that may be shown."""
+    # PyTorch's allocator on a CPU raises no MemoryError.
+    allocator = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    if isinstance(error, CxrsrError):
+        return error
+    if isinstance(error, OSError):
+        return OutputError(f"cannot read or write: {error.strerror}")
+    if isinstance(error, MemoryError) or allocator:
+        return TooLargeError("not enough memory for this image")
+    return UnexpectedError.of(error)
 
 
 def plan_jobs(source: Path, target: Path) -> list[Job]:

@@ -1,5 +1,8 @@
 """The network is the paper's, and is made from its architecture."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,18 +14,19 @@ from cxrsr_cli.restore.network import (
     WhiteningStem,
 )
 
-PAPER = {
-    "channels": 64,
-    "image_skip": ImageSkip.NONE,
-    "tail": Tail.SHUFFLE_CONV,
-    "residual_scale": 1.0,
-    "stem": Stem.PLAIN,
-}
+PAPER = Architecture(
+    scale=2,
+    channels=64,
+    image_skip=ImageSkip.NONE,
+    tail=Tail.SHUFFLE_CONV,
+    residual_scale=1.0,
+    stem=Stem.PLAIN,
+)
 
 
 @pytest.mark.parametrize(("scale", "millions"), [(2, 2.76), (4, 2.91), (8, 3.06)])
 def test_parameters_of_the_papers_form(scale: int, millions: float) -> None:
-    network = ResidualInResidual(Architecture(scale=scale, **PAPER))  # type: ignore[arg-type]
+    network = ResidualInResidual(replace(PAPER, scale=scale))
     count = sum(parameter.numel() for parameter in network.parameters())
     assert round(count / 1e6, 2) == millions
 
@@ -103,8 +107,9 @@ def test_fitted_stem_has_unit_power() -> None:
 
 @pytest.mark.parametrize("field", ["channels", "groups", "blocks"])
 def test_refuses_widths_below_one(field: str) -> None:
+    changes: dict[str, Any] = {field: 0}
     with pytest.raises(ValueError, match=field):
-        Architecture(scale=4, **{field: 0})  # type: ignore[arg-type]
+        replace(PAPER, **changes)
 
 
 def test_refuses_other_scales() -> None:

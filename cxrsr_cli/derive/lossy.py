@@ -4,6 +4,7 @@ from pydicom.dataset import Dataset
 
 from cxrsr_cli.read.codecs import LOSSY_METHODS
 from cxrsr_cli.read.dataset import Source
+from cxrsr_cli.read.pixels import count_frames
 
 
 def keep_lossy_history(derived: Dataset, source: Source) -> None:
@@ -24,8 +25,7 @@ def keep_lossy_history(derived: Dataset, source: Source) -> None:
     if method is None or source.dataset.get("LossyImageCompression") == "01":
         return
     dataset = source.dataset
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    raw = frames * dataset.Rows * dataset.Columns * dataset.BitsAllocated / 8
+    raw = count_frames(dataset) * dataset.Rows * dataset.Columns * dataset.BitsAllocated / 8
     derived.LossyImageCompression = "01"
     derived.LossyImageCompressionRatio = f"{raw / len(dataset.PixelData):.2f}"
     derived.LossyImageCompressionMethod = method

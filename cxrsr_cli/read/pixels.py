@@ -130,7 +130,7 @@ def decode_raw(source: Source) -> NDArray[np.integer]:
     """
     dataset, syntax = source.dataset, source.transfer_syntax
     pixel_format = PixelFormat.of(dataset)
-    frames = _frames(dataset)
+    frames = count_frames(dataset)
     check_public(syntax)
     _check_size(dataset, frames, pixel_format, compressed=syntax.is_compressed)
     with quiet_pydicom():
@@ -155,7 +155,14 @@ def _check_sign(dataset: Dataset, frames: int, *, signed: bool) -> None:
         )
 
 
-def _frames(dataset: Dataset) -> int:
+def count_frames(dataset: Dataset) -> int:
+    """Read Number of Frames, 1 if absent.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If it is not a positive number.
+    """
     try:
         frames = int(dataset.get("NumberOfFrames") or 1)
     except (TypeError, ValueError):
@@ -186,7 +193,7 @@ def _decode(source: Source, shape: tuple[int, int, int]) -> NDArray[np.integer]:
         array, _ = decoder.as_array(
             source.dataset,
             raw=True,
-            correct_unused_bits=False,  # type: ignore[arg-type]
+            correct_unused_bits=False,  # type: ignore[arg-type] # pydicom's own annotation is off
         )
     except MemoryError:
         raise UndecodablePixelDataError("the pixels do not fit in memory") from None
