@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import UID
 
 from cxrsr_cli.restore.architecture import Architecture
 from cxrsr_cli.restore.network import ResidualInResidual
@@ -20,7 +21,7 @@ EXAMPLE = ROOT / "examples" / "chest-256.dcm"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def _skip_or_fail(reason: str) -> None:
+def skip_or_fail(reason: str) -> None:
     """Skip where a user lacks something; fail in CI, which must have it."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
@@ -32,7 +33,7 @@ def shared() -> Path:
     """Find the real radiographs that may not be shipped."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        _skip_or_fail("needs the developers' folder of real radiographs")
+        skip_or_fail("needs the developers' folder of real radiographs")
     return folder
 
 
@@ -41,7 +42,7 @@ def dciodvfy() -> Callable[[Path], set[str]]:
     """Give the errors that dicom3tools finds in a file."""
     program = shutil.which("dciodvfy")
     if program is None:
-        _skip_or_fail("needs dciodvfy (Debian: dicom3tools)")
+        skip_or_fail("needs dciodvfy (Debian: dicom3tools)")
 
     def errors(path: Path) -> set[str]:
         done = subprocess.run(
@@ -99,3 +100,16 @@ def describe(architecture: Architecture) -> ModelDescription:
 def chest() -> pydicom.FileDataset:
     """Read the example radiograph, to change and save."""
     return pydicom.dcmread(EXAMPLE)
+
+
+def small_chest(index: int = 0, **changes: object) -> pydicom.FileDataset:
+    """Cut 24 rows and 20 columns out of the example; another piece for each index."""
+    dataset = pydicom.dcmread(EXAMPLE)
+    top, left = 40 + 7 * (index % 16), 60 + 5 * (index // 16)
+    dataset.PixelData = dataset.pixel_array[top : top + 24, left : left + 20].tobytes()
+    dataset.Rows, dataset.Columns = 24, 20
+    uid = UID(f"2.25.{1000 + index}")
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    for keyword, value in changes.items():
+        setattr(dataset, keyword, value)
+    return dataset

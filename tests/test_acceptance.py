@@ -14,8 +14,8 @@ from pydicom.uid import (
 
 from cxrsr_cli.errors import CxrsrError, NoPixelDataError, UnsupportedImageError
 from cxrsr_cli.read.acceptance import check_acceptance
-from cxrsr_cli.read.dataset import quiet_pydicom
 from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.silence import quiet_pydicom
 
 
 def change(dataset: Dataset, changes: dict[str, Any]) -> None:

@@ -30,8 +30,9 @@ from cxrsr_cli.derive.identity import Recipe
 from cxrsr_cli.derive.lossy import keep_lossy_history
 from cxrsr_cli.derive.provenance import image_type
 from cxrsr_cli.errors import UnsupportedImageError
-from cxrsr_cli.read.dataset import quiet_pydicom, read_source
+from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
+from cxrsr_cli.read.silence import quiet_pydicom
 
 NOW = datetime(2026, 11, 22, 10, 30, 15, tzinfo=UTC)
 RECIPE = Recipe(

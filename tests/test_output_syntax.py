@@ -21,8 +21,9 @@ from pydicom.uid import (
 
 from cxrsr_cli.errors import NotDicomError, OutputError
 from cxrsr_cli.read.bigendian import to_little_endian
-from cxrsr_cli.read.dataset import quiet_pydicom, read_source
+from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
+from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.write.dicom import write_dicom
 from cxrsr_cli.write.syntax import OutputSyntax, resolve
 from tests.conftest import EXAMPLE

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,20 @@ import pydicom
 import pytest
 import torch
 
+from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.ledger import LEDGER_NAME
+from cxrsr_cli.batch.plan import plan
+from cxrsr_cli.batch.result import exit_code
 from cxrsr_cli.derive.derived import derive
-from cxrsr_cli.errors import ExitCode, OutputError
-from cxrsr_cli.read.dataset import quiet_pydicom, read_source
+from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.job import Job
+from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.resample import downsample
 from cxrsr_cli.restore.restorer import Restorer
-from cxrsr_cli.upscale import Job, Upscaler, exit_code, plan_jobs
+from cxrsr_cli.upscale import Upscaler
 from tests.conftest import EXAMPLE, Command
 
 
@@ -152,7 +157,7 @@ def test_bad_inputs_fail_alone(cxrsr: Command, tmp_path: Path) -> None:
     assert lines.keys() == expected.keys()
     for name, says in expected.items():
         assert says in lines[name]
-    assert [path.name for path in outputs.rglob("*") if path.is_file()] == ["good.dcm"]
+    assert {path.name for path in outputs.rglob("*")} == {"good.dcm", LEDGER_NAME}
 
 
 def test_odd_real_files(cxrsr: Command, shared: Path, tmp_path: Path) -> None:
@@ -230,39 +235,6 @@ def test_same_object_again(cxrsr: Command, tmp_path: Path) -> None:
     assert abs(difference).max() <= 1
 
 
-def planned(source: Path, target: Path) -> list[tuple[str, str]]:
-    """Plan, with paths relative to the current folder."""
-    return [(str(job.source), str(job.target)) for job in plan_jobs(source, target)]
-
-
-def test_planning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("in/a.dcm", "in/sub/b.dcm", "in/.git/c.dcm", "in/.d.dcm", "in/sub/DICOMDIR"):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-    mirrored = [("in/a.dcm", "out/a.dcm"), ("in/sub/b.dcm", "out/sub/b.dcm")]
-    assert planned(Path("in"), Path("out")) == mirrored
-    assert planned(Path("in"), Path()) == [("in/a.dcm", "a.dcm"), ("in/sub/b.dcm", "sub/b.dcm")]
-    Path("in/out").mkdir()
-    Path("in/out/earlier.dcm").touch()
-    assert [source for source, _ in planned(Path("in"), Path("in/out"))] == [
-        "in/a.dcm", "in/sub/b.dcm",
-    ]  # fmt: skip
-
-
-def test_an_output_never_lands_on_an_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even through a link, or where one tree lies in the other."""
-    monkeypatch.chdir(tmp_path)
-    Path("in/other").mkdir(parents=True)
-    Path("in/sub").mkdir()
-    for name in ("in/other/x.dcm", "in/sub/x.dcm"):
-        Path(name).touch()
-    Path("out").mkdir()
-    Path("out/sub").symlink_to(tmp_path / "in" / "other")
-    with pytest.raises(OutputError, match="leads back"):
-        plan_jobs(Path("in"), Path("out"))
-
-
 def test_a_folder_that_cannot_be_read_is_a_failure(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "in" / "locked").mkdir(parents=True)
     shutil.copy(EXAMPLE, tmp_path / "in" / "a.dcm")
@@ -274,10 +246,10 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tiny_model: Path, tmp_path: P
         return real(path)
 
     with patch("os.scandir", refuse):
-        jobs = plan_jobs(tmp_path / "in", tmp_path / "out")
+        jobs = plan([tmp_path / "in"], tmp_path / "out").jobs
     assert [job.source.name for job in jobs] == ["a.dcm", "locked"]
-    upscaler = Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2))
-    results = list(upscaler.run(jobs))
+    batch = Batch(Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2)))
+    results = list(batch.run(jobs))
     assert "cannot read" in str(results[1].error)
     assert exit_code(results) is ExitCode.SOME_FAILED
 
@@ -334,8 +306,8 @@ def test_small_and_odd_sizes_of_signed_pixels(
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.Rows, dataset.Columns, dataset.PixelRepresentation = rows, columns, 1
     dataset.save_as(tmp_path / "in.dcm")
-    upscaler = Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2))
-    (result,) = upscaler.run([Job(tmp_path / "in.dcm", tmp_path / "out.dcm")])
+    batch = Batch(Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2)))
+    (result,) = batch.run([Job(tmp_path / "in.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     high, low = stored(tmp_path / "out.dcm"), stored(tmp_path / "in.dcm")
     assert high.shape == (1, 1, 2 * rows, 2 * columns)
@@ -355,28 +327,6 @@ def test_frames_one_by_one(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> 
     assert output.NumberOfFrames == 2
     first, second = stored(tmp_path / "out.dcm")
     assert (first.flip(-2) - second).abs().max() <= 1, "rounding aside"
-
-
-def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
-    """SIGTERM in the middle of a folder: exit 130, no partial file."""
-    inputs = tmp_path / "in"
-    inputs.mkdir()
-    for index in range(200):
-        shutil.copy(EXAMPLE, inputs / f"{index:03}.dcm")
-    command = [sys.executable, "-m", "cxrsr_cli", "upscale", str(inputs), str(tmp_path / "out")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "out").glob("*.dcm")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.terminate()
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == ExitCode.INTERRUPTED, error
-    assert b"Traceback" not in error
-    written = list((tmp_path / "out").iterdir())
-    assert 0 < len(written) < 200
-    for path in written:
-        assert path.suffix == ".dcm"
-        assert stored(path).shape[-1] == 1024
 
 
 def test_info_tells_what_is_here(cxrsr: Command) -> None:
@@ -413,7 +363,7 @@ def test_answers_without_torch(arguments: list[str]) -> None:
 def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
     """And what is said of it quotes nothing of the file."""
     jobs = [Job(EXAMPLE, tmp_path / name) for name in ("a.dcm", "b.dcm", "c.dcm")]
-    upscaler = Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2))
+    batch = Batch(Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2)))
     faults = [KeyError("Example^Chest"), MemoryError(), None]
     real = derive
 
@@ -424,7 +374,7 @@ def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
         return real(*arguments)
 
     with patch("cxrsr_cli.upscale.derive", sometimes):
-        results = list(upscaler.run(jobs))
+        results = list(batch.run(jobs))
     assert str(results[0].error).startswith("unexpected KeyError in sometimes")
     assert "Example^Chest" not in str(results[0].error)
     assert "memory" in str(results[1].error)
@@ -441,8 +391,8 @@ def test_marks_that_no_legal_image_explains_are_said(tiny_model: Path, tmp_path:
     pixels[1:64:2, 1:64:2] = 4095
     dataset.PixelData = pixels.tobytes()
     dataset.save_as(tmp_path / "marked.dcm")
-    upscaler = Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2))
-    (result,) = upscaler.run([Job(tmp_path / "marked.dcm", tmp_path / "out.dcm")])
+    batch = Batch(Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2)))
+    (result,) = batch.run([Job(tmp_path / "marked.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     assert any("stored units RMS off the input" in warning for warning in result.warnings)
 

@@ -2,13 +2,13 @@
 
 import signal
 import sys
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
 from cxrsr_cli import __version__
 from cxrsr_cli.commands import evaluate, info, train, upscale
+from cxrsr_cli.commands.stopping import interrupt
 from cxrsr_cli.errors import CxrsrError, ExitCode, UnexpectedError
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def _global_options(
 
 def main() -> NoReturn:
     """Run the command and exit with a documented code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         app(standalone_mode=True)
     except CxrsrError as error:
@@ -59,7 +59,3 @@ def main() -> NoReturn:
         typer.echo(f"cxrsr: {UnexpectedError.of(error)}", err=True)
         sys.exit(ExitCode.UNEXPECTED)
     sys.exit(ExitCode.OK)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -3,18 +3,13 @@
 import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cxrsr_cli import __version__
 from cxrsr_cli.restore.registry import shipped_models
-
-_PACKAGES = ("torch", "pydicom", "numpy", "highdicom", "safetensors")
-
-NOTICE = "Not a medical device; not for diagnosis."
+from cxrsr_cli.versions import NOTICE, versions
 
 
 def info(
@@ -27,10 +22,8 @@ def info(
 
 def _facts() -> dict[str, Any]:
     return {
-        "cxrsr": __version__,
         "notice": NOTICE,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "versions": versions(),
         "devices": _devices(),
         "codecs": _codecs(),
         "models": [
@@ -46,13 +39,6 @@ def _facts() -> dict[str, Any]:
             for model in shipped_models()
         ],
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _devices() -> list[str]:
@@ -82,9 +68,8 @@ def _codecs() -> dict[str, bool]:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    packages = ", ".join(f"{name} {number or '-'}" for name, number in facts["packages"].items())
     lines = [
-        f"cxrsr {facts['cxrsr']} on Python {facts['python']} ({packages})",
+        ", ".join(f"{name} {number or '-'}" for name, number in facts["versions"].items()),
         facts["notice"],
         "",
         "Devices: " + ", ".join(facts["devices"]),

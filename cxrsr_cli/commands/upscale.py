@@ -1,13 +1,17 @@
 """``cxrsr upscale``."""
 
 import os
-from collections.abc import Iterable
-from enum import IntEnum
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
+from cxrsr_cli.batch.plan import plan
+from cxrsr_cli.batch.quarantine import Quarantine
+from cxrsr_cli.batch.report import build_report, check_report, write_report
+from cxrsr_cli.commands.narration import Verbosity, narrator
 from cxrsr_cli.commands.options import (
     DeviceOption,
     ModelOption,
@@ -17,6 +21,8 @@ from cxrsr_cli.commands.options import (
     TileOption,
     show_progress,
 )
+from cxrsr_cli.commands.running import errors_as_json, run_batch
+from cxrsr_cli.derive.series import check_description
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.restore.architecture import DEFAULT_TILE
@@ -24,25 +30,37 @@ from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
 from cxrsr_cli.write.syntax import OutputSyntax
 
-if TYPE_CHECKING:
-    from cxrsr_cli.upscale import Result
 
-
-class Verbosity(IntEnum):
-    """How much is said on stderr."""
-
-    QUIET = 0
-    NORMAL = 1
-    VERBOSE = 2
+def _timestamp(text: str) -> datetime:
+    """Read seconds since 1970, or a date and time with its zone."""
+    try:
+        return datetime.fromtimestamp(int(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise typer.BadParameter(
+            f"'{text}' is neither seconds since 1970 nor a date and time with its zone, "
+            "such as 2026-11-22T10:30:00+00:00"
+        )
+    return read
 
 
 def upscale(
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A DICOM file, or a folder (recursive).")
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...", help="DICOM files, folders (recursive), DICOMDIRs (followed)."
+        ),
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="OUTPUT", help="The file to write, or the folder to mirror to."),
+        typer.Argument(
+            metavar="OUTPUT", help="The file to write, or the folder to mirror or put into."
+        ),
     ],
     scale: ScaleOption = 4,
     model: ModelOption = DEFAULT_MODEL,
@@ -64,8 +82,55 @@ def upscale(
         OutputSyntax,
         typer.Option("--transfer-syntax", help="Lossless encoding of the output."),
     ] = OutputSyntax.SAME,
+    series_description: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Stands before 'not for diagnosis' in place of the source's."
+        ),
+    ] = None,
+    keep_private: Annotated[
+        bool, typer.Option("--keep-private/--drop-private", help="Private elements.")
+    ] = True,
+    timestamp: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=_timestamp,
+            metavar="TIME",
+            envvar="SOURCE_DATE_EPOCH",
+            help="Time of derivation, instead of now: the same bytes again. "
+            "Seconds since 1970, or ISO 8601 with zone.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing outputs; never an input.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and judge every input; write no output.")
+    ] = False,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What was done is written here; by default in the output folder."
+        ),
+    ] = None,
+    no_ledger: Annotated[
+        bool, typer.Option("--no-ledger", help="Do not know what was done before.")
+    ] = False,
+    quarantine: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Copies of bad inputs go here, each with its reason."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a JSON report of the run.")
+    ] = None,
+    io_workers: Annotated[
+        int,
+        typer.Option(
+            min=0, max=64, help="Files read ahead, and files written, beside the network."
+        ),
+    ] = 1,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Lines of JSON on stderr instead of sentences.")
     ] = False,
     no_progress: ProgressOption = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
@@ -79,71 +144,53 @@ def upscale(
     """
     if verbose and quiet:
         raise UsageError("--verbose and --quiet exclude each other")
+    if ledger and no_ledger:
+        raise UsageError("--ledger and --no-ledger exclude each other")
     verbosity = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
-    found = find_model(model, scale)
-
-    from tqdm import tqdm
-
-    from cxrsr_cli.restore.restorer import Restorer
-    from cxrsr_cli.upscale import Upscaler, exit_code, plan_jobs
-
-    jobs = plan_jobs(source, _target(source, target))
-    restorer = Restorer.load(
-        found.path, device=device, precision=precision, tile=tile, consistent=consistency
-    )
-    upscaler = Upscaler(
-        restorer, found, frozenset(allow or ()), overwrite=overwrite, syntax=transfer_syntax
-    )
-    if verbosity is Verbosity.VERBOSE:
-        typer.echo(
-            f"model {found.name} (SHA-256 {found.sha256[:12]}), device {restorer.device}, "
-            f"{restorer.precision}, {len(jobs)} files",
-            err=True,
+    with errors_as_json(log_json):
+        if series_description is not None:
+            check_description(series_description)
+        if report:
+            check_report(report)
+        found = find_model(model, scale)
+        planned = plan(
+            sources,
+            Path(target),
+            into=target.endswith(os.sep),
+            skipped=[quarantine] if quarantine else [],
         )
-    results = []
-    with tqdm(
-        total=len(jobs),
-        unit="file",
-        disable=not show_progress(no_progress, quiet=quiet),
-        bar_format="{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit}s [{elapsed}<{remaining}]",
-    ) as bar:
+        if ledger is None and planned.folder and not no_ledger:
+            ledger = planned.folder / LEDGER_NAME
 
-        def advance(share: float) -> None:
-            bar.update(share)
+        from cxrsr_cli.batch.batch import Batch
+        from cxrsr_cli.restore.restorer import Restorer
+        from cxrsr_cli.upscale import Upscaler, local_time
 
-        for result in upscaler.run(jobs, advance):
-            results.append(result)
-            for line in _lines(result, verbosity):
-                bar.write(line, file=typer.get_text_stream("stderr"))
-    if verbosity is not Verbosity.QUIET:
-        typer.echo(_summary(results))
-    raise typer.Exit(exit_code(results))
-
-
-def _target(source: Path, text: str) -> Path:
-    """Read OUTPUT: a trailing slash asks for a folder, be it there or not."""
-    target = Path(text)
-    return target / source.name if text.endswith(os.sep) and source.is_file() else target
-
-
-def _lines(result: "Result", verbosity: Verbosity) -> Iterable[str]:
-    name = result.job.source
-    if result.error:
-        yield f"failed: {name}: {result.error}"
-        return
-    if verbosity is Verbosity.QUIET:
-        return
-    for warning in result.warnings:
-        yield f"warning: {name}: {warning}"
-    if verbosity is Verbosity.VERBOSE:
-        (rows, columns), (tall, wide) = result.input_shape, result.output_shape
-        yield (
-            f"done: {name}: {columns}x{rows} -> {wide}x{tall} in {result.seconds:.1f} s, "
-            f"downsampled output within {result.inconsistency:.2f} stored units RMS of the input"
+        upscaler = Upscaler(
+            Restorer.load(
+                found.path, device=device, precision=precision, tile=tile, consistent=consistency
+            ),
+            found,
+            frozenset(allow or ()),
+            overwrite=overwrite,
+            syntax=transfer_syntax,
+            keep_private=keep_private,
+            series_description=series_description,
+            clock=(lambda: timestamp) if timestamp else local_time,
         )
-
-
-def _summary(results: "list[Result]") -> str:
-    failed = sum(1 for result in results if result.error)
-    seconds = sum(result.seconds for result in results)
-    return f"{len(results) - failed} upscaled, {failed} failed, {seconds:.1f} s"
+        batch = Batch(
+            upscaler,
+            Ledger(ledger) if ledger else None,
+            Quarantine(quarantine, planned.folder) if quarantine else None,
+            io_workers=io_workers,
+            dry_run=dry_run,
+        )
+        run = run_batch(
+            batch,
+            planned,
+            narrator(verbosity, as_json=log_json),
+            progress=show_progress(no_progress, quiet=quiet) and not log_json,
+        )
+        if report:
+            write_report(build_report(run), report)
+    raise typer.Exit(run.exit_code)

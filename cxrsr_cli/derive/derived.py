@@ -14,9 +14,11 @@ from cxrsr_cli.derive.geometry import rescale_geometry
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, Recipe
 from cxrsr_cli.derive.lossy import keep_lossy_history
 from cxrsr_cli.derive.overlays import rescale_overlays
+from cxrsr_cli.derive.private import drop_caches, drop_private
 from cxrsr_cli.derive.provenance import identify
-from cxrsr_cli.read.dataset import Source, quiet_pydicom
+from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.read.pixels import PixelFormat
+from cxrsr_cli.read.silence import quiet_pydicom
 
 
 def derive(
@@ -56,7 +58,8 @@ def derive(
     pixel_format = PixelFormat.of(source.dataset)
     with quiet_pydicom():
         derived = copy.deepcopy(source.pristine)
-        warnings = rescale_geometry(derived, source.dataset, recipe.scale)
+        warnings = _sort_out_private(derived, source, recipe)
+        warnings += rescale_geometry(derived, source.dataset, recipe.scale)
         warnings += rescale_overlays(derived, source, recipe.scale)
         keep_lossy_history(derived, source)
         warnings += identify(derived, source.dataset, recipe, _sha256(source_pixels), now)
@@ -69,6 +72,13 @@ def derive(
         source.pristine.original_character_set,
     )
     return file_dataset, warnings
+
+
+def _sort_out_private(derived: Dataset, source: Source, recipe: Recipe) -> list[str]:
+    if recipe.keep_private:
+        return drop_caches(derived, source.dataset.Rows * source.dataset.Columns)
+    drop_private(derived)
+    return []
 
 
 def _write_pixels(derived: Dataset, pixels: NDArray[np.int32], pixel_format: PixelFormat) -> None:

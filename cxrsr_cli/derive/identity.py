@@ -13,7 +13,7 @@ _NAMESPACE = uuid.UUID("b86450af-878d-51ca-8aa2-a5cc46e05975")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Everything that decides an output's pixels beside its input.
+    """Everything that decides an output beside its input and the time.
 
     Attributes
     ----------
@@ -32,6 +32,10 @@ class Recipe:
     tile : int
         Largest side of a tile. Device and tile change values by rounding only,
         but two objects with one UID must not differ at all.
+    keep_private : bool
+        Whether private elements are copied.
+    series_description : str or None
+        The user's, to stand before "not for diagnosis".
     """
 
     software: str
@@ -42,8 +46,11 @@ class Recipe:
     precision: str
     device: str
     tile: int
+    keep_private: bool = True
+    series_description: str | None = None
 
-    def _key(self) -> str:
+    def key(self) -> str:
+        """Return all of it but the model's name as one line of text."""
         return "|".join(
             (
                 self.software,
@@ -53,6 +60,8 @@ class Recipe:
                 self.precision,
                 self.device,
                 str(self.tile),
+                "private" if self.keep_private else "public",
+                self.series_description or "",
             )
         )
 
@@ -62,11 +71,11 @@ class Recipe:
         The pixels take part because sources with the same UID and other
         pixels exist; their outputs must not hide each other in an archive.
         """
-        return _uid("instance", source_instance_uid, source_pixels_sha256, self._key())
+        return _uid("instance", source_instance_uid, source_pixels_sha256, self.key())
 
     def series_uid(self, source_series_uid: str) -> UID:
         """Return the Series Instance UID shared by all outputs of a series."""
-        return _uid("series", source_series_uid, self._key())
+        return _uid("series", source_series_uid, self.key())
 
     def device_uid(self) -> UID:
         """Return the Device UID: another model or version is another device."""

@@ -13,22 +13,19 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.derive.identity import Recipe
+from cxrsr_cli.derive.series import NOT_FOR_DIAGNOSIS, series_description, series_number
 from cxrsr_cli.read.acceptance import MODEL_NAME
 
 MANUFACTURER = "cxrsr open-source project"
 MARKER = "SUPERRESOLUTION"
 """Value 4 of Image Type or later."""
 
-NOT_FOR_DIAGNOSIS = "not for diagnosis"
-
 _SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
 _SPATIAL_RESAMPLING = CodedConcept("113085", "DCM", "Spatial resampling")
 _PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
 
 _DX = (DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing)
-_SERIES_DESCRIPTION_LENGTH = 64
 _DERIVATION_DESCRIPTION_LENGTH = 1024
-_LARGEST_INTEGER_STRING = 2**31 - 1
 
 # No longer true of other pixels, or of pixels of another size.
 _UNTRUE = (
@@ -78,8 +75,8 @@ def identify(
     derived.InstanceCreatorUID = recipe.device_uid()
     derived.ImageType = image_type(source)
     derived.ContentQualification = "RESEARCH"
-    derived.SeriesDescription = _series_description(source, recipe)
-    _number_series(derived, source, recipe.scale)
+    derived.SeriesDescription = series_description(source, recipe.scale, recipe.series_description)
+    derived.SeriesNumber = series_number(source, recipe.scale)
     derived.DerivationDescription, kept = _derivation_description(source, recipe)
     derived.DerivationCodeSequence = _appended(
         derived, "DerivationCodeSequence", _SPATIAL_RESAMPLING
@@ -105,23 +102,6 @@ def image_type(source: Dataset) -> list[str]:
     second = values[1] if len(values) > 1 and values[1] else usual
     third = values[2] if len(values) > 2 and source.SOPClassUID not in _DX else ""
     return ["DERIVED", second, third, *values[3:], MARKER]
-
-
-def _series_description(source: Dataset, recipe: Recipe) -> str:
-    """Prefix the source's description where its characters need no encoding."""
-    ours = f"AI super-resolution x{recipe.scale}, {NOT_FOR_DIAGNOSIS}"
-    room = _SERIES_DESCRIPTION_LENGTH - len(ours) - 2
-    theirs = str(source.get("SeriesDescription") or "").strip()[:room].strip()
-    return f"{theirs}: {ours}" if theirs and theirs.isascii() else ours
-
-
-def _number_series(derived: Dataset, source: Dataset, scale: int) -> None:
-    """Make series 3 at scale 4 number 304: beside its source in a sorted list."""
-    try:
-        number = int(source.get("SeriesNumber") or 0) * 100 + scale
-    except (TypeError, ValueError):
-        number = scale
-    derived.SeriesNumber = number if number <= _LARGEST_INTEGER_STRING else scale
 
 
 def _derivation_description(source: Dataset, recipe: Recipe) -> tuple[str, bool]:

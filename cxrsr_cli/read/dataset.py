@@ -1,10 +1,6 @@
 """Open a DICOM file without changing, trusting or quoting it."""
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +16,7 @@ from pydicom.uid import (
 
 from cxrsr_cli.errors import CxrsrError, NotDicomError
 from cxrsr_cli.read.bigendian import to_little_endian
+from cxrsr_cli.read.silence import quiet_pydicom
 
 _FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE = ("SOPClassUID", "SOPInstanceUID")
 _BARE = {
@@ -28,10 +25,6 @@ _BARE = {
     (False, False): ExplicitVRBigEndian,
 }
 """Transfer syntax of a bare data set, by (implicit VR, little endian)."""
-
-# Their children inherit the level.
-_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "highdicom")
-_SILENT = logging.CRITICAL + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +47,6 @@ class Source:
     dataset: Dataset
     pristine: Dataset
     transfer_syntax: UID
-
-
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Silence pydicom inside the block: its warnings quote patients' values."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(_SILENT)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 def read_source(path: Path) -> Source:

@@ -12,7 +12,8 @@ from pydicom.uid import JPEG2000TransferSyntaxes, JPEGExtended12Bit
 
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read.codecs import LOSSY_METHODS, check_public, find_decoder, holds_cells
-from cxrsr_cli.read.dataset import Source, quiet_pydicom
+from cxrsr_cli.read.dataset import Source
+from cxrsr_cli.read.silence import quiet_pydicom
 
 # Nothing real compresses a radiograph further than this; a file that claims to
 # is damaged or hostile, and decoding it would exhaust the memory.

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrsr_cli.errors import ModelError
+from cxrsr_cli.read.fingerprint import sha256_of
 from cxrsr_cli.restore.weights import (
     SUFFIX,
     ModelDescription,
     read_description,
-    weights_sha256,
 )
 
 DEFAULT_MODEL = "rir-s"
@@ -98,4 +98,4 @@ def find_model(name_or_path: str, scale: int) -> Model:
 
 
 def _open(path: Path) -> Model:
-    return Model(path, read_description(path), weights_sha256(path))
+    return Model(path, read_description(path), sha256_of(path))

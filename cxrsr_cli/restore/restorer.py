@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 
 from cxrsr_cli.errors import DeviceError, ModelError, TooLargeError
 from cxrsr_cli.restore.architecture import DEFAULT_TILE, Architecture
@@ -16,44 +15,12 @@ from cxrsr_cli.restore.device import choose_device, choose_precision, dtype_of
 from cxrsr_cli.restore.network import ResidualInResidual
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.precision import Precision
-from cxrsr_cli.restore.resample import downsample
 from cxrsr_cli.restore.skip import image_skip
 from cxrsr_cli.restore.tiling import apply_tiled, count
 from cxrsr_cli.restore.weights import load_network
 
 _TOLERANCE = 0.5
 """Stored units RMS at which the projection stops: the size of rounding."""
-
-
-def inconsistency(
-    restored: NDArray[np.int32],
-    stored: NDArray[np.int32],
-    *,
-    ignored: NDArray[np.bool_] | None = None,
-) -> float:
-    """Measure how far the downsampled output is from the input.
-
-    Parameters
-    ----------
-    restored : numpy.ndarray
-        ``(scale * H, scale * W)`` stored values.
-    stored : numpy.ndarray
-        ``(H, W)`` stored values of the input.
-    ignored : numpy.ndarray, optional
-        ``(H, W)``, True where the input is padding: it and the pixels whose
-        kernel touches it do not count.
-
-    Returns
-    -------
-    float
-        RMS in stored units.
-    """
-    high = torch.from_numpy(restored.astype(np.float32))[None, None]
-    scale = restored.shape[0] // stored.shape[0]
-    error = downsample(high, scale)[0, 0].numpy() - stored
-    if ignored is not None:
-        error = error[~binary_dilation(ignored, iterations=2, structure=np.ones((3, 3)))]
-    return float(np.sqrt(np.mean(np.square(error)))) if error.size else 0.0
 
 
 @dataclass(frozen=True, slots=True)

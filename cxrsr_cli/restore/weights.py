@@ -3,7 +3,6 @@
 Reading a header needs no torch, so `info` and `--help` can list models.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,12 +109,6 @@ def read_description(path: Path) -> ModelDescription:
         raise ModelError(
             f"{path} is no cxrsr model: its header has no legal '{FORMAT}' description"
         ) from error
-
-
-def weights_sha256(path: Path) -> str:
-    """Return the SHA-256 of the file, which names the model in every output."""
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def load_network(path: Path) -> "ResidualInResidual":

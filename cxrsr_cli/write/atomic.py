@@ -1,13 +1,28 @@
 """Files appear under their final name whole, or not at all."""
 
+import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".cxrsr-"
 TEMPORARY_SUFFIX = ".part"
+
+_GRACE = 10.0
+"""Seconds in which a new temporary file is not yet taken for an orphan."""
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# Asking means setting it, for the whole process: once, before there are threads.
+_UMASK = _umask()
 
 
 @contextmanager
@@ -39,11 +54,13 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         If the folder cannot be written to.
     """
     descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, TEMPORARY_PREFIX, path.parent)
-    os.close(descriptor)
     temporary = Path(name)
     try:
+        # Held while this process lives: what nobody holds is an orphan.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         _sync(temporary)
         if overwrite:
             temporary.replace(path)
@@ -51,7 +68,29 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             _rename_new(temporary, path)
         _sync(path.parent)
     finally:
+        os.close(descriptor)
         temporary.unlink(missing_ok=True)
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove temporary files of processes that were killed.
+
+    Parameters
+    ----------
+    folder : Path
+        Where outputs were written to; need not exist. Files that another
+        process still writes are left alone.
+    """
+    for orphan in folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
+        with suppress(OSError):
+            if time.time() - orphan.stat().st_mtime < _GRACE:
+                continue
+            descriptor = os.open(orphan, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                orphan.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _rename_new(temporary: Path, path: Path) -> None:
@@ -75,9 +114,3 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

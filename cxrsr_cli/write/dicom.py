@@ -1,5 +1,7 @@
 """Write a DICOM file whole, verified, and never over its source."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,10 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from cxrsr_cli.errors import InputError, NotDicomError, OutputError
-from cxrsr_cli.read.dataset import quiet_pydicom, read_source
+from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.fingerprint import sha256_of
 from cxrsr_cli.read.pixels import decode
+from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.write.atomic import replacing
 
 
@@ -20,7 +24,7 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     ------
     OutputError
         If the target is the source, by whatever name or link, or exists and
-        may not be overwritten, or is a folder.
+        may not be overwritten, or is a folder, or lies where none can be made.
     """
     try:
         if target.is_dir():
@@ -29,6 +33,9 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
             raise OutputError("input and output are the same file, and a source is kept")
         if not overwrite and (target.exists() or target.is_symlink()):
             raise OutputError(f"{target} exists; use --overwrite to replace it")
+        folder = next(parent for parent in target.absolute().parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise OutputError(f"cannot write {target}: {folder} is not a folder to write in")
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}") from error
 
@@ -40,7 +47,8 @@ def write_dicom(
     *,
     syntax: UID = ExplicitVRLittleEndian,
     overwrite: bool = False,
-) -> None:
+    announce: Callable[[str], None] = lambda _: None,
+) -> str:
     """Encode, write, decode again, compare, then rename.
 
     Parameters
@@ -55,6 +63,13 @@ def write_dicom(
         Lossless transfer syntax to write (`resolve`).
     overwrite : bool
         Whether an existing file is replaced.
+    announce : callable
+        Told the file's SHA-256 just before it gets its name.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file.
 
     Raises
     ------
@@ -74,10 +89,13 @@ def write_dicom(
                 _encode(dataset, syntax)
                 _save(dataset, temporary)
             _verify(temporary, dataset, pixels)
+            sha256 = sha256_of(temporary)
+            announce(sha256)
     except FileExistsError:
         raise OutputError(f"{target} appeared meanwhile; use --overwrite to replace it") from None
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or 'I/O error'}") from error
+    return sha256
 
 
 def _encode(dataset: FileDataset, syntax: UID) -> None:

@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from cxrsr_cli.batch.batch import Batch
 from cxrsr_cli.errors import UnexpectedError
+from cxrsr_cli.job import Job
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.restorer import Restorer
-from cxrsr_cli.upscale import Job, Upscaler
+from cxrsr_cli.upscale import Upscaler
 
 LARGEST = 256 << 10
 """Bytes; larger files would spend the time on pixels, not on cases."""
@@ -74,7 +76,7 @@ def check(upscaler: Upscaler, data: bytes, folder: Path) -> str:
     source, target = folder / "case.dcm", folder / "out.dcm"
     source.write_bytes(data)
     target.unlink(missing_ok=True)
-    (result,) = upscaler.run([Job(source, target)])
+    (result,) = Batch(upscaler).run([Job(source, target)])
     assert not isinstance(result.error, UnexpectedError), str(result.error)
     assert source.read_bytes() == data
     assert target.exists() == (result.error is None)

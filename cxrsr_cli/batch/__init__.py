@@ -1,0 +1,1 @@
+"""Batch: the main job over many files, unattended."""

@@ -1,0 +1,107 @@
+"""What became of each file, and what that makes of the run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from cxrsr_cli.errors import CxrsrError, ExitCode
+from cxrsr_cli.job import Job
+
+if TYPE_CHECKING:
+    from cxrsr_cli.restore.deviation import Deviation
+
+
+class Status(StrEnum):
+    """Where a file stands at the end of a run."""
+
+    DONE = "done"
+    """Its output was written."""
+    ALREADY = "already done"
+    """The ledger knows its output, and that is there as it was written."""
+    PLANNED = "would be done"
+    """In a dry run: nothing speaks against it."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of wall time in each stage.
+
+    Attributes
+    ----------
+    read, restore, write : float
+        Reading and decoding; the network; deriving, encoding, and reading back.
+    """
+
+    read: float = 0.0
+    restore: float = 0.0
+    write: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Their sum; stages of several files overlap."""
+        return self.read + self.restore + self.write
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a job.
+
+    Attributes
+    ----------
+    job : Job
+        The job.
+    status : Status
+        How it ended.
+    error : CxrsrError or None
+        Why there is no output.
+    warnings : list of str
+        What was done with reserve, free of patient data.
+    timing : Timing
+        How long it took.
+    input_shape, output_shape : tuple of int or None
+        ``(rows, columns)``, as far as it came.
+    deviation : Deviation or None
+        How far the downsampled output is from the input.
+    source_sha256, output_sha256 : str or None
+        Of the files, as far as it came.
+    peak_memory : int
+        Bytes: the process's high-water mark when the job ended.
+    """
+
+    job: Job
+    status: Status
+    error: CxrsrError | None = None
+    warnings: list[str] = field(default_factory=list)
+    timing: Timing = field(default_factory=Timing)
+    input_shape: tuple[int, int] | None = None
+    output_shape: tuple[int, int] | None = None
+    deviation: "Deviation | None" = None
+    source_sha256: str | None = None
+    output_sha256: str | None = None
+    peak_memory: int = 0
+
+
+def exit_code(results: Sequence[Result], planned: int | None = None) -> ExitCode:
+    """Return the exit code of a run.
+
+    Some failures among successes are `ExitCode.SOME_FAILED`; when all failed
+    for the same kind of reason, its own code.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        What became of the files that were come to.
+    planned : int, optional
+        How many files there were; a run that did not come to all of them was
+        interrupted.
+    """
+    if planned is not None and len(results) < planned:
+        return ExitCode.INTERRUPTED
+    failures = [result.error.exit_code for result in results if result.error]
+    if not failures:
+        return ExitCode.OK
+    if len(failures) < len(results):
+        return ExitCode.SOME_FAILED
+    return failures[0] if len(set(failures)) == 1 else ExitCode.ALL_FAILED

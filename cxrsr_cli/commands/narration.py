@@ -1,0 +1,171 @@
+"""What a batch says while it runs: sentences for people, JSON for machines."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cxrsr_cli.batch.plan import Plan
+from cxrsr_cli.batch.report import Run, count, describe
+from cxrsr_cli.batch.result import Result, Status
+from cxrsr_cli.errors import CxrsrError, ExitCode
+
+if TYPE_CHECKING:
+    from cxrsr_cli.batch.batch import Batch
+
+
+class Verbosity(IntEnum):
+    """How much is said."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+class Narrator(Protocol):
+    """Turns what happens into lines."""
+
+    summary_on_stderr: bool
+
+    def start(self, batch: "Batch", plan: Plan) -> Iterator[str]:
+        """Say what is about to run."""
+
+    def result(self, result: Result) -> Iterator[str]:
+        """Say what became of a file."""
+
+    def summary(self, run: Run) -> Iterator[str]:
+        """Say what became of all."""
+
+
+class Sentences:
+    """For people.
+
+    Parameters
+    ----------
+    verbosity : Verbosity
+        How much is said.
+    """
+
+    def __init__(self, verbosity: Verbosity) -> None:
+        self._verbosity = verbosity
+
+    summary_on_stderr = False
+
+    def start(self, batch: "Batch", plan: Plan) -> Iterator[str]:
+        """Name model and device."""
+        if self._verbosity is Verbosity.VERBOSE:
+            model, restorer = batch.upscaler.model, batch.upscaler.restorer
+            yield (
+                f"model {model.name} (SHA-256 {model.sha256[:12]}), device {restorer.device}, "
+                f"{restorer.precision}, {len(plan.jobs)} files"
+            )
+
+    def result(self, result: Result) -> Iterator[str]:
+        """Say failures always, warnings normally, successes if asked to."""
+        name = shown(result.job.source)
+        if result.error:
+            yield f"failed: {name}: {result.error}"
+        if self._verbosity is Verbosity.QUIET:
+            return
+        for warning in result.warnings:
+            yield f"warning: {name}: {warning}"
+        if result.status is Status.PLANNED:
+            yield f"would upscale: {name}: {_sizes(result)} to {shown(result.job.target)}"
+        elif self._verbosity is Verbosity.VERBOSE and result.status is Status.ALREADY:
+            yield f"already done: {name}"
+        elif self._verbosity is Verbosity.VERBOSE and result.deviation:
+            yield (
+                f"done: {name}: {_sizes(result)} in {result.timing.total:.1f} s, downsampled "
+                f"output within {result.deviation.rms:.2f} stored units RMS of the input"
+            )
+
+    def summary(self, run: Run) -> Iterator[str]:
+        """Count."""
+        if self._verbosity is Verbosity.QUIET:
+            return
+        counts = Counter(result.status for result in run.results)
+        left = len(run.jobs) - len(run.results)
+        parts = [f"{counts[Status.DONE]} upscaled"]
+        if counts[Status.PLANNED]:
+            parts = [f"dry run: {counts[Status.PLANNED]} would be upscaled"]
+        parts.append(f"{counts[Status.FAILED]} failed")
+        if counts[Status.ALREADY]:
+            parts.append(f"{counts[Status.ALREADY]} done already")
+        if counts[Status.ALREADY] == len(run.jobs):
+            parts.append("nothing left to do")
+        if run.exit_code is ExitCode.INTERRUPTED:
+            parts.append(f"interrupted with {left} not come to")
+        parts.append(f"{(run.finished - run.started).total_seconds():.1f} s")
+        yield ", ".join(parts)
+
+
+class JsonLines:
+    """For machines: an object a line.
+
+    Parameters
+    ----------
+    verbosity : Verbosity
+        How much is said.
+    """
+
+    def __init__(self, verbosity: Verbosity) -> None:
+        self._verbosity = verbosity
+
+    summary_on_stderr = True
+
+    def start(self, batch: "Batch", plan: Plan) -> Iterator[str]:
+        """Name model and device."""
+        if self._verbosity is not Verbosity.QUIET:
+            model, restorer = batch.upscaler.model, batch.upscaler.restorer
+            facts = {
+                "model": model.name,
+                "sha256": model.sha256,
+                "device": str(restorer.device),
+                "precision": str(restorer.precision),
+                "files": len(plan.jobs),
+            }
+            yield _json_line("info", "start", facts)
+
+    def result(self, result: Result) -> Iterator[str]:
+        """Say all that the report will say of a file."""
+        level = "error" if result.error else "warning" if result.warnings else "info"
+        if self._verbosity is not Verbosity.QUIET or result.error:
+            yield _json_line(level, "file", describe(result))
+
+    def summary(self, run: Run) -> Iterator[str]:
+        """Count."""
+        if self._verbosity is not Verbosity.QUIET:
+            facts = {"counts": count(run), "exit_code": int(run.exit_code)}
+            yield _json_line("info", "summary", facts)
+
+
+def narrator(verbosity: Verbosity, *, as_json: bool) -> Narrator:
+    """Return the narrator that the user asked for."""
+    return JsonLines(verbosity) if as_json else Sentences(verbosity)
+
+
+def fatal_line(error: CxrsrError) -> str:
+    """Return the JSON line of an error that ends the run."""
+    return _json_line("error", "fatal", {"message": str(error), "exit_code": int(error.exit_code)})
+
+
+def _json_line(level: str, event: str, facts: dict[str, Any]) -> str:
+    """Return one event as a line of JSON."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "level": level, "event": event, **facts})
+
+
+def shown(path: Path) -> str:
+    """Return a path that every terminal takes: names need not be legal Unicode."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _sizes(result: Result) -> str:
+    if not (result.input_shape and result.output_shape):
+        return ""
+    (rows, columns), (tall, wide) = result.input_shape, result.output_shape
+    return f"{columns}x{rows} -> {wide}x{tall}"
