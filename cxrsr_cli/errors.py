@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     CANNOT_WRITE = 6
     MODEL = 7
     NETWORK = 8
+    NOT_VERIFIED = 9
     INTERRUPTED = 130
 
 
@@ -102,3 +103,9 @@ class ModelError(CxrsrError):
     """A model is unknown, damaged, or not for the requested scale."""
 
     exit_code = ExitCode.MODEL
+
+
+class NotVerifiedError(CxrsrError):
+    """A derived object is not what its source would have become."""
+
+    exit_code = ExitCode.NOT_VERIFIED

@@ -312,8 +312,8 @@ def test_stopping_finishes_what_is_in_hand(
 ) -> None:
     done: list[Result] = []
     batch = Batch(upscaler, io_workers=io_workers)
-    for result in batch.run(jobs(inputs), stop=lambda: len(done) >= 2):
-        done += [result]
+    running = batch.run(jobs(inputs), stop=lambda: len(done) >= 2)
+    done.extend(result for result in running)
     assert statuses(done) == [Status.DONE] * len(done)
     assert 2 <= len(done) <= 2 + 1 + io_workers
     written = {path.name for path in (inputs.parent / "out").iterdir()}

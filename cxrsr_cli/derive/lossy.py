@@ -6,6 +6,13 @@ from cxrsr_cli.read.codecs import LOSSY_METHODS
 from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.read.pixels import count_frames
 
+WRITTEN = (
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+"""Keywords of what `keep_lossy_history` writes."""
+
 
 def keep_lossy_history(derived: Dataset, source: Source) -> None:
     """Flag an output whose source was lossy by its transfer syntax alone.

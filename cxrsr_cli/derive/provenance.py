@@ -20,26 +20,51 @@ MANUFACTURER = "cxrsr open-source project"
 MARKER = "SUPERRESOLUTION"
 """Value 4 of Image Type or later."""
 
-_SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
+SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
 _SPATIAL_RESAMPLING = CodedConcept("113085", "DCM", "Spatial resampling")
-_PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
+PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
 
 _DX = (DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing)
 _DERIVATION_DESCRIPTION_LENGTH = 1024
 
-# No longer true of other pixels, or of pixels of another size.
-_UNTRUE = (
+WRITTEN = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "InstanceCreatorUID",
+    "ImageType",
+    "ContentQualification",
+    "SeriesDescription",
+    "SeriesNumber",
+    "DerivationDescription",
+    "DerivationCodeSequence",
+    "SourceImageSequence",
+    "ContributingEquipmentSequence",
+)
+"""Keywords of what `identify` writes."""
+
+# No longer true of other pixels, of pixels of another size, or of an object
+# that nobody has looked at yet.
+UNTRUE = (
     "DigitalSignaturesSequence",
     "MACParametersSequence",
     "IconImageSequence",
     "SmallestPixelValueInSeries",
     "LargestPixelValueInSeries",
+    "SmallestImagePixelValueInPlane",
+    "LargestImagePixelValueInPlane",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
     "EncapsulatedPixelDataValueTotalLength",
     "DataSetTrailingPadding",
     "HistogramSequence",
+    "SOPInstanceStatus",
+    "SOPAuthorizationDateTime",
+    "SOPAuthorizationComment",
+    "AuthorizationEquipmentCertificationNumber",
 )
+"""Keywords of what `identify` removes."""
 
 
 def identify(
@@ -85,7 +110,7 @@ def identify(
     derived.ContributingEquipmentSequence = _appended(
         derived, "ContributingEquipmentSequence", _equipment(recipe, now)
     )
-    for keyword in _UNTRUE:
+    for keyword in UNTRUE:
         if keyword in derived:
             delattr(derived, keyword)
     return (
@@ -128,7 +153,7 @@ def _source_image(source: Dataset) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = source.SOPClassUID
     item.ReferencedSOPInstanceUID = source.SOPInstanceUID
-    item.PurposeOfReferenceCodeSequence = Sequence([_SOURCE_IMAGE])
+    item.PurposeOfReferenceCodeSequence = Sequence([SOURCE_IMAGE])
     # C.12.4: a magnified radiograph does not preserve spatial locations.
     item.SpatialLocationsPreserved = "NO"
     return item
@@ -137,7 +162,7 @@ def _source_image(source: Dataset) -> Dataset:
 def _equipment(recipe: Recipe, now: datetime) -> Dataset:
     item = ContributingEquipment(
         MANUFACTURER,
-        _PROCESSING_EQUIPMENT,
+        PROCESSING_EQUIPMENT,
         manufacturer_model_name=MODEL_NAME,
         software_versions=[
             f"cxrsr {recipe.software}",

@@ -1,0 +1,74 @@
+"""Is every size, edge and position the source's, magnified?"""
+
+import copy
+from collections.abc import Iterator
+
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+
+from cxrsr_cli.derive.geometry import TABLE, rescale_geometry
+from cxrsr_cli.derive.overlays import CURVE_GROUPS, OVERLAY_GROUPS, magnify_overlays
+from cxrsr_cli.read.dataset import Source
+from cxrsr_cli.verify.finding import Aspect, Finding
+
+_COUNTED = frozenset(line.within[0] if line.within else line.keyword for line in TABLE)
+_ROUNDED = 1e-9
+"""Relative error of a decimal string cut to 16 characters."""
+
+
+def geometry(old: Source, new: Source, scale: int) -> Iterator[Finding]:
+    """Check what is counted in pixels against the table.
+
+    Parameters
+    ----------
+    old, new : Source
+        The original and what was derived from it.
+    scale : int
+        Factor between them.
+
+    Yields
+    ------
+    Finding
+        For each claim.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If the source's geometry cannot be rescaled.
+    """
+    expected = copy.deepcopy(old.dataset)
+    rescale_geometry(expected, old.dataset, scale)
+    magnify_overlays(expected, old, scale)
+    wrong = {
+        tag
+        for tag in {*expected.keys(), *new.dataset.keys()}
+        if _is_counted(tag) and not _same(expected, new.dataset, tag)
+    }
+    layers = {tag for tag in wrong if tag.group in (*OVERLAY_GROUPS, *CURVE_GROUPS)}
+    yield Finding.against(
+        Aspect.GEOMETRY,
+        "sizes, spacings, edges and positions are the source's, magnified",
+        wrong - layers,
+    )
+    yield Finding.against(Aspect.GEOMETRY, "overlays are the source's, magnified", layers)
+
+
+def _is_counted(tag: BaseTag) -> bool:
+    return tag.group in (*OVERLAY_GROUPS, *CURVE_GROUPS) or keyword_for_tag(tag) in _COUNTED
+
+
+def _same(expected: Dataset, found: Dataset, tag: BaseTag) -> bool:
+    if tag not in expected or tag not in found:
+        return False
+    before, after = expected[tag].value, found[tag].value
+    if before == after:
+        return True
+    try:
+        numbers = [[float(n) for n in ([v] if isinstance(v, (str, int, float)) else v)]
+                   for v in (before, after)]  # fmt: skip
+    except (TypeError, ValueError):
+        return False
+    return len(numbers[0]) == len(numbers[1]) and all(
+        abs(a - b) <= _ROUNDED * max(abs(a), 1) for a, b in zip(*numbers, strict=True)
+    )

@@ -1,0 +1,107 @@
+"""The whole audit of a derived object."""
+
+from dataclasses import dataclass
+from math import isinf
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from cxrsr_cli.errors import NotVerifiedError
+from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.padding import Padding
+from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.restore.architecture import SCALES
+from cxrsr_cli.restore.deviation import Deviation
+from cxrsr_cli.verify.content import content, photometry
+from cxrsr_cli.verify.finding import Aspect, Finding
+from cxrsr_cli.verify.geometry import geometry
+from cxrsr_cli.verify.provenance import provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """All findings on a derived object.
+
+    Attributes
+    ----------
+    scale : int
+        Factor between the two images.
+    findings : list of Finding
+        In the order of the aspects.
+    deviation : Deviation
+        Downsampled output against input, of the worst frame.
+    lr_psnr : float
+        Of the same in dB; the peak is the legal range of stored values.
+    """
+
+    scale: int
+    findings: list[Finding]
+    deviation: Deviation
+    lr_psnr: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether every claim holds."""
+        return all(finding.holds for finding in self.findings)
+
+
+def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> Verification:
+    """Check that a derived object says and shows what its source does, magnified.
+
+    Parameters
+    ----------
+    source, derived : Path
+        The two files.
+    least_lr_psnr : float
+        dB that the downsampled output must reach against the input.
+
+    Returns
+    -------
+    Verification
+        What was found.
+
+    Raises
+    ------
+    InputError
+        If one of the files cannot be read or decoded.
+    NotVerifiedError
+        If their sizes are not those of an image and its magnification.
+    """
+    old, new = read_source(source), read_source(derived)
+    scale = _scale(old.dataset, new.dataset)
+    low, high = decode(old), decode(new)
+    if len(low) != len(high):
+        raise NotVerifiedError("source and derived image have different numbers of frames")
+    padding, form = Padding.of(old.dataset), PixelFormat.of(old.dataset)
+    deviation = max(
+        (Deviation.of(*frames, padding) for frames in zip(high, low, strict=True)),
+        key=lambda each: each.rms,
+    )
+    lr_psnr = deviation.lr_psnr(form.maximum - form.minimum)
+    with quiet_pydicom():
+        findings = [
+            *provenance(old, new, scale),
+            *content(old, new),
+            *geometry(old, new, scale),
+            *photometry(old, new, low, high),
+        ]
+    consistency = Finding(
+        Aspect.CONSISTENCY,
+        f"downsampled, it is its source to {least_lr_psnr:g} dB",
+        lr_psnr >= least_lr_psnr,
+        f"RMS {deviation.rms:.3f} and at most {deviation.largest:.2f} stored units off, LR-PSNR "
+        + ("infinite" if isinf(lr_psnr) else f"{lr_psnr:.1f} dB"),
+    )
+    return Verification(scale, [*findings, consistency], deviation, lr_psnr)
+
+
+def _scale(old: Dataset, new: Dataset) -> int:
+    small, large = ((each.get("Rows"), each.get("Columns")) for each in (old, new))
+    for scale in SCALES:
+        if all(isinstance(side, int) for side in small) and large == (
+            small[0] * scale,
+            small[1] * scale,
+        ):
+            return scale
+    raise NotVerifiedError("the derived image is not 2, 4 or 8 times as large as its source")
