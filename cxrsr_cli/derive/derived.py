@@ -13,7 +13,7 @@ from cxrsr_cli import __version__
 from cxrsr_cli.derive.geometry import rescale_geometry
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, Recipe
 from cxrsr_cli.derive.lossy import keep_lossy_history
-from cxrsr_cli.derive.overlays import rescale_overlays
+from cxrsr_cli.derive.overlays import magnify_overlays
 from cxrsr_cli.derive.provenance import identify
 from cxrsr_cli.read.dataset import Source, quiet_pydicom
 from cxrsr_cli.read.pixels import PixelFormat
@@ -57,7 +57,7 @@ def derive(
     with quiet_pydicom():
         derived = copy.deepcopy(source.pristine)
         warnings = rescale_geometry(derived, source.dataset, recipe.scale)
-        warnings += rescale_overlays(derived, source, recipe.scale)
+        warnings += magnify_overlays(derived, source, recipe.scale)
         keep_lossy_history(derived, source)
         warnings += identify(derived, source.dataset, recipe, _sha256(source_pixels), now)
         _write_pixels(derived, pixels, pixel_format)
