@@ -15,6 +15,8 @@ from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, Recipe
 from cxrsr_cli.derive.lossy import keep_lossy_history
 from cxrsr_cli.derive.overlays import magnify_overlays
 from cxrsr_cli.derive.provenance import identify
+from cxrsr_cli.derive.required import lost_attributes
+from cxrsr_cli.errors import UnexpectedError
 from cxrsr_cli.read.dataset import Source, quiet_pydicom
 from cxrsr_cli.read.pixels import PixelFormat
 
@@ -52,6 +54,8 @@ def derive(
     ------
     UnsupportedImageError
         If the source's geometry cannot be rescaled.
+    UnexpectedError
+        If an attribute that the standard requires of the object was lost.
     """
     pixel_format = PixelFormat.of(source.dataset)
     with quiet_pydicom():
@@ -61,6 +65,7 @@ def derive(
         keep_lossy_history(derived, source)
         warnings += identify(derived, source.dataset, recipe, _sha256(source_pixels), now)
         _write_pixels(derived, pixels, pixel_format)
+        _check_nothing_required_was_lost(derived, source.dataset)
         meta = _file_meta(derived)
     file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)
     file_dataset.set_original_encoding(
@@ -82,6 +87,13 @@ def _write_pixels(derived: Dataset, pixels: NDArray[np.int32], pixel_format: Pix
     ):
         if keyword in derived:
             derived.add_new(keyword, vr, int(value))
+
+
+def _check_nothing_required_was_lost(derived: Dataset, source: Dataset) -> None:
+    """Refuse to write what a defect of this program made worse than its source."""
+    paths = sorted(lost.path for lost in lost_attributes(derived, source))
+    if paths:
+        raise UnexpectedError(f"the output would lack {', '.join(paths)}; please report it")
 
 
 def _file_meta(derived: Dataset) -> FileMetaDataset:
