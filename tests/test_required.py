@@ -2,7 +2,10 @@
 
 import copy
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pydicom
@@ -147,6 +150,16 @@ def test_a_class_without_a_table_is_not_known() -> None:
     assert missing_attributes(dataset) == set()
 
 
+def test_a_highdicom_without_tables_stops_nothing(
+    chest: FileDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "highdicom._standard_utils", None)
+    monkeypatch.delattr("highdicom._standard_utils")
+    monkeypatch.setattr(required, "_table", cache(required._table.__wrapped__))
+    assert not is_known(chest.SOPClassUID)
+    assert lost_attributes(Dataset(), chest) == set()
+
+
 def test_looking_leaves_the_files_bytes(tmp_path: Path, chest: FileDataset) -> None:
     path = saved(chest, tmp_path / "in.dcm")
     dataset = pydicom.dcmread(path)
@@ -195,6 +208,19 @@ def test_the_tables_are_not_read_for_a_copy_that_lost_nothing(
 ) -> None:
     monkeypatch.setattr(required, "_table", lambda _: pytest.fail("read"))
     derived_from(saved(chest, tmp_path / "in.dcm"), scale=2)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["info"]])
+def test_commands_that_derive_nothing_do_not_wait_for_it(arguments: list[str]) -> None:
+    program = (
+        "import atexit, sys; from cxrsr_cli.commands.app import main;"
+        "atexit.register(lambda: print('imported:', {'highdicom', 'torch'} & set(sys.modules)));"
+        f"sys.argv = ['cxrsr', *{arguments}]; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.endswith("imported: set()\n")
 
 
 def test_an_output_that_lost_something_is_not_made(

@@ -155,8 +155,11 @@ def _items(element: _Element) -> Sequence:
 @cache
 def _table(sop_class_uid: str) -> _Level | None:
     # Here and not above: reading the tables takes half a second and 100 MB.
-    from highdicom import _standard_utils as standard
-
+    # highdicom has them in this form from 0.28 on, and promises them to nobody.
+    try:
+        from highdicom import _standard_utils as standard
+    except ImportError:
+        return None
     iod = standard.get_sop_class_iod_map().get(sop_class_uid, "")
     modules = standard.get_iod_module_map().get(iod)
     if modules is None:
