@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 
 from cxrsr_cli.derive.geometry import TABLE, CountedInPixels
 from cxrsr_cli.errors import ExitCode
@@ -27,15 +28,15 @@ def test_every_option_is_documented(cxrsr: Command) -> None:
 def test_every_rescaled_attribute_is_documented(line: CountedInPixels) -> None:
     """By its name, or for shutters and collimators by what it counts."""
     text = (ROOT / "docs" / "derived-object.md").read_text(encoding="utf-8")
-    keyword = line.keyword
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword).replace(" In Center Of ", " in Center of ")
     kinds = {"Edge": "edges", "Center": "centres", "Vertices": "vertices", "Radius": "radii"}
-    words = [word for part, word in kinds.items() if part in keyword]
-    if "Shutter" in keyword or "Collimator" in keyword:
+    words = [word for part, word in kinds.items() if part in line.keyword]
+    if "Shutter" in line.keyword or "Collimator" in line.keyword:
         assert words
         assert re.search(rf"shutter and collimator .*{words[0]}", text)
-    else:
-        assert name in text
+        return
+    entries = (*DicomDictionary.values(), *RepeatersDictionary.values())
+    (name,) = (entry[2] for entry in entries if entry[4] == line.keyword)
+    assert re.search(rf"^\|.*{re.escape(name)}", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

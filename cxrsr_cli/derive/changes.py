@@ -7,9 +7,9 @@ from pydicom.tag import BaseTag
 
 from cxrsr_cli.derive import lossy, provenance
 from cxrsr_cli.derive.geometry import TABLE
+from cxrsr_cli.derive.overlays import CURVE_GROUPS, OVERLAY_GROUPS
 
 _PIXELS = ("PixelData", "SmallestImagePixelValue", "LargestImagePixelValue")
-_CURVES_AND_OVERLAYS = (*range(0x5000, 0x5100, 2), *range(0x6000, 0x6100, 2))
 
 
 def may_change(tag: BaseTag) -> bool:
@@ -20,7 +20,7 @@ def may_change(tag: BaseTag) -> bool:
     tag : pydicom.tag.BaseTag
         Of an element of the data set itself, not of a sequence's item.
     """
-    return tag.group in _CURVES_AND_OVERLAYS or keyword_for_tag(tag) in _touched()
+    return tag.group in (*CURVE_GROUPS, *OVERLAY_GROUPS) or keyword_for_tag(tag) in _touched()
 
 
 @cache

@@ -13,9 +13,11 @@ from cxrsr_cli import __version__
 from cxrsr_cli.derive.geometry import rescale_geometry
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, Recipe
 from cxrsr_cli.derive.lossy import keep_lossy_history
-from cxrsr_cli.derive.overlays import rescale_overlays
+from cxrsr_cli.derive.overlays import magnify_overlays
 from cxrsr_cli.derive.private import drop_caches, drop_private
 from cxrsr_cli.derive.provenance import identify
+from cxrsr_cli.derive.required import lost_attributes
+from cxrsr_cli.errors import UnexpectedError
 from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.read.pixels import PixelFormat
 from cxrsr_cli.read.silence import quiet_pydicom
@@ -54,16 +56,19 @@ def derive(
     ------
     UnsupportedImageError
         If the source's geometry cannot be rescaled.
+    UnexpectedError
+        If an attribute that the standard requires of the object was lost.
     """
     pixel_format = PixelFormat.of(source.dataset)
     with quiet_pydicom():
         derived = copy.deepcopy(source.pristine)
         warnings = _sort_out_private(derived, source, recipe)
         warnings += rescale_geometry(derived, source.dataset, recipe.scale)
-        warnings += rescale_overlays(derived, source, recipe.scale)
+        warnings += magnify_overlays(derived, source, recipe.scale)
         keep_lossy_history(derived, source)
         warnings += identify(derived, source.dataset, recipe, _sha256(source_pixels), now)
         _write_pixels(derived, pixels, pixel_format)
+        _check_nothing_required_was_lost(derived, source.dataset)
         meta = _file_meta(derived)
     file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)
     file_dataset.set_original_encoding(
@@ -92,6 +97,13 @@ def _write_pixels(derived: Dataset, pixels: NDArray[np.int32], pixel_format: Pix
     ):
         if keyword in derived:
             derived.add_new(keyword, vr, int(value))
+
+
+def _check_nothing_required_was_lost(derived: Dataset, source: Dataset) -> None:
+    """Refuse to write what a defect of this program made worse than its source."""
+    paths = sorted(lost.path for lost in lost_attributes(derived, source))
+    if paths:
+        raise UnexpectedError(f"the output would lack {', '.join(paths)}; please report it")
 
 
 def _file_meta(derived: Dataset) -> FileMetaDataset:

@@ -1,15 +1,18 @@
 """Every attribute that is counted in pixels, and what magnification does to it.
 
 One table. An attribute that is not in it is copied, so whatever counts pixels
-must be in it.
+must be in it; only the bits of overlay planes are magnified elsewhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
 
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 from pydicom.valuerep import format_number_as_ds
 
 from cxrsr_cli.errors import UnsupportedImageError
@@ -21,7 +24,9 @@ class Rule(Enum):
     """How a value changes when every pixel becomes ``scale * scale`` pixels."""
 
     MULTIPLY = auto()
-    """A count or length in pixels: ``n * scale``."""
+    """A count, length or shift in pixels: ``n * scale``."""
+    MULTIPLY_AREA = auto()
+    """A number of pixels in an area: ``n * scale**2``."""
     DIVIDE = auto()
     """A distance between pixel centres: ``d / scale``, unless zero."""
     FIRST_PIXEL = auto()
@@ -30,6 +35,10 @@ class Rule(Enum):
     """1-based row or column that is the last inside: ``n * scale``."""
     CENTRE = auto()
     """1-based row or column of a point: the middle of the pixels it became."""
+    FIRST_CENTRE = auto()
+    """Coordinates of the first pixel's centre, which lies inside the old first pixel."""
+    REFUSE = auto()
+    """Of a kind of image that is not a radiograph: the object is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +48,81 @@ class CountedInPixels:
     Attributes
     ----------
     keyword : str
-        DICOM keyword.
+        DICOM keyword; that of a repeating group (60xx) stands for all its groups.
+    counts : str
+        What the value counts, in the words of PS3.3.
     rule : Rule
         What magnification does.
+    within : tuple of str
+        Keywords of the sequences it lies in, outermost first.
     """
 
     keyword: str
+    counts: str
     rule: Rule
+    within: tuple[str, ...] = ()
 
+
+def _edges(aperture: str) -> tuple[CountedInPixels, ...]:
+    """Return the lines of the Display Shutter (C.7.6.11) or X-Ray Collimator (C.8.7.3)."""
+    first, last = Rule.FIRST_PIXEL, Rule.LAST_PIXEL
+    column = "location with respect to pixels in the image given as column"
+    row = "location with respect to pixels in the image given as row"
+    return (
+        CountedInPixels(f"{aperture}LeftVerticalEdge", column, first),
+        CountedInPixels(f"{aperture}RightVerticalEdge", column, last),
+        CountedInPixels(f"{aperture}UpperHorizontalEdge", row, first),
+        CountedInPixels(f"{aperture}LowerHorizontalEdge", row, last),
+        CountedInPixels(f"CenterOfCircular{aperture}", "row and column", Rule.CENTRE),
+        CountedInPixels(
+            f"RadiusOfCircular{aperture}", "pixels along the row direction", Rule.MULTIPLY
+        ),
+        CountedInPixels(f"VerticesOfThePolygonal{aperture}", "rows and columns", Rule.CENTRE),
+    )
+
+
+_BETWEEN_CENTRES = "mm between the centers of pixels"
 
 # 1-based input column c becomes output columns (c - 1) * s + 1 .. c * s. The
 # standard does not say on which side of its pixel an edge lies; the project's
 # reading is that the named row or column is the last one that is shown.
 TABLE = (
-    CountedInPixels("Rows", Rule.MULTIPLY),
-    CountedInPixels("Columns", Rule.MULTIPLY),
-    CountedInPixels("ImagerPixelSpacing", Rule.DIVIDE),
-    CountedInPixels("NominalScannedPixelSpacing", Rule.DIVIDE),
-    CountedInPixels("ObjectPixelSpacingInCenterOfBeam", Rule.DIVIDE),
-    CountedInPixels("PixelSpacing", Rule.DIVIDE),
-    CountedInPixels("ShutterLeftVerticalEdge", Rule.FIRST_PIXEL),
-    CountedInPixels("ShutterRightVerticalEdge", Rule.LAST_PIXEL),
-    CountedInPixels("ShutterUpperHorizontalEdge", Rule.FIRST_PIXEL),
-    CountedInPixels("ShutterLowerHorizontalEdge", Rule.LAST_PIXEL),
-    CountedInPixels("CenterOfCircularShutter", Rule.CENTRE),
-    CountedInPixels("RadiusOfCircularShutter", Rule.MULTIPLY),
-    CountedInPixels("VerticesOfThePolygonalShutter", Rule.CENTRE),
-    CountedInPixels("CollimatorLeftVerticalEdge", Rule.FIRST_PIXEL),
-    CountedInPixels("CollimatorRightVerticalEdge", Rule.LAST_PIXEL),
-    CountedInPixels("CollimatorUpperHorizontalEdge", Rule.FIRST_PIXEL),
-    CountedInPixels("CollimatorLowerHorizontalEdge", Rule.LAST_PIXEL),
-    CountedInPixels("CenterOfCircularCollimator", Rule.CENTRE),
-    CountedInPixels("RadiusOfCircularCollimator", Rule.MULTIPLY),
-    CountedInPixels("VerticesOfThePolygonalCollimator", Rule.CENTRE),
+    CountedInPixels("Rows", "rows in the image", Rule.MULTIPLY),
+    CountedInPixels("Columns", "columns in the image", Rule.MULTIPLY),
+    CountedInPixels("ImagerPixelSpacing", _BETWEEN_CENTRES, Rule.DIVIDE),
+    CountedInPixels("NominalScannedPixelSpacing", _BETWEEN_CENTRES, Rule.DIVIDE),
+    CountedInPixels("ObjectPixelSpacingInCenterOfBeam", _BETWEEN_CENTRES, Rule.DIVIDE),
+    CountedInPixels("PixelSpacing", _BETWEEN_CENTRES, Rule.DIVIDE),
+    CountedInPixels("ImagePlanePixelSpacing", _BETWEEN_CENTRES, Rule.DIVIDE),
+    CountedInPixels(
+        "ImagePositionPatient", "mm to the center of the first voxel", Rule.FIRST_CENTRE
+    ),
+    *_edges("Shutter"),
+    *_edges("Collimator"),
+    CountedInPixels("OverlayRows", "rows in the overlay", Rule.MULTIPLY),
+    CountedInPixels("OverlayColumns", "columns in the overlay", Rule.MULTIPLY),
+    CountedInPixels(
+        "OverlayOrigin", "first overlay point with respect to pixels, 1\\1", Rule.FIRST_PIXEL
+    ),
+    CountedInPixels("ROIArea", "number of pixels in the ROI area", Rule.MULTIPLY_AREA),
+    CountedInPixels(
+        "MaskSubPixelShift", "fractional pixels", Rule.MULTIPLY, ("MaskSubtractionSequence",)
+    ),
+    # C.8.21.5.2: from 0\0 at the top left corner to Columns\Rows at the bottom right one.
+    CountedInPixels(
+        "LocalizingCursorPosition",
+        "with respect to pixels in the image, a column row pair",
+        Rule.MULTIPLY,
+        ("BiopsyTargetSequence",),
+    ),
+    CountedInPixels("SequenceOfUltrasoundRegions", "bounds and scales in pixels", Rule.REFUSE),
+    CountedInPixels("RTImagePosition", "mm to the center of the first pixel", Rule.REFUSE),
+    CountedInPixels(
+        "ImagePositionPatient",
+        "mm to the center of the first voxel",
+        Rule.REFUSE,
+        ("DetectorInformationSequence",),
+    ),
 )
 
 
@@ -81,7 +132,7 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
     Parameters
     ----------
     derived : pydicom.Dataset
-        Changed in place.
+        A copy of the original, changed in place.
     source : pydicom.Dataset
         The original's attributes.
     scale : int
@@ -95,57 +146,105 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
     Raises
     ------
     UnsupportedImageError
-        If a value that must be rescaled is not a number.
+        If a value that must be rescaled is not a number, or what it becomes
+        does not fit its value representation; if its rule is to refuse.
     """
     warnings = []
     for line in TABLE:
-        value = source.get(line.keyword)
-        if value in (None, ""):
-            continue
-        if line.rule is Rule.DIVIDE:
-            if not _is_positive(value):
-                warnings.append(f"{line.keyword} is not above zero and is kept: no true size")
-                continue
-            new: object = [_divided(number, scale) for number in _numbers(line.keyword, value)]
-        else:
-            counted = [
-                _COUNTED[line.rule](int(number), scale) for number in _numbers(line.keyword, value)
-            ]
-            new = counted if len(counted) > 1 else counted[0]
-        setattr(derived, line.keyword, new)
-    if source.get("ImagePositionPatient"):
-        derived.ImagePositionPatient = _moved_position(source, scale)
+        for new, old in _items(derived, source, line.within):
+            for tag in _tags(old, line.keyword):
+                if old[tag].value in (None, "", []):
+                    continue
+                if line.rule is Rule.DIVIDE and not _is_positive(old[tag].value):
+                    warnings.append(f"{line.keyword} is not above zero and is kept: no true size")
+                    continue
+                new.add_new(tag, *_rescaled(line, old, tag, scale))
     return warnings
 
 
-_COUNTED: dict[Rule, Callable[[int, int], int]] = {
+def _items(
+    derived: Dataset, source: Dataset, within: tuple[str, ...]
+) -> Iterator[tuple[Dataset, Dataset]]:
+    """Yield the items at the end of a path of sequences, of both objects."""
+    if not within:
+        yield derived, source
+        return
+    copies, originals = derived.get(within[0]), source.get(within[0])
+    if isinstance(copies, Sequence) and isinstance(originals, Sequence):
+        for copied, original in zip(copies, originals, strict=True):
+            yield from _items(copied, original, within[1:])
+
+
+def _tags(dataset: Dataset, keyword: str) -> list[BaseTag]:
+    """Return the tags with a keyword that are present: several in a repeating group."""
+    return [tag for tag in dataset.keys() if keyword_for_tag(tag) == keyword]
+
+
+def _rescaled(
+    line: CountedInPixels, source: Dataset, tag: BaseTag, scale: int
+) -> tuple[str, object]:
+    """Return the VR of the standard and the new value."""
+    if line.rule is Rule.REFUSE:
+        raise UnsupportedImageError(
+            f"{line.keyword} is counted in pixels, of a kind of image that is not a radiograph"
+        )
+    vr = dictionary_VR(tag)
+    if line.rule is Rule.FIRST_CENTRE:
+        return vr, _moved_position(source, scale)
+    numbers = [
+        _RULES[line.rule](number, scale) for number in _numbers(line.keyword, source[tag].value)
+    ]
+    values = [_encodable(line.keyword, vr, number) for number in numbers]
+    return vr, values if len(values) > 1 else values[0]
+
+
+_RULES: dict[Rule, Callable[[Decimal, int], Decimal]] = {
     Rule.MULTIPLY: lambda number, scale: number * scale,
+    Rule.MULTIPLY_AREA: lambda number, scale: number * scale**2,
+    Rule.DIVIDE: lambda number, scale: number / scale,
     Rule.FIRST_PIXEL: lambda number, scale: (number - 1) * scale + 1,
     Rule.LAST_PIXEL: lambda number, scale: number * scale,
     # The middle of an even number of pixels lies between two: the first of them.
     Rule.CENTRE: lambda number, scale: (number - 1) * scale + (scale + 1) // 2,
 }
 
+_INTEGERS = {"US": (0, 2**16 - 1), "SS": (-(2**15), 2**15 - 1), "IS": (-(2**31), 2**31 - 1)}
+"""Smallest and largest value, by VR (PS3.5 6.2)."""
+
 
 def _numbers(keyword: str, value: object) -> list[Decimal]:
     values = [value] if isinstance(value, (str, int, float)) else value
     try:
-        return [Decimal(str(number)) for number in values]  # type: ignore[attr-defined]
+        numbers = [Decimal(str(number)) for number in values]  # type: ignore[attr-defined]
     except (TypeError, InvalidOperation):
-        raise UnsupportedImageError(f"{keyword} is not numeric") from None
+        numbers = []
+    if not numbers or not all(number.is_finite() for number in numbers):
+        raise UnsupportedImageError(f"{keyword} is not numeric")
+    return numbers
 
 
 def _is_positive(value: object) -> bool:
     try:
-        return all(number.is_finite() and number > 0 for number in _numbers("spacing", value))
+        return all(number > 0 for number in _numbers("spacing", value))
     except UnsupportedImageError:
         return False
 
 
-def _divided(number: Decimal, scale: int) -> str:
-    """Divide exactly; the result as a decimal string of at most 16 characters."""
-    exact = format((number / scale).normalize(), "f")
-    return exact if len(exact) <= 16 else format_number_as_ds(float(number / scale))
+def _encodable(keyword: str, vr: str, number: Decimal) -> str | int | float:
+    if vr == "DS":
+        return _decimal_string(number)
+    if vr not in _INTEGERS:
+        return float(number)
+    smallest, largest = _INTEGERS[vr]
+    if not smallest <= number <= largest:
+        raise UnsupportedImageError(f"{keyword} is too large to be magnified")
+    return int(number)
+
+
+def _decimal_string(number: Decimal) -> str:
+    """Write exactly if that takes at most 16 characters."""
+    exact = format(number.normalize(), "f")
+    return exact if len(exact) <= 16 else format_number_as_ds(float(number))
 
 
 def _moved_position(source: Dataset, scale: int) -> list[str]:

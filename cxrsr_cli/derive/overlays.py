@@ -1,4 +1,4 @@
-"""Overlay planes (60xx, PS3.3 C.9.2) and retired curves (50xx)."""
+"""The bits of overlay planes (60xx, PS3.3 C.9.2), and retired curves (50xx)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +11,18 @@ from cxrsr_cli.read.codecs import holds_cells
 from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.read.pixels import decode_raw
 
-_OVERLAY_GROUPS = range(0x6000, 0x6100, 2)
-_CURVE_GROUPS = range(0x5000, 0x5100, 2)
+OVERLAY_GROUPS = range(0x6000, 0x6100, 2)
+CURVE_GROUPS = range(0x5000, 0x5100, 2)
 
-_ROWS, _COLUMNS = 0x0010, 0x0011
 _FRAMES = 0x0015
-_ORIGIN = 0x0050
 _BITS_ALLOCATED, _BIT_POSITION = 0x0100, 0x0102
-_ROI_AREA = 0x1301
 _DATA = 0x3000
 
-_LARGEST_ORIGIN = 2**15 - 1
-"""Overlay Origin is signed short."""
 
-
-def rescale_overlays(derived: Dataset, source: Source, scale: int) -> list[str]:
+def magnify_overlays(derived: Dataset, source: Source, scale: int) -> list[str]:
     """Magnify overlays with the image, and drop curves.
+
+    Their rows, columns, origin and area are of the table of geometry.
 
     Parameters
     ----------
@@ -49,21 +45,21 @@ def rescale_overlays(derived: Dataset, source: Source, scale: int) -> list[str]:
     """
     warnings = []
     groups = {BaseTag(tag).group for tag in source.dataset.keys()}
-    for group in sorted(groups.intersection(_OVERLAY_GROUPS)):
+    for group in sorted(groups.intersection(OVERLAY_GROUPS)):
         try:
-            dropped = _rescale_overlay(derived, source, group, scale)
+            dropped = _magnify_overlay(derived, source, group, scale)
         # pydicom raises anything on damaged overlays, with values in the text.
         except (AttributeError, KeyError, TypeError, ValueError, IndexError):
             raise UnsupportedImageError("an overlay plane is damaged") from None
         if dropped:
             warnings.append(dropped)
-    for group in groups.intersection(_CURVE_GROUPS):
+    for group in groups.intersection(CURVE_GROUPS):
         warnings.append("a retired curve was dropped")
         _delete_group(derived, group)
     return warnings
 
 
-def _rescale_overlay(derived: Dataset, source: Source, group: int, scale: int) -> str | None:
+def _magnify_overlay(derived: Dataset, source: Source, group: int, scale: int) -> str | None:
     """Magnify one overlay; tell if it had to be dropped."""
     dataset = source.dataset
     embedded = _is_embedded(dataset, group)
@@ -78,17 +74,6 @@ def _rescale_overlay(derived: Dataset, source: Source, group: int, scale: int) -
         derived.add_new((group, _BIT_POSITION), "US", 0)
         if embedded and len(plane) > 1:
             derived.add_new((group, _FRAMES), "IS", len(plane))
-    for element in (_ROWS, _COLUMNS):
-        if _stated(dataset, group, element):
-            derived.add_new((group, element), "US", dataset[group, element].value * scale)
-    if _stated(dataset, group, _ORIGIN):
-        origin = [(int(number) - 1) * scale + 1 for number in dataset[group, _ORIGIN].value]
-        if max(map(abs, origin)) > _LARGEST_ORIGIN:
-            raise UnsupportedImageError("an overlay's origin is too far out to be magnified")
-        derived.add_new((group, _ORIGIN), "SS", origin)
-    if _stated(dataset, group, _ROI_AREA):
-        area = int(dataset[group, _ROI_AREA].value) * scale**2
-        derived.add_new((group, _ROI_AREA), "IS", area)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Is everything that need not change the same, and so the picture?"""
+"""Find out whether everything that need not change is the same, and so the picture."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Is every size, edge and position the source's, magnified?"""
+"""Find out whether every size, edge and position is the source's, magnified."""
 
 import copy
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Does the object say what it is, of what it was made, and by what?"""
+"""Find out whether the object says what it is, of what it was made, and by what."""
 
 from collections.abc import Iterator
 
@@ -80,8 +80,7 @@ def _reference(source: Dataset, derived: Dataset) -> Iterator[tuple[str, bool]]:
     yield (
         "the reference says what for, and that spatial locations are not preserved",
         any(
-            item.get("SpatialLocationsPreserved") == "NO"
-            and _has_purpose(item, SOURCE_IMAGE.value)
+            item.get("SpatialLocationsPreserved") == "NO" and _has_purpose(item, SOURCE_IMAGE.value)
             for item in references
         ),
     )
