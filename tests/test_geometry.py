@@ -98,12 +98,11 @@ def test_every_line_of_the_table_leaves_what_can_be_written(
         setattr(place, sequence, Sequence([Dataset()]))
         place = place[sequence][0]
     tag, vr, multiplicity = described(line.keyword)
-    values = ["1"] * max(2, int(multiplicity[0])) if multiplicity != "1" else "1"
     if vr == "SQ":
         place.add_new(tag, vr, [Dataset()])
     elif line.keyword not in ("Rows", "Columns"):
-        numbers = [float(value) if vr == "FL" else int(value) for value in values]
-        place.add_new(tag, vr, numbers if multiplicity != "1" else numbers[0])
+        one = 1.0 if vr == "FL" else 1
+        place.add_new(tag, vr, one if multiplicity == "1" else [one] * max(2, int(multiplicity[0])))
     path = saved(chest, tmp_path / "in.dcm")
     if line.rule is Rule.REFUSE:
         with pytest.raises(UnsupportedImageError, match="not a radiograph"):
