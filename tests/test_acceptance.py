@@ -109,6 +109,7 @@ def test_what_the_models_never_saw_must_be_allowed(
         ({"Columns": 16384}, "65535"),
         (equipment("cxrsr"), "output of cxrsr already"),
         ({"SharedFunctionalGroupsSequence": Sequence([Dataset()])}, "enhanced"),
+        ({"PerFrameFunctionalGroupsSequence": Sequence([Dataset()])}, "enhanced"),
     ],
     ids=str,
 )

@@ -210,6 +210,13 @@ def test_the_tables_are_not_read_for_a_copy_that_lost_nothing(
     derived_from(saved(chest, tmp_path / "in.dcm"), scale=2)
 
 
+@pytest.mark.parametrize("sop_class", RADIOGRAPHS, ids=lambda uid: uid.keyword)
+def test_nothing_that_is_removed_is_required(sop_class: UID) -> None:
+    empty = Dataset()
+    empty.SOPClassUID = sop_class
+    assert {gap.path for gap in missing_attributes(empty)}.isdisjoint(provenance.UNTRUE)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["info"]])
 def test_commands_that_derive_nothing_do_not_wait_for_it(arguments: list[str]) -> None:
     program = (

@@ -12,11 +12,13 @@ from enum import Enum
 from functools import cache
 from typing import TypeAlias
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
+
+from cxrsr_cli.derive.provenance import UNTRUE
 
 
 class AttributeType(Enum):
@@ -118,7 +120,7 @@ def _lacks_something(derived: Dataset, source: Dataset) -> bool:
     """Tell whether an element, or its value, is in the source only."""
     for tag in source.keys():
         before, after = source.get_item(tag), derived.get_item(tag)
-        if after is before:
+        if after is before or _may_go(tag):
             continue
         if after is None or (_is_empty(after) and not _is_empty(before)):
             return True
@@ -128,6 +130,11 @@ def _lacks_something(derived: Dataset, source: Dataset) -> bool:
             if any(_lacks_something(*pair) for pair in pairs):
                 return True
     return False
+
+
+def _may_go(tag: BaseTag) -> bool:
+    """Tell whether no object is required to have an element."""
+    return tag.is_private or keyword_for_tag(tag) in UNTRUE
 
 
 _Element: TypeAlias = DataElement | RawDataElement | None

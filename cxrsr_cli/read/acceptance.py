@@ -18,6 +18,8 @@ MAX_SIDE = 65535
 """Rows and Columns are unsigned shorts (PS3.3 C.7.6.3)."""
 
 
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+
 _RADIOGRAPHS = (
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
@@ -92,7 +94,7 @@ def _check_pixel_module(dataset: Dataset, scale: int) -> None:
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     if dataset.get("SamplesPerPixel", 1) != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnsupportedImageError("colour or palette pixels; only MONOCHROME1 and 2 are upscaled")
-    if "SharedFunctionalGroupsSequence" in dataset:
+    if any(keyword in dataset for keyword in _FUNCTIONAL_GROUPS):
         raise UnsupportedImageError("enhanced multi-frame objects are not supported")
     rows, columns = dataset.get("Rows"), dataset.get("Columns")
     if not isinstance(rows, int) or not isinstance(columns, int) or not rows or not columns:
