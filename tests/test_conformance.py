@@ -8,8 +8,10 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
+from pydicom._uid_dict import UID_dictionary
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.pixels.encoders.base import get_encoder
 from pydicom.sequence import Sequence
 from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr.codedict import codes
@@ -18,10 +20,10 @@ from pydicom.uid import (
     UID,
     AllTransferSyntaxes,
     JPEGLSNearLossless,
-    UID_dictionary,
 )
 
 from cxrsr_cli import __version__
+from cxrsr_cli.derive.geometry import TABLE, CountedInPixels, Rule
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read import acceptance
@@ -182,6 +184,13 @@ def test_transfer_syntaxes_written() -> None:
         if wanted is not OutputSyntax.SAME
     }
     assert stated == written
+
+
+def test_codecs_that_encode() -> None:
+    for row in rows("transfer syntax", "UID", "other names", "encoded by"):
+        syntax = UID(row["UID"])
+        codecs = get_encoder(syntax).available_plugins if syntax.is_encapsulated else ("pydicom",)
+        assert set(row["encoded by"].split(", ")) == set(codecs)
 
 
 @pytest.mark.parametrize(
@@ -455,9 +464,24 @@ def _value(derived: FileDataset, path: str) -> object:
     return (derived.file_meta if last in derived.file_meta else dataset)[last].value
 
 
-def test_codes_are_the_codes_tables_only_vocabulary() -> None:
+def test_presence_and_source_are_in_the_words_that_are_explained() -> None:
     used = {row["presence"] for row in rows(*WRITTEN)} | {row["source"] for row in rows(*WRITTEN)}
     assert used <= {row["code"] for row in rows("code", "meaning")}
+
+
+FORMULAE = {
+    Rule.MULTIPLY: "\N{MULTIPLICATION SIGN} s",
+    Rule.DIVIDE: "÷ s",
+    Rule.FIRST_PIXEL: "(c - 1)·s + 1",
+    Rule.LAST_PIXEL: "c·s",
+    Rule.CENTRE: "(c - 1)·s + s/2",
+}
+
+
+@pytest.mark.parametrize("line", TABLE, ids=lambda line: line.keyword)
+def test_geometry_follows_its_rule(line: CountedInPixels) -> None:
+    value = stated_as_written()[line.keyword]["value"]
+    assert re.split("[;,]", value)[0] == FORMULAE[line.rule]
 
 
 # Codes
