@@ -29,10 +29,10 @@ from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read import acceptance
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.codecs import LOSSY_METHODS, find_decoder
-from cxrsr_cli.read.dataset import quiet_pydicom
 from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.write.syntax import OutputSyntax, resolve
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Command
 from tests.test_derive import derived_from, saved
 
 STATEMENT = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
@@ -482,6 +482,27 @@ FORMULAE = {
 def test_geometry_follows_its_rule(line: CountedInPixels) -> None:
     value = stated_as_written()[line.keyword]["value"]
     assert re.split("[;,]", value)[0] == FORMULAE[line.rule]
+
+
+@pytest.mark.parametrize(("size", "kept"), [(256 * 256 - 2, True), (256 * 256, False)], ids=str)
+def test_private_elements_as_large_as_the_image_are_left_out(
+    tmp_path: Path, size: int, *, kept: bool
+) -> None:
+    def add_private(chest: FileDataset) -> None:
+        block = chest.private_block(0x0009, "TEST", create=True)
+        block.add_new(0x02, "OB", bytes(size))
+
+    _, derived = derive_from(add_private, tmp_path)
+    assert ((0x0009, 0x1002) in derived) == kept
+
+
+# Configuration
+
+
+def test_every_option_that_is_named_exists(cxrsr: Command) -> None:
+    named = set(re.findall(r"(?<!-)--[a-z][a-z-]+", STATEMENT))
+    offered = set(re.findall(r"--[a-z][a-z-]+", cxrsr("upscale", "--help").stdout))
+    assert named - offered == set()
 
 
 # Codes
