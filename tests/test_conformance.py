@@ -434,6 +434,15 @@ def test_what_is_always_present_needs_nothing_in_the_source(tmp_path: Path) -> N
     assert always == present & set(stated)
 
 
+@pytest.mark.parametrize("accepted", rows(*ACCEPTED)[:4], ids=lambda row: row["SOP Class"])
+def test_what_is_always_present_is_in_the_iod(accepted: Row) -> None:
+    """So that an output is of a Standard SOP Class, without extensions of ours."""
+    standard = pytest.importorskip("highdicom._standard_utils")
+    for path, row in stated_as_written().items():
+        if row["presence"] == "ALWAYS" and ">" not in path and not row["tag"].startswith("(0002"):
+            assert standard.is_attribute_in_iod(path, accepted["UID"]), path
+
+
 @pytest.mark.parametrize("columns", [WRITTEN, REMOVED], ids=["written", "removed"])
 def test_tags_and_value_representations_are_those_of_the_dictionary(
     columns: tuple[str, ...],
