@@ -20,7 +20,6 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.errors import NotDicomError, OutputError
-from cxrsr_cli.read.bigendian import to_little_endian
 from cxrsr_cli.read.dataset import quiet_pydicom, read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.write.dicom import write_dicom
@@ -43,8 +42,8 @@ def encoded(chest: pydicom.FileDataset, syntax: UID, path: Path) -> Path:
         chest.compress(syntax, generate_instance_uid=False)
     chest.file_meta.TransferSyntaxUID = syntax
     if syntax == ExplicitVRBigEndian:
-        to_little_endian(chest)  # swaps what is kept as bytes, either way round
-        chest.set_original_encoding(False, False)
+        # pydicom swaps all but what it keeps as bytes.
+        chest.PixelData = np.frombuffer(chest.PixelData, "<u2").astype(">u2").tobytes()
     with quiet_pydicom():
         pydicom.dcmwrite(
             path, chest, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
