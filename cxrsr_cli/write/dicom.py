@@ -11,6 +11,7 @@ from cxrsr_cli.errors import InputError, NotDicomError, OutputError
 from cxrsr_cli.read.dataset import quiet_pydicom, read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.explicit import to_explicit
 
 
 def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -72,7 +73,7 @@ def write_dicom(
         with replacing(target, overwrite=overwrite) as temporary:
             with quiet_pydicom():
                 _encode(dataset, syntax)
-                _save(dataset, temporary)
+                _save(dataset, temporary, syntax)
             _verify(temporary, dataset, pixels)
     except FileExistsError:
         raise OutputError(f"{target} appeared meanwhile; use --overwrite to replace it") from None
@@ -94,8 +95,10 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
         ) from None
 
 
-def _save(dataset: FileDataset, path: Path) -> None:
+def _save(dataset: FileDataset, path: Path, syntax: UID) -> None:
     try:
+        if dataset.original_encoding[0] and not syntax.is_implicit_VR:
+            to_explicit(dataset)
         dataset.save_as(path, enforce_file_format=True, overwrite=True)
     except OSError:
         raise
