@@ -34,7 +34,6 @@ LOSSY_METHODS: dict[UID, str] = {
 
 # Names of PS3.6 table A-1 that pydicom does not know yet.
 _NEWER = {
-    "1.2.840.10008.1.2.1.98": "Encapsulated Uncompressed Explicit VR Little Endian",
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
