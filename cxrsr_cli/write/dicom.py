@@ -1,5 +1,6 @@
 """Write a DICOM file whole, verified, and never over its source."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from cxrsr_cli.errors import InputError, NotDicomError, OutputError
+from cxrsr_cli.read.codecs import holds_cells
 from cxrsr_cli.read.dataset import quiet_pydicom, read_source
-from cxrsr_cli.read.pixels import decode
+from cxrsr_cli.read.pixels import PixelFormat, decode
 from cxrsr_cli.write.atomic import replacing
 from cxrsr_cli.write.explicit import to_explicit
 
@@ -85,7 +87,13 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
     if not syntax.is_compressed:
         dataset.file_meta.TransferSyntaxUID = syntax
         return
+    stored = dataset.BitsStored
     try:
+        if holds_cells(syntax):
+            # pydicom first cuts cells to Bits Stored, and so breaks 8 bits stored in 16.
+            dataset.BitsStored = dataset.BitsAllocated
+        else:
+            _put_values_at_the_bottom(dataset)
         dataset.compress(syntax, generate_instance_uid=False)
     # Codecs raise anything, with header values in the text.
     except Exception as error:
@@ -93,6 +101,19 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
             f"the pixels cannot be written as {syntax.name} ({type(error).__name__}); "
             "use --transfer-syntax explicit"
         ) from None
+    finally:
+        dataset.BitsStored = stored
+
+
+def _put_values_at_the_bottom(dataset: FileDataset) -> None:
+    """Move values down in their cells for a codec that knows only values (PS3.5 8.2)."""
+    above = PixelFormat.of(dataset)
+    below = replace(above, high_bit=above.bits_stored - 1)
+    if above == below:
+        return
+    values = above.unpack(np.frombuffer(dataset.PixelData, above.cell))
+    dataset.PixelData = below.pack(values).tobytes()
+    dataset.HighBit = below.high_bit
 
 
 def _save(dataset: FileDataset, path: Path, syntax: UID) -> None:
