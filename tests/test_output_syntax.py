@@ -20,9 +20,8 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.errors import NotDicomError, OutputError
-from cxrsr_cli.read.bigendian import to_little_endian
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.pixels import decode
+from cxrsr_cli.read.pixels import PixelFormat, decode
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.write.dicom import write_dicom
 from cxrsr_cli.write.syntax import OutputSyntax, resolve
@@ -44,8 +43,8 @@ def encoded(chest: pydicom.FileDataset, syntax: UID, path: Path) -> Path:
         chest.compress(syntax, generate_instance_uid=False)
     chest.file_meta.TransferSyntaxUID = syntax
     if syntax == ExplicitVRBigEndian:
-        to_little_endian(chest)  # swaps what is kept as bytes, either way round
-        chest.set_original_encoding(False, False)
+        # pydicom swaps all but what it keeps as bytes.
+        chest.PixelData = np.frombuffer(chest.PixelData, "<u2").astype(">u2").tobytes()
     with quiet_pydicom():
         pydicom.dcmwrite(
             path, chest, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
@@ -93,16 +92,36 @@ def test_same_is_lossless_or_explicit(source: UID, expected: UID) -> None:
     assert resolve(OutputSyntax.SAME, source) == expected
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", [8, 12])
+@pytest.mark.parametrize("wanted", [OutputSyntax.JPEGLS, OutputSyntax.J2K, OutputSyntax.RLE])
+def test_values_shifted_in_their_cells(
+    chest: pydicom.FileDataset, tmp_path: Path, wanted: OutputSyntax, bits: int, signed: bool
+) -> None:
+    """RLE keeps cells as they are; the other codecs know no High Bit."""
+    pixels = PixelFormat(16, bits, 15, signed)
+    values = (chest.pixel_array.astype(np.int32) >> (12 - bits)) + pixels.minimum
+    chest.BitsStored, chest.HighBit, chest.PixelRepresentation = bits, 15, int(signed)
+    chest.PixelData = pixels.pack(values).tobytes()
+    chest.save_as(tmp_path / "in.dcm")
+    dataset = pydicom.dcmread(tmp_path / "in.dcm")
+    target = resolve(wanted, ExplicitVRLittleEndian)
+    write_dicom(dataset, values[None], tmp_path / "out.dcm", syntax=target)
+    written = read_source(tmp_path / "out.dcm")
+    assert np.array_equal(decode(written)[0], values)
+    assert written.dataset.BitsStored == bits
+    assert written.dataset.HighBit == (15 if wanted is OutputSyntax.RLE else bits - 1)
+
+
 def test_what_cannot_be_encoded_is_said(chest: pydicom.FileDataset, tmp_path: Path) -> None:
-    """JPEG-LS knows no High Bit: values shifted in their cells do not come back."""
-    chest.BitsStored, chest.HighBit = 12, 15
-    shifted = (chest.pixel_array.astype(np.uint16) << 4).astype("<u2")
-    chest.PixelData = shifted.tobytes()
+    """OpenJPEG takes no image narrower than 32 pixels."""
+    chest.Rows = chest.Columns = 16
+    chest.PixelData = chest.PixelData[:512]
     chest.save_as(tmp_path / "in.dcm")
     pixels = decode(read_source(tmp_path / "in.dcm"))
     written = pydicom.dcmread(tmp_path / "in.dcm")
-    with pytest.raises(OutputError, match="read back"):
-        write_dicom(written, pixels, tmp_path / "out.dcm", syntax=JPEGLSLossless)
+    with pytest.raises(OutputError, match=r"JPEG 2000.*use --transfer-syntax explicit"):
+        write_dicom(written, pixels, tmp_path / "out.dcm", syntax=JPEG2000Lossless)
     assert not (tmp_path / "out.dcm").exists()
 
 

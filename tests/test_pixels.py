@@ -1,7 +1,6 @@
 """Stored values come out of every cell and codec as they went in."""
 
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pydicom
@@ -9,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
-    JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
 )
@@ -161,17 +158,6 @@ def test_what_a_lossy_codec_overshoots_is_clipped_not_wrapped(shared: Path) -> N
     )
     assert raw.max() == 1024
     assert decode(source)[0][raw == 1024].min() == 1023
-
-
-def test_a_missing_codec_names_the_extra(shared: Path) -> None:
-    source = read_source(shared / "dicom" / "other-body-parts" / "RG3_JPLY.dcm")
-    without = get_decoder(JPEGExtended12Bit)
-    with (
-        patch.object(without, "_available", {}),
-        patch("cxrsr_cli.read.codecs.find_spec", return_value=None),
-        pytest.raises(UndecodablePixelDataError, match=r"cxrsr\[codecs\]|no codec"),
-    ):
-        decode(source)
 
 
 @pytest.mark.parametrize("rle", [False, True])

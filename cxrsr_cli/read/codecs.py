@@ -1,11 +1,14 @@
 """Transfer syntaxes: what they hold, and who decodes them."""
 
+import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pydicom.pixels.decoders.base import Decoder, DecodeRunner, get_decoder
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
+    JPEG2000MC,
     UID,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -24,8 +27,20 @@ LOSSY_METHODS: dict[UID, str] = {
     JPEGExtended12Bit: "ISO_10918_1",
     JPEGLSNearLossless: "ISO_14495_1",
     JPEG2000: "ISO_15444_1",
+    JPEG2000MC: "ISO_15444_2",
+    HTJ2K: "ISO_15444_15",
 }
 """Syntaxes that may be lossy, and the method's defined term (C.7.6.1.1.5.1)."""
+
+# Names of PS3.6 table A-1 that pydicom does not know yet.
+_NEWER = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+}
+# No value of a patient looks like this, so it may be named in a message.
+_UNDER_THE_STANDARDS_ROOT = re.compile(r"1\.2\.840\.10008\.1\.2(\.\d{1,3}){1,3}")
 
 _EXTRA = "imagecodecs"
 DECODER_DEPENDENCIES = {JPEGExtended12Bit: (_EXTRA,)}
@@ -66,14 +81,22 @@ def find_decoder(syntax: UID) -> Decoder:
     if syntax in DECODER_DEPENDENCIES and not any(_EXTRA in plugin for plugin in known):
         decoder.add_plugin(_EXTRA, (__name__, decode_frame.__name__))
     if not decoder.is_available:
-        raise UndecodablePixelDataError(f"no codec installed for {syntax.name}")
+        # All others come with the package itself.
+        extra = "[codecs]" if syntax in DECODER_DEPENDENCIES else ""
+        raise UndecodablePixelDataError(
+            f"no codec installed for {syntax.name}: pip install --force-reinstall 'cxrsr{extra}'"
+        )
     return decoder
 
 
 def check_public(syntax: UID) -> None:
-    """Refuse a transfer syntax that the standard does not know."""
-    if not syntax.is_transfer_syntax:
-        raise UndecodablePixelDataError("the transfer syntax is not one of the DICOM standard")
+    """Refuse a transfer syntax that is private, or newer than the libraries used."""
+    if syntax.is_transfer_syntax:
+        return
+    if _UNDER_THE_STANDARDS_ROOT.fullmatch(syntax):
+        name = _NEWER.get(syntax, str(syntax))
+        raise UndecodablePixelDataError(f"no decoder for the transfer syntax {name}")
+    raise UndecodablePixelDataError("the transfer syntax is not one of the DICOM standard")
 
 
 def holds_cells(syntax: UID) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
@@ -16,6 +17,7 @@ from pydicom.uid import (
 
 from cxrsr_cli.errors import CxrsrError, NotDicomError
 from cxrsr_cli.read.bigendian import to_little_endian
+from cxrsr_cli.read.bounded import BoundedFile
 from cxrsr_cli.read.silence import quiet_pydicom
 
 _FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE = ("SOPClassUID", "SOPInstanceUID")
@@ -25,6 +27,8 @@ _BARE = {
     (False, False): ExplicitVRBigEndian,
 }
 """Transfer syntax of a bare data set, by (implicit VR, little endian)."""
+
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ def read_source(path: Path) -> Source:
     ------
     NotDicomError
         If the file cannot be read, is not DICOM, or is damaged.
+    TooLargeError
+        If it is deflated and inflates beyond reason.
     """
     with quiet_pydicom():
         try:
@@ -96,17 +102,21 @@ def read_source(path: Path) -> Source:
 
 
 def _open(path: Path) -> FileDataset:
-    try:
-        return pydicom.dcmread(path)
-    except InvalidDicomError:
-        pass
+    with BoundedFile(path) as opened:
+        try:
+            return pydicom.dcmread(opened)
+        except InvalidDicomError:
+            return _open_bare(opened)
+
+
+def _open_bare(opened: BoundedFile) -> FileDataset:
     # Old files begin with the data set itself, in group 0008, without preamble
     # and meta information; the encoding shows in the bytes.
-    with path.open("rb") as opened:
-        bare = opened.read(2) in (b"\x08\x00", b"\x00\x08")
-    if not bare:
+    opened.seek(0)
+    if opened.read(2) not in (b"\x08\x00", b"\x00\x08"):
         raise NotDicomError("not a DICOM file (no DICM prefix)")
-    dataset = pydicom.dcmread(path, force=True)
+    opened.seek(0)
+    dataset = pydicom.dcmread(opened, force=True)
     implicit, little = dataset.original_encoding
     syntax = _BARE.get((bool(implicit), bool(little)))
     if syntax is None or _is_encapsulated(dataset):
@@ -116,7 +126,9 @@ def _open(path: Path) -> FileDataset:
 
 
 def _is_encapsulated(dataset: FileDataset) -> bool:
-    return "PixelData" in dataset and bool(dataset["PixelData"].is_undefined_length)
+    # Not dataset["PixelData"], which would parse it.
+    pixels = dataset.get_item("PixelData") if "PixelData" in dataset else None
+    return isinstance(pixels, RawDataElement) and pixels.length == _UNDEFINED_LENGTH
 
 
 def _transfer_syntax(dataset: FileDataset) -> UID:

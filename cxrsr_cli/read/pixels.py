@@ -1,5 +1,6 @@
 """Decode pixel data to stored values."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -8,18 +9,25 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import get_j2k_parameters
-from pydicom.uid import JPEG2000TransferSyntaxes, JPEGExtended12Bit
+from pydicom.uid import (
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read.codecs import LOSSY_METHODS, check_public, find_decoder, holds_cells
 from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.streams import Stated
 
 # Nothing real compresses a radiograph further than this; a file that claims to
 # is damaged or hostile, and decoding it would exhaust the memory.
 _LARGEST_COMPRESSION = 10_000
 
 _DEPTHS = range(8, 17)
+_UNSIGNED_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +126,17 @@ def decode(source: Source) -> NDArray[np.int32]:
         return pixel_format.unpack(decoded)
     if source.transfer_syntax in LOSSY_METHODS:
         # A lossy codec overshoots; cutting off the high bits would turn white to black.
+        beyond = (1 << pixel_format.bits_stored) // 2
+        _check_range(decoded, pixel_format.minimum - beyond, pixel_format.maximum + beyond)
         return decoded.astype(np.int32).clip(pixel_format.minimum, pixel_format.maximum)
-    if decoded.min() < pixel_format.minimum or decoded.max() >= 1 << pixel_format.bits_stored:
-        raise UndecodablePixelDataError("the compressed pixels have more bits than Bits Stored")
+    # Some codecs give signed values as the bits they have.
+    _check_range(decoded, pixel_format.minimum, (1 << pixel_format.bits_stored) - 1)
     return replace(pixel_format, high_bit=pixel_format.bits_stored - 1).unpack(decoded)
+
+
+def _check_range(decoded: NDArray[np.integer], lowest: int, highest: int) -> None:
+    if decoded.min() < lowest or decoded.max() > highest:
+        raise UndecodablePixelDataError("the compressed pixels have more bits than Bits Stored")
 
 
 def decode_raw(source: Source) -> NDArray[np.integer]:
@@ -134,26 +149,53 @@ def decode_raw(source: Source) -> NDArray[np.integer]:
     frames = count_frames(dataset)
     check_public(syntax)
     _check_size(dataset, frames, pixel_format, compressed=syntax.is_compressed)
+    if pixel_format.signed and syntax in _UNSIGNED_ONLY:
+        raise UnsupportedImageError("signed pixels in lossy JPEG, which has no sign (PS3.5 8.2.1)")
     with quiet_pydicom():
-        if syntax in JPEG2000TransferSyntaxes:
-            _check_sign(dataset, frames, signed=pixel_format.signed)
+        if syntax.is_encapsulated and syntax != RLELossless:
+            _check_streams(source, frames, signed=pixel_format.signed)
         return _decode(source, (frames, int(dataset.Rows), int(dataset.Columns)))
 
 
-def _check_sign(dataset: Dataset, frames: int, *, signed: bool) -> None:
-    """Refuse JPEG 2000 of another sign than the header's: which one lies is not known."""
+def _check_streams(source: Source, frames: int, *, signed: bool) -> None:
+    """Hold what compressed frames say of themselves against the header.
+
+    A codec allocates what a frame claims. And if the two disagree on the sign
+    of JPEG 2000, which one lies is not known.
+    """
+    dataset = source.dataset
     try:
-        streams = list(generate_frames(dataset.PixelData, number_of_frames=frames))
-        stated = {get_j2k_parameters(stream).get("is_signed", signed) for stream in streams}
+        streams = list(_frames(dataset, frames))
+        sizes = {stated for stream in streams if (stated := Stated.by(stream))}
+        signs = (
+            {get_j2k_parameters(stream).get("is_signed", signed) for stream in streams}
+            if source.transfer_syntax in JPEG2000TransferSyntaxes
+            else set()
+        )
     # Damaged encapsulation raises anything.
     except Exception as error:
         raise UndecodablePixelDataError(
             f"the encapsulated pixel data are damaged ({type(error).__name__})"
         ) from None
-    if stated - {signed}:
+    for stated in sizes:
+        if stated.rows not in (0, dataset.Rows) or stated.columns != dataset.Columns:
+            raise UndecodablePixelDataError(
+                "the compressed pixels are of another size than Rows and Columns"
+            )
+    if signs - {signed}:
         raise UndecodablePixelDataError(
             "the JPEG 2000 stream and Pixel Representation disagree on whether values are signed"
         )
+
+
+def _frames(dataset: Dataset, frames: int) -> Iterator[bytes]:
+    """Find the frames as pydicom's decoders do."""
+    offsets, lengths = (
+        dataset.get(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+    )
+    usable = offsets and lengths and len(offsets) == len(lengths)
+    extended = (offsets, lengths) if usable else None
+    return generate_frames(dataset.PixelData, number_of_frames=frames, extended_offsets=extended)
 
 
 def count_frames(dataset: Dataset) -> int:

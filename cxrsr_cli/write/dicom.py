@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from cxrsr_cli.errors import InputError, NotDicomError, OutputError
+from cxrsr_cli.read.codecs import holds_cells
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.fingerprint import sha256_of
-from cxrsr_cli.read.pixels import decode
+from cxrsr_cli.read.pixels import PixelFormat, decode
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.explicit import to_explicit
 
 
 def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -87,7 +90,7 @@ def write_dicom(
         with replacing(target, overwrite=overwrite) as temporary:
             with quiet_pydicom():
                 _encode(dataset, syntax)
-                _save(dataset, temporary)
+                _save(dataset, temporary, syntax)
             _verify(temporary, dataset, pixels)
             sha256 = sha256_of(temporary)
             announce(sha256)
@@ -102,7 +105,13 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
     if not syntax.is_compressed:
         dataset.file_meta.TransferSyntaxUID = syntax
         return
+    stored = dataset.BitsStored
     try:
+        if holds_cells(syntax):
+            # pydicom first cuts cells to Bits Stored, and so breaks 8 bits stored in 16.
+            dataset.BitsStored = dataset.BitsAllocated
+        else:
+            _put_values_at_the_bottom(dataset)
         dataset.compress(syntax, generate_instance_uid=False)
     # Codecs raise anything, with header values in the text.
     except Exception as error:
@@ -110,10 +119,25 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
             f"the pixels cannot be written as {syntax.name} ({type(error).__name__}); "
             "use --transfer-syntax explicit"
         ) from None
+    finally:
+        dataset.BitsStored = stored
 
 
-def _save(dataset: FileDataset, path: Path) -> None:
+def _put_values_at_the_bottom(dataset: FileDataset) -> None:
+    """Move values down in their cells for a codec that knows only values (PS3.5 8.2)."""
+    above = PixelFormat.of(dataset)
+    below = replace(above, high_bit=above.bits_stored - 1)
+    if above == below:
+        return
+    values = above.unpack(np.frombuffer(dataset.PixelData, above.cell))
+    dataset.PixelData = below.pack(values).tobytes()
+    dataset.HighBit = below.high_bit
+
+
+def _save(dataset: FileDataset, path: Path, syntax: UID) -> None:
     try:
+        if dataset.original_encoding[0] and not syntax.is_implicit_VR:
+            to_explicit(dataset)
         dataset.save_as(path, enforce_file_format=True, overwrite=True)
     except OSError:
         raise
