@@ -29,6 +29,7 @@ from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.resample import downsample
 from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.verify.verification import verify
 from tests.conftest import EXAMPLE, Command
 
 
@@ -88,6 +89,7 @@ def test_a_folder_of_real_chests(
     for name in CHESTS:
         source, output = sources / name, tmp_path / "out" / "deep" / "er" / name
         assert dciodvfy(output) <= dciodvfy(source)
+        assert verify(source, output, least_lr_psnr=45).holds
         with quiet_pydicom():
             old, new = pydicom.dcmread(source), pydicom.dcmread(output)
             for keyword in UNCHANGED:

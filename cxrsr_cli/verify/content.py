@@ -1,14 +1,17 @@
 """Find out whether everything that need not change is the same, and so the picture."""
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import RawDataElement
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from cxrsr_cli.derive.changes import may_change
+from cxrsr_cli.derive.private import drop_private
 from cxrsr_cli.derive.required import lost_attributes
 from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.read.padding import Padding
@@ -115,4 +118,13 @@ def _same(old: Source, new: Source, tag: BaseTag) -> bool:
     ):
         return True
     # Sequences may be encoded otherwise, and big endian sources were converted.
-    return bool(old.dataset[tag].value == new.dataset[tag].value)
+    there, here = old.dataset[tag].value, new.dataset[tag].value
+    return bool(there == here) or (isinstance(there, Sequence) and _public(there) == here)
+
+
+def _public(items: Sequence) -> Sequence:
+    """Return what is left of a sequence when private elements are dropped."""
+    left = copy.deepcopy(items)
+    for item in left:
+        drop_private(item)
+    return left
