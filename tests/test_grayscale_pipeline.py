@@ -237,6 +237,41 @@ def test_the_picture_stays_the_same(
         assert new_value == old_value, keyword
 
 
+@pytest.mark.parametrize(
+    ("signed", "intercept", "first", "vr"),
+    [
+        (False, None, 0, "US"),
+        (False, None, 40000, "US"),
+        (False, "-1024", -1024, "SS"),
+        (True, None, -2048, "SS"),
+        (True, "2048", 40000, "US"),
+    ],
+)
+def test_descriptor_of_a_voi_lut_has_the_sign_of_what_it_maps(
+    chest: FileDataset,
+    tmp_path: Path,
+    signed: bool,
+    intercept: str | None,
+    first: int,
+    vr: str,
+) -> None:
+    """Implicit VR does not say; the Modality LUT's output does, not the pixels (C.11.2.1.1)."""
+    if signed:
+        SIGNED(chest)
+    if intercept is None:
+        del chest.RescaleSlope, chest.RescaleIntercept
+    else:
+        chest.RescaleIntercept = intercept
+    table("VOILUTSequence", bits=16, vr="OW", first=first, signed=first < 0, entries=40000)(chest)
+    chest.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    chest.save_as(tmp_path / "in.dcm", implicit_vr=True, little_endian=True)
+    derived, _ = derived_from(tmp_path / "in.dcm", SCALE)
+    larger = decode(read_source(tmp_path / "in.dcm")).repeat(SCALE, 1).repeat(SCALE, 2)
+    write_dicom(derived, larger, tmp_path / "out.dcm")
+    (item,) = pydicom.dcmread(tmp_path / "out.dcm").VOILUTSequence
+    assert (item["LUTDescriptor"].VR, item.LUTDescriptor) == (vr, [40000, first, 16])
+
+
 def test_values_shifted_in_their_cells(chest: FileDataset, tmp_path: Path) -> None:
     """High Bit 13 of 12 bits, garbage on both sides; pydicom does not show it right."""
     values = decode(read_source(Path(str(chest.filename))))

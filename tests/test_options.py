@@ -81,7 +81,7 @@ def test_private_elements_are_dropped_at_every_depth(tmp_path: Path) -> None:
     dataset.PatientID = "EXAMPLE1"
     dataset.save_as(tmp_path / "in.dcm")
     raw = (tmp_path / "in.dcm").read_bytes()
-    illegal = b"\xff\xfe\x80 \xf0\xf1 "
+    illegal = b"\xff\xfe\x80 \xf0\xf1 x"
     (tmp_path / "in.dcm").write_bytes(
         raw.replace(b"MEANING1", illegal).replace(b"EXAMPLE1", illegal)
     )

@@ -42,6 +42,9 @@ _NEWER = {
 # No value of a patient looks like this, so it may be named in a message.
 _UNDER_THE_STANDARDS_ROOT = re.compile(r"1\.2\.840\.10008\.1\.2(\.\d{1,3}){1,3}")
 
+_END_OF_IMAGE = b"\xff\xd9"
+_PADDING = 16
+
 _EXTRA = "imagecodecs"
 DECODER_DEPENDENCIES = {JPEGExtended12Bit: (_EXTRA,)}
 """Read by pydicom, which takes this module for a plugin."""
@@ -56,6 +59,9 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
     """Decode 12-bit JPEG Extended for pydicom: no codec in the core does."""
     import imagecodecs
 
+    # libjpeg fills what is missing with grey, and says so to nobody.
+    if _END_OF_IMAGE not in stream[-_PADDING:]:
+        raise ValueError("truncated")
     pixels: NDArray[np.integer] = imagecodecs.jpeg_decode(stream)
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     return pixels.tobytes()

@@ -10,9 +10,12 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.uid import (
+    UID,
     JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
     RLELossless,
 )
 
@@ -22,9 +25,17 @@ from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.read.streams import Stated
 
-# Nothing real compresses a radiograph further than this; a file that claims to
-# is damaged or hostile, and decoding it would exhaust the memory.
-_LARGEST_COMPRESSION = 10_000
+# A file that claims more pixels than these factors give is damaged or hostile,
+# and decoding it would exhaust the memory. The first are what the formats can
+# reach: 128 bytes from 2, 16 bits from 1, and 64 values of 16 bits from 2 bits.
+_FURTHEST = {
+    RLELossless: 64,
+    JPEGLossless: 16,
+    JPEGLosslessSV1: 16,
+    JPEGBaseline8Bit: 512,
+    JPEGExtended12Bit: 512,
+}
+_FURTHER_THAN_ANYTHING_REAL = 10_000
 
 _DEPTHS = range(8, 17)
 _UNSIGNED_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit)
@@ -148,7 +159,7 @@ def decode_raw(source: Source) -> NDArray[np.integer]:
     pixel_format = PixelFormat.of(dataset)
     frames = count_frames(dataset)
     check_public(syntax)
-    _check_size(dataset, frames, pixel_format, compressed=syntax.is_compressed)
+    _check_size(dataset, frames, pixel_format, syntax)
     if pixel_format.signed and syntax in _UNSIGNED_ONLY:
         raise UnsupportedImageError("signed pixels in lossy JPEG, which has no sign (PS3.5 8.2.1)")
     with quiet_pydicom():
@@ -215,13 +226,11 @@ def count_frames(dataset: Dataset) -> int:
     return frames
 
 
-def _check_size(
-    dataset: Dataset, frames: int, pixel_format: PixelFormat, *, compressed: bool
-) -> None:
+def _check_size(dataset: Dataset, frames: int, pixel_format: PixelFormat, syntax: UID) -> None:
     claimed = frames * dataset.Rows * dataset.Columns * pixel_format.bits_allocated // 8
     held = len(dataset.PixelData)
-    if compressed:
-        held *= _LARGEST_COMPRESSION
+    if syntax.is_compressed:
+        held *= _FURTHEST.get(syntax, _FURTHER_THAN_ANYTHING_REAL)
     if claimed > held:
         raise UndecodablePixelDataError(
             f"Rows and Columns claim {claimed} bytes of pixels, the file holds {held} at most"

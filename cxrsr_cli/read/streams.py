@@ -7,6 +7,7 @@ from typing import Self
 _START_OF_IMAGE = b"\xff\xd8"
 _START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
+_JP2_SIGNATURE = b"jP  "
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 
 
@@ -25,9 +26,11 @@ class Stated:
 
     @classmethod
     def by(cls, stream: bytes) -> Self | None:
-        """Read it; None if `stream` is neither JPEG, JPEG-LS nor a bare JPEG 2000 codestream."""
+        """Read it; None if `stream` is neither JPEG, JPEG-LS nor JPEG 2000."""
         if stream.startswith(_START_OF_IMAGE):
             return cls._by_jpeg(stream)
+        if stream[4:8] == _JP2_SIGNATURE:  # not allowed in DICOM (PS3.5 A.4.4), and seen
+            stream = stream[max(stream.find(_START_OF_CODESTREAM), 0) :]
         if stream.startswith(_START_OF_CODESTREAM) and len(stream) >= 24:
             right, bottom, left, top = (_number(stream[at : at + 4]) for at in (8, 12, 16, 20))
             return cls(bottom - top, right - left)

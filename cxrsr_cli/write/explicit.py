@@ -3,7 +3,10 @@
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
+from pydicom.tag import Tag
 from pydicom.valuerep import STR_VR
+
+_LUT_DESCRIPTOR = Tag("LUTDescriptor")
 
 
 def to_explicit(dataset: Dataset) -> None:
@@ -18,6 +21,8 @@ def to_explicit(dataset: Dataset) -> None:
         As read from a file, apart from what was set since.
     """
     _state(dataset)
+    for item in dataset.get("VOILUTSequence") or ():
+        _sign_descriptor(item, signed=_is_modality_output_signed(dataset))
     correct_ambiguous_vr(dataset, True)
     _declare(dataset)
 
@@ -33,6 +38,28 @@ def _state(dataset: Dataset) -> None:
             # Characters are the same bytes under any VR encoding.
             # Setting an item would parse it if it is private.
             dataset._dict[tag] = raw._replace(VR=element.VR, is_implicit_VR=False)  # noqa: SLF001
+
+
+def _is_modality_output_signed(dataset: Dataset) -> bool:
+    """Tell whether what enters the VOI LUT can be below zero (C.11.2.1.1)."""
+    if dataset.get("ModalityLUTSequence"):
+        return False
+    signed = bool(dataset.get("PixelRepresentation") == 1)
+    lowest = -(1 << dataset.BitsStored - 1) if signed else 0
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    if slope is None or intercept is None:
+        return signed
+    return bool(lowest * float(slope) + float(intercept) < 0)
+
+
+def _sign_descriptor(item: Dataset, *, signed: bool) -> None:
+    """Give LUT Descriptor its VR; pydicom takes the sign of the pixels for all tables."""
+    if _LUT_DESCRIPTOR not in item:
+        return
+    words = [int(word) & 0xFFFF for word in item.LUTDescriptor]
+    if signed:
+        words[1:2] = [word - (1 << 16) if word >= 1 << 15 else word for word in words[1:2]]
+    item.add_new(_LUT_DESCRIPTOR, "SS" if signed else "US", words)
 
 
 def _declare(dataset: Dataset) -> None:
