@@ -44,12 +44,12 @@ def _is_modality_output_signed(dataset: Dataset) -> bool:
     """Tell whether what enters the VOI LUT can be below zero (C.11.2.1.1)."""
     if dataset.get("ModalityLUTSequence"):
         return False
-    signed = dataset.get("PixelRepresentation") == 1
+    signed = bool(dataset.get("PixelRepresentation") == 1)
     lowest = -(1 << dataset.BitsStored - 1) if signed else 0
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     if slope is None or intercept is None:
         return signed
-    return bool(lowest * float(slope) + float(intercept) < 0)
+    return lowest * float(slope) + float(intercept) < 0
 
 
 def _sign_descriptor(item: Dataset, *, signed: bool) -> None:
