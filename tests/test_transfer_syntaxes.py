@@ -1,5 +1,6 @@
 """Real radiographs in every transfer syntax in the wild, from encoders that are not ours."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -19,6 +20,7 @@ from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    RLELossless,
 )
 
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
@@ -108,6 +110,19 @@ def test_a_truncated_frame_is_refused(save: Save, syntax: UID, missing: int) -> 
     dataset = pydicom.dcmread(path)
     stream = next(generate_frames(dataset.PixelData, number_of_frames=1)).rstrip(b"\0")
     encapsulated(dataset, stream[:-missing], syntax)
+    dataset.save_as(path)
+    with pytest.raises(UndecodablePixelDataError, match="damaged"):
+        decode(read_source(path))
+
+
+def test_a_frame_that_a_codec_panics_on_is_refused(save: Save) -> None:
+    """One written in Rust raises what is no Exception, and would end a whole run."""
+    path, values = save("12 bits", LOSSLESS[RLELossless])
+    dataset = pydicom.dcmread(path)
+    run = bytes([129, 0])  # 128 zeros
+    segment = run * (values.size // 128 + 2)  # more than there are pixels
+    header = struct.pack("<16L", 2, 64, 64 + len(segment), *[0] * 13)
+    encapsulated(dataset, header + 2 * segment, RLELossless)
     dataset.save_as(path)
     with pytest.raises(UndecodablePixelDataError, match="damaged"):
         decode(read_source(path))

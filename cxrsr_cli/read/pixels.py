@@ -249,15 +249,18 @@ def _decode(source: Source, shape: tuple[int, int, int]) -> NDArray[np.integer]:
         )
     except MemoryError:
         raise UndecodablePixelDataError("the pixels do not fit in memory") from None
-    # Codecs raise anything on damaged data, with header values in the text.
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    # Codecs raise anything on damaged data, with header values in the text; the
+    # panic of one written in Rust is not even an Exception.
+    except BaseException as error:
         raise UndecodablePixelDataError(_reason(source, error)) from None
     if array.size != np.prod(shape):
         raise UndecodablePixelDataError("the pixels are not as many as Rows and Columns say")
     return np.reshape(array, shape)
 
 
-def _reason(source: Source, error: Exception) -> str:
+def _reason(source: Source, error: BaseException) -> str:
     syntax = source.transfer_syntax
     if syntax == JPEGExtended12Bit and "imagecodecs" not in find_decoder(syntax).available_plugins:
         return "12-bit JPEG Extended needs the codecs extra: pip install 'cxrsr[codecs]'"

@@ -49,7 +49,7 @@ def _is_modality_output_signed(dataset: Dataset) -> bool:
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     if slope is None or intercept is None:
         return signed
-    return bool(lowest * float(slope) + float(intercept) < 0)
+    return lowest * float(slope) + float(intercept) < 0
 
 
 def _sign_descriptor(item: Dataset, *, signed: bool) -> None:
