@@ -58,10 +58,15 @@ def _codecs() -> dict[str, bool]:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import AllTransferSyntaxes
 
+    from cxrsr_cli.read.codecs import DECODER_DEPENDENCIES, is_available
+
     codecs = {}
     for syntax in AllTransferSyntaxes:
         try:
-            codecs[syntax.name] = get_decoder(syntax).is_available
+            there = get_decoder(syntax).is_available
+            # What the core reads of JPEG Extended has 8 bits; a radiograph has 12.
+            extra = syntax in DECODER_DEPENDENCIES
+            codecs[syntax.name] = there and (not extra or is_available(syntax))
         except NotImplementedError:
             continue
     return codecs
