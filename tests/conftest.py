@@ -13,7 +13,10 @@ from pydicom.uid import UID
 
 from cxrsr_cli.restore.architecture import Architecture
 from cxrsr_cli.restore.network import ResidualInResidual
+from cxrsr_cli.restore.registry import find_model
+from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.restore.weights import ModelDescription, save_network
+from cxrsr_cli.upscale import Upscaler
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "chest-256.dcm"
@@ -113,3 +116,23 @@ def small_chest(index: int = 0, **changes: object) -> pydicom.FileDataset:
     for keyword, value in changes.items():
         setattr(dataset, keyword, value)
     return dataset
+
+
+COUNT = 6
+"""Files in `inputs`."""
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """Make a folder of small radiographs, no two alike."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(COUNT):
+        small_chest(index).save_as(folder / f"{index}.dcm")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def upscaler(tiny_model: Path) -> Upscaler:
+    """Load the tiny model."""
+    return Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2))

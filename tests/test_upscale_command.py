@@ -30,7 +30,7 @@ from cxrsr_cli.restore.resample import downsample
 from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.verify.verification import verify
-from tests.conftest import EXAMPLE, Command
+from tests.conftest import EXAMPLE, Command, small_chest
 
 
 def stored(path: Path) -> torch.Tensor:
@@ -418,17 +418,28 @@ def test_nothing_of_the_header_reaches_a_log(
     cxrsr: Command, tiny_model: Path, tmp_path: Path, keyword: str
 ) -> None:
     """Illegal text in every element that may hold any; pydicom quotes it in warnings."""
+    source, target = tmp_path / "in" / "a.dcm", tmp_path / "out" / "a.dcm"
+    source.parent.mkdir()
     with quiet_pydicom():
-        dataset = pydicom.dcmread(EXAMPLE)
+        dataset = small_chest()
         for element in list(dataset):
             if element.VR in TEXT and not element.keyword.startswith("Window"):
                 poison(dataset, element.keyword, "POISON" * 20)
         poison(dataset, "SpecificCharacterSet", "POISON")
         poison(dataset, keyword, "POISON")
-        dataset.save_as(tmp_path / "in.dcm")
-    assert (tmp_path / "in.dcm").read_bytes().count(b"POISON") > 100
-    done = cxrsr("upscale", "-v", "-s", 2, "-m", tiny_model, tmp_path / "in.dcm", tmp_path / "out")
-    assert "POISON" not in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+        dataset.save_as(source)
+    assert source.read_bytes().count(b"POISON") > 100
+    options = ["-v", "-s", 2, "-m", tiny_model, "--quarantine", tmp_path / "quarantine"]
+    options += ["--report", tmp_path / "run.json", *(["--log-json"] if keyword < "P" else [])]
+    done = cxrsr("upscale", *options, source.parent, target.parent)
+    said = [done.stdout, done.stderr]
     assert done.returncode in (ExitCode.OK, ExitCode.ALL_FAILED), done.stderr
-    assert (done.returncode == ExitCode.OK) == (tmp_path / "out").is_file()
+    assert (done.returncode == ExitCode.OK) == target.is_file()
+    if target.is_file():
+        audit = cxrsr("verify", source, target)
+        said += [audit.stdout, audit.stderr]
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "a.dcm"]
+    assert {tmp_path / "run.json"} < set(written), "and the ledger or a reason"
+    said += [path.read_text("latin-1") for path in written]
+    assert not any("POISON" in text for text in said)
+    assert not any("Traceback" in text for text in said)

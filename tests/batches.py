@@ -1,0 +1,31 @@
+"""Small folders to run batches over."""
+
+from pathlib import Path
+
+from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
+from cxrsr_cli.batch.plan import plan
+from cxrsr_cli.batch.result import Result, Status
+from cxrsr_cli.job import Job
+from cxrsr_cli.upscale import Upscaler
+
+
+def jobs(inputs: Path) -> list[Job]:
+    return plan([inputs], inputs.parent / "out").jobs
+
+
+def run(upscaler: Upscaler, inputs: Path, **options: object) -> list[Result]:
+    """Run with the ledger in the output folder, as the command does."""
+    ledger = Ledger(inputs.parent / "out" / LEDGER_NAME)
+    try:
+        return list(Batch(upscaler, ledger, **options).run(jobs(inputs)))  # type: ignore[arg-type]
+    finally:
+        ledger.close()
+
+
+def statuses(results: list[Result]) -> list[Status]:
+    return [result.status for result in results]
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"!")

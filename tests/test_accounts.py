@@ -1,0 +1,122 @@
+"""What a run tells in advance, along the way, and afterwards."""
+
+import json
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+from cxrsr_cli.batch.quarantine import Quarantine
+from cxrsr_cli.batch.result import Status
+from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.read.fingerprint import sha256_of
+from cxrsr_cli.upscale import Upscaler
+from tests.batches import run, statuses
+from tests.conftest import COUNT, Command, small_chest
+
+
+def test_a_dry_run_tells_and_writes_nothing(
+    cxrsr: Command, upscaler: Upscaler, inputs: Path, tiny_model: Path
+) -> None:
+    (inputs / "1.dcm").write_bytes(b"bad")
+    options = ("-s", 2, "-m", tiny_model, "--quarantine", inputs.parent / "q")
+    done = cxrsr("upscale", "--dry-run", *options, inputs, inputs.parent / "out")
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert f"dry run: {COUNT - 1} would be upscaled, 1 failed" in done.stdout
+    assert done.stderr.count("would upscale: ") == COUNT - 1
+    assert "24x20" in done.stderr or "20x24 -> 40x48" in done.stderr
+    assert "failed: " in done.stderr
+    assert {path.name for path in inputs.parent.iterdir()} == {"in"}
+    run(upscaler, inputs)
+    (inputs.parent / "out" / "3.dcm").unlink()
+    before = sorted(inputs.parent.rglob("*"))
+    done = cxrsr("upscale", "--dry-run", *options, inputs, inputs.parent / "out")
+    assert f"dry run: 1 would be upscaled, 1 failed, {COUNT - 2} done already" in done.stdout
+    assert sorted(inputs.parent.rglob("*")) == before
+
+
+def test_quarantine(upscaler: Upscaler, inputs: Path, tmp_path: Path) -> None:
+    """Bad inputs are copied with a reason; the rest, and what others left there, is not touched."""
+    (inputs / "sub").mkdir()
+    (inputs / "sub" / "bad.dcm").write_bytes(b"bad")
+    shutil.copy(inputs / "0.dcm", inputs / "sub" / "taken.dcm")
+    small_chest(3, BodyPartExamined="HIP").save_as(inputs / "2.dcm")
+    quarantine = tmp_path / "q"
+    (quarantine / "sub").mkdir(parents=True)
+    (quarantine / "sub" / "bad.dcm").write_bytes(b"another night's")
+    (tmp_path / "out" / "sub").mkdir(parents=True)
+    (tmp_path / "out" / "sub" / "taken.dcm").write_bytes(b"precious")
+    for _ in range(2):
+        results = run(upscaler, inputs, quarantine=Quarantine(quarantine, tmp_path / "out"))
+        assert statuses(results).count(Status.FAILED) == 3
+    digest = sha256_of(inputs / "sub" / "bad.dcm")[:12]
+    assert {str(path.relative_to(quarantine)) for path in quarantine.rglob("*.*")} == {
+        "2.dcm", "2.dcm.reason.json",
+        "sub/bad.dcm", f"sub/bad.{digest}.dcm", f"sub/bad.{digest}.dcm.reason.json",
+    }  # fmt: skip
+    assert (quarantine / "2.dcm").read_bytes() == (inputs / "2.dcm").read_bytes()
+    reason = json.loads((quarantine / "2.dcm.reason.json").read_text())
+    assert "body part" in reason["reason"]
+    assert reason["source_sha256"] == sha256_of(inputs / "2.dcm")
+    assert "Example" not in str(reason)
+
+
+def test_a_quarantine_that_cannot_be_written_is_said(
+    upscaler: Upscaler, inputs: Path, tmp_path: Path
+) -> None:
+    (inputs / "1.dcm").write_bytes(b"bad")
+    (tmp_path / "q").write_bytes(b"a file")
+    results = run(upscaler, inputs, quarantine=Quarantine(tmp_path / "q"))
+    assert statuses(results).count(Status.DONE) == COUNT - 1
+    assert "quarantine" in results[1].warnings[0]
+
+
+def test_report(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (inputs / "1.dcm").write_bytes(b"bad")
+    path = tmp_path / "run.json"
+    for _ in range(2):
+        done = cxrsr("upscale", "-s", 2, "-m", tiny_model, "--report", path, inputs, tmp_path / "o")
+        assert done.returncode == ExitCode.SOME_FAILED
+        report = json.loads(path.read_text())
+        if report["counts"]["done"]:
+            first = report
+    assert report["counts"]["already done"] == first["counts"]["done"] == COUNT - 1
+    assert first["schema"] == "cxrsr-run-report/1"
+    assert first["model"]["sha256"] == sha256_of(tiny_model)
+    assert first["exit_code"] == ExitCode.SOME_FAILED
+    assert first["versions"]["torch"]
+    assert datetime.fromisoformat(first["started"]) <= datetime.fromisoformat(first["finished"])
+    good, bad = first["files"][:2]
+    assert (good["status"], good["input_shape"], good["output_shape"]) == (
+        "done", [24, 20], [48, 40],
+    )  # fmt: skip
+    assert good["seconds"]["total"] > 0
+    assert good["peak_memory_bytes"] > 50e6
+    assert good["source_sha256"] == sha256_of(inputs / "0.dcm")
+    assert good["output_sha256"] == sha256_of(tmp_path / "o" / "0.dcm")
+    assert bad["status"] == "failed"
+    assert bad["error"]["kind"] == "NotDicomError"
+    assert "Example" not in path.read_text()
+
+
+def test_a_report_replaces_only_a_report(cxrsr: Command, inputs: Path, tmp_path: Path) -> None:
+    source = inputs / "0.dcm"
+    before = source.read_bytes()
+    done = cxrsr("upscale", "--report", source, inputs, tmp_path / "out")
+    assert done.returncode == ExitCode.CANNOT_WRITE
+    assert "is no report" in done.stderr
+    assert source.read_bytes() == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_json_log(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (inputs / "1.dcm").write_bytes(b"bad")
+    done = cxrsr("upscale", "--log-json", "-s", 2, "-m", tiny_model, inputs, tmp_path / "out")
+    assert done.stdout == ""
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [event["event"] for event in events] == ["start", *["file"] * COUNT, "summary"]
+    assert [event["level"] for event in events].count("error") == 1
+    assert events[-1]["exit_code"] == done.returncode == ExitCode.SOME_FAILED
+    assert all(datetime.fromisoformat(event["time"]) for event in events)
+    fatal = cxrsr("upscale", "--log-json", tmp_path / "none", tmp_path / "out")
+    assert fatal.returncode == ExitCode.NOTHING_TO_DO
+    assert json.loads(fatal.stderr)["event"] == "fatal"

@@ -1,0 +1,175 @@
+"""What is recorded is done, and only that: reruns, kills, other people's files."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
+from cxrsr_cli.batch.plan import plan
+from cxrsr_cli.batch.result import Status, exit_code
+from cxrsr_cli.errors import ExitCode, OutputError
+from cxrsr_cli.job import Job
+from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.fingerprint import sha256_of
+from cxrsr_cli.read.pixels import decode
+from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.write.atomic import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
+from tests.batches import jobs, run, spoil, statuses
+from tests.conftest import COUNT, small_chest
+
+
+def test_a_rerun_does_nothing(upscaler: Upscaler, inputs: Path) -> None:
+    first = run(upscaler, inputs)
+    assert statuses(first) == [Status.DONE] * COUNT
+    written = {job.target: job.target.stat().st_mtime_ns for job in jobs(inputs)}
+    again = run(upscaler, inputs)
+    assert statuses(again) == [Status.ALREADY] * COUNT
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert [result.output_sha256 for result in again] == [result.output_sha256 for result in first]
+    assert exit_code(again, COUNT) is ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        (lambda job: job.target.unlink(), Status.DONE, ""),
+        (lambda job: small_chest(99).save_as(job.source), Status.FAILED, "another source"),
+        (lambda job: spoil(job.target), Status.FAILED, "exists; use --overwrite"),
+    ],
+    ids=["output gone", "source changed", "output changed"],
+)
+def test_only_what_is_as_it_was_is_done_already(
+    upscaler: Upscaler, inputs: Path, change: Callable[[Job], object], status: Status, says: str
+) -> None:
+    run(upscaler, inputs)
+    change(jobs(inputs)[2])
+    results = run(upscaler, inputs)
+    assert statuses(results) == [status if n == 2 else Status.ALREADY for n in range(COUNT)]
+    assert says in str(results[2].error or "")
+
+
+def test_other_options_are_other_work(upscaler: Upscaler, inputs: Path, tiny_model: Path) -> None:
+    run(upscaler, inputs)
+    restorer, model = upscaler.restorer, upscaler.model
+    other = Upscaler(restorer, model, keep_private=False)
+    assert statuses(run(other, inputs)) == [Status.FAILED] * COUNT
+    other = Upscaler(restorer, model, keep_private=False, overwrite=True)
+    assert statuses(run(other, inputs)) == [Status.DONE] * COUNT
+
+
+def test_an_output_folder_can_be_moved(upscaler: Upscaler, inputs: Path) -> None:
+    run(upscaler, inputs)
+    elsewhere = inputs.parent / "elsewhere"
+    (inputs.parent / "out").rename(elsewhere)
+    batch = Batch(upscaler, Ledger(elsewhere / LEDGER_NAME))
+    assert statuses(list(batch.run(plan([inputs], elsewhere).jobs))) == [Status.ALREADY] * COUNT
+
+
+def test_a_ledger_may_lie_elsewhere(upscaler: Upscaler, inputs: Path) -> None:
+    ledger = Ledger(inputs.parent / "new" / "ledger.sqlite")
+    batch = Batch(upscaler, ledger)
+    assert statuses(list(batch.run(jobs(inputs)))) == [Status.DONE] * COUNT
+    assert statuses(list(batch.run(jobs(inputs)))) == [Status.ALREADY] * COUNT
+
+
+def test_a_ledger_holds_nothing_from_inside_a_file(upscaler: Upscaler, inputs: Path) -> None:
+    run(upscaler, inputs)
+    raw = (inputs.parent / "out" / LEDGER_NAME).read_bytes()
+    source = pydicom.dcmread(inputs / "0.dcm")
+    for keyword in ("PatientName", "PatientID", "SOPInstanceUID", "StudyInstanceUID"):
+        assert str(source[keyword].value).encode() not in raw
+    assert sha256_of(inputs / "0.dcm").encode() in raw
+
+
+@pytest.mark.parametrize("content", [b"not SQLite at all" * 100, None], ids=["text", "other"])
+def test_another_programs_file_is_no_ledger(
+    upscaler: Upscaler, inputs: Path, content: bytes | None
+) -> None:
+    import sqlite3
+
+    path = inputs.parent / "ledger"
+    if content:
+        path.write_bytes(content)
+    else:
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE precious (a)")
+        connection.close()
+    before = path.read_bytes()
+    results = list(Batch(upscaler, Ledger(path)).run(jobs(inputs)[:1]))
+    assert "ledger" in str(results[0].error)
+    assert exit_code(results) is ExitCode.CANNOT_WRITE
+    assert path.read_bytes() == before
+    assert not jobs(inputs)[0].target.exists()
+
+
+@pytest.mark.parametrize("moment", ["announce", "rename", "record"])
+def test_killed_at_any_moment(
+    upscaler: Upscaler, inputs: Path, tiny_model: Path, moment: str
+) -> None:
+    """SIGKILL before the announcement, before the rename, and before the record."""
+    place = {
+        "announce": "cxrsr_cli.batch.ledger.Ledger.announce",
+        "rename": "cxrsr_cli.write.atomic._rename_new",
+        "record": "cxrsr_cli.batch.ledger.Ledger.record",
+    }[moment]
+    program = f"""
+import os, signal, sys
+from unittest.mock import patch
+from cxrsr_cli.commands.app import main
+calls = []
+def kill(*arguments):
+    calls.append(arguments)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+import {place.partition(".Ledger")[0].removesuffix("._rename_new")} as module
+owner = getattr(module, "Ledger", module)
+name = {place.rpartition(".")[2]!r}
+real = getattr(owner, name)
+setattr(owner, name, kill)
+sys.argv = ["cxrsr", "upscale", "-s", "2", "-m", {str(tiny_model)!r}, {str(inputs)!r},
+            {str(inputs.parent / "out")!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    out = inputs.parent / "out"
+    named = sorted(out.glob("*.dcm"))
+    assert len(named) == (3 if moment == "record" else 2)
+    for path in named:
+        assert decode(read_source(path)).shape == (1, 48, 40)
+    orphans = list(out.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"))
+    assert len(orphans) == (1 if moment != "record" else len(orphans))
+    for orphan in orphans:
+        os.utime(orphan, (0, 0))
+    results = run(upscaler, inputs)
+    assert statuses(results) == [Status.ALREADY] * len(named) + [Status.DONE] * (COUNT - len(named))
+    assert {path.name for path in out.iterdir()} == {
+        LEDGER_NAME, *(f"{index}.dcm" for index in range(COUNT)),
+    }  # fmt: skip
+
+
+def test_a_file_that_is_being_written_is_no_orphan(upscaler: Upscaler, inputs: Path) -> None:
+    """Two runs into one folder do not take each other's files."""
+    import fcntl
+
+    out = inputs.parent / "out"
+    out.mkdir()
+    held = out / f"{TEMPORARY_PREFIX}x{TEMPORARY_SUFFIX}"
+    with held.open("wb") as opened:
+        os.utime(held, (0, 0))
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        run(upscaler, inputs)
+        assert held.exists()
+
+
+def test_an_unusable_ledger_does_not_cost_the_output_folder(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be used"):
+        Ledger(Path("/dev/null/ledger")).announce(tmp_path / "x", None, "")  # type: ignore[arg-type]
