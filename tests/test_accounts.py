@@ -23,7 +23,7 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert done.returncode == ExitCode.SOME_FAILED
     assert f"dry run: {COUNT - 1} would be upscaled, 1 failed" in done.stdout
     assert done.stderr.count("would upscale: ") == COUNT - 1
-    assert "24x20" in done.stderr or "20x24 -> 40x48" in done.stderr
+    assert "20x24 -> 40x48" in done.stderr
     assert "failed: " in done.stderr
     assert {path.name for path in inputs.parent.iterdir()} == {"in"}
     run(upscaler, inputs)
