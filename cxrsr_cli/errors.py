@@ -67,6 +67,10 @@ class InputError(CxrsrError):
     exit_code = ExitCode.ALL_FAILED
 
 
+class NotReadableError(InputError):
+    """The file cannot be read now: no permission, no regular file, or still being written."""
+
+
 class NotDicomError(InputError):
     """The file is not DICOM, or is damaged beyond reading."""
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cxrsr_cli.errors import CxrsrError
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -12,7 +14,10 @@ class Job:
     ----------
     source, target : Path
         From where to where.
+    refused : CxrsrError or None
+        Why planning found that it cannot be done.
     """
 
     source: Path
     target: Path
+    refused: CxrsrError | None = None

@@ -133,6 +133,18 @@ class Upscaler:
     clock: Callable[[], datetime] = local_time
 
     @property
+    def choices(self) -> str:
+        """What the user chose for the outputs, whatever the machine and version."""
+        parts = (
+            "consistent" if self.restorer.consistent else "free",
+            self.restorer.precision,
+            self.syntax,
+            "private" if self.keep_private else "public",
+            self.series_description or "",
+        )
+        return "|".join(parts)
+
+    @property
     def recipe(self) -> Recipe:
         """Everything that decides an output beside its input and the time."""
         return Recipe(
@@ -168,6 +180,8 @@ class Upscaler:
         OutputError
             If the output could not be written.
         """
+        if job.refused:
+            raise job.refused
         check_target(job.source, job.target, overwrite=self.overwrite)
         with kept_still(job.source):
             source = read_source(job.source)

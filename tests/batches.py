@@ -1,5 +1,7 @@
 """Small folders to run batches over."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 from cxrsr_cli.batch.batch import Batch
@@ -29,3 +31,15 @@ def statuses(results: list[Result]) -> list[Status]:
 
 def spoil(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"!")
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "cxrsr_cli", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=300,
+    )

@@ -1,16 +1,21 @@
 """What a run tells in advance, along the way, and afterwards."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
+
+import pytest
 
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Status
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.read.fingerprint import sha256_of
 from cxrsr_cli.upscale import Upscaler
-from tests.batches import run, statuses
+from tests.batches import command, run, statuses
 from tests.conftest import COUNT, Command, small_chest
 
 
@@ -67,7 +72,7 @@ def test_a_quarantine_that_cannot_be_written_is_said(
     (tmp_path / "q").write_bytes(b"a file")
     results = run(upscaler, inputs, quarantine=Quarantine(tmp_path / "q"))
     assert statuses(results).count(Status.DONE) == COUNT - 1
-    assert "quarantine" in results[1].warnings[0]
+    assert "quarantine" in results[1].troubles[0]
 
 
 def test_report(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -120,3 +125,98 @@ def test_json_log(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path
     fatal = cxrsr("upscale", "--log-json", tmp_path / "none", tmp_path / "out")
     assert fatal.returncode == ExitCode.NOTHING_TO_DO
     assert json.loads(fatal.stderr)["event"] == "fatal"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--report", "in/0.dcm"], "is no report"),
+        (["--report", "out/0.dcm"], "is an output; choose another place for the report"),
+        (["--report", "out/.cxrsr-ledger.sqlite"], "is the ledger"),
+        (["--report", "pipe"], "is no report"),
+        (["--report", "/dev/full"], "is no report"),
+        (["--report", "pipe/r.json"], "not a folder to write in"),
+        (["--ledger", "in/0.dcm"], "ledger in/0.dcm cannot be used"),
+        (["--ledger", "out/0.dcm"], "is an output"),
+        (["--quarantine", "out"], "holds the output folder"),
+        (["--quarantine", "in"], "same folder"),
+        (["--quarantine", "."], "holds the output folder"),
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_written_over_something_else(
+    inputs: Path, options: list[str], says: str
+) -> None:
+    os.mkfifo(inputs.parent / "pipe")
+    before = {path: path.read_bytes() for path in inputs.iterdir()}
+    done = command(inputs.parent, "upscale", *options, "in", "out")
+    assert done.returncode == ExitCode.CANNOT_WRITE, done.stderr
+    assert says in done.stderr
+    assert {path: path.read_bytes() for path in inputs.iterdir()} == before
+    assert {path.name for path in inputs.parent.iterdir()} == {"in", "pipe"}
+
+
+def test_accounts_among_the_inputs_are_no_inputs(inputs: Path, tiny_model: Path) -> None:
+    options = ["-s", "2", "-m", str(tiny_model), "--report", "in/r.json", "--ledger", "in/l.sqlite"]
+    for says in (f"{COUNT} upscaled, 0 failed", f"0 failed, {COUNT} done already"):
+        done = command(inputs.parent, "upscale", *options, "in", "out")
+        assert says in done.stdout
+        assert done.returncode == ExitCode.OK
+
+
+def test_no_name_spoils_a_line(inputs: Path, tiny_model: Path) -> None:
+    """Neither bytes that are no Unicode, nor a line break that forges another line."""
+    for name in (b"a\xff.dcm", b"b\nfailed: nothing \x1b[2J.dcm"):
+        (inputs.parent / "out").mkdir(exist_ok=True)
+        for folder in (b"in/", b"out/"):
+            Path(os.fsdecode(os.fsencode(inputs.parent) + b"/" + folder + name)).write_bytes(b"bad")
+    options = ["-s", "2", "-m", str(tiny_model), "--report", "r.json", "in", "out"]
+    done = command(inputs.parent, "upscale", *options)
+    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
+    assert f"{COUNT} upscaled, 2 failed" in done.stdout
+    assert len(done.stderr.splitlines()) == 2
+    assert "\x1b" not in done.stderr
+    sources = [
+        file["source"] for file in json.loads((inputs.parent / "r.json").read_text())["files"]
+    ]
+    assert "in/a\ufffd.dcm" in sources
+
+
+@pytest.mark.parametrize(
+    "ending", ["| true", "2>&1 | true", ">/dev/full", "2>/dev/full", ">&-", "2>&-", ">&- 2>&- <&-"]
+)
+def test_nobody_has_to_listen(inputs: Path, tiny_model: Path, ending: str) -> None:
+    """Work and report are done, whatever becomes of the lines."""
+    (inputs / "1.dcm").write_bytes(b"bad")
+    line = (
+        f"{sys.executable} -m cxrsr_cli upscale -v -s 2 -m {tiny_model} --report r.json in out "
+        f"{ending}; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", line], check=False, cwd=inputs.parent, capture_output=True)
+    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
+    report = json.loads((inputs.parent / "r.json").read_text())
+    assert report["counts"]["done"] == COUNT - 1
+    assert report["exit_code"] == ExitCode.SOME_FAILED
+
+
+def test_trouble_is_said_even_when_quiet(inputs: Path, tiny_model: Path) -> None:
+    (inputs / "1.dcm").write_bytes(b"bad")
+    (inputs.parent / "q").write_bytes(b"a file")
+    options = ["-q", "-s", "2", "-m", str(tiny_model), "--quarantine", "q", "in", "out"]
+    done = command(inputs.parent, "upscale", *options)
+    assert "trouble: in/1.dcm: no copy in quarantine" in done.stderr
+
+
+def test_long_names_have_short_reasons(upscaler: Upscaler, inputs: Path, tmp_path: Path) -> None:
+    (inputs / f"{'x' * 250}.dcm").write_bytes(b"bad")
+    run(upscaler, inputs, quarantine=Quarantine(tmp_path / "q", tmp_path / "out"))
+    names = sorted(path.name for path in (tmp_path / "q").iterdir())
+    assert names[1] == f"{'x' * 250}.dcm"
+    assert names[0].endswith(".reason.json")
+
+
+@pytest.mark.parametrize("arguments", [["in", ""], ["", "out"], ["in", "", "out"]], ids=str)
+def test_an_unset_variable_is_no_folder(inputs: Path, arguments: list[str]) -> None:
+    done = command(inputs.parent, "upscale", *arguments)
+    assert done.returncode == ExitCode.USAGE
+    assert "empty" in done.stderr

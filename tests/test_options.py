@@ -151,18 +151,29 @@ def test_a_fixed_time_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2023-11-14T22:13:20", "1e9", "9" * 30])
-@pytest.mark.parametrize("by", ["option", "environment"])
-def test_a_time_is_never_guessed(tmp_path: Path, text: str, by: str) -> None:
-    command = [sys.executable, "-m", "cxrsr_cli", "upscale", str(EXAMPLE), str(tmp_path / "o.dcm")]
-    if by == "option":
-        command[4:4] = ["--timestamp", text]
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True,
-        env=os.environ | ({"SOURCE_DATE_EPOCH": text} if by == "environment" else {}),
-    )  # fmt: skip
+def test_a_time_is_never_guessed(cxrsr: Command, tmp_path: Path, text: str) -> None:
+    done = cxrsr("upscale", "--timestamp", text, EXAMPLE, tmp_path / "o.dcm")
     assert done.returncode == ExitCode.USAGE
     assert "with its zone" in done.stderr.replace("\n", " ")
     assert not (tmp_path / "o.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "code"),
+    [("", ExitCode.OK), ("2023-11-14T22:13:20+00:00", ExitCode.USAGE), ("x", ExitCode.USAGE)],
+)
+def test_an_epoch_that_is_no_number(
+    tiny_model: Path, tmp_path: Path, epoch: str, code: ExitCode
+) -> None:
+    """Libraries below read the variable too, and fail in their own words."""
+    small_chest().save_as(tmp_path / "in.dcm")
+    command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
+    done = subprocess.run(
+        [*command, "in.dcm", "out.dcm"], check=False, capture_output=True, text=True,
+        cwd=tmp_path, env=os.environ | {"SOURCE_DATE_EPOCH": epoch},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert ("seconds since 1970" in done.stderr) == (code is ExitCode.USAGE)
 
 
 # Several inputs, and combinations that contradict each other

@@ -193,12 +193,22 @@ def test_any_encoding_of_the_output_verifies(
         (["--lr-psnr", "200", "{0}", "{1}"], ExitCode.NOT_VERIFIED, "FAILS"),
         (["{1}", "{1}"], ExitCode.NOT_VERIFIED, "2, 4 or 8 times as large"),
         (["{0}", "none"], ExitCode.ALL_FAILED, "No such file"),
+        (["{0}", "{2}"], ExitCode.ALL_FAILED, "no Pixel Data"),
     ],
 )  # fmt: skip
 def test_the_command(
-    cxrsr: Command, pair: tuple[Path, Path], arguments: list[str], code: ExitCode, says: str
+    cxrsr: Command,
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    arguments: list[str],
+    code: ExitCode,
+    says: str,
 ) -> None:
-    done = cxrsr("verify", *(argument.format(*pair) for argument in arguments))
+    bare = pydicom.dcmread(pair[1])
+    del bare.PixelData
+    bare.save_as(tmp_path / "bare.dcm")
+    names = (*pair, tmp_path / "bare.dcm")
+    done = cxrsr("verify", *(argument.format(*names) for argument in arguments))
     assert done.returncode == code
     assert says in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

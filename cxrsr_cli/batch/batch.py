@@ -10,12 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from cxrsr_cli.batch.ledger import Entry, Ledger, Work, is_intact
+from cxrsr_cli.batch.failure import as_failure
+from cxrsr_cli.batch.ledger import Entry, Ledger, Work
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result, Status, Timing
-from cxrsr_cli.errors import CxrsrError, OutputError, TooLargeError, UnexpectedError
+from cxrsr_cli.errors import CxrsrError, OutputError
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.fingerprint import sha256_of
+from cxrsr_cli.read.fingerprint import kept_still, sha256_of
 from cxrsr_cli.upscale import Opened, Restored, Upscaler
 from cxrsr_cli.write.atomic import remove_orphans
 
@@ -74,10 +75,17 @@ class Batch:
         ------
         Result
             For each job that was come to, in order.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If it came, here or thrown in; after what was in writing.
         """
         if not self.dry_run:
             for folder in {job.target.parent for job in jobs}:
                 remove_orphans(folder)
+            if self.quarantine:
+                self.quarantine.remove_orphans()
         with self._pool() as readers, self._pool() as writers:
             waiting = iter(jobs)
             ahead: deque[Future[Result | _Read]] = deque()
@@ -94,17 +102,23 @@ class Batch:
                 future, shown = behind.popleft()
                 result = self._set_apart(future.result())
                 advance(1 - shown)
-                return result
+                return replace(result, peak_memory=peak_memory())
 
-            look_ahead()
-            while ahead and not stop():
-                reading = ahead.popleft()
-                if readers:
-                    look_ahead()
-                behind.append(self._process(reading.result(), writers, advance))
-                while len(behind) > self.io_workers:
-                    yield settle()
+            try:
                 look_ahead()
+                while ahead and not stop():
+                    reading = ahead.popleft()
+                    if readers:
+                        look_ahead()
+                    behind.append(self._process(reading.result(), writers, advance))
+                    while len(behind) > self.io_workers:
+                        yield settle()
+                    look_ahead()
+            except KeyboardInterrupt:
+                # What is being written will be there: not to say so would be wrong.
+                while behind:
+                    yield settle()
+                raise
             while behind:
                 yield settle()
 
@@ -116,40 +130,33 @@ class Batch:
         try:
             earlier = self._recall(job)
             if earlier:
-                return Result(
-                    job,
-                    Status.ALREADY,
-                    timing=Timing(read=time.monotonic() - started),
-                    source_sha256=earlier.work.source_sha256,
-                    output_sha256=earlier.output_sha256,
-                )
+                return _already(job, earlier, Timing(read=time.monotonic() - started))
             opened = self.upscaler.open(job)
         # A defect met on one file must not cost a night's other files.
         except Exception as error:
-            return _failed(job, error, Timing(read=time.monotonic() - started))
+            timing = Timing(read=time.monotonic() - started)
+            return self._made_meanwhile(job, error, timing) or _failed(job, error, timing)
         return _Read(opened, Timing(read=time.monotonic() - started))
 
     def _recall(self, job: Job) -> Entry | None:
         """Return what the ledger knows of the very same work, if its output is there."""
-        if self.ledger is None or self.upscaler.overwrite or not job.target.exists():
+        if self.ledger is None or self.upscaler.overwrite or job.refused:
             return None
         entry = self.ledger.recall(job.target)
         if entry is None:
             return None
-        if entry.work != self._work(sha256_of(job.source)):
+        with kept_still(job.source):
+            difference = self._work(sha256_of(job.source)).difference(entry.work)
+        if difference:
             raise OutputError(
-                f"{job.target} exists, made of another source or with other options; "
-                "use --overwrite to replace it"
+                f"{job.target} exists, made {difference}; use --overwrite to replace it"
             )
-        if not is_intact(job.target, entry):
-            return None
         if not entry.done and not self.dry_run:
             self.ledger.record(job.target, entry.work, entry.output_sha256)
         return entry
 
     def _work(self, source_sha256: str) -> Work:
-        recipe = self.upscaler.recipe
-        return Work(source_sha256, recipe.model_sha256, f"{recipe.key()}|{self.upscaler.syntax}")
+        return Work(source_sha256, self.upscaler.model.sha256, self.upscaler.choices)
 
     def _process(
         self,
@@ -205,26 +212,37 @@ class Batch:
             output = self.upscaler.finish(restored, announce)
         except Exception as error:
             timing = replace(timing, write=time.monotonic() - started)
-            return _failed(job, error, timing, opened)
-        warnings = list(output.warnings)
+            meanwhile = self._made_meanwhile(job, error, timing)
+            return meanwhile or _failed(job, error, timing, opened)
+        troubles = []
         try:
             if self.ledger:
                 self.ledger.record(job.target, work, output.sha256)
         except OutputError as error:
             # The output is there and was announced: the next run will find out.
-            warnings.append(str(error))
+            troubles.append(str(error))
         return Result(
             job,
             Status.DONE,
-            warnings=warnings,
+            warnings=output.warnings,
+            troubles=troubles,
             timing=replace(timing, write=time.monotonic() - started),
             input_shape=opened.shape,
             output_shape=self._output_shape(opened),
             deviation=restored.deviation,
             source_sha256=opened.sha256,
             output_sha256=output.sha256,
-            peak_memory=_peak_memory(),
         )
+
+    def _made_meanwhile(self, job: Job, error: Exception, timing: Timing) -> Result | None:
+        """Tell whether another process did the very same work at the same time."""
+        if not isinstance(error, OutputError):
+            return None
+        try:
+            entry = self._recall(job)
+        except CxrsrError:
+            return None
+        return _already(job, entry, timing) if entry else None
 
     def _set_apart(self, result: Result) -> Result:
         """Put a copy of a bad input into quarantine."""
@@ -234,7 +252,7 @@ class Batch:
         try:
             self.quarantine.take(result.job, error)
         except CxrsrError as failure:
-            return replace(result, warnings=[*result.warnings, str(failure)])
+            return replace(result, troubles=[*result.troubles, str(failure)])
         return result
 
 
@@ -266,22 +284,19 @@ def _failed(job: Job, error: Exception, timing: Timing, opened: Opened | None = 
         timing=timing,
         input_shape=opened.shape if opened else None,
         source_sha256=opened.sha256 if opened else None,
-        peak_memory=_peak_memory(),
     )
 
 
-def as_failure(error: Exception) -> CxrsrError:
-    """Turn what stopped one file into an error that may be shown."""
-    # PyTorch's allocator on a CPU raises no MemoryError.
-    allocator = isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    if isinstance(error, CxrsrError):
-        return error
-    if isinstance(error, OSError):
-        return OutputError(f"cannot read or write: {error.strerror}")
-    if isinstance(error, MemoryError) or allocator:
-        return TooLargeError("not enough memory for this image")
-    return UnexpectedError.of(error)
+def _already(job: Job, entry: Entry, timing: Timing) -> Result:
+    return Result(
+        job,
+        Status.ALREADY,
+        timing=timing,
+        source_sha256=entry.work.source_sha256,
+        output_sha256=entry.output_sha256,
+    )
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """Return the high-water mark of the process's memory in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cxrsr_cli.errors import OutputError
 from cxrsr_cli.read.fingerprint import sha256_of
+from cxrsr_cli.write.atomic import replacing
 
 LEDGER_NAME = ".cxrsr-ledger.sqlite"
 """In the output folder; hidden, so that a folder walk leaves it out."""
@@ -27,13 +28,14 @@ _PATIENCE = 60.0
 
 _SCHEMA = """
 CREATE TABLE outputs (
-    target TEXT PRIMARY KEY,
+    target TEXT NOT NULL,
     source_sha256 TEXT NOT NULL,
     model_sha256 TEXT NOT NULL,
     options TEXT NOT NULL,
     output_sha256 TEXT NOT NULL,
     done INTEGER NOT NULL,
-    changed TEXT NOT NULL
+    changed TEXT NOT NULL,
+    PRIMARY KEY (target, output_sha256)
 ) WITHOUT ROWID;
 """
 
@@ -47,12 +49,21 @@ class Work:
     source_sha256, model_sha256 : str
         Of the files.
     options : str
-        All that decides the output beside them.
+        What the user chose. Not the machine nor the version: those change
+        without anybody wanting everything done again.
     """
 
     source_sha256: str
     model_sha256: str
     options: str
+
+    def difference(self, other: "Work") -> str:
+        """Say how `other` was done otherwise; nothing if it is the same."""
+        if self.source_sha256 != other.source_sha256:
+            return "of another source"
+        if self.model_sha256 != other.model_sha256:
+            return "by another model"
+        return "with other options" if self.options != other.options else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +93,46 @@ class Ledger:
     path : Path
         The file; its folder is made if need be. Outputs in that folder are
         named relative to it, so that the folder can be moved.
+    read_only : bool
+        Never write to it.
 
     Notes
     -----
-    May be used from several threads, and by several processes at once.
+    May be used from several threads, and by several processes at once: an
+    output that two of them announce has two entries, told apart by its hash.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self._read_only = read_only
         self._folder = path.parent.resolve()
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
+    def check(self) -> None:
+        """Refuse a file that is there and is no ledger.
+
+        Raises
+        ------
+        OutputError
+            If so, or it cannot be read.
+        """
+        if self.path.exists():
+            with self._use():
+                pass
+
     def recall(self, target: Path) -> Entry | None:
-        """Return what is known of an output.
+        """Return what is known of an output as it is.
 
         Parameters
         ----------
         target : Path
             The output.
+
+        Returns
+        -------
+        Entry or None
+            None if there is no output, or it is not as this ledger knows it.
 
         Raises
         ------
@@ -109,11 +141,15 @@ class Ledger:
         """
         if self._connection is None and not self.path.exists():
             return None
+        try:
+            output_sha256 = sha256_of(target)
+        except OSError:
+            return None
         with self._use() as connection:
             row = connection.execute(
                 "SELECT source_sha256, model_sha256, options, output_sha256, done"
-                " FROM outputs WHERE target = ?",
-                (self._name(target),),
+                " FROM outputs WHERE target = ? AND output_sha256 = ?",
+                (self._name(target), output_sha256),
             ).fetchone()
         return Entry(Work(*row[:3]), row[3], bool(row[4])) if row else None
 
@@ -181,35 +217,39 @@ class Ledger:
                 ) from error
 
     def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
+        if not self._read_only and not self.path.exists():
+            self._make()
+        mode = "ro" if self._read_only else "rw"
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_PATIENCE,
+            check_same_thread=False,
+        )
         try:
             # Power loss must not lose what was committed.
             connection.execute("PRAGMA synchronous = EXTRA")
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                _prepare(connection)
+            _check(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
+    def _make(self) -> None:
+        """Make the file whole, so that an empty one is never ours."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may have made it meanwhile.
+        with suppress(FileExistsError), replacing(self.path, overwrite=False) as temporary:
+            connection = sqlite3.connect(temporary)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.executescript(_SCHEMA)
+            connection.close()
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the table in a new file; refuse a file that is another program's."""
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Refuse a file that is another program's or version's."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if not tables and not application:
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute(_SCHEMA)
-    elif (application, version) != (_APPLICATION_ID, _VERSION):
+    if (application, version) != (_APPLICATION_ID, _VERSION):
         raise sqlite3.DatabaseError("it is not a ledger of this version of cxrsr")
-
-
-def is_intact(target: Path, entry: Entry) -> bool:
-    """Tell whether the output that an entry speaks of is there as it was written."""
-    with suppress(OSError):
-        return sha256_of(target) == entry.output_sha256
-    return False

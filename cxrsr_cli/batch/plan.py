@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxrsr_cli.errors import NothingToDoError, OutputError
+from cxrsr_cli.errors import NotDicomError, NothingToDoError, NotReadableError, OutputError
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.media import is_media_directory, referenced_images
 
@@ -49,20 +49,24 @@ def plan(
     -------
     Plan
         Each folder's files are sorted. Hidden files and folders are left out,
-        and DICOMDIRs too: their files are found by the walk. A folder that
-        cannot be read is a job, which will fail, and so is one of several
-        inputs that is not there.
+        and DICOMDIRs too: their files are found by the walk. What cannot be
+        read, or would be written over an input or another output, is a job
+        that will fail.
 
     Raises
     ------
     NothingToDoError
         If there is no input.
-    NotDicomError
-        If a DICOMDIR cannot be followed.
     OutputError
-        If folder and file do not fit, or an output would land on an input or
-        on another output.
+        If folder and file do not fit, or are the same.
     """
+    try:
+        return _plan(sources, target, into=into, skipped=skipped)
+    except OSError as error:
+        raise NothingToDoError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _plan(sources: Sequence[Path], target: Path, *, into: bool, skipped: Sequence[Path]) -> Plan:
     single = sources[0] if len(sources) == 1 else None
     if single and not single.exists():
         raise NothingToDoError(f"no file or folder {single}")
@@ -78,8 +82,7 @@ def plan(
         jobs += _plan_one(source, base, [target, *skipped])
     if not jobs:
         raise NothingToDoError(f"no file to upscale in {', '.join(map(str, sources))}")
-    _check_apart(jobs, target)
-    return Plan(jobs, target)
+    return Plan(_kept_apart(jobs), target)
 
 
 def _name(source: Path) -> str:
@@ -90,18 +93,23 @@ def _plan_one(source: Path, base: Path, skipped: Sequence[Path]) -> list[Job]:
     try:
         if source.is_dir():
             return _plan_folder(source, base, skipped)
+        if is_media_directory(source):
+            images = referenced_images(source)
+            return [Job(path, base / path.relative_to(source.parent)) for path in images]
     except OSError as error:
-        raise NothingToDoError(f"cannot read {source}: {error.strerror}") from error
-    if is_media_directory(source):
-        folder = source.parent
-        return [Job(path, base / path.relative_to(folder)) for path in referenced_images(source)]
+        reason = NotReadableError(f"cannot read it ({error.strerror})")
+        return [Job(source, base, refused=reason)]
+    except NotDicomError as error:
+        return [Job(source, base, refused=error)]
     return [Job(source, base)]
 
 
 def _plan_folder(source: Path, base: Path, skipped: Sequence[Path]) -> list[Job]:
     root = source.resolve()
     if any(folder.resolve() == root for folder in skipped):
-        raise OutputError(f"{source} is input and output; a source is never overwritten")
+        raise OutputError(
+            f"input and output are the same folder, {source}; a source is never overwritten"
+        )
     inside = [path for folder in skipped if (path := folder.resolve()).is_relative_to(root)]
     return [
         Job(path, base / path.relative_to(source))
@@ -111,17 +119,26 @@ def _plan_folder(source: Path, base: Path, skipped: Sequence[Path]) -> list[Job]
     ]
 
 
-def _check_apart(jobs: Sequence[Job], target: Path) -> None:
+def _kept_apart(jobs: Sequence[Job]) -> list[Job]:
+    """Refuse what would be written over an input or another output; drop repetitions."""
     # A link inside the output folder can lead back to an input.
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
+    sources = {job.source.resolve(): job.source for job in jobs}
+    taken: dict[Path, Job] = {}
+    kept = []
     for job in jobs:
         output = job.target.resolve()
+        other = taken.setdefault(output, job)
+        if other is not job and other.source == job.source:
+            continue
+        refused = job.refused
         if output in sources:
-            raise OutputError(f"{target} leads back into an input; a source is never overwritten")
-        other = taken.setdefault(output, job.source)
-        if other is not job.source:
-            raise OutputError(f"{other} and {job.source} would both be written to {job.target}")
+            refused = OutputError(
+                f"{job.target} leads to the input {sources[output]}; a source is never overwritten"
+            )
+        elif other is not job:
+            refused = OutputError(f"{other.source} would be written to {job.target}, too")
+        kept.append(replace(job, refused=refused))
+    return kept
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -1,18 +1,30 @@
 """Copies of the files that could not be upscaled, each with its reason."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cxrsr_cli import __version__
-from cxrsr_cli.errors import CxrsrError, InputError, OutputError, UnexpectedError
+from cxrsr_cli.errors import (
+    CxrsrError,
+    InputError,
+    NotReadableError,
+    OutputError,
+    TooLargeError,
+    UnexpectedError,
+)
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.fingerprint import sha256_of
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.atomic import remove_orphans, replacing
 
 _REASON_SUFFIX = ".reason.json"
 _SCHEMA = "cxrsr-quarantine/1"
+_LONGEST_NAME = 255
+"""Bytes of a file name on all usual file systems."""
+_LONGEST_REASON = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +44,18 @@ class Quarantine:
 
     @staticmethod
     def concerns(error: CxrsrError) -> bool:
-        """Tell whether an error is about the file, not about the output or the model."""
-        return isinstance(error, (InputError, UnexpectedError))
+        """Tell whether an error is about the file.
+
+        Not about the output, the model, the memory at hand, or a file that
+        somebody still writes.
+        """
+        passing = isinstance(error, (NotReadableError, TooLargeError))
+        return isinstance(error, (InputError, UnexpectedError)) and not passing
+
+    def remove_orphans(self) -> None:
+        """Remove what a killed run left half copied."""
+        for folder in (self.folder, *(path for path in self.folder.rglob("*") if path.is_dir())):
+            remove_orphans(folder)
 
     def take(self, job: Job, error: CxrsrError) -> None:
         """Copy a file, and write beside it why.
@@ -58,9 +80,6 @@ class Quarantine:
             if copy.exists() and sha256_of(copy) != sha256:
                 copy = copy.with_name(f"{copy.stem}.{sha256[:12]}{copy.suffix}")
             copy.parent.mkdir(parents=True, exist_ok=True)
-            if not copy.exists():
-                with replacing(copy, overwrite=False) as temporary:
-                    shutil.copyfile(job.source, temporary)
             reason = {
                 "schema": _SCHEMA,
                 "error": type(error).__name__,
@@ -69,8 +88,10 @@ class Quarantine:
                 "source_sha256": sha256,
                 "software": f"cxrsr {__version__}",
             }
-            with replacing(copy.with_name(copy.name + _REASON_SUFFIX)) as temporary:
-                temporary.write_text(json.dumps(reason, indent=2) + "\n", encoding="utf-8")
+            _write_reason(copy, reason, sha256)
+            if not copy.exists():
+                with replacing(copy, overwrite=False) as temporary:
+                    shutil.copyfile(job.source, temporary)
         except OSError as failure:
             raise OutputError(f"no copy in quarantine: {failure.strerror or failure}") from failure
 
@@ -78,3 +99,19 @@ class Quarantine:
         if self.outputs is None:
             return Path(job.source.name)
         return job.target.relative_to(self.outputs)
+
+
+def _write_reason(copy: Path, reason: dict[str, Any], sha256: str) -> None:
+    """Write the reason beside the copy, over an earlier reason of the same file only."""
+    name = copy.name + _REASON_SUFFIX
+    path = copy.with_name(name)
+    if len(os.fsencode(name)) > _LONGEST_NAME or (path.exists() and not _is_reason(path, sha256)):
+        path = copy.with_name(f"{sha256[:32]}{_REASON_SUFFIX}")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(reason, indent=2) + "\n", encoding="utf-8")
+
+
+def _is_reason(path: Path, sha256: str) -> bool:
+    with path.open("rb") as opened:
+        start = opened.read(_LONGEST_REASON)
+    return _SCHEMA.encode() in start and sha256.encode() in start

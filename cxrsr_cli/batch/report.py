@@ -1,6 +1,7 @@
 """The report of a run: what a night did, for a machine to read in the morning."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +14,15 @@ from cxrsr_cli.errors import ExitCode, OutputError
 from cxrsr_cli.job import Job
 from cxrsr_cli.versions import NOTICE, versions
 from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.dicom import check_writable
 
 if TYPE_CHECKING:
     from cxrsr_cli.upscale import Upscaler
 
 SCHEMA = "cxrsr-run-report/1"
 """Grows by new keys; another number when one changes its meaning or goes."""
-
-NOT_COME_TO = "not come to"
-"""Status of the files that an interrupted run left."""
+_WHERE_THE_SCHEMA_IS = 100
+"""Bytes from the beginning of a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Run:
         With their zone.
     exit_code : ExitCode
         Of the process.
+    peak_memory : int
+        Bytes, of the process.
     dry_run : bool
         Whether nothing was written.
     """
@@ -50,6 +53,7 @@ class Run:
     started: datetime
     finished: datetime
     exit_code: ExitCode
+    peak_memory: int
     dry_run: bool = False
 
 
@@ -68,7 +72,7 @@ def build_report(run: Run) -> dict[str, Any]:
         nothing from inside one is in it.
     """
     upscaler, recipe = run.upscaler, run.upscaler.recipe
-    rest = run.jobs[len(run.results) :]
+    left = [Result(job, Status.LEFT) for job in run.jobs[len(run.results) :]]
     return {
         "schema": SCHEMA,
         "notice": NOTICE,
@@ -90,17 +94,16 @@ def build_report(run: Run) -> dict[str, Any]:
         "finished": run.finished.isoformat(timespec="seconds"),
         "exit_code": int(run.exit_code),
         "counts": count(run),
-        "peak_memory_bytes": max((result.peak_memory for result in run.results), default=0),
-        "files": [describe(result) for result in run.results]
-        + [{**_names(job), "status": NOT_COME_TO} for job in rest],
+        "peak_memory_bytes": run.peak_memory,
+        "files": [describe(result) for result in (*run.results, *left)],
     }
 
 
-def count(run: Run) -> dict[str, int]:
+def count(run: Run) -> dict[Status, int]:
     """Return how many files ended in which way."""
     statuses = Counter(result.status for result in run.results)
-    left = len(run.jobs) - len(run.results)
-    return {**{status.value: statuses[status] for status in Status}, NOT_COME_TO: left}
+    statuses[Status.LEFT] = len(run.jobs) - len(run.results)
+    return {status: statuses[status] for status in Status}
 
 
 def describe(result: Result) -> dict[str, Any]:
@@ -116,6 +119,7 @@ def describe(result: Result) -> dict[str, Any]:
             "exit_code": int(error.exit_code),
         },
         "warnings": result.warnings,
+        "troubles": result.troubles,
         "seconds": {
             "read": round(timing.read, 3),
             "restore": round(timing.restore, 3),
@@ -138,15 +142,22 @@ def check_report(path: Path) -> None:
     Raises
     ------
     OutputError
-        If something else than an earlier report is there, or its folder is not.
+        If something else than an earlier report is there, or it cannot be
+        written there.
     """
     try:
-        if path.exists() and SCHEMA.encode() not in path.read_bytes()[:100]:
+        if path.exists() and not _is_report(path):
             raise OutputError(f"{path} exists and is no report; it is not replaced")
     except OSError as error:
         raise OutputError(f"cannot write the report {path}: {error.strerror}") from error
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"cannot write the report {path}: no such folder")
+    check_writable(path)
+
+
+def _is_report(path: Path) -> bool:
+    if not path.is_file():  # reading a pipe or a device might never end
+        return False
+    with path.open("rb") as opened:
+        return SCHEMA.encode() in opened.read(_WHERE_THE_SCHEMA_IS)
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
@@ -155,9 +166,11 @@ def write_report(report: dict[str, Any], path: Path) -> None:
     Raises
     ------
     OutputError
-        If it cannot be written.
+        If it cannot be written, or something else came there meanwhile.
     """
+    check_report(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
@@ -165,4 +178,9 @@ def write_report(report: dict[str, Any], path: Path) -> None:
 
 
 def _names(job: Job) -> dict[str, str]:
-    return {"source": str(job.source), "output": str(job.target)}
+    return {"source": shown(job.source), "output": shown(job.target)}
+
+
+def shown(path: Path) -> str:
+    """Return a path that every reader takes: names need not be legal Unicode."""
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -22,6 +22,8 @@ class Status(StrEnum):
     PLANNED = "would be done"
     """In a dry run: nothing speaks against it."""
     FAILED = "failed"
+    LEFT = "not come to"
+    """The run was interrupted before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Result:
         Why there is no output.
     warnings : list of str
         What was done with reserve, free of patient data.
+    troubles : list of str
+        What the run could not account for: a ledger or quarantine that fails.
     timing : Timing
         How long it took.
     input_shape, output_shape : tuple of int or None
@@ -74,6 +78,7 @@ class Result:
     status: Status
     error: CxrsrError | None = None
     warnings: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
     timing: Timing = field(default_factory=Timing)
     input_shape: tuple[int, int] | None = None
     output_shape: tuple[int, int] | None = None

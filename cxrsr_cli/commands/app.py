@@ -1,6 +1,6 @@
 """The ``cxrsr`` command: its sub-commands, and how failures reach the shell."""
 
-import signal
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -8,8 +8,9 @@ import typer
 
 from cxrsr_cli import __version__
 from cxrsr_cli.commands import evaluate, info, train, upscale, verify
-from cxrsr_cli.commands.stopping import interrupt
-from cxrsr_cli.errors import CxrsrError, ExitCode, UnexpectedError
+from cxrsr_cli.commands.saying import open_standard_streams, say
+from cxrsr_cli.commands.stopping import interrupt_when_asked
+from cxrsr_cli.errors import CxrsrError, ExitCode, UnexpectedError, UsageError
 
 app = typer.Typer(
     name="cxrsr",
@@ -47,16 +48,27 @@ def _global_options(
 
 def main() -> NoReturn:
     """Run the command and exit with a documented code."""
-    signal.signal(signal.SIGTERM, interrupt)
+    open_standard_streams()
+    interrupt_when_asked()
     try:
+        _check_epoch()
         app(standalone_mode=True)
     except CxrsrError as error:
-        typer.echo(f"cxrsr: {error}", err=True)
+        say(f"cxrsr: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        typer.echo(f"cxrsr: {error.strerror}: {error.filename}", err=True)
+        say(f"cxrsr: {error.strerror}: {error.filename}", err=True)
         sys.exit(ExitCode.CANNOT_WRITE)
     except Exception as error:
-        typer.echo(f"cxrsr: {UnexpectedError.of(error)}", err=True)
+        say(f"cxrsr: {UnexpectedError.of(error)}", err=True)
         sys.exit(ExitCode.UNEXPECTED)
     sys.exit(ExitCode.OK)
+
+
+def _check_epoch() -> None:
+    """Refuse a SOURCE_DATE_EPOCH that is no number: libraries fail over it in their own way."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch == "":
+        del os.environ["SOURCE_DATE_EPOCH"]
+    elif epoch is not None and not epoch.isdecimal():
+        raise UsageError("SOURCE_DATE_EPOCH in the environment is not in seconds since 1970")

@@ -1,16 +1,13 @@
 """What a batch says while it runs: sentences for people, JSON for machines."""
 
 import json
-import os
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import IntEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cxrsr_cli.batch.plan import Plan
-from cxrsr_cli.batch.report import Run, count, describe
+from cxrsr_cli.batch.report import Run, count, describe, shown
 from cxrsr_cli.batch.result import Result, Status
 from cxrsr_cli.errors import CxrsrError, ExitCode
 
@@ -36,6 +33,9 @@ class Narrator(Protocol):
 
     def result(self, result: Result) -> Iterator[str]:
         """Say what became of a file."""
+
+    def trouble(self, error: CxrsrError) -> Iterator[str]:
+        """Say what went wrong beside the files."""
 
     def summary(self, run: Run) -> Iterator[str]:
         """Say what became of all."""
@@ -65,10 +65,12 @@ class Sentences:
             )
 
     def result(self, result: Result) -> Iterator[str]:
-        """Say failures always, warnings normally, successes if asked to."""
+        """Say failures and trouble always, warnings normally, successes if asked to."""
         name = shown(result.job.source)
         if result.error:
             yield f"failed: {name}: {result.error}"
+        for trouble in result.troubles:
+            yield f"trouble: {name}: {trouble}"
         if self._verbosity is Verbosity.QUIET:
             return
         for warning in result.warnings:
@@ -83,12 +85,15 @@ class Sentences:
                 f"output within {result.deviation.rms:.2f} stored units RMS of the input"
             )
 
+    def trouble(self, error: CxrsrError) -> Iterator[str]:
+        """Say it as the command says what ends it."""
+        yield f"cxrsr: {error}"
+
     def summary(self, run: Run) -> Iterator[str]:
         """Count."""
         if self._verbosity is Verbosity.QUIET:
             return
-        counts = Counter(result.status for result in run.results)
-        left = len(run.jobs) - len(run.results)
+        counts = count(run)
         parts = [f"{counts[Status.DONE]} upscaled"]
         if counts[Status.PLANNED]:
             parts = [f"dry run: {counts[Status.PLANNED]} would be upscaled"]
@@ -98,7 +103,7 @@ class Sentences:
         if counts[Status.ALREADY] == len(run.jobs):
             parts.append("nothing left to do")
         if run.exit_code is ExitCode.INTERRUPTED:
-            parts.append(f"interrupted with {left} not come to")
+            parts.append(f"interrupted with {counts[Status.LEFT]} not come to")
         parts.append(f"{(run.finished - run.started).total_seconds():.1f} s")
         yield ", ".join(parts)
 
@@ -133,8 +138,12 @@ class JsonLines:
     def result(self, result: Result) -> Iterator[str]:
         """Say all that the report will say of a file."""
         level = "error" if result.error else "warning" if result.warnings else "info"
-        if self._verbosity is not Verbosity.QUIET or result.error:
+        if self._verbosity is not Verbosity.QUIET or result.error or result.troubles:
             yield _json_line(level, "file", describe(result))
+
+    def trouble(self, error: CxrsrError) -> Iterator[str]:
+        """Say it as the command says what ends it."""
+        yield fatal_line(error)
 
     def summary(self, run: Run) -> Iterator[str]:
         """Count."""
@@ -157,11 +166,6 @@ def _json_line(level: str, event: str, facts: dict[str, Any]) -> str:
     """Return one event as a line of JSON."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return json.dumps({"time": now, "level": level, "event": event, **facts})
-
-
-def shown(path: Path) -> str:
-    """Return a path that every terminal takes: names need not be legal Unicode."""
-    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _sizes(result: Result) -> str:

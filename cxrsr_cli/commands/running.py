@@ -1,18 +1,22 @@
-"""Run a batch in front of somebody: bar, lines, interruption."""
+"""Run a batch in front of somebody: bar, lines, interruption, account."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
 import typer
 from tqdm import tqdm
 
 from cxrsr_cli.batch.plan import Plan
-from cxrsr_cli.batch.report import Run
+from cxrsr_cli.batch.report import Run, build_report, write_report
 from cxrsr_cli.batch.result import Result, exit_code
 from cxrsr_cli.commands.narration import Narrator, fatal_line
+from cxrsr_cli.commands.saying import mute, plain, say
 from cxrsr_cli.commands.stopping import stop_between_files
-from cxrsr_cli.errors import CxrsrError, ExitCode
+from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 
 if TYPE_CHECKING:
     from cxrsr_cli.batch.batch import Batch
@@ -21,7 +25,7 @@ _BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit}s [{elapsed}<{remaining}
 
 
 def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool) -> Run:
-    """Run a batch, narrate it on stderr, and sum it up.
+    """Run a batch and narrate it on stderr.
 
     Parameters
     ----------
@@ -37,30 +41,74 @@ def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool)
     Returns
     -------
     Run
-        All that a report needs.
+        All that an account needs.
     """
+    from cxrsr_cli.batch.batch import peak_memory
     from cxrsr_cli.upscale import local_time
 
     started, results, interrupted = local_time(), list[Result](), False
-    stderr = typer.get_text_stream("stderr")
     with (
         stop_between_files() as stop,
         tqdm(total=len(plan.jobs), unit="file", disable=not progress, bar_format=_BAR) as bar,
     ):
-        for line in narrator.start(batch, plan):
-            bar.write(line, file=stderr)
+        _write(bar, narrator.start(batch, plan))
+        running = batch.run(plan.jobs, advance=_advance(bar), stop=stop)
         try:
-            for result in batch.run(plan.jobs, advance=_advance(bar), stop=stop):
+            for result in running:
                 results.append(result)
-                for line in narrator.result(result):
-                    bar.write(line, file=stderr)
+                _write(bar, narrator.result(result))
         except KeyboardInterrupt:
             interrupted = True
-    code = ExitCode.INTERRUPTED if interrupted else exit_code(results, len(plan.jobs))
-    run = Run(batch.upscaler, plan.jobs, results, started, local_time(), code, batch.dry_run)
+            for result in _rest(running):
+                results.append(result)
+                _write(bar, narrator.result(result))
+    return Run(
+        upscaler=batch.upscaler,
+        jobs=plan.jobs,
+        results=results,
+        started=started,
+        finished=local_time(),
+        exit_code=ExitCode.INTERRUPTED if interrupted else exit_code(results, len(plan.jobs)),
+        peak_memory=peak_memory(),
+        dry_run=batch.dry_run,
+    )
+
+
+def give_account(run: Run, narrator: Narrator, report: Path | None) -> ExitCode:
+    """Write the report, if any, and sum up; a report that fails is a failure.
+
+    Returns
+    -------
+    ExitCode
+        Of the process.
+    """
+    if report:
+        try:
+            write_report(build_report(run), report)
+        except OutputError as error:
+            for line in narrator.trouble(error):
+                say(line, err=True)
+            run = replace(run, exit_code=error.exit_code)
     for line in narrator.summary(run):
-        typer.echo(line, err=narrator.summary_on_stderr)
-    return run
+        say(line, err=narrator.summary_on_stderr)
+    return run.exit_code
+
+
+def _rest(running: Iterator[Result]) -> Iterator[Result]:
+    """Tell an interrupted batch so, and take what it still finishes."""
+    try:
+        yield running.throw(KeyboardInterrupt())  # type: ignore[attr-defined]
+        yield from running
+    except (KeyboardInterrupt, StopIteration):
+        return
+
+
+def _write(bar: "tqdm[Never]", lines: Iterator[str]) -> None:
+    for line in lines:
+        try:
+            bar.write(plain(line), file=sys.stderr)
+        except OSError:
+            mute(sys.stderr)
 
 
 def _advance(bar: "tqdm[Never]") -> Callable[[float], None]:
@@ -78,5 +126,5 @@ def errors_as_json(enabled: bool) -> Iterator[None]:
     except CxrsrError as error:
         if not enabled:
             raise
-        typer.echo(fatal_line(error), err=True)
+        say(fatal_line(error), err=True)
         raise typer.Exit(error.exit_code) from None

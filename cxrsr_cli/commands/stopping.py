@@ -1,4 +1,4 @@
-"""What SIGTERM does: interrupt, or in a batch end after the file in hand."""
+"""What SIGTERM and SIGHUP do: interrupt, or in a batch end after the file in hand."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -6,15 +6,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+_ASKING = (signal.SIGTERM, signal.SIGHUP)
 
-def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """Stop as Ctrl-C does."""
-    raise KeyboardInterrupt
+
+def interrupt_when_asked() -> None:
+    """Let the signals that ask for an end do what Ctrl-C does."""
+    _handle(_interrupt)
 
 
 @contextmanager
 def stop_between_files() -> Iterator[Callable[[], bool]]:
-    """Let a first SIGTERM only be asked for; a second one interrupts.
+    """Let a first signal only be asked for; a second one interrupts.
 
     Yields
     ------
@@ -26,10 +28,21 @@ def stop_between_files() -> Iterator[Callable[[], bool]]:
     def ask(_signal: int, _frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        signal.signal(signal.SIGTERM, interrupt)
+        interrupt_when_asked()
 
-    before = signal.signal(signal.SIGTERM, ask)
+    _handle(ask)
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        interrupt_when_asked()
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in _ASKING:
+        # nohup has SIGHUP ignored, and means it.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """``cxrsr upscale``."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +9,10 @@ from typing import Annotated
 import typer
 
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
+from cxrsr_cli.batch.places import Places
 from cxrsr_cli.batch.plan import plan
 from cxrsr_cli.batch.quarantine import Quarantine
-from cxrsr_cli.batch.report import build_report, check_report, write_report
+from cxrsr_cli.batch.report import check_report
 from cxrsr_cli.commands.narration import Verbosity, narrator
 from cxrsr_cli.commands.options import (
     DeviceOption,
@@ -21,7 +23,7 @@ from cxrsr_cli.commands.options import (
     TileOption,
     show_progress,
 )
-from cxrsr_cli.commands.running import errors_as_json, run_batch
+from cxrsr_cli.commands.running import errors_as_json, give_account, run_batch
 from cxrsr_cli.derive.series import check_description
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.read.permission import Permission
@@ -51,7 +53,7 @@ def _timestamp(text: str) -> datetime:
 
 def upscale(
     sources: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="INPUT...", help="DICOM files, folders (recursive), DICOMDIRs (followed)."
         ),
@@ -142,25 +144,32 @@ def upscale(
     failed, 5 all failed, 6 cannot write, 7 model problem, 130 interrupted.
     Not for diagnosis.
     """
-    if verbose and quiet:
-        raise UsageError("--verbose and --quiet exclude each other")
-    if ledger and no_ledger:
-        raise UsageError("--ledger and --no-ledger exclude each other")
-    verbosity = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
     with errors_as_json(log_json):
+        if verbose and quiet:
+            raise UsageError("--verbose and --quiet exclude each other")
+        if ledger and no_ledger:
+            raise UsageError("--ledger and --no-ledger exclude each other")
+        if not all([*sources, target]):
+            raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
+        level = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
         if series_description is not None:
             check_description(series_description)
         if report:
             check_report(report)
         found = find_model(model, scale)
+        places = Places(ledger, report, quarantine)
         planned = plan(
-            sources,
+            [Path(source) for source in sources],
             Path(target),
             into=target.endswith(os.sep),
-            skipped=[quarantine] if quarantine else [],
+            skipped=list(places),
         )
         if ledger is None and planned.folder and not no_ledger:
             ledger = planned.folder / LEDGER_NAME
+        replace(places, ledger=ledger).check(planned)
+        known = Ledger(ledger, read_only=dry_run) if ledger else None
+        if known:
+            known.check()
 
         from cxrsr_cli.batch.batch import Batch
         from cxrsr_cli.restore.restorer import Restorer
@@ -180,17 +189,12 @@ def upscale(
         )
         batch = Batch(
             upscaler,
-            Ledger(ledger) if ledger else None,
+            known,
             Quarantine(quarantine, planned.folder) if quarantine else None,
             io_workers=io_workers,
             dry_run=dry_run,
         )
-        run = run_batch(
-            batch,
-            planned,
-            narrator(verbosity, as_json=log_json),
-            progress=show_progress(no_progress, quiet=quiet) and not log_json,
-        )
-        if report:
-            write_report(build_report(run), report)
-    raise typer.Exit(run.exit_code)
+        words = narrator(level, as_json=log_json)
+        progress = show_progress(no_progress, quiet=quiet) and not log_json
+        run = run_batch(batch, planned, words, progress=progress)
+        raise typer.Exit(give_account(run, words, report))

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from highdicom import ContributingEquipment
 from highdicom.sr.coding import CodedConcept
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -90,26 +91,30 @@ def identify(
     list of str
         What could not be kept.
     """
-    derived.SOPInstanceUID = recipe.instance_uid(source.SOPInstanceUID, pixels_sha256)
+    now = _local(source, now)
     # An image without a series gets one of its own, not one shared with strangers.
     series = source.get("SeriesInstanceUID") or source.SOPInstanceUID
-    derived.SeriesInstanceUID = recipe.series_uid(series)
-    now = _local(source, now)
-    derived.InstanceCreationDate = now.strftime("%Y%m%d")
-    derived.InstanceCreationTime = now.strftime("%H%M%S")
-    derived.InstanceCreatorUID = recipe.device_uid()
-    derived.ImageType = image_type(source)
-    derived.ContentQualification = "RESEARCH"
-    derived.SeriesDescription = series_description(source, recipe.scale, recipe.series_description)
-    derived.SeriesNumber = series_number(source, recipe.scale)
-    derived.DerivationDescription, kept = _derivation_description(source, recipe)
-    derived.DerivationCodeSequence = _appended(
-        derived, "DerivationCodeSequence", _SPATIAL_RESAMPLING
-    )
-    derived.SourceImageSequence = Sequence([_source_image(source)])
-    derived.ContributingEquipmentSequence = _appended(
-        derived, "ContributingEquipmentSequence", _equipment(recipe, now)
-    )
+    description, kept = _derivation_description(source, recipe)
+    values = {
+        "SOPInstanceUID": recipe.instance_uid(source.SOPInstanceUID, pixels_sha256),
+        "SeriesInstanceUID": recipe.series_uid(series),
+        "InstanceCreationDate": now.strftime("%Y%m%d"),
+        "InstanceCreationTime": now.strftime("%H%M%S"),
+        "InstanceCreatorUID": recipe.device_uid(),
+        "ImageType": image_type(source),
+        "ContentQualification": "RESEARCH",
+        "SeriesDescription": series_description(source, recipe.scale, recipe.series_description),
+        "SeriesNumber": series_number(source, recipe.scale),
+        "DerivationDescription": description,
+        "DerivationCodeSequence": _appended(derived, "DerivationCodeSequence", _SPATIAL_RESAMPLING),
+        "SourceImageSequence": Sequence([_source_image(source)]),
+        "ContributingEquipmentSequence": _appended(
+            derived, "ContributingEquipmentSequence", _equipment(recipe, now)
+        ),
+    }
+    for keyword in WRITTEN:
+        # Anew: the source's element may be of a wrong VR.
+        derived.add_new(keyword, dictionary_VR(keyword), values[keyword])
     for keyword in UNTRUE:
         if keyword in derived:
             delattr(derived, keyword)

@@ -15,7 +15,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from cxrsr_cli.errors import CxrsrError, NotDicomError
+from cxrsr_cli.errors import CxrsrError, NotDicomError, NotReadableError
 from cxrsr_cli.read.bigendian import to_little_endian
 from cxrsr_cli.read.bounded import BoundedFile
 from cxrsr_cli.read.silence import quiet_pydicom
@@ -68,8 +68,10 @@ def read_source(path: Path) -> Source:
 
     Raises
     ------
+    NotReadableError
+        If the file cannot be read.
     NotDicomError
-        If the file cannot be read, is not DICOM, or is damaged.
+        If it is not DICOM, or is damaged.
     TooLargeError
         If it is deflated and inflates beyond reason.
     """
@@ -85,7 +87,9 @@ def read_source(path: Path) -> Source:
             for _ in dataset.iterall():
                 pass
         except OSError as error:
-            raise NotDicomError(f"cannot read the file ({error.strerror or 'I/O error'})") from None
+            raise NotReadableError(
+                f"cannot read the file ({error.strerror or 'I/O error'})"
+            ) from None
         except RecursionError:
             raise NotDicomError("damaged DICOM: sequences nested beyond reason") from None
         except CxrsrError:

@@ -33,7 +33,9 @@ def referenced_images(directory: Path) -> list[Path]:
     Raises
     ------
     NotDicomError
-        If it cannot be read, or leads out of its folder.
+        If it is damaged, or leads out of its folder.
+    OSError
+        If it cannot be read.
     """
     try:
         with quiet_pydicom():
@@ -43,9 +45,8 @@ def referenced_images(directory: Path) -> list[Path]:
                 for record in records
                 if record.get("DirectoryRecordType") == "IMAGE"
             ]
-    except OSError as error:
-        reason = error.strerror or "I/O error"
-        raise NotDicomError(f"cannot read {directory} ({reason})") from None
+    except OSError:
+        raise
     # A damaged file makes pydicom raise anything, with values in the text.
     except Exception as error:
         raise NotDicomError(

@@ -19,7 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
+from cxrsr_cli.errors import NoPixelDataError, UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read.codecs import LOSSY_METHODS, check_public, find_decoder, holds_cells
 from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.read.silence import quiet_pydicom
@@ -130,6 +130,8 @@ def decode(source: Source) -> NDArray[np.int32]:
         are damaged or shorter than Rows and Columns claim.
     UnsupportedImageError
         As `PixelFormat.of`.
+    NoPixelDataError
+        If there are none.
     """
     pixel_format = PixelFormat.of(source.dataset)
     decoded = decode_raw(source)
@@ -156,6 +158,8 @@ def decode_raw(source: Source) -> NDArray[np.integer]:
     Parameters and errors are those of `decode`; the result is ``(F, H, W)``.
     """
     dataset, syntax = source.dataset, source.transfer_syntax
+    if "PixelData" not in dataset:
+        raise NoPixelDataError("the object holds no Pixel Data")
     pixel_format = PixelFormat.of(dataset)
     frames = count_frames(dataset)
     check_public(syntax)

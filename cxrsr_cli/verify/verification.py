@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 
 from cxrsr_cli.errors import NotVerifiedError
 from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.fingerprint import kept_still
 from cxrsr_cli.read.padding import Padding
 from cxrsr_cli.read.pixels import PixelFormat, decode
 from cxrsr_cli.read.silence import quiet_pydicom
@@ -68,7 +69,8 @@ def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> Verification
     NotVerifiedError
         If their sizes are not those of an image and its magnification.
     """
-    old, new = read_source(source), read_source(derived)
+    with kept_still(source), kept_still(derived):
+        old, new = read_source(source), read_source(derived)
     scale = _scale(old.dataset, new.dataset)
     low, high = decode(old), decode(new)
     if len(low) != len(high):

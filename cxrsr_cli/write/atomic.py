@@ -106,11 +106,12 @@ def _rename_new(temporary: Path, path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    except OSError:  # a folder on a file system that cannot sync one
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:  # a folder that cannot be read, or on a file system that cannot sync one
         if not path.is_dir():
             raise
-    finally:
-        os.close(descriptor)

@@ -36,11 +36,22 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
             raise OutputError("input and output are the same file, and a source is kept")
         if not overwrite and (target.exists() or target.is_symlink()):
             raise OutputError(f"{target} exists; use --overwrite to replace it")
-        folder = next(parent for parent in target.absolute().parents if parent.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-            raise OutputError(f"cannot write {target}: {folder} is not a folder to write in")
+        check_writable(target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path in whose folder, there or to be made, nothing can be written.
+
+    Raises
+    ------
+    OutputError
+        Naming the folder that is in the way.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise OutputError(f"cannot write {path}: {folder} is not a folder to write in")
 
 
 def write_dicom(
