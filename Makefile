@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo-output
+WORKERS ?= 2
 
 .PHONY: demo test check wheel clean
 
@@ -16,8 +17,9 @@ demo: $(READY)
 	$(BIN)/python examples/compare.py examples/chest-256.dcm $(DEMO)/chest-x4.dcm \
 		examples/chest-1024.dcm $(DEMO)/comparison.png
 
+# A thread each: the tests are many and small.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(READY)
 	$(BIN)/ruff check .
