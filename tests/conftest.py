@@ -11,8 +11,8 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from cxrsr_cli.restore.architecture import Architecture
-from cxrsr_cli.restore.network import ResidualInResidual
+from cxrsr_cli.restore.architecture import Architecture, RirArchitecture
+from cxrsr_cli.restore.build import build
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.restore.weights import ModelDescription, save_network
@@ -81,8 +81,8 @@ def cxrsr() -> Command:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save an untrained narrow network at x2: its output is consistent bicubic."""
     path = tmp_path_factory.mktemp("model") / "tiny-x2.safetensors"
-    architecture = Architecture(scale=2, channels=4, groups=1, blocks=1)
-    save_network(ResidualInResidual(architecture), describe(architecture), path)
+    architecture = RirArchitecture(scale=2, channels=4, groups=1, blocks=1)
+    save_network(build(architecture), describe(architecture), path)
     return path
 
 

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from cxrsr_cli.restore.architecture import Architecture, ImageSkip, Stem, Tail
+from cxrsr_cli.restore.architecture import ImageSkip, RirArchitecture, Stem, Tail
 from cxrsr_cli.restore.network import (
     ResidualBlock,
     ResidualGroup,
     ResidualInResidual,
-    WhiteningStem,
 )
+from cxrsr_cli.restore.parts import WhiteningStem
 
-PAPER = Architecture(
+PAPER = RirArchitecture(
     scale=2,
     channels=64,
     image_skip=ImageSkip.NONE,
@@ -33,16 +33,16 @@ def test_parameters_of_the_papers_form(scale: int, millions: float) -> None:
 
 def test_has_neither_attention_nor_normalisation() -> None:
     kinds = {
-        type(module).__name__ for module in ResidualInResidual(Architecture(scale=4)).modules()
+        type(module).__name__ for module in ResidualInResidual(RirArchitecture(scale=4)).modules()
     }
     assert kinds == {
         "ResidualInResidual", "ResidualGroup", "ResidualBlock",
-        "WhiteningStem", "ModuleList", "Sequential", "Conv2d", "PixelShuffle",
+        "WhiteningStem", "ModuleList", "Sequential", "Conv2d", "PixelShuffle", "Identity",
     }  # fmt: skip
 
 
 def test_block_is_its_formula() -> None:
-    block = ResidualBlock(3, 0.1)
+    block = ResidualBlock(RirArchitecture(scale=2, channels=3, negative_slope=0.1))
     x = torch.rand(1, 3, 7, 7)
     act = torch.nn.LeakyReLU(0.1)
     expected = x + block.fuse(torch.cat([act(branch(x)) for branch in block.branches], 1))
@@ -51,7 +51,7 @@ def test_block_is_its_formula() -> None:
 
 
 def test_group_is_its_formula() -> None:
-    group = ResidualGroup(3, 2, 0.1)
+    group = ResidualGroup(RirArchitecture(scale=2, channels=3, blocks=2))
     x = torch.rand(1, 3, 7, 7)
     first = group.blocks[0](x)
     second = group.blocks[1](first)
@@ -62,7 +62,7 @@ def test_group_is_its_formula() -> None:
 @pytest.mark.parametrize("tail", list(Tail))
 @pytest.mark.parametrize("skip", list(ImageSkip))
 def test_makes_the_scale_and_starts_at_the_skip(scale: int, tail: Tail, skip: ImageSkip) -> None:
-    architecture = Architecture(
+    architecture = RirArchitecture(
         scale=scale, channels=4, groups=1, blocks=1, tail=tail, image_skip=skip
     )
     output = ResidualInResidual(architecture)(torch.rand(2, 1, 9, 7))
@@ -74,7 +74,7 @@ def test_makes_the_scale_and_starts_at_the_skip(scale: int, tail: Tail, skip: Im
 @pytest.mark.parametrize("tail", list(Tail))
 def test_receptive_radius_is_what_gradients_reach(tail: Tail, stem: Stem) -> None:
     torch.manual_seed(0)
-    architecture = Architecture(
+    architecture = RirArchitecture(
         scale=2, channels=4, groups=2, blocks=1, tail=tail,
         image_skip=ImageSkip.NONE, stem=stem,
     )  # fmt: skip
@@ -114,4 +114,4 @@ def test_refuses_widths_below_one(field: str) -> None:
 
 def test_refuses_other_scales() -> None:
     with pytest.raises(ValueError, match="scale is 3"):
-        Architecture(scale=3)
+        RirArchitecture(scale=3)

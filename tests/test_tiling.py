@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrsr_cli.restore.architecture import Architecture, ImageSkip, Tail
+from cxrsr_cli.restore.architecture import ImageSkip, RirArchitecture, Tail
 from cxrsr_cli.restore.network import ResidualInResidual
 from cxrsr_cli.restore.tiling import apply_tiled, count, plan, reflect
 
@@ -13,7 +13,7 @@ from cxrsr_cli.restore.tiling import apply_tiled, count, plan, reflect
 def network(scale: int, tail: Tail = Tail.CONV_SHUFFLE) -> ResidualInResidual:
     torch.manual_seed(0)
     return ResidualInResidual(
-        Architecture(
+        RirArchitecture(
             scale=scale, channels=6, groups=2, blocks=2, tail=tail, image_skip=ImageSkip.NONE
         )
     ).eval()

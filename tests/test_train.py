@@ -65,7 +65,16 @@ def test_learns_more_than_the_image_skip(config: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "extra",
-    [[], ["projection_steps=1"], ["noise=0.05"], ["architecture.stem=plain"]],
+    [
+        [],
+        ["projection_steps=1"],
+        ["noise=0.05"],
+        ["architecture.stem=plain"],
+        ["architecture.attention=block", "architecture.reduction=2"],
+        ["architecture={network: srcnn, scale: 2, channels: 4, mapped: 4}"],
+        ["architecture={network: edsr, scale: 2, channels: 4, blocks: 1}"],
+        ["architecture={network: rcan, scale: 2, channels: 4, groups: 1, blocks: 1, reduction: 2}"],
+    ],
     ids=str,
 )
 def test_resume_is_exact(config: Path, tmp_path: Path, extra: list[str]) -> None:

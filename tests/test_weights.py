@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cxrsr_cli.errors import ExitCode, ModelError
-from cxrsr_cli.restore.architecture import Architecture
+from cxrsr_cli.restore.architecture import RirArchitecture
 from cxrsr_cli.restore.network import ResidualInResidual
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.weights import load_network, read_description, save_network
@@ -17,7 +17,7 @@ from tests.conftest import describe
 
 
 def test_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    architecture = Architecture(scale=8, channels=4, groups=1, blocks=2, negative_slope=0.2)
+    architecture = RirArchitecture(scale=8, channels=4, groups=1, blocks=2, negative_slope=0.2)
     network = ResidualInResidual(architecture)
     path = tmp_path / "model.safetensors"
     save_network(network, describe(architecture), path)

@@ -30,8 +30,10 @@ def _facts() -> dict[str, Any]:
             {
                 "name": model.name,
                 "scale": model.description.architecture.scale,
-                "channels": model.description.architecture.channels,
-                "image_skip": model.description.architecture.image_skip,
+                "network": model.description.architecture.network,
+                "parameters": model.description.architecture.cost.parameters,
+                "macs_per_input_pixel": model.description.architecture.cost.macs,
+                "architecture": model.description.architecture.to_plain(),
                 "data": model.description.data,
                 "steps": model.description.steps,
                 "sha256": model.sha256,
@@ -84,7 +86,9 @@ def _text(facts: dict[str, Any]) -> str:
         "",
         "Models:",
         *(
-            f"  {model['name']}: {model['channels']} channels, image skip {model['image_skip']}, "
+            f"  {model['name']}: {model['network']}, {model['parameters']:,} parameters, "
+            f"{model['macs_per_input_pixel']:,} MACs per input pixel, "
+            f"image skip {model['architecture']['image_skip']}, "
             f"{model['steps']} steps, SHA-256 {model['sha256'][:12]}\n    {model['data']}"
             for model in facts["models"]
         ),

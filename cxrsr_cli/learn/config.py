@@ -7,15 +7,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.restore.architecture import Architecture
+from cxrsr_cli.restore.family import FAMILY, KEY, kind_of
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
+
+_KINDS: dict[type[Architecture], TypeAdapter[Architecture]] = {
+    kind: TypeAdapter(kind) for kind in FAMILY.values()
+}
+
+
+def _of_its_kind(plain: object) -> Architecture:
+    if isinstance(plain, Architecture):
+        return plain
+    if not isinstance(plain, dict):
+        raise ValueError("an architecture is a mapping of keys to values")
+    given = {name: value for name, value in plain.items() if name != KEY}
+    return _KINDS[kind_of(plain)].validate_python(given)
+
+
+AnyArchitecture = Annotated[
+    Architecture,
+    PlainValidator(_of_its_kind),
+    # What a configuration's hash is made of must not change when a field is added.
+    PlainSerializer(Architecture.to_plain),
+]
+"""Of the family that its key ``network`` names."""
 
 
 class Schedule(StrEnum):
@@ -114,7 +137,7 @@ class TrainConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     name: str
-    architecture: Architecture
+    architecture: AnyArchitecture
     data: DataConfig
     stages: tuple[Stage, ...]
     learning_rate: float = 1e-3

@@ -20,8 +20,9 @@ from cxrsr_cli.learn.checkpoint import FILE_NAME, Checkpoint
 from cxrsr_cli.learn.config import Schedule, TrainConfig
 from cxrsr_cli.learn.images import list_images, read_image
 from cxrsr_cli.learn.pairs import Batch, Pair, PatchSampler, make_pair
+from cxrsr_cli.restore.build import build
 from cxrsr_cli.restore.consistency import project
-from cxrsr_cli.restore.network import ResidualInResidual, WhiteningStem
+from cxrsr_cli.restore.parts import WhiteningStem
 from cxrsr_cli.restore.resample import upsample
 from cxrsr_cli.restore.weights import SUFFIX, ModelDescription, load_network, save_network
 from cxrsr_cli.write.atomic import replacing
@@ -166,7 +167,7 @@ class _State:
         self.generator = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.network = ResidualInResidual(config.architecture).to(device)
+            self.network = build(config.architecture).to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(

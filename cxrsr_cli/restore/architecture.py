@@ -1,8 +1,28 @@
-"""What a network is made of, as plain data that needs no torch to read."""
+"""What a network is made of, as plain data that needs no torch to read.
 
-from dataclasses import dataclass
+`Architecture` is what every network has. `RirArchitecture` here describes this
+project's network and its ablations; its rivals are in `rival_architectures`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar
+
+from cxrsr_cli.restore.cost import Convolution, Cost, attention
+
+
+class Network(StrEnum):
+    """Families of networks: what ``network:`` names in a configuration."""
+
+    RIR = "rir"
+    """Residual in residual (Khishigdelger et al., J. Imaging 2024, 10(3), 64)."""
+    SRCNN = "srcnn"
+    """Dong et al., ECCV 2014 and TPAMI 2016."""
+    EDSR = "edsr"
+    """Lim et al., CVPR workshops 2017."""
+    RCAN = "rcan"
+    """Zhang et al., ECCV 2018."""
 
 
 class ImageSkip(StrEnum):
@@ -37,70 +57,272 @@ class Stem(StrEnum):
     hundredth of the range, beside the brightness that the image skip carries."""
 
 
+class Attention(StrEnum):
+    """Where RCAN's channel attention stands in a residual-in-residual network."""
+
+    NONE = "none"
+    """The paper's form."""
+    BLOCK = "block"
+    """On what each block adds to its input."""
+    GROUP = "group"
+    """On what each group makes."""
+
+
 SCALES = (2, 4, 8)
 
 _LARGEST_COUNT = 1024
 """Beyond any network of this kind: a header that claims more is damaged."""
+
+_LARGEST_KERNEL = 15
+
+_WHOLE_IMAGE_HALO = 32
+"""About what the local networks of this size see beyond the border."""
 
 DEFAULT_TILE = 512
 """Side of a tile in low-resolution pixels: its halo costs a third more work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """Hyper-parameters of a residual-in-residual network.
+class Architecture(ABC):
+    """Hyper-parameters that every network has.
 
     Attributes
     ----------
     scale : int
         2, 4 or 8.
-    channels : int
-        Width of every feature map. The paper does not state it.
-    groups, blocks : int
-        Residual groups, and residual blocks in each; 4 and 4 in the paper.
-    negative_slope : float
-        Slope of LeakyReLU. The paper does not state it.
     image_skip : ImageSkip
         What the output is added to.
-    tail : Tail
-        Form of the upsampler.
     residual_scale : float
         Factor on the network's output; with an image skip, a small one keeps
         early training close to the skip.
-    stem : Stem
-        What the shallow convolution sees.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
+    network: ClassVar[Network]
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after files were written with the others: left out at
+    their defaults, so that old headers and configurations keep their hashes."""
+
     scale: int
-    channels: int = 64
-    groups: int = 4
-    blocks: int = 4
-    negative_slope: float = 0.1
     image_skip: ImageSkip = ImageSkip.CONSISTENT
-    tail: Tail = Tail.CONV_SHUFFLE
     residual_scale: float = 0.1
-    stem: Stem = Stem.WHITENED
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise ValueError(f"scale is {self.scale}; it must be one of {SCALES}")
-        for name in ("channels", "groups", "blocks"):
+        self._check_number("residual_scale")
+
+    @property
+    @abstractmethod
+    def receptive_radius(self) -> int:
+        """Input pixels on each side that convolutions carry to an output pixel."""
+
+    @abstractmethod
+    def convolutions(self) -> list[Convolution]:
+        """List every convolution."""
+
+    @property
+    def whole_image(self) -> bool:
+        """Whether every output pixel depends on every input pixel.
+
+        Channel attention averages whole maps; no tile has the whole's averages.
+        """
+        return False
+
+    @property
+    def halo(self) -> int:
+        """Input pixels of context around a tile, reflected beyond the border.
+
+        The receptive radius, which makes tiles exact. A network that sees the
+        whole image runs on nothing less, so its halo only softens the border.
+        """
+        if self.whole_image:
+            return min(self.receptive_radius, _WHOLE_IMAGE_HALO)
+        return self.receptive_radius
+
+    @property
+    def cost(self) -> Cost:
+        """Parameters, and multiplications for each input pixel."""
+        return Cost.of(self.convolutions())
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return plain JSON types, as `family.read_architecture` reads them."""
+        plain: dict[str, Any] = {}
+        if self.network is not Network.RIR:
+            plain["network"] = self.network.value
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in self.later and value == field.default:
+                continue
+            if isinstance(value, StrEnum):
+                value = value.value
+            plain[field.name] = list(value) if isinstance(value, tuple) else value
+        return plain
+
+    def _check_counts(self, *names: str) -> None:
+        for name in names:
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= _LARGEST_COUNT:
                 raise ValueError(f"{name} must be a whole number from 1 to {_LARGEST_COUNT}")
-        for name in ("negative_slope", "residual_scale"):
-            if not isinstance(getattr(self, name), int | float):
-                raise ValueError(f"{name} must be a number")
+
+    def _check_number(self, name: str) -> None:
+        if not isinstance(getattr(self, name), int | float):
+            raise ValueError(f"{name} must be a number")
+
+    def _check_kernels(self, name: str, kernels: tuple[int, ...]) -> None:
+        if not all(
+            isinstance(one, int) and one in range(1, _LARGEST_KERNEL + 1, 2) for one in kernels
+        ):
+            raise ValueError(f"{name}: sides of kernels are odd, from 1 to {_LARGEST_KERNEL}")
+
+    def _check_reduction(self, channels: int, reduction: int) -> None:
+        if reduction > channels:
+            raise ValueError(f"reduction is {reduction}, more than the {channels} channels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostUpsampling(Architecture):
+    """A network that works at input resolution and enlarges at its end.
+
+    Attributes
+    ----------
+    channels : int
+        Width of every feature map.
+    tail : Tail
+        Form of the upsampler.
+    stem : Stem
+        What the shallow convolution sees.
+    """
+
+    channels: int = 64
+    tail: Tail = Tail.SHUFFLE_CONV
+    stem: Stem = Stem.PLAIN
+
+    def __post_init__(self) -> None:
+        Architecture.__post_init__(self)
+        self._check_counts("channels")
+
+    @property
+    @abstractmethod
+    def body_radius(self) -> int:
+        """Reach of what stands between the shallow and the deep convolution."""
+
+    @abstractmethod
+    def body(self) -> list[Convolution]:
+        """List what stands between the shallow and the deep convolution."""
 
     @property
     def receptive_radius(self) -> int:
-        """Input pixels on each side that can influence an output pixel.
+        """Input pixels on each side that convolutions carry to an output pixel.
 
-        Each residual block reaches 2 further by its 5x5 branch; blocks are
-        chained, so they add up. Two 3x3 convolutions stand around the groups.
-        A staged tail never reaches further than the 5x5 that it is equal to.
+        Two 3x3 convolutions stand around the body. A staged tail never reaches
+        further than the 5x5 that it is equal to.
         """
         stem = 1 if self.stem is Stem.WHITENED else 0
-        return stem + 1 + 2 * self.groups * self.blocks + 1 + 2
+        return stem + 1 + self.body_radius + 1 + 2
+
+    def convolutions(self) -> list[Convolution]:
+        """List every convolution."""
+        channels = self.channels
+        stem = [Convolution(1, 9, 3, trained=False)] if self.stem is Stem.WHITENED else []
+        shallow = Convolution(9 if stem else 1, channels, 3)
+        deep = Convolution(channels, channels, 3)
+        return [*stem, shallow, *self.body(), deep, *self._tail()]
+
+    def _tail(self) -> list[Convolution]:
+        channels, scale = self.channels, self.scale
+        if self.tail is Tail.CONV_SHUFFLE:
+            return [Convolution(channels, scale**2, 5)]
+        stages = [
+            Convolution(channels, 4 * channels, 3, places=4**stage)
+            for stage in range(scale.bit_length() - 1)
+        ]
+        return [*stages, Convolution(channels, 1, 3, places=scale**2)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RirArchitecture(PostUpsampling):
+    """A residual-in-residual network, or an ablation of it.
+
+    Attributes
+    ----------
+    groups, blocks : int
+        Residual groups, and residual blocks in each; 4 and 4 in the paper. The
+        paper does not state `channels`.
+    negative_slope : float
+        Slope of LeakyReLU. The paper does not state it.
+    kernels : tuple of int
+        Sides of a block's parallel convolutions, rising; 1, 3, 5 in the paper.
+    branch_channels : int or None
+        Width of each of them; None for `channels`, as in the paper.
+    dense : bool
+        A group fuses its input and all its blocks' outputs, as in the paper;
+        otherwise only the last block's output, which is the input and the sum
+        of what every block adds.
+    long_skip : bool
+        The shallow features are added to the deep ones, as in the paper.
+    attention : Attention
+        Where channel attention stands; nowhere in the paper.
+    reduction : int
+        Of channel attention's bottleneck; 16 in RCAN.
+    """
+
+    network: ClassVar[Network] = Network.RIR
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"kernels", "branch_channels", "dense", "long_skip", "attention", "reduction"}
+    )
+
+    groups: int = 4
+    blocks: int = 4
+    negative_slope: float = 0.1
+    tail: Tail = Tail.CONV_SHUFFLE
+    stem: Stem = Stem.WHITENED
+    kernels: tuple[int, ...] = (1, 3, 5)
+    branch_channels: int | None = None
+    dense: bool = True
+    long_skip: bool = True
+    attention: Attention = Attention.NONE
+    reduction: int = 16
+
+    def __post_init__(self) -> None:
+        PostUpsampling.__post_init__(self)
+        self._check_counts("groups", "blocks", "reduction")
+        if self.branch_channels is not None:
+            self._check_counts("branch_channels")
+        self._check_number("negative_slope")
+        self._check_kernels("kernels", self.kernels)
+        for name in ("dense", "long_skip"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false")
+        if not self.kernels or list(self.kernels) != sorted(set(self.kernels)):
+            raise ValueError("kernels must be at least one, rising")
+        if self.attention is not Attention.NONE:
+            self._check_reduction(self.channels, self.reduction)
+
+    @property
+    def branch_width(self) -> int:
+        """Width of each parallel convolution of a block."""
+        return self.channels if self.branch_channels is None else self.branch_channels
+
+    @property
+    def whole_image(self) -> bool:
+        """Whether every output pixel depends on every input pixel."""
+        return self.attention is not Attention.NONE
+
+    @property
+    def body_radius(self) -> int:
+        """Blocks are chained, so the reaches of their widest branches add up."""
+        return max(self.kernels) // 2 * self.groups * self.blocks
+
+    def body(self) -> list[Convolution]:
+        """List the groups' convolutions."""
+        channels, width = self.channels, self.branch_width
+        squeeze = attention(channels, self.reduction) if self.whole_image else []
+        block = [Convolution(channels, width, kernel) for kernel in self.kernels]
+        block += [Convolution(len(self.kernels) * width, channels, 1)]
+        block += squeeze if self.attention is Attention.BLOCK else []
+        fused = (self.blocks + 1) * channels if self.dense else channels
+        group = block * self.blocks + [Convolution(fused, channels, 1)]
+        group += squeeze if self.attention is Attention.GROUP else []
+        return group * self.groups

@@ -12,8 +12,8 @@ from cxrsr_cli.errors import DeviceError, ModelError, TooLargeError
 from cxrsr_cli.restore.architecture import DEFAULT_TILE, Architecture
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.device import choose_device, choose_precision, dtype_of
-from cxrsr_cli.restore.network import ResidualInResidual
 from cxrsr_cli.restore.normalisation import Normalisation
+from cxrsr_cli.restore.parts import SuperResolver
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.skip import image_skip
 from cxrsr_cli.restore.tiling import apply_tiled, count
@@ -29,7 +29,7 @@ class Restorer:
 
     Attributes
     ----------
-    network : ResidualInResidual
+    network : SuperResolver
         In evaluation mode, on `device`.
     device : torch.device
         Where tiles are computed.
@@ -41,7 +41,7 @@ class Restorer:
         Project the output on the input (`project`).
     """
 
-    network: ResidualInResidual
+    network: SuperResolver
     device: torch.device
     precision: Precision
     tile: int = DEFAULT_TILE
@@ -162,8 +162,19 @@ class Restorer:
         torch.Tensor
             ``(1, 1, scale * H, scale * W)`` float32; within the range if
             `consistent`.
+
+        Raises
+        ------
+        TooLargeError
+            If the device's memory does not suffice, or the image is larger than
+            a tile and the network must see it whole (`Architecture.whole_image`).
         """
         scale = self.architecture.scale
+        if self.architecture.whole_image and self.tiles(*low.shape[-2:]) > 1:
+            raise TooLargeError(
+                "this model must see the whole image at once; "
+                f"use --tile {max(low.shape[-2:])} or larger"
+            )
         norm = Normalisation.of(low, inverted=inverted)
         try:
             # PyTorch's default on recent GPUs is TF32, which is not float32.
@@ -172,7 +183,7 @@ class Restorer:
                     self.network,
                     norm.to_network(low),
                     scale=scale,
-                    halo=self.architecture.receptive_radius,
+                    halo=self.architecture.halo,
                     tile=self.tile,
                     device=self.device,
                     advance=advance,

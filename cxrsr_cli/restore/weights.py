@@ -4,15 +4,16 @@ Reading a header needs no torch, so `info` and `--help` can list models.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from cxrsr_cli.errors import ModelError
-from cxrsr_cli.restore.architecture import Architecture, ImageSkip, Stem, Tail
+from cxrsr_cli.restore.architecture import Architecture
+from cxrsr_cli.restore.family import read_architecture
 
 if TYPE_CHECKING:
-    from cxrsr_cli.restore.network import ResidualInResidual
+    from cxrsr_cli.restore.parts import SuperResolver
 
 FORMAT = "cxrsr-1"
 SUFFIX = ".safetensors"
@@ -53,7 +54,7 @@ class ModelDescription:
         return {
             "format": FORMAT,
             "name": self.name,
-            "architecture": json.dumps(asdict(self.architecture), sort_keys=True),
+            "architecture": json.dumps(self.architecture.to_plain(), sort_keys=True),
             "data": self.data,
             "command": self.command,
             "steps": str(self.steps),
@@ -72,13 +73,9 @@ class ModelDescription:
         """
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']}, not {FORMAT}")
-        fields: dict[str, Any] = json.loads(metadata["architecture"])
-        fields["image_skip"] = ImageSkip(fields["image_skip"])
-        fields["tail"] = Tail(fields["tail"])
-        fields["stem"] = Stem(fields["stem"])
         return cls(
             name=metadata["name"],
-            architecture=Architecture(**fields),
+            architecture=read_architecture(json.loads(metadata["architecture"])),
             data=metadata["data"],
             command=metadata["command"],
             steps=int(metadata["steps"]),
@@ -111,7 +108,7 @@ def read_description(path: Path) -> ModelDescription:
         ) from error
 
 
-def load_network(path: Path) -> "ResidualInResidual":
+def load_network(path: Path) -> "SuperResolver":
     """Build the network of a weights file, in evaluation mode, on the CPU.
 
     Raises
@@ -122,11 +119,11 @@ def load_network(path: Path) -> "ResidualInResidual":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from cxrsr_cli.restore.network import ResidualInResidual
+    from cxrsr_cli.restore.build import build
 
     architecture = read_description(path).architecture
     try:
-        network = ResidualInResidual(architecture)
+        network = build(architecture)
         network.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{path} does not hold the tensors that its header describes") from error
@@ -135,7 +132,7 @@ def load_network(path: Path) -> "ResidualInResidual":
     return network.eval()
 
 
-def save_network(network: "ResidualInResidual", description: ModelDescription, path: Path) -> None:
+def save_network(network: "SuperResolver", description: ModelDescription, path: Path) -> None:
     """Write a weights file, whole or not at all."""
     from safetensors.torch import save_file
 

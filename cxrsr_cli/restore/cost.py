@@ -1,0 +1,69 @@
+"""What a network costs, counted from its description without building it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """One convolution of a network, with a bias for every output.
+
+    Attributes
+    ----------
+    inputs, outputs : int
+        Channels.
+    kernel : int
+        Side of its square kernel.
+    places : int
+        Positions it is computed at for each pixel of the input image: 1 at
+        input resolution, ``4`` after a PixelShuffle by 2, and 0 where it is
+        computed once for the whole image, as in channel attention.
+    trained : bool
+        False for a fixed transform, which has no parameters.
+    """
+
+    inputs: int
+    outputs: int
+    kernel: int
+    places: int = 1
+    trained: bool = True
+
+    @property
+    def parameters(self) -> int:
+        """Trained weights and biases."""
+        weights = self.kernel**2 * self.inputs * self.outputs
+        return weights + self.outputs if self.trained else 0
+
+    @property
+    def macs(self) -> int:
+        """Multiplications with additions for each pixel of the input image."""
+        return self.kernel**2 * self.inputs * self.outputs * self.places
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Size of a network and work for each pixel of the input image.
+
+    Attributes
+    ----------
+    parameters : int
+        Trained ones.
+    macs : int
+        Of its convolutions; interpolation, activations, and what channel
+        attention multiplies are not counted, as is usual.
+    """
+
+    parameters: int
+    macs: int
+
+    @classmethod
+    def of(cls, convolutions: Iterable[Convolution]) -> "Cost":
+        """Add up."""
+        listed = list(convolutions)
+        return cls(sum(one.parameters for one in listed), sum(one.macs for one in listed))
+
+
+def attention(channels: int, reduction: int) -> list[Convolution]:
+    """Return the two convolutions of channel attention: no work that grows with the image."""
+    squeezed = channels // reduction
+    return [Convolution(channels, squeezed, 1, 0), Convolution(squeezed, channels, 1, 0)]

@@ -1,0 +1,73 @@
+"""Every kind of architecture by the name of its network, and how one is read."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from enum import StrEnum
+from typing import Any
+
+from cxrsr_cli.restore.architecture import Architecture, Network, RirArchitecture
+from cxrsr_cli.restore.rival_architectures import (
+    EdsrArchitecture,
+    RcanArchitecture,
+    SrcnnArchitecture,
+)
+
+_KINDS: tuple[type[Architecture], ...] = (
+    RirArchitecture,
+    SrcnnArchitecture,
+    EdsrArchitecture,
+    RcanArchitecture,
+)
+FAMILY = {kind.network: kind for kind in _KINDS}
+
+KEY = "network"
+"""Names the network in a configuration and a header; without it, `Network.RIR`."""
+
+
+def kind_of(plain: Mapping[str, Any]) -> type[Architecture]:
+    """Return the class that a plain description is of.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network.
+    """
+    name = plain.get(KEY, Network.RIR)
+    if not isinstance(name, str) or name not in set(Network):
+        raise ValueError(f"{KEY} is '{name}'; it must be one of {', '.join(Network)}")
+    return FAMILY[Network(name)]
+
+
+def read_architecture(plain: Mapping[str, Any]) -> Architecture:
+    """Read what `Architecture.to_plain` wrote: nothing it writes may be missing.
+
+    Parameters
+    ----------
+    plain : mapping
+        Plain JSON types.
+
+    Returns
+    -------
+    Architecture
+        Of the kind that ``network`` names.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a field is unknown, missing or illegal.
+    """
+    if not isinstance(plain, Mapping):
+        raise TypeError("an architecture is a mapping of keys to values")
+    kind = kind_of(plain)
+    given = {name: value for name, value in plain.items() if name != KEY}
+    for field in fields(kind):
+        if field.name not in given:
+            if field.name not in kind.later:
+                raise ValueError(f"{field.name} is missing")
+            continue
+        value = given[field.name]
+        if isinstance(field.type, type) and issubclass(field.type, StrEnum):
+            given[field.name] = field.type(value)
+        elif isinstance(value, list):
+            given[field.name] = tuple(value)
+    return kind(**given)
