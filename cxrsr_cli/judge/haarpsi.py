@@ -19,7 +19,6 @@ def haarpsi(
     *,
     peak: float,
     border: int,
-    minimum: float = 0.0,
     c: float = MEDICAL_C,
     alpha: float = MEDICAL_ALPHA,
 ) -> float:
@@ -28,13 +27,11 @@ def haarpsi(
     Parameters
     ----------
     image, reference : torch.Tensor
-        ``(1, 1, H, W)``, same units.
+        ``(1, 1, H, W)``, same units, the smallest legal value 0.
     peak : float
         Data range: largest minus smallest legal stored value.
     border : int
         Pixels left out on each side.
-    minimum : float
-        Smallest legal stored value.
     c, alpha : float
         Constants of the similarity and of the logistic function.
 
@@ -54,7 +51,7 @@ def haarpsi(
     weight. Two images without any contrast are equal as far as it can see: 1.
     """
     first, second = (
-        _halve(inner(values, border).double().sub(minimum).mul(_EIGHT_BITS / peak))
+        _halve(inner(values, border).double().mul(_EIGHT_BITS / peak))
         for values in (image, reference)
     )
     fine, weight = [], []
@@ -76,17 +73,21 @@ def haarpsi(
 def _haar(image: torch.Tensor, order: int, *, across: bool) -> torch.Tensor:
     """Return the magnitude of the Haar coefficients, ``(1, 1, H, W)``."""
     side = 1 << order
-    kernel = torch.full((side, side), 1.0 / side, dtype=image.dtype)
-    kernel[: side // 2] *= -1
-    return _same(image, kernel.T if across else kernel).abs_()
+    mean = torch.full((side,), 1.0 / side, dtype=image.dtype)
+    step = torch.ones(side, dtype=image.dtype)
+    step[: side // 2] = -1
+    rows, columns = (mean, step) if across else (step, mean)
+    return _same(image, rows, columns).abs_()
 
 
 def _halve(image: torch.Tensor) -> torch.Tensor:
-    return _same(image, torch.full((2, 2), 0.25, dtype=image.dtype))[..., ::2, ::2]
+    mean = torch.full((2,), 0.5, dtype=image.dtype)
+    return _same(image, mean, mean)[..., ::2, ::2]
 
 
-def _same(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+def _same(image: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     """Filter with MATLAB's ``conv2(..., 'same')`` alignment, zeros outside."""
     height, width = image.shape[-2:]
-    filtered = F.conv2d(image, kernel[None, None], padding=len(kernel) // 2)
-    return filtered[..., -height:, -width:]
+    pad = len(rows) // 2
+    filtered = F.conv2d(image, rows.view(1, 1, -1, 1), padding=(pad, 0))[..., -height:, :]
+    return F.conv2d(filtered, columns.view(1, 1, 1, -1), padding=(0, pad))[..., -width:]
