@@ -54,6 +54,7 @@ def test_ssim() -> None:
     result = ssim(tensor(IMAGE), tensor(REFERENCE), peak=4095, border=0)
     assert result == pytest.approx(expected, abs=1e-6)
     assert ssim(tensor(REFERENCE), tensor(REFERENCE), peak=4095, border=4) == pytest.approx(1)
+    assert math.isnan(ssim(tensor(REFERENCE), tensor(REFERENCE), peak=4095, border=15))
 
 
 def test_ms_ssim_is_the_value_that_torchmetrics_documents() -> None:
@@ -155,7 +156,8 @@ def replaced_above(image: torch.Tensor, frequency: float) -> torch.Tensor:
     steps = [torch.fft.fftfreq(side) for side in image.shape[-2:]]
     above = torch.hypot(steps[0][:, None], steps[1][None, :]) > frequency
     other = torch.fft.fft2(noise(*image.shape, seed=9))
-    return torch.fft.ifft2(torch.where(above, other, torch.fft.fft2(image))).real
+    mixed: torch.Tensor = torch.fft.ifft2(torch.where(above, other, torch.fft.fft2(image)))
+    return mixed.real
 
 
 @pytest.mark.parametrize(("scale", "limit"), [(2, 0.25), (4, 0.125), (8, 0.0625)])
@@ -183,5 +185,6 @@ def test_patches_without_contrast_are_not_judged() -> None:
     reference[..., PATCH:] = 0
     result = scan(reference, reference, scale=2, border=0)
     assert result.candidates.tolist() == [[True, False]]
-    flat = torch.zeros(1, 1, PATCH, PATCH)
-    assert math.isnan(scan(flat, flat, scale=2, border=0).share)
+    for side in (PATCH, PATCH - 1):
+        flat = torch.zeros(1, 1, side, side)
+        assert math.isnan(scan(flat, flat, scale=2, border=0).share)

@@ -21,8 +21,7 @@ from cxrsr_cli.restore.registry import DEFAULT_MODEL, Model, find_model
 if TYPE_CHECKING:
     from cxrsr_cli.judge.evaluation import Bench
     from cxrsr_cli.judge.outcome import Outcome
-
-OutputOption = Annotated[Path | None, typer.Option(dir_okay=False)]
+    from cxrsr_cli.judge.worst import Case
 
 
 def evaluate(
@@ -94,11 +93,16 @@ def evaluate(
 
     from cxrsr_cli.judge.evaluation import Bench
     from cxrsr_cli.judge.original import list_originals
+    from cxrsr_cli.judge.page import build_page
+    from cxrsr_cli.judge.plots import check_plotting
     from cxrsr_cli.judge.report import write_csv, write_json, write_text
     from cxrsr_cli.judge.table import format_markdown, format_text
+    from cxrsr_cli.judge.worst import worst_cases
 
+    if html:
+        check_plotting()
     paths = list_originals(data)
-    outcomes = list["Outcome"]()
+    outcomes, cases = list["Outcome"](), dict[int, list["Case"]]()
     for factor in scales:
         bench = Bench.load(
             factor,
@@ -111,12 +115,16 @@ def evaluate(
         outcome = _run(bench, paths, data, models[factor], compared, show_progress(no_progress))
         typer.echo(format_text(outcome) if not outcomes else f"\n{format_text(outcome)}")
         outcomes.append(outcome)
+        if html:
+            cases[factor] = worst_cases(outcome, bench, paths)
     if csv:
         write_csv(outcomes, csv)
     if json:
         write_json(outcomes, json)
     if markdown:
         write_text(format_markdown(outcomes), markdown)
+    if html:
+        write_text(build_page(outcomes, cases), html)
 
 
 def _scales(text: str) -> list[int]:

@@ -6,6 +6,9 @@ from skimage.metrics import structural_similarity
 
 from cxrsr_cli.judge.border import inner
 
+_WINDOW = 11
+"""Pixels on a side: 3.5 sigma, as in scikit-image."""
+
 
 def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: int) -> float:
     """Peak signal-to-noise ratio.
@@ -31,12 +34,16 @@ def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
 def ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: int) -> float:
     """Structural similarity of Wang et al. (2004): Gaussian window, sigma 1.5.
 
-    Parameters are those of `psnr`; the value lies within [-1, 1].
+    Parameters are those of `psnr`, the smallest legal value 0; the result lies
+    within [-1, 1], and is not a number if the window does not fit.
     """
+    first, second = (inner(values, border)[0, 0].numpy() for values in (image, reference))
+    if min(first.shape) < _WINDOW:
+        return float("nan")
     return float(
         structural_similarity(
-            inner(image, border)[0, 0].numpy(),
-            inner(reference, border)[0, 0].numpy(),
+            first,
+            second,
             data_range=peak,
             gaussian_weights=True,
             sigma=1.5,

@@ -77,13 +77,17 @@ def scan(image: torch.Tensor, reference: torch.Tensor, *, scale: int, border: in
     deviation in the original is below a hundredth of the image's range between
     the 0.1 and 99.9 percentiles.
     """
-    first, second = (_patches(inner(values, border)) for values in (image, reference))
+    image, reference = inner(image, border), inner(reference, border)
+    if min(image.shape[-2:]) < PATCH:
+        nothing = torch.zeros(0, 0, dtype=torch.bool)
+        return Scan(nothing, nothing.double(), nothing)
+    first, second = _patches(image), _patches(reference)
     curves = ring_correlation(first, second)
     frequencies = torch.arange(curves.shape[-1], dtype=curves.dtype) / PATCH
     below = curves < THRESHOLD
     below[..., 0] = False  # the mean, which was taken away
     crossings = torch.where(below, frequencies, torch.inf).amin(-1)
-    candidates = second.std((-2, -1), correction=0) > _CONTRAST * _span(inner(reference, border))
+    candidates = second.std((-2, -1), correction=0) > _CONTRAST * _span(reference)
     return Scan(candidates, crossings, candidates & (crossings < 0.5 / scale))
 
 
