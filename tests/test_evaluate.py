@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.errors import ExitCode, ModelError, UsageError
 from cxrsr_cli.judge.cost import Complexity, Usage
 from cxrsr_cli.judge.degradation import degrade
 from cxrsr_cli.judge.evaluation import Bench, ImageScores
@@ -20,6 +20,7 @@ from cxrsr_cli.judge.method import BICUBIC, CONSISTENT_MODEL, DEFAULT, REFERENCE
 from cxrsr_cli.judge.metrics import psnr
 from cxrsr_cli.judge.original import Original, read_original
 from cxrsr_cli.judge.outcome import Outcome
+from cxrsr_cli.judge.plots import check_plotting
 from cxrsr_cli.judge.report import SCHEMA, build_report
 from cxrsr_cli.judge.score import METRICS, Score, score
 from cxrsr_cli.judge.table import fidelity, format_markdown, format_text
@@ -123,6 +124,16 @@ def test_monochrome1_is_restored_as_its_negative_is() -> None:
     plain = restore(low, inverted=False)
     assert (255 - restore(255 - low, inverted=True) - plain).abs().max() <= 1
     assert (255 - restore(255 - low, inverted=False) - plain).abs().max() > 1
+
+
+def test_a_network_that_makes_no_numbers_is_refused(tiny_model: Path) -> None:
+    method = Method("tiny", consistent=True)
+    bench = Bench.load(2, (method,), {"tiny": tiny_model}, device="cpu")
+    original = picture(32)
+    for parameter in bench.restorers["tiny"].network.parameters():
+        parameter.data.fill_(math.nan)
+    with pytest.raises(ModelError, match="not numbers of seed 0"):
+        list(bench.outputs(original, degrade(original, 2)))
 
 
 def outcome(values: dict[Method, list[float]], **fields: object) -> Outcome:
@@ -260,6 +271,14 @@ def test_several_scales_methods_and_noise_on_a_page(
     # Of each scale: cost, boxes, and the worst case of two methods.
     assert page.count("data:image/png;base64,") == 2 * (2 + 2)
     assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_plots_without_their_extra_are_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cxrsr_cli.judge.plots.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"cxrsr\[plot\]"):
+        check_plotting()
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_lists_images_and_dicom_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     small_chest().save_as(tmp_path / "below" / "without-suffix")
     Image.new("L", (8, 8)).save(tmp_path / "b.PNG")
+    small_chest().save_as(tmp_path / "DICOMDIR")
     for name in ("README.md", "empty", "scores.csv"):
         (tmp_path / name).write_bytes(b"")
     names = [path.name for path in list_originals(tmp_path)]

@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 
+from cxrsr_cli.errors import ModelError
 from cxrsr_cli.judge.cost import Complexity, Usage, metered
 from cxrsr_cli.judge.degradation import degrade
 from cxrsr_cli.judge.method import Method
@@ -138,6 +139,13 @@ class Bench:
         ------
         ImageScores
             For each image, on whole stored values.
+
+        Raises
+        ------
+        InputError
+            As `read_original`.
+        ModelError
+            As `outputs`.
         """
         for path in paths:
             original = read_original(path, self.scale)
@@ -171,18 +179,24 @@ class Bench:
         ------
         tuple of Method and Output
             Methods that share an estimate one after the other: it is made once.
+
+        Raises
+        ------
+        ModelError
+            If a network makes values that are not finite.
         """
         minimum, maximum = original.minimum, original.maximum
         for plain in dict.fromkeys(replace(method, consistent=False) for method in self.methods):
-            with metered(self._device(plain)) as making:
+            device = self._device(plain)
+            with metered(device) as making:
                 estimate = self._estimate(plain, original, low)
             if plain in self.methods:
-                with metered(torch.device("cpu")) as clipping:
+                with metered(device) as clipping:
                     values = estimate.clamp(minimum, maximum).round_()
                 yield plain, Output(values, making.then(clipping))
             consistent = replace(plain, consistent=True)
             if consistent in self.methods:
-                with metered(torch.device("cpu")) as projecting:
+                with metered(device) as projecting:
                     values = project(estimate, low, self.scale, minimum=minimum, maximum=maximum)
                     values.round_()
                 yield consistent, Output(values, making.then(projecting))
@@ -199,10 +213,13 @@ class Bench:
     def _estimate(self, method: Method, original: Original, low: torch.Tensor) -> torch.Tensor:
         if not method.is_model:
             return upsample(low, self.scale)
-        return replace(self.restorers[method.base], ensemble=method.ensemble).estimate(
+        estimate = replace(self.restorers[method.base], ensemble=method.ensemble).estimate(
             low,
             minimum=original.minimum,
             maximum=original.maximum,
             inverted=original.inverted,
             consistent=False,
         )
+        if not estimate.isfinite().all():
+            raise ModelError(f"{method} made values that are not numbers of {original.name}")
+        return estimate

@@ -10,6 +10,7 @@ from cxrsr_cli.errors import InputError, NothingToDoError
 from cxrsr_cli.learn.images import SUFFIXES, read_image
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.media import is_media_directory
 from cxrsr_cli.read.padding import Padding
 from cxrsr_cli.read.pixels import PixelFormat, decode
 from cxrsr_cli.restore.padding import fill
@@ -126,5 +127,7 @@ def _read_dicom(path: Path, multiple: int) -> Original:
 def _is_dicom(path: Path) -> bool:
     if path.suffix.lower() in DICOM_SUFFIXES:
         return True
+    if is_media_directory(path):
+        return False
     with path.open("rb") as opened:
         return opened.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"

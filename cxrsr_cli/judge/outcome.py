@@ -83,7 +83,8 @@ class Outcome:
         named = [f"{model.name} (SHA-256 {model.sha256[:12]})" for model in self.models.values()]
         what = ", ".join(dict.fromkeys(named)) or f"x{self.scale}"
         noise = f", noise {self.noise} on the input" if self.noise else ""
-        return f"{what} on {len(self.images)} images of {self.data}{noise}"
+        count = len(self.images)
+        return f"{what} on {count} image{'s' * (count != 1)} of {self.data}{noise}"
 
     def mean(self, method: Method, metric: Metric) -> float:
         """Return the mean over the images where the metric is a number."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 110
+_SHOWN = 99.5
+"""Percentile at which grey and colours of crops end: a marker would hide the rest."""
+
 _MARKERS = "os^Dvp*hX<>"
 
 
@@ -74,9 +77,9 @@ def paired_differences(outcome: Outcome) -> bytes:
 def worst_crops(case: Case) -> bytes:
     """Show a case beside the truth, with maps of the differences, as PNG."""
     figure = _figure(15, 3.4)
-    low, high = float(case.original.min()), float(case.original.max())
+    low, high = np.percentile(case.original, (100 - _SHOWN, _SHOWN)).tolist()
     errors = [case.reference - case.original, case.output - case.original]
-    largest = max(float(np.abs(error).max()) for error in errors) or 1.0
+    largest = float(np.percentile(np.abs(errors), _SHOWN)) or 1.0
     grey = "gray_r" if case.inverted else "gray"
     shown = {"original": case.original, "reference": case.reference, str(case.method): case.output}
     for place, (title, pixels) in enumerate(shown.items(), start=1):
@@ -89,7 +92,7 @@ def worst_crops(case: Case) -> bytes:
         image = axes.imshow(error, cmap="RdBu_r", vmin=-largest, vmax=largest)
         _bare(axes, f"{title} - original")
         maps.append(axes)
-    figure.colorbar(image, ax=maps, label="stored units", shrink=0.85)
+    figure.colorbar(image, ax=maps, label="stored units", shrink=0.85, extend="both")
     return _png(figure)
 
 
