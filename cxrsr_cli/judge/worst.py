@@ -71,7 +71,7 @@ def worst_cases(outcome: Outcome, bench: Bench, paths: Sequence[Path]) -> list[C
     list of Case
         One for each method other than the reference, in their order: the
         image whose PSNR falls most behind (or gains least), and the square in
-        which the squared error exceeds the reference's most.
+        which its squared error is largest.
     """
     worst = dict[int, list[tuple[Method, float]]]()
     for method in outcome.methods:
@@ -99,8 +99,7 @@ def _cases(
     outputs = {method: _plane(made.values) for method, made in bench.outputs(original, low)}
     truth = _plane(original.values)
     for method, gain in found:
-        excess = (outputs[method] - truth) ** 2 - (outputs[reference] - truth) ** 2
-        rows, columns = _densest(excess, bench.scale)
+        rows, columns = _densest((outputs[method] - truth) ** 2, bench.scale)
         yield Case(
             method=method,
             image=original.name,
