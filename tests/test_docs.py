@@ -8,6 +8,7 @@ from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 
 from cxrsr_cli.derive.geometry import TABLE, CountedInPixels
 from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.judge.score import METRICS, Metric
 from tests.conftest import ROOT, Command
 
 UPSCALE = (ROOT / "docs" / "upscale.md").read_text(encoding="utf-8")
@@ -18,10 +19,20 @@ def test_every_exit_code_is_documented(code: ExitCode) -> None:
     assert re.search(rf"^\| {code.value} \|", UPSCALE, re.MULTILINE)
 
 
-def test_every_option_is_documented(cxrsr: Command) -> None:
-    options = set(re.findall(r"--[a-z][a-z-]+", cxrsr("upscale", "--help").stdout)) - {"--help"}
+@pytest.mark.parametrize(
+    ("command", "page"), [("upscale", "upscale.md"), ("evaluate", "evaluating.md")]
+)
+def test_every_option_is_documented(cxrsr: Command, command: str, page: str) -> None:
+    options = set(re.findall(r"--[a-z][a-z-]+", cxrsr(command, "--help").stdout)) - {"--help"}
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert len(options) > 10
-    assert {option for option in options if option not in UPSCALE} == set()
+    assert {option for option in options if option not in text} == set()
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)
+def test_every_metric_is_defined(metric: Metric) -> None:
+    text = (ROOT / "docs" / "evaluating.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| {metric.title} \|", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("line", TABLE, ids=lambda line: line.keyword)

@@ -1,7 +1,7 @@
 """``cxrsr evaluate``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,51 +9,159 @@ from cxrsr_cli.commands.options import (
     DeviceOption,
     ModelOption,
     ProgressOption,
-    ScaleOption,
     TileOption,
     show_progress,
 )
-from cxrsr_cli.errors import OutputError
-from cxrsr_cli.restore.architecture import DEFAULT_TILE
-from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
+from cxrsr_cli.errors import OutputError, UsageError
+from cxrsr_cli.judge.method import DEFAULT, REFERENCE, Method, parse_methods
+from cxrsr_cli.judge.noise import Noise
+from cxrsr_cli.restore.architecture import DEFAULT_TILE, SCALES
+from cxrsr_cli.restore.registry import DEFAULT_MODEL, Model, find_model
+
+if TYPE_CHECKING:
+    from cxrsr_cli.judge.evaluation import Bench
+    from cxrsr_cli.judge.outcome import Outcome
+    from cxrsr_cli.judge.worst import Case
 
 
 def evaluate(
     data: Annotated[
-        Path, typer.Option("--data", exists=True, file_okay=False, help="Folder of images.")
+        Path,
+        typer.Option(
+            "--data", exists=True, file_okay=False, help="Folder of grey images or DICOM chests."
+        ),
     ],
-    scale: ScaleOption = 4,
+    scale: Annotated[
+        str, typer.Option("--scale", "-s", metavar="2,4,8", help="Factors, parted by commas.")
+    ] = "4",
     model: ModelOption = DEFAULT_MODEL,
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            metavar="A,B,...",
+            help="bicubic, model (that of --model), or a model's name or path ({scale} in it is "
+            "replaced); each with +consistent, a model with +ensemble.",
+        ),
+    ] = ",".join(map(str, DEFAULT)),
+    reference: Annotated[
+        str, typer.Option("--reference", metavar="METHOD", help="What the others are compared to.")
+    ] = str(REFERENCE),
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            "--noise", metavar="sp:0.01|gauss:0.01", help="Noise on the low-resolution input."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     tile: TileOption = DEFAULT_TILE,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write every image's scores there.")
     ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write scores, statistics and costs there.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write all tables there.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page with plots there (needs the extra 'plot')."),
+    ] = None,
     no_progress: ProgressOption = False,
 ) -> None:
     """Degrade images, restore them by every method and compare with the originals.
 
-    PSNR and SSIM on stored values, a border of SCALE pixels left out.
+    On stored values, a border of SCALE pixels left out; docs/evaluating.md
+    defines every metric.
     """
-    found = find_model(model, scale)
-    if csv and not csv.parent.is_dir():
-        raise OutputError(f"no folder {csv.parent} to write the scores to")
+    scales = _scales(scale)
+    compared = Method.parse(reference)
+    chosen = parse_methods(methods, compared)
+    added = Noise.parse(noise) if noise else None
+    models = {
+        factor: {
+            method.base: find_model(method.locate(model, factor), factor)
+            for method in chosen
+            if method.is_model
+        }
+        for factor in scales
+    }
+    for path in (csv, json, markdown, html):
+        if path and not path.parent.is_dir():
+            raise OutputError(f"no folder {path.parent} to write the scores to")
 
+    from cxrsr_cli.judge.evaluation import Bench
+    from cxrsr_cli.judge.original import list_originals
+    from cxrsr_cli.judge.page import build_page
+    from cxrsr_cli.judge.plots import check_plotting
+    from cxrsr_cli.judge.report import write_csv, write_json, write_text
+    from cxrsr_cli.judge.table import format_markdown, format_text
+    from cxrsr_cli.judge.worst import worst_cases
+
+    if html:
+        check_plotting()
+    paths = list_originals(data)
+    outcomes, cases = list["Outcome"](), dict[int, list["Case"]]()
+    for factor in scales:
+        bench = Bench.load(
+            factor,
+            chosen,
+            {base: found.path for base, found in models[factor].items()},
+            device=device,
+            tile=tile,
+            noise=added,
+        )
+        outcome = _run(bench, paths, data, models[factor], compared, show_progress(no_progress))
+        typer.echo(format_text(outcome) if not outcomes else f"\n{format_text(outcome)}")
+        outcomes.append(outcome)
+        if html:
+            cases[factor] = worst_cases(outcome, bench, paths)
+    if csv:
+        write_csv(outcomes, csv)
+    if json:
+        write_json(outcomes, json)
+    if markdown:
+        write_text(format_markdown(outcomes), markdown)
+    if html:
+        write_text(build_page(outcomes, cases), html)
+
+
+def _scales(text: str) -> list[int]:
+    scales = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if not set(scales) <= set(SCALES):
+        known = ", ".join(map(str, SCALES))
+        raise UsageError(f"scale is {text!r}; it must be some of {known}, parted by commas")
+    return list(dict.fromkeys(scales))
+
+
+def _run(
+    bench: "Bench",
+    paths: list[Path],
+    data: Path,
+    models: dict[str, Model],
+    reference: Method,
+    progress: bool,
+) -> "Outcome":
+    import torch
     from tqdm import tqdm
 
-    from cxrsr_cli.judge.evaluation import evaluate_folder, write_csv
-    from cxrsr_cli.judge.table import format_table
-    from cxrsr_cli.learn.images import list_images
-    from cxrsr_cli.restore.restorer import Restorer
+    from cxrsr_cli.judge.outcome import Outcome
 
-    restorer = Restorer.load(found.path, device=device, tile=tile)
-    paths = list_images(data)
-    scores = []
-    with tqdm(total=len(paths), unit="image", disable=not show_progress(no_progress)) as bar:
-        for image_scores in evaluate_folder(paths, restorer):
-            scores.append(image_scores)
+    images = []
+    with tqdm(total=len(paths), unit="image", desc=f"x{bench.scale}", disable=not progress) as bar:
+        for scores in bench.evaluate(paths):
+            images.append(scores)
             bar.update()
-    typer.echo(f"{found.name} (SHA-256 {found.sha256[:12]}) on {len(scores)} images of {data}")
-    typer.echo(format_table(scores))
-    if csv:
-        write_csv(scores, csv)
+    return Outcome(
+        scale=bench.scale,
+        methods=bench.methods,
+        reference=reference,
+        models=models,
+        images=images,
+        complexities={method: bench.complexity(method) for method in bench.methods},
+        data=str(data),
+        device=bench.device,
+        threads=torch.get_num_threads(),
+        noise=bench.noise,
+    )

@@ -1,50 +1,23 @@
 """Degrade, restore by every method, score."""
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 
-from cxrsr_cli.judge.metrics import psnr, ssim
-from cxrsr_cli.learn.images import GreyImage, read_image
-from cxrsr_cli.learn.pairs import degrade
+from cxrsr_cli.errors import ModelError
+from cxrsr_cli.judge.cost import Complexity, Usage, metered
+from cxrsr_cli.judge.degradation import degrade
+from cxrsr_cli.judge.method import Method
+from cxrsr_cli.judge.noise import Noise
+from cxrsr_cli.judge.original import Original, read_original
+from cxrsr_cli.judge.score import Score, score
+from cxrsr_cli.restore.architecture import DEFAULT_TILE
 from cxrsr_cli.restore.consistency import project
-from cxrsr_cli.restore.resample import downsample, upsample
+from cxrsr_cli.restore.resample import upsample
 from cxrsr_cli.restore.restorer import Restorer
-from cxrsr_cli.write.atomic import replacing
-
-
-class Method(StrEnum):
-    """A way to enlarge."""
-
-    BICUBIC = "bicubic"
-    CONSISTENT_BICUBIC = "bicubic+consistent"
-    """Range-aware consistent bicubic: the floor that a network must clear."""
-    MODEL = "model"
-    CONSISTENT_MODEL = "model+consistent"
-    """What `upscale` does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Quality of one method on one image.
-
-    Attributes
-    ----------
-    psnr : float
-        dB.
-    ssim : float
-        Within [-1, 1].
-    inconsistency : float
-        RMS in stored units of the downsampled output against the input.
-    """
-
-    psnr: float
-    ssim: float
-    inconsistency: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,68 +28,198 @@ class ImageScores:
     ----------
     name : str
         Of the image.
+    height, width : int
+        Of the original, in pixels.
+    minimum, maximum : float
+        Legal range of its stored values.
     scores : dict
         By method.
+    usages : dict
+        What each method took, by method; the metrics are not in it.
     """
 
     name: str
+    height: int
+    width: int
+    minimum: float
+    maximum: float
     scores: dict[Method, Score]
+    usages: dict[Method, Usage]
+
+    @property
+    def megapixels(self) -> float:
+        """Millions of pixels of the output."""
+        return self.height * self.width / 1e6
 
 
-def evaluate_folder(paths: Iterable[Path], restorer: Restorer) -> Iterator[ImageScores]:
-    """Score every method on every image.
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a method made.
 
-    Parameters
+    Attributes
     ----------
-    paths : iterable of Path
-        Grey images; cut to a multiple of the scale.
-    restorer : Restorer
-        The model; its own choice about consistency is ignored.
-
-    Yields
-    ------
-    ImageScores
-        For each image, on whole stored values.
+    values : torch.Tensor
+        ``(1, 1, H, W)`` float32, whole stored values within the legal range.
+    usage : Usage
+        What it took.
     """
-    scale = restorer.architecture.scale
-    for path in paths:
-        image = read_image(path, scale)
-        low = degrade(image, scale)
-        yield ImageScores(
-            image.name,
-            {
-                method: _score(output.round_(), image, low, scale)
-                for method, output in _outputs(low, image.maximum, restorer)
-            },
+
+    values: torch.Tensor
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The methods at one scale, loaded.
+
+    Attributes
+    ----------
+    scale : int
+        Factor.
+    methods : sequence of Method
+        In the order of the tables.
+    restorers : mapping
+        The network of every base that is a model.
+    noise : Noise or None
+        On the low-resolution input.
+    """
+
+    scale: int
+    methods: Sequence[Method]
+    restorers: Mapping[str, Restorer]
+    noise: Noise | None = None
+
+    @classmethod
+    def load(
+        cls,
+        scale: int,
+        methods: Sequence[Method],
+        models: Mapping[str, Path],
+        *,
+        device: str = "auto",
+        tile: int = DEFAULT_TILE,
+        noise: Noise | None = None,
+    ) -> Self:
+        """Load the networks.
+
+        Parameters
+        ----------
+        scale, methods, noise
+            As the attributes.
+        models : mapping
+            The weights file of every base that is a model.
+        device, tile
+            As in `Restorer.load`.
+
+        Raises
+        ------
+        ModelError, DeviceError
+            As `Restorer.load`.
+        """
+        restorers = {
+            base: Restorer.load(path, device=device, tile=tile) for base, path in models.items()
+        }
+        return cls(scale, methods, restorers, noise)
+
+    @property
+    def device(self) -> str:
+        """Where the networks run."""
+        found = dict.fromkeys(str(restorer.device) for restorer in self.restorers.values())
+        return ", ".join(found) or "cpu"
+
+    def evaluate(self, paths: Iterable[Path]) -> Iterator[ImageScores]:
+        """Score every method on every image.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+            Originals; cut to a multiple of the scale.
+
+        Yields
+        ------
+        ImageScores
+            For each image, on whole stored values.
+
+        Raises
+        ------
+        InputError
+            As `read_original`.
+        ModelError
+            As `outputs`.
+        """
+        for path in paths:
+            original = read_original(path, self.scale)
+            low = degrade(original, self.scale, self.noise)
+            scores, usages = dict[Method, Score](), dict[Method, Usage]()
+            for method, output in self.outputs(original, low):
+                scores[method] = score(output.values, original, low, self.scale)
+                usages[method] = output.usage
+            height, width = original.values.shape[-2:]
+            yield ImageScores(
+                name=original.name,
+                height=height,
+                width=width,
+                minimum=original.minimum,
+                maximum=original.maximum,
+                scores={method: scores[method] for method in self.methods},
+                usages={method: usages[method] for method in self.methods},
+            )
+
+    def outputs(self, original: Original, low: torch.Tensor) -> Iterator[tuple[Method, Output]]:
+        """Restore an image by every method.
+
+        Parameters
+        ----------
+        original : Original
+            Gives the legal range and the polarity; its pixels are not looked at.
+        low : torch.Tensor
+            ``(1, 1, h, w)`` float32 stored values.
+
+        Yields
+        ------
+        tuple of Method and Output
+            Methods that share an estimate one after the other: it is made once.
+
+        Raises
+        ------
+        ModelError
+            If a network makes values that are not finite.
+        """
+        minimum, maximum = original.minimum, original.maximum
+        for plain in dict.fromkeys(replace(method, consistent=False) for method in self.methods):
+            device = self._device(plain)
+            with metered(device) as making:
+                estimate = self._estimate(plain, original, low)
+            if plain in self.methods:
+                with metered(device) as clipping:
+                    values = estimate.clamp(minimum, maximum).round_()
+                yield plain, Output(values, making.then(clipping))
+            consistent = replace(plain, consistent=True)
+            if consistent in self.methods:
+                with metered(device) as projecting:
+                    values = project(estimate, low, self.scale, minimum=minimum, maximum=maximum)
+                    values.round_()
+                yield consistent, Output(values, making.then(projecting))
+
+    def complexity(self, method: Method) -> Complexity:
+        """Count a method's parameters and operations."""
+        if not method.is_model:
+            return Complexity()
+        return Complexity.of(self.restorers[method.base], ensemble=method.ensemble)
+
+    def _device(self, method: Method) -> torch.device:
+        return self.restorers[method.base].device if method.is_model else torch.device("cpu")
+
+    def _estimate(self, method: Method, original: Original, low: torch.Tensor) -> torch.Tensor:
+        if not method.is_model:
+            return upsample(low, self.scale)
+        estimate = replace(self.restorers[method.base], ensemble=method.ensemble).estimate(
+            low,
+            minimum=original.minimum,
+            maximum=original.maximum,
+            inverted=original.inverted,
+            consistent=False,
         )
-
-
-def _outputs(
-    low: torch.Tensor, maximum: float, restorer: Restorer
-) -> Iterator[tuple[Method, torch.Tensor]]:
-    scale = restorer.architecture.scale
-    bicubic = upsample(low, scale)
-    estimate = restorer.estimate(low, minimum=0, maximum=maximum, consistent=False)
-    yield Method.BICUBIC, bicubic.clamp(0, maximum)
-    yield Method.CONSISTENT_BICUBIC, project(bicubic, low, scale, minimum=0, maximum=maximum)
-    yield Method.MODEL, estimate.clamp(0, maximum)
-    yield Method.CONSISTENT_MODEL, project(estimate, low, scale, minimum=0, maximum=maximum)
-
-
-def _score(output: torch.Tensor, image: GreyImage, low: torch.Tensor, scale: int) -> Score:
-    residual = downsample(output, scale) - low
-    return Score(
-        psnr=psnr(output, image.values, peak=image.maximum, border=scale),
-        ssim=ssim(output, image.values, peak=image.maximum, border=scale),
-        inconsistency=residual.square().mean().sqrt().item(),
-    )
-
-
-def write_csv(scores: Sequence[ImageScores], path: Path) -> None:
-    """Write one line per image and method."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(["image", "method", "psnr", "ssim", "inconsistency"])
-        for image in scores:
-            for method, score in image.scores.items():
-                writer.writerow([image.name, method, score.psnr, score.ssim, score.inconsistency])
+        if not estimate.isfinite().all():
+            raise ModelError(f"{method} made values that are not numbers of {original.name}")
+        return estimate

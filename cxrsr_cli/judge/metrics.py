@@ -1,8 +1,13 @@
-"""Image quality against a reference, on stored values."""
+"""PSNR and SSIM against a reference, on stored values."""
 
 import numpy as np
 import torch
 from skimage.metrics import structural_similarity
+
+from cxrsr_cli.judge.border import inner
+
+_WINDOW = 11
+"""Pixels on a side: 3.5 sigma, as in scikit-image."""
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: int) -> float:
@@ -13,7 +18,7 @@ def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
     image, reference : torch.Tensor
         ``(1, 1, H, W)``, same units.
     peak : float
-        Largest legal value, in the same units.
+        Data range: largest minus smallest legal stored value.
     border : int
         Pixels left out on each side, where every upsampler guesses.
 
@@ -22,26 +27,26 @@ def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
     float
         ``10 log10(peak**2 / MSE)`` in dB; infinite for equal images.
     """
-    error = (_inner(image, border) - _inner(reference, border)).square().mean().item()
+    error = (inner(image, border) - inner(reference, border)).square().mean().item()
     return float(10 * np.log10(peak**2 / error)) if error else float("inf")
 
 
 def ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: int) -> float:
     """Structural similarity of Wang et al. (2004): Gaussian window, sigma 1.5.
 
-    Parameters are those of `psnr`; the value lies within [-1, 1].
+    Parameters are those of `psnr`, the smallest legal value 0; the result lies
+    within [-1, 1], and is not a number if the window does not fit.
     """
+    first, second = (inner(values, border)[0, 0].numpy() for values in (image, reference))
+    if min(first.shape) < _WINDOW:
+        return float("nan")
     return float(
         structural_similarity(
-            _inner(image, border)[0, 0].numpy(),
-            _inner(reference, border)[0, 0].numpy(),
+            first,
+            second,
             data_range=peak,
             gaussian_weights=True,
             sigma=1.5,
             use_sample_covariance=False,
         )
     )
-
-
-def _inner(image: torch.Tensor, border: int) -> torch.Tensor:
-    return image[..., border : -border or None, border : -border or None]

@@ -12,6 +12,7 @@ from cxrsr_cli.errors import DeviceError, ModelError, TooLargeError
 from cxrsr_cli.restore.architecture import DEFAULT_TILE, Architecture
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.device import choose_device, choose_precision, dtype_of
+from cxrsr_cli.restore.ensemble import from_all_sides
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.parts import SuperResolver
 from cxrsr_cli.restore.precision import Precision
@@ -39,6 +40,8 @@ class Restorer:
         Largest side of a tile, in low-resolution pixels.
     consistent : bool
         Project the output on the input (`project`).
+    ensemble : bool
+        Mean over the eight flips and rotations of the network's residual.
     """
 
     network: SuperResolver
@@ -46,6 +49,7 @@ class Restorer:
     precision: Precision
     tile: int = DEFAULT_TILE
     consistent: bool = True
+    ensemble: bool = False
 
     @classmethod
     def load(
@@ -180,7 +184,7 @@ class Restorer:
             # PyTorch's default on recent GPUs is TF32, which is not float32.
             with torch.backends.cudnn.flags(allow_tf32=False):
                 residual = apply_tiled(
-                    self.network,
+                    from_all_sides(self.network) if self.ensemble else self.network,
                     norm.to_network(low),
                     scale=scale,
                     halo=self.architecture.halo,
