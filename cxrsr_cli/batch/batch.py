@@ -99,9 +99,11 @@ class Batch:
                     ahead.append(_start(readers, self._read, job))
 
             def settle() -> Result:
-                future, shown = behind.popleft()
+                future, shown = behind[0]
                 result = self._set_apart(future.result())
                 advance(1 - shown)
+                # Not before: an interruption while waiting must not lose the file.
+                behind.popleft()
                 return replace(result, peak_memory=peak_memory())
 
             try:
