@@ -51,8 +51,7 @@ class Processes:
         """Make every backward pass average the gradients of all processes."""
         if self.count == 1:
             return network
-        # No buffer changes in training, so none needs to be sent at each step.
-        return DistributedDataParallel(network, broadcast_buffers=False)
+        return DistributedDataParallel(network)
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over all processes."""
