@@ -4,7 +4,7 @@
 
 Three ways take turns in short rounds, so that whatever else the machine does
 meets all of them: steps on a batch that is at hand already (no loader's work at
-all), steps on batches drawn ahead in a thread (as training does), and steps on
+all), steps on batches drawn ahead in threads (as training does), and steps on
 batches drawn when they are needed. Images are made up: their values do not
 change how long anything takes. Needs a checkout with its package installed.
 """
@@ -24,7 +24,7 @@ import torch
 
 from cxrsr_cli.learn.config import TrainConfig, load_train_config
 from cxrsr_cli.learn.images import GreyImage
-from cxrsr_cli.learn.loading import AHEAD, Drawn, draw_ahead
+from cxrsr_cli.learn.loading import AHEAD, AHEAD_OF_GPU, Drawn, draw_ahead
 from cxrsr_cli.learn.pairs import make_pair
 from cxrsr_cli.learn.processes import Processes
 from cxrsr_cli.learn.sampling import PatchSampler
@@ -86,8 +86,7 @@ def measure(
     def timed(ahead: int | None) -> float:
         """Time a round; None for the batch at hand."""
         if ahead is None:
-            batches = repeat(drawn, steps)
-            return steps / run(batches)
+            return steps / run(repeat(drawn, steps))
         with closing(draw_ahead(sampler, repeat(stage, steps), ahead=ahead, pin=pin)) as batches:
             return steps / run(batches)
 
@@ -100,7 +99,8 @@ def measure(
         return time.perf_counter() - started
 
     timed(None)  # warms up
-    results = [(timed(None), timed(AHEAD), timed(0)) for _ in range(rounds)]
+    ahead_here = AHEAD_OF_GPU if pin else AHEAD
+    results = [(timed(None), timed(ahead_here), timed(0)) for _ in range(rounds)]
     at_hand, ahead, needed = (list(column) for column in zip(*results, strict=True))
     return at_hand, ahead, needed
 

@@ -4,15 +4,18 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, starmap
 
 import torch
 
 from cxrsr_cli.learn.config import Stage
-from cxrsr_cli.learn.sampling import Batch, PatchSampler
+from cxrsr_cli.learn.sampling import Batch, PatchSampler, Plan
 
 AHEAD = 2
-"""Batches; more would only smooth what already has to keep up on average."""
+"""Batches, on a CPU, whose cores the network needs itself."""
+
+AHEAD_OF_GPU = 8
+"""Batches, and threads: a GPU is done with a small one in less time than it takes to make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +38,20 @@ class Drawn:
 def draw_ahead(
     sampler: PatchSampler, stages: Iterable[Stage], *, ahead: int = AHEAD, pin: bool = False
 ) -> Generator[Drawn]:
-    """Draw a batch for each stage, in a thread while the last one is used.
+    """Draw a batch for each stage, in threads while the ones before are used.
 
-    One thread, and so one order: the batches do not depend on `ahead`. PyTorch
-    does the work outside of Python's lock.
+    What is random is drawn in the caller's thread, in the order of the steps,
+    so the batches do not depend on `ahead`. PyTorch works outside of Python's
+    lock.
 
     Parameters
     ----------
     sampler : PatchSampler
-        Used by the thread alone until this is exhausted or closed.
+        Used by this alone until it is exhausted or closed.
     stages : iterable of Stage
         One for each step.
     ahead : int
-        Batches; 0 draws each when it is asked for, in the caller's thread.
+        Batches, and threads; 0 makes each when it is asked for.
     pin : bool
         Put them where a GPU copies them from without making the CPU wait.
 
@@ -57,22 +61,24 @@ def draw_ahead(
         In the order of `stages`.
     """
 
-    def draw(stage: Stage) -> Drawn:
-        batch = sampler.sample(stage.batch, stage.patch)
-        return Drawn(batch.pinned() if pin else batch, sampler.generator.get_state())
+    def make(plan: Plan, generator: torch.Tensor) -> Drawn:
+        batch = sampler.make(plan)
+        return Drawn(batch.pinned() if pin else batch, generator)
 
-    remaining = iter(stages)
+    planned = (
+        (sampler.plan(stage.batch, stage.patch), sampler.generator.get_state()) for stage in stages
+    )
     if not ahead:
-        yield from map(draw, remaining)
+        yield from starmap(make, planned)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
+    with ThreadPoolExecutor(ahead, thread_name_prefix="loader") as pool:
         waiting: deque[Future[Drawn]] = deque(
-            pool.submit(draw, stage) for stage in islice(remaining, ahead)
+            pool.submit(make, *each) for each in islice(planned, ahead)
         )
         try:
             while waiting:
                 drawn = waiting.popleft().result()
-                waiting.extend(pool.submit(draw, stage) for stage in islice(remaining, 1))
+                waiting.extend(pool.submit(make, *each) for each in islice(planned, 1))
                 yield drawn
         finally:
             for future in waiting:

@@ -60,6 +60,25 @@ class _Place:
     seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A process's share of a batch before it is made.
+
+    Attributes
+    ----------
+    places : tuple
+        Of its patches.
+    noise : torch.Tensor or None
+        ``(N, 1, patch, patch)``, to add to the input.
+    patch : int
+        Low-resolution pixels a side.
+    """
+
+    places: tuple[_Place, ...]
+    noise: torch.Tensor | None
+    patch: int
+
+
 class PatchSampler:
     """Random patches, flipped and turned; the generator's state is all its state.
 
@@ -113,20 +132,28 @@ class PatchSampler:
         Batch
             This process's share.
         """
+        return self.make(self.plan(count, patch))
+
+    def plan(self, count: int, patch: int) -> Plan:
+        """Draw all that is random of a batch, which is quick."""
         mine = self.processes.share(count)
         places = [self._place(patch) for _ in range(count)]
         noise = self._draw_noise(count, patch)[mine] if self.noise else None
+        return Plan(tuple(places[mine]), noise, patch)
+
+    def make(self, plan: Plan) -> Batch:
+        """Make this process's share of a batch; nothing random, so in any thread."""
         if self.degradation.active:
-            drawn = self._degrade(places[mine], patch)
+            drawn = self._degrade(plan.places, plan.patch)
         else:
-            drawn = [self._cut(place, patch) for place in places[mine]]
+            drawn = [self._cut(place, plan.patch) for place in plan.places]
         skips = [pair.skip for pair in drawn if pair.skip is not None]
         low = torch.stack([pair.low for pair in drawn])
         high = torch.stack([pair.high for pair in drawn])
         skip = torch.stack(skips) if skips else None
-        if noise is not None:
-            enlarged = upsample(noise, self.scale)
-            low, high = low + noise, high + enlarged
+        if plan.noise is not None:
+            enlarged = upsample(plan.noise, self.scale)
+            low, high = low + plan.noise, high + enlarged
             skip = None if skip is None else skip + enlarged
         return Batch(
             low=low,

@@ -12,7 +12,7 @@ from cxrsr_cli.errors import ConfigError, OutputError
 from cxrsr_cli.learn.checkpoint import FILE_NAME, Checkpoint
 from cxrsr_cli.learn.collection import Inventory, collect
 from cxrsr_cli.learn.config import TrainConfig
-from cxrsr_cli.learn.loading import AHEAD, draw_ahead
+from cxrsr_cli.learn.loading import AHEAD, AHEAD_OF_GPU, draw_ahead
 from cxrsr_cli.learn.log import Log, Progress
 from cxrsr_cli.learn.pairs import Pair
 from cxrsr_cli.learn.processes import Processes
@@ -32,7 +32,7 @@ def train(
     resume: bool = False,
     device: torch.device | None = None,
     processes: Processes | None = None,
-    ahead: int = AHEAD,
+    ahead: int | None = None,
     report: Callable[[Progress], None] = lambda _: None,
     stepped: Callable[[int], None] = lambda _: None,
     prepared: Callable[[int, int], None] = lambda _done, _total: None,
@@ -56,7 +56,7 @@ def train(
     processes : Processes, optional
         This process's part in a group that trains one network; each reads all
         images, only the first writes to the folder.
-    ahead : int
+    ahead : int, optional
         Batches drawn ahead (`draw_ahead`); changes nothing of the result.
     report : callable
         Told of every logged step.
@@ -129,7 +129,7 @@ def _run(
     sampler: PatchSampler,
     validation: list[Pair],
     run_folder: Path,
-    ahead: int,
+    ahead: int | None,
     report: Callable[[Progress], None],
     stepped: Callable[[int], None],
 ) -> None:
@@ -138,6 +138,8 @@ def _run(
     network = state.processes.wrap(state.network)
     stages = (config.stage_at(step) for step in range(state.step, config.total_steps))
     pin = state.device.type == "cuda"
+    if ahead is None:
+        ahead = AHEAD_OF_GPU if pin else AHEAD
     started, losses = time.monotonic(), list[float]()
     with closing(draw_ahead(sampler, stages, ahead=ahead, pin=pin)) as batches:
         for drawn in batches:

@@ -57,13 +57,12 @@ def warm_start(network: nn.Module, architecture: Architecture, path: Path) -> Ta
         If the file is no model.
     """
     source = load_network(path)
-    wide = source.architecture.channels
-    if wide != architecture.channels:
-        raise ConfigError(
-            f"warm_start: {path} is of another width: "
-            f"{wide} channels, not {architecture.channels}; no weight would keep its meaning"
-        )
     one, other = asdict(source.architecture), asdict(architecture)
+    if one.get("channels") != other.get("channels"):
+        raise ConfigError(
+            f"warm_start: {path} is of another width: {one.get('channels')} channels, "
+            f"not {other.get('channels')}; no weight would keep its meaning"
+        )
     same_tail = all(one.get(field) == other.get(field) for field in _MAKE_THE_TAIL)
     theirs, ours = source.state_dict(), network.state_dict()
     fitting = {
@@ -73,7 +72,7 @@ def warm_start(network: nn.Module, architecture: Architecture, path: Path) -> Ta
         and ours[name].shape == tensor.shape
         and (same_tail or not name.startswith(_TAIL))
     }
-    if not fitting:
+    if not fitting or type(source) is not type(network):
         raise ConfigError(f"warm_start: {path} is of another architecture; nothing of it fits")
     network.load_state_dict(ours | fitting)
     return Taken(tuple(fitting), tuple(name for name in ours if name not in fitting))
