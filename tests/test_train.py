@@ -71,6 +71,27 @@ def test_learns_more_than_the_image_skip(config: Path, tmp_path: Path) -> None:
     assert last.psnr > last.psnr_skip + 1
 
 
+def test_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path) -> None:
+    """On an image it has not seen, whose target is clean."""
+    checked = load_train_config(
+        config,
+        [
+            "stages=[{steps: 200, batch: 8, patch: 24}]",
+            "degradation.salt_pepper=[0.02, 0.02]",
+            "architecture.image_skip=bicubic",
+            "architecture.residual_scale=1",
+            "learning_rate=0.003",
+            "loss=mse",
+        ],
+    )
+    lines: list[Progress] = []
+    train(checked, tmp_path / "run", command="none", report=lines.append)
+    last = lines[-1]
+    assert last.psnr is not None
+    assert last.psnr_skip is not None
+    assert last.psnr > last.psnr_skip + 1
+
+
 @pytest.mark.parametrize(
     "extra",
     [

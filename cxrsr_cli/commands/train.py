@@ -88,7 +88,8 @@ def _found(inventory: "Inventory") -> list[str]:
     )
     if split.train or split.val:
         lines.append(
-            f"patients: {split.train} to learn from, {split.val} to validate, none in both"
+            f"patients: {split.train} in the files to learn from, {split.val} in those "
+            "to validate, none in both"
         )
     if split.unknown:
         lines.append(
