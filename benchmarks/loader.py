@@ -5,7 +5,8 @@
 Three ways take turns in short rounds, so that whatever else the machine does
 meets all of them: steps on a batch that is at hand already (no loader's work at
 all), steps on batches drawn ahead in threads (as training does), and steps on
-batches drawn when they are needed. Images are made up: their values do not
+batches drawn when they are needed. Beside them the loader alone, which is what
+it could feed a faster device. Images are made up: their values do not
 change how long anything takes. Needs a checkout with its package installed.
 """
 
@@ -47,8 +48,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     device = choose_device(arguments.device)
-    print("| degradation | at hand | drawn ahead | drawn when needed | ahead / at hand |")
-    print("|---|---|---|---|---|")
+    print("| degradation | at hand | ahead | when needed | loader alone | ahead / at hand |")
+    print("|---|---|---|---|---|---|")
     for name, extra in (("of the file", []), ("depth, SP, JPEG", DAMAGE)):
         config = load_train_config(arguments.config, [*extra, *arguments.overrides])
         rates = measure(config, device, arguments.steps, arguments.rounds)
@@ -61,8 +62,8 @@ def main() -> None:
 
 def measure(
     config: TrainConfig, device: torch.device, steps: int, rounds: int
-) -> tuple[list[float], list[float], list[float]]:
-    """Return steps a second in each round: at hand, drawn ahead, drawn when needed."""
+) -> list[list[float]]:
+    """Return steps a second in each round: at hand, ahead, when needed, loader alone."""
     state = TrainingState(replace(config, warm_start=None), device, Processes())
     scale = config.architecture.scale
     kind = ImageSkip.NONE if config.degradation.active else config.architecture.image_skip
@@ -83,26 +84,29 @@ def measure(
     stage, pin = config.stages[0], device.type == "cuda"
     (drawn,) = draw_ahead(sampler, [stage], ahead=0, pin=pin)
 
-    def timed(ahead: int | None) -> float:
+    def timed(ahead: int | None, *, train: bool = True) -> float:
         """Time a round; None for the batch at hand."""
         if ahead is None:
-            return steps / run(repeat(drawn, steps))
+            return steps / run(repeat(drawn, steps), train)
         with closing(draw_ahead(sampler, repeat(stage, steps), ahead=ahead, pin=pin)) as batches:
-            return steps / run(batches)
+            return steps / run(batches, train)
 
-    def run(batches: Iterable[Drawn]) -> float:
+    def run(batches: Iterable[Drawn], train: bool) -> float:
         started = time.perf_counter()
         for each in batches:
-            state.update(state.network, each.batch)
+            if train:
+                state.update(state.network, each.batch)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
     timed(None)  # warms up
     ahead_here = AHEAD_OF_GPU if pin else AHEAD
-    results = [(timed(None), timed(ahead_here), timed(0)) for _ in range(rounds)]
-    at_hand, ahead, needed = (list(column) for column in zip(*results, strict=True))
-    return at_hand, ahead, needed
+    results = [
+        (timed(None), timed(ahead_here), timed(0), timed(ahead_here, train=False))
+        for _ in range(rounds)
+    ]
+    return [list(column) for column in zip(*results, strict=True)]
 
 
 def machine(device: torch.device) -> str:

