@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cxrsr_cli.learn.config import TrainConfig, load_train_config
-from cxrsr_cli.learn.training import learning_rate
+from cxrsr_cli.learn.state import learning_rate
 from cxrsr_cli.restore.architecture import (
     Architecture,
     Attention,

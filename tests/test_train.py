@@ -1,21 +1,29 @@
 """Training learns, resumes exactly, and says what is wrong with its configuration."""
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from skimage.io import imsave
+from skimage.io import imread, imsave
 
 from cxrsr_cli.errors import ConfigError, ExitCode, InputError, NothingToDoError, TrainingError
-from cxrsr_cli.learn.config import Schedule, TrainConfig, load_train_config
+from cxrsr_cli.learn.config import Loss, Schedule, TrainConfig, load_train_config
 from cxrsr_cli.learn.images import list_images, read_image
-from cxrsr_cli.learn.pairs import PatchSampler, make_pair
-from cxrsr_cli.learn.training import Progress, learning_rate, train
+from cxrsr_cli.learn.log import Progress
+from cxrsr_cli.learn.losses import training_loss
+from cxrsr_cli.learn.pairs import make_pair
+from cxrsr_cli.learn.sampling import PatchSampler
+from cxrsr_cli.learn.state import learning_rate
+from cxrsr_cli.learn.training import train
+from cxrsr_cli.learn.warm_start import Taken
 from cxrsr_cli.restore.architecture import ImageSkip
+from cxrsr_cli.restore.parts import WhiteningStem
 from cxrsr_cli.restore.resample import downsample
 from cxrsr_cli.restore.weights import read_description
 from tests.conftest import ROOT, Command
@@ -63,6 +71,28 @@ def test_learns_more_than_the_image_skip(config: Path, tmp_path: Path) -> None:
     assert last.psnr > last.psnr_skip + 1
 
 
+def test_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path) -> None:
+    """On an image it has not seen, whose target is clean."""
+    checked = load_train_config(
+        config,
+        [
+            "stages=[{steps: 120, batch: 8, patch: 24}]",
+            "ema_decay=0.98",
+            "degradation.salt_pepper=[0.02, 0.02]",
+            "architecture.image_skip=bicubic",
+            "architecture.residual_scale=1",
+            "learning_rate=0.003",
+            "loss=mse",
+        ],
+    )
+    lines: list[Progress] = []
+    train(checked, tmp_path / "run", command="none", report=lines.append)
+    last = lines[-1]
+    assert last.psnr is not None
+    assert last.psnr_skip is not None
+    assert last.psnr > last.psnr_skip + 0.5
+
+
 @pytest.mark.parametrize(
     "extra",
     [
@@ -74,6 +104,8 @@ def test_learns_more_than_the_image_skip(config: Path, tmp_path: Path) -> None:
         ["architecture={network: srcnn, scale: 2, channels: 4, mapped: 4}"],
         ["architecture={network: edsr, scale: 2, channels: 4, blocks: 1}"],
         ["architecture={network: rcan, scale: 2, channels: 4, groups: 1, blocks: 1, reduction: 2}"],
+        ["degradation.depth=[8, 16]", "degradation.jpeg=[50, 90]", "degradation.chance=0.5"],
+        ["optimizer=adamw", "weight_decay=0.01", "loss=mse", "fft_weight=0.01"],
     ],
     ids=str,
 )
@@ -133,6 +165,13 @@ def test_the_command(cxrsr: Command, config: Path, tmp_path: Path) -> None:
         ("val_every=0", "val_every"),
         ("name=a/b", "letters"),
         ("noise=-1", "noise"),
+        ("data.patient_of='('", "patient_of is no regular expression"),
+        ("data.allow=[hips]", "data.allow"),
+        ("degradation.fog=1", "degradation.fog"),
+        ("degradation.jpeg=[90, 50]", "jpeg must rise"),
+        ("precision=fp16", "precision must be fp32 or bf16"),
+        ("weight_decay=0.1", "needs optimizer: adamw"),
+        ("fft_weight=-1", "fft_weight"),
         ("seed", "not of the form"),
         ("name.first=x", "name holds a single value"),
     ],
@@ -157,6 +196,36 @@ def test_the_hash_is_of_what_decides_not_of_where(config: Path) -> None:
     there = load_train_config(config, ["data.train=elsewhere"])
     assert here.sha256() == there.sha256()
     assert here.sha256() != load_train_config(config, ["seed=1"]).sha256()
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ("loss=l1", False),
+        ("degradation={}", False),
+        ("degradation.chance=1", False),
+        ("precision=fp32", False),
+        (r"data.patient_of='^(\d{8})_'", False),
+        ("loss=mse", True),
+        ("degradation.jpeg=[50, 90]", True),
+        ("precision=bf16", True),
+        ("data.allow=[body-part]", True),
+        ("architecture.channels=6", True),
+    ],
+)
+def test_a_newer_key_counts_where_it_changes_something(
+    config: Path, change: str, counts: bool
+) -> None:
+    before, after = load_train_config(config), load_train_config(config, [change])
+    assert (before.sha256() != after.sha256()) == counts
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "models").glob("*.safetensors")), ids=lambda p: p.stem
+)
+def test_shipped_weights_name_their_configuration(path: Path) -> None:
+    config = load_train_config(path.with_suffix(".yaml"))
+    assert read_description(path).config_sha256 == config.sha256()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.yaml")), ids=lambda p: p.stem)
@@ -199,6 +268,32 @@ def test_patches_belong_together(config: Path, tmp_path: Path) -> None:
         )
 
 
+def test_warm_start_from_another_scale_takes_all_but_the_tail(config: Path, tmp_path: Path) -> None:
+    first = train(load_train_config(config), tmp_path / "first", command="none")
+    options = [f"warm_start={first}", "learning_rate=1e-12", "architecture.scale=4"]
+    options.append("stages=[{steps: 2, batch: 1, patch: 12}]")
+    taken = list[Taken]()
+    second = train(
+        load_train_config(config, options),
+        tmp_path / "second",
+        command="none",
+        started_from=taken.append,
+    )
+    one, other = load_file(first), load_file(second)
+    (start,) = taken
+    assert set(start.left) == {name for name in other if name.startswith("tail.")}
+    assert set(start.taken) == other.keys() - set(start.left)
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in start.taken)
+
+
+def test_warm_start_with_another_stem_fits_it(config: Path, tmp_path: Path) -> None:
+    plain = ["architecture.stem=plain"]
+    first = train(load_train_config(config, plain), tmp_path / "first", command="none")
+    whitened = load_train_config(config, [f"warm_start={first}"])
+    weights = load_file(train(whitened, tmp_path / "second", command="none"))
+    assert weights["stem.gains"].max() > 2, "as they start, all are 1"
+
+
 def test_warm_start(config: Path, tmp_path: Path) -> None:
     """A start from weights with a learning rate of next to nothing ends at them."""
     first = train(load_train_config(config), tmp_path / "first", command="none")
@@ -207,8 +302,85 @@ def test_warm_start(config: Path, tmp_path: Path) -> None:
     one, other = load_file(first), load_file(second)
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
     wider = [f"warm_start={first}", "architecture.channels=6"]
-    with pytest.raises(ConfigError, match="another architecture"):
+    with pytest.raises(ConfigError, match="another width"):
         train(load_train_config(config, wider), tmp_path / "third", command="none")
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 5])
+def test_drawing_ahead_changes_nothing(config: Path, tmp_path: Path, ahead: int) -> None:
+    checked = load_train_config(config, ["noise=0.05"])
+    one = load_file(train(checked, tmp_path / "one", command="none", ahead=2))
+    other = load_file(train(checked, tmp_path / "other", command="none", ahead=ahead))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_losses() -> None:
+    torch.manual_seed(0)
+    output, target = torch.rand(2, 2, 1, 8, 8)
+    difference = output - target
+    assert training_loss(output, target, Loss.L1, 0).item() == pytest.approx(
+        difference.abs().mean().item()
+    )
+    assert training_loss(output, target, Loss.MSE, 0).item() == pytest.approx(
+        difference.square().mean().item()
+    )
+    waves = np.fft.rfft2(output.numpy()) - np.fft.rfft2(target.numpy())
+    fourier = (np.abs(waves.real) + np.abs(waves.imag)).mean() / 2
+    mixed = training_loss(output, target, Loss.L1, 0.05).item()
+    assert mixed == pytest.approx(difference.abs().mean().item() + 0.05 * fourier, rel=1e-5)
+
+
+def test_weight_decay_shrinks_weights(config: Path, tmp_path: Path) -> None:
+    common = ["optimizer=adamw", "stages=[{steps: 30, batch: 1, patch: 12}]", "ema_decay=0"]
+    norms = []
+    for decay in (0, 100):
+        checked = load_train_config(config, [*common, f"weight_decay={decay}"])
+        weights = load_file(train(checked, tmp_path / f"{decay}", command="none"))
+        norms.append(weights["deep.weight"].norm())
+    assert norms[1] < 0.5 * norms[0]
+
+
+def test_half_precision_leaves_a_cpu_and_the_stem_alone(config: Path, tmp_path: Path) -> None:
+    runs = [
+        load_file(
+            train(load_train_config(config, [f"precision={name}"]), tmp_path / name, command="none")
+        )
+        for name in ("fp32", "bf16")
+    ]
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+    stem, image = WhiteningStem(), torch.rand(1, 1, 8, 8)
+    full = stem(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(stem(image), full)
+
+
+def test_the_run_folder_holds_a_plot_of_the_log(config: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    train(load_train_config(config), tmp_path / "run", command="none")
+    assert imread(tmp_path / "run" / "metrics.png").std() > 0
+
+
+def test_tensorboard_gets_the_log_where_it_is_installed(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = list[tuple[str, int]]()
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            written.append((Path(folder).name, purge_step))
+
+        def add_scalar(self, name: str, _value: float, step: int) -> None:
+            written.append((name, step))
+
+        def flush(self) -> None:
+            pass
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    train(load_train_config(config), tmp_path / "run", command="none")
+    assert written[0] == ("run", 1)
+    assert {("loss", 4), ("psnr", 8), ("learning_rate", 8)} <= set(written)
 
 
 def test_a_training_that_diverges_is_a_failure(config: Path, tmp_path: Path) -> None:
@@ -216,12 +388,6 @@ def test_a_training_that_diverges_is_a_failure(config: Path, tmp_path: Path) -> 
     with pytest.raises(TrainingError, match="no longer a number"):
         train(checked, tmp_path / "run", command="none")
     assert not list((tmp_path / "run").glob("*.safetensors"))
-
-
-def test_an_image_smaller_than_a_patch_is_named(config: Path, tmp_path: Path) -> None:
-    imsave(tmp_path / "train" / "tiny.png", np.zeros((20, 20), np.uint8), check_contrast=False)
-    with pytest.raises(InputError, match=r"tiny\.png is smaller than a patch"):
-        train(load_train_config(config), tmp_path / "run", command="none")
 
 
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ def test_wheel_carries_its_models(tmp_path: Path) -> None:
     options = {"cwd": empty, "env": environment, "capture_output": True, "text": True}
     info = subprocess.run([*run, "info"], check=True, **options)  # type: ignore[call-overload]
     assert "rir-s-x4" in info.stdout
+    datasets = subprocess.run([*run, "datasets"], check=True, **options)  # type: ignore[call-overload]
+    assert "mimic-cxr" in datasets.stdout
     upscale = [*run, "upscale", "--scale", "4", str(EXAMPLE), "out.dcm"]
     done = subprocess.run(upscale, check=False, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cxrsr_cli.commands.options import DeviceOption, ProgressOption, show_progress
+from cxrsr_cli.commands.processes import joined_processes
 
 if TYPE_CHECKING:
-    from cxrsr_cli.learn.training import Progress
+    from cxrsr_cli.learn.collection import Inventory
+    from cxrsr_cli.learn.log import Progress
+    from cxrsr_cli.learn.warm_start import Taken
 
 
 def train(
@@ -26,10 +29,11 @@ def train(
     device: DeviceOption = "auto",
     no_progress: ProgressOption = False,
 ) -> None:
-    """Train a network on a folder of images.
+    """Train a network on radiographs.
 
     Writes checkpoint.pt, metrics.jsonl and at the end NAME-xSCALE.safetensors
-    to the run folder.
+    to the run folder. Several processes train one network together:
+    torchrun --nproc-per-node N -m cxrsr_cli train ...
     """
     from cxrsr_cli.learn.config import load_train_config
 
@@ -38,29 +42,66 @@ def train(
     from tqdm import tqdm
 
     from cxrsr_cli.learn.training import train as run_training
-    from cxrsr_cli.restore.device import choose_device
 
-    with tqdm(
-        total=checked.total_steps, unit="step", disable=not show_progress(no_progress)
-    ) as bar:
+    stderr = typer.get_text_stream("stderr")
+    with joined_processes(device) as (processes, chosen):
+        shown = show_progress(no_progress) and processes.first
+        with tqdm(total=checked.total_steps, unit="step", disable=not shown) as bar:
 
-        def report(progress: "Progress") -> None:
-            bar.update(progress.step - bar.n)
-            bar.write(_line(progress), file=typer.get_text_stream("stderr"))
+            def write(line: str) -> None:
+                if processes.first:
+                    bar.write(line, file=stderr)
 
-        def prepared(done: int, total: int) -> None:
-            bar.set_postfix_str(f"images {done}/{total}" if done < total else "")
+            def stepped(step: int) -> None:
+                bar.update(step - bar.n)
 
-        path = run_training(
-            checked,
-            run_dir,
-            command=shlex.join(["cxrsr", *sys.argv[1:]]),
-            resume=resume,
-            device=choose_device(device),
-            report=report,
-            prepared=prepared,
+            def prepared(done: int, total: int) -> None:
+                bar.set_postfix_str(f"images {done}/{total}" if done < total else "")
+
+            def collected(inventory: "Inventory") -> None:
+                for line in _found(inventory):
+                    write(line)
+
+            path = run_training(
+                checked,
+                run_dir,
+                command=shlex.join(["cxrsr", *sys.argv[1:]]),
+                resume=resume,
+                device=chosen,
+                processes=processes,
+                report=lambda progress: write(_line(progress)),
+                stepped=stepped,
+                prepared=prepared,
+                collected=collected,
+                started_from=lambda taken: write(_start(taken)),
+            )
+    if processes.first:
+        typer.echo(f"weights: {path}")
+
+
+def _found(inventory: "Inventory") -> list[str]:
+    split = inventory.split
+    lines = [f"left out {refused.name}: {refused.reason}" for refused in inventory.refused]
+    lines.append(
+        f"images: {inventory.train} to learn from, {inventory.val} to validate, "
+        f"{len(inventory.refused)} files left out"
+    )
+    if split.train or split.val:
+        lines.append(
+            f"patients: {split.train} in the files to learn from, {split.val} in those "
+            "to validate, none in both"
         )
-    typer.echo(f"weights: {path}")
+    if split.unknown:
+        lines.append(
+            f"warning: {split.unknown} files do not tell whose they are, so that nobody is "
+            "in training and validation is not checked for them; set data.patient_of"
+        )
+    return lines
+
+
+def _start(taken: "Taken") -> str:
+    line = f"warm start: {len(taken.taken)} tensors taken"
+    return line + (f"; anew: {', '.join(taken.left)}" if taken.left else "")
 
 
 def _line(progress: "Progress") -> str:

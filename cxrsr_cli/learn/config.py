@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -13,8 +13,11 @@ import yaml
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from cxrsr_cli.errors import ConfigError
+from cxrsr_cli.learn.degradation import Degradation
+from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.restore.architecture import Architecture
 from cxrsr_cli.restore.family import FAMILY, KEY, kind_of
+from cxrsr_cli.restore.precision import Precision
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
@@ -50,16 +53,40 @@ class Schedule(StrEnum):
     """By `decay_factor` every `decay_steps`, as in the paper."""
 
 
+class Loss(StrEnum):
+    """What is made small."""
+
+    L1 = "l1"
+    """Mean absolute difference, as in the paper."""
+    MSE = "mse"
+    """Mean squared difference: PSNR's own objective."""
+
+
+class Optimizer(StrEnum):
+    """What makes it small."""
+
+    ADAM = "adam"
+    ADAMW = "adamw"
+    """Adam with decoupled weight decay."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
-    """Folders of images; patients must not be shared between them.
+    """Images; patients must not be shared between training and validation.
 
     Attributes
     ----------
     train, val : Path
-        Folders of 8-bit or 16-bit grey images, read recursively.
+        Folders read recursively, or text files that list one path a line,
+        relative to themselves. Grey PNG, TIFF and JPEG of 8 or 16 bits, and
+        DICOM at its full depth.
     description : str
         Name, source and licence of the data, for the model's card.
+    patient_of : str or None
+        Regular expression that finds the patient in a file's name: its first
+        group, or all it matches. DICOM says it by Patient ID as well.
+    allow : tuple of Permission
+        DICOM beyond chest radiographs for presentation that is taken.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -67,6 +94,14 @@ class DataConfig:
     train: Path
     val: Path
     description: str
+    patient_of: str | None = None
+    allow: tuple[Permission, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.patient_of or "")
+        except re.error as error:
+            raise ValueError(f"patient_of is no regular expression: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +145,17 @@ class TrainConfig:
         Peak of Adam's learning rate.
     betas : tuple of float
         Adam's.
+    optimizer : Optimizer
+        Adam, or AdamW with `weight_decay`.
+    weight_decay : float
+        AdamW's.
+    loss : Loss
+        Between output and target.
+    fft_weight : float
+        Weight of the L1 between their Fourier transforms, added to `loss`.
+    precision : Precision
+        ``fp32``, or ``bf16``: the network's convolutions in bfloat16 on a GPU.
+        A CPU, where it is slower, stays with float32.
     warmup_steps : int
         Linear rise to `learning_rate`.
     schedule : Schedule
@@ -126,8 +172,10 @@ class TrainConfig:
         Largest standard deviation, in network values, of Gaussian noise added
         to the input. The target and the skip get its bicubic enlargement: the
         network learns to leave noise alone, not to draw lines through it.
+    degradation : Degradation
+        Damage to the input that a network learns to undo.
     warm_start : Path or None
-        Weights to start from, of the same architecture.
+        Weights to start from, of the same width.
     seed : int
         Of weights and sampling.
     val_every, checkpoint_every : int
@@ -142,6 +190,11 @@ class TrainConfig:
     stages: tuple[Stage, ...]
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
+    optimizer: Optimizer = Optimizer.ADAM
+    weight_decay: float = 0.0
+    loss: Loss = Loss.L1
+    fft_weight: float = 0.0
+    precision: Precision = Precision.FP32
     warmup_steps: int = 50
     schedule: Schedule = Schedule.COSINE
     decay_steps: int = 1
@@ -150,6 +203,7 @@ class TrainConfig:
     ema_decay: float = 0.998
     projection_steps: int = 0
     noise: float = 0.0
+    degradation: Degradation = field(default_factory=Degradation)
     warm_start: Path | None = None
     seed: int = 0
     val_every: int = 1000
@@ -171,6 +225,14 @@ class TrainConfig:
             raise ValueError("warmup_steps, projection_steps and noise cannot be negative")
         if self.learning_rate <= 0:
             raise ValueError("learning_rate must be above 0")
+        if min(self.weight_decay, self.fft_weight) < 0:
+            raise ValueError("weight_decay and fft_weight cannot be negative")
+        if self.weight_decay and self.optimizer is not Optimizer.ADAMW:
+            raise ValueError("weight_decay needs optimizer: adamw")
+        if self.precision not in (Precision.FP32, Precision.BF16):
+            raise ValueError("precision must be fp32 or bf16")
+        if self.projection_steps and self.degradation.damages:
+            raise ValueError("projection_steps would put back the damage of degradation")
 
     @property
     def rim(self) -> int:
@@ -193,20 +255,38 @@ class TrainConfig:
             step -= stage.steps
         return self.stages[-1]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        dumped: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
-        return dumped
-
     def sha256(self) -> str:
-        """Return the hash of the configuration, without where the data lie."""
-        plain = self.to_dict()
-        for place in ("train", "val"):
-            del plain["data"][place]
+        """Return the hash of what decides the weights, not of where the data lie.
+
+        A key that came after the first models counts only where it is set to
+        something, so that theirs stay as they are.
+        """
+        plain = _ADAPTER.dump_python(self, mode="json")
+        _drop_unused(plain, _ADAPTER.dump_python(self, mode="json", exclude_defaults=True))
+        for place in ("train", "val", "patient_of"):
+            plain["data"].pop(place, None)
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 _ADAPTER = TypeAdapter(TrainConfig)
+
+_FIRST_KEYS = {
+    "name", "architecture", "data", "stages", "learning_rate", "betas", "warmup_steps", "schedule",
+    "decay_steps", "decay_factor", "gradient_clip", "ema_decay", "projection_steps", "noise",
+    "warm_start", "seed", "val_every", "checkpoint_every", "data.train", "data.val",
+    "data.description", "architecture.scale", "architecture.channels", "architecture.groups",
+    "architecture.blocks", "architecture.negative_slope", "architecture.image_skip",
+    "architecture.tail", "architecture.residual_scale", "architecture.stem",
+}  # fmt: skip
+"""Keys that the first models' hashes were made of, at whatever value."""
+
+
+def _drop_unused(plain: dict[str, Any], used: dict[str, Any], parent: str = "") -> None:
+    for key in list(plain):
+        if key not in used and parent + key not in _FIRST_KEYS:
+            del plain[key]
+        elif isinstance(plain[key], dict):
+            _drop_unused(plain[key], used.get(key, {}), f"{parent}{key}.")
 
 
 def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

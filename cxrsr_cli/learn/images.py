@@ -22,13 +22,17 @@ class GreyImage:
         File name without its suffix.
     values : torch.Tensor
         ``(1, 1, H, W)`` float32 stored values.
-    maximum : float
-        Largest legal stored value: 255 or 65535. The smallest is 0.
+    maximum, minimum : float
+        Legal range of stored values: 0 to 255 or 65535 of a picture.
+    inverted : bool
+        Whether large values are dark (MONOCHROME1).
     """
 
     name: str
     values: torch.Tensor
     maximum: float
+    minimum: float = 0.0
+    inverted: bool = False
 
 
 def list_images(folder: Path) -> list[Path]:

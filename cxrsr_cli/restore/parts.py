@@ -38,10 +38,11 @@ class WhiteningStem(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(N, 1, H, W)`` of about [0, 1] to ``(N, 9, H, W)`` of unit power."""
-        return F.conv2d(
-            F.pad(x - 0.5, (1, 1, 1, 1), mode="replicate"),
-            self.filters * self.gains.view(-1, 1, 1, 1),
-        )
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(
+                F.pad(x - 0.5, (1, 1, 1, 1), mode="replicate"),
+                self.filters * self.gains.view(-1, 1, 1, 1),
+            )
 
     @torch.no_grad()
     def fit(self, images: Iterable[torch.Tensor]) -> None:

@@ -1,0 +1,130 @@
+"""Does the loader keep the device busy? Steps a second with its work and without, in one run.
+
+    python benchmarks/loader.py [--config models/rir-s-x4.yaml] [--device auto] [--set KEY=VALUE]
+
+Three ways take turns in short rounds, so that whatever else the machine does
+meets all of them: steps on a batch that is at hand already (no loader's work at
+all), steps on batches drawn ahead in threads (as training does), and steps on
+batches drawn when they are needed. Beside them the loader alone, which is what
+it could feed a faster device. Images are made up: their values do not
+change how long anything takes. Needs a checkout with its package installed.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from itertools import repeat
+from pathlib import Path
+
+import torch
+
+from cxrsr_cli.learn.config import TrainConfig, load_train_config
+from cxrsr_cli.learn.images import GreyImage
+from cxrsr_cli.learn.loading import AHEAD, AHEAD_OF_GPU, Drawn, draw_ahead
+from cxrsr_cli.learn.pairs import make_pair
+from cxrsr_cli.learn.processes import Processes
+from cxrsr_cli.learn.sampling import PatchSampler
+from cxrsr_cli.learn.state import TrainingState
+from cxrsr_cli.restore.architecture import ImageSkip
+from cxrsr_cli.restore.device import choose_device
+
+IMAGES = 4
+SIDE = 1024
+DAMAGE = ["degradation={depth: [8, 16], salt_pepper: [0.005, 0.02], jpeg: [50, 95], chance: 0.5}"]
+
+
+def main() -> None:
+    """Measure and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--config", type=Path, default=Path("models/rir-s-x4.yaml"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--steps", type=int, default=10, help="in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    print("| degradation | at hand | ahead | when needed | loader alone | ahead / at hand |")
+    print("|---|---|---|---|---|---|")
+    for name, extra in (("of the file", []), ("depth, SP, JPEG", DAMAGE)):
+        config = load_train_config(arguments.config, [*extra, *arguments.overrides])
+        rates = measure(config, device, arguments.steps, arguments.rounds)
+        columns = [f"{statistics.median(rate):.2f}" for rate in rates]
+        pairs = [ahead / hand for hand, ahead in zip(*rates[:2], strict=True)]
+        ratio = f"{statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})"
+        print(f"| {name} | {' | '.join(columns)} | {ratio} |")
+    print(f"\nMedian steps/s of {arguments.rounds} rounds of {arguments.steps}. {machine(device)}")
+
+
+def measure(
+    config: TrainConfig, device: torch.device, steps: int, rounds: int
+) -> list[list[float]]:
+    """Return steps a second in each round: at hand, ahead, when needed, loader alone."""
+    state = TrainingState(replace(config, warm_start=None), device, Processes())
+    scale = config.architecture.scale
+    kind = ImageSkip.NONE if config.degradation.active else config.architecture.image_skip
+    random = torch.Generator().manual_seed(0)
+    images = (
+        GreyImage("made up", torch.randint(256, (1, 1, SIDE, SIDE), generator=random).float(), 255)
+        for _ in range(IMAGES)
+    )
+    pairs = [make_pair(image, scale, kind) for image in images]
+    sampler = PatchSampler(
+        pairs,
+        scale,
+        random,
+        degradation=config.degradation,
+        kind=config.architecture.image_skip,
+        noise=config.noise,
+    )
+    stage, pin = config.stages[0], device.type == "cuda"
+    (drawn,) = draw_ahead(sampler, [stage], ahead=0, pin=pin)
+
+    def timed(ahead: int | None, *, train: bool = True) -> float:
+        """Time a round; None for the batch at hand."""
+        if ahead is None:
+            return steps / run(repeat(drawn, steps), train)
+        with closing(draw_ahead(sampler, repeat(stage, steps), ahead=ahead, pin=pin)) as batches:
+            return steps / run(batches, train)
+
+    def run(batches: Iterable[Drawn], train: bool) -> float:
+        started = time.perf_counter()
+        for each in batches:
+            if train:
+                state.update(state.network, each.batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    timed(None)  # warms up
+    ahead_here = AHEAD_OF_GPU if pin else AHEAD
+    results = [
+        (timed(None), timed(ahead_here), timed(0), timed(ahead_here, train=False))
+        for _ in range(rounds)
+    ]
+    return [list(column) for column in zip(*results, strict=True)]
+
+
+def machine(device: torch.device) -> str:
+    """Say where and when this was measured."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return (
+        f"{where}, {torch.get_num_threads()} threads, {datetime.now().astimezone().date()}, "
+        f"Python {platform.python_version()}, PyTorch {torch.__version__}."
+    )
+
+
+def processor() -> str:
+    """Name the CPU as the system does."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""``cxrsr datasets``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cxrsr_cli.errors import ExitCode
+
+if TYPE_CHECKING:
+    from cxrsr_cli.learn.datasets import Copy, Dataset
+
+
+def datasets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them.")] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", exists=True, file_okay=False, help="Look at a local copy."),
+    ] = None,
+) -> None:
+    """List public collections of chest radiographs, or check a copy of one.
+
+    Nothing is downloaded. The terms of use are those of the source.
+    """
+    from cxrsr_cli.learn.datasets import PAPER, check_copy, find_dataset, known_datasets
+
+    if name is None:
+        if check:
+            raise typer.BadParameter("--check needs a NAME")
+        for dataset in known_datasets():
+            count = f"{dataset.count} images" if dataset.count else "images"
+            bits = f"{dataset.bits} bits" if dataset.bits else "DICOM"
+            typer.echo(f"{dataset.name}: {dataset.title}; {count}, {bits}; {dataset.terms}")
+        typer.echo(f"\n{PAPER}")
+        return
+    dataset = find_dataset(name)
+    if check is None:
+        typer.echo(_facts(dataset))
+        return
+    copy = check_copy(dataset, check)
+    typer.echo(_found(copy))
+    problems = copy.problems(dataset)
+    for problem in problems:
+        typer.echo(f"problem: {problem}")
+    if problems:
+        raise typer.Exit(ExitCode.NOT_VERIFIED)
+    typer.echo("as it should be")
+
+
+def _facts(dataset: "Dataset") -> str:
+    depth = f"{dataset.bits} bits" if dataset.bits else "of several depths"
+    images = f"{dataset.count or 'number not stated'}, {depth}, at {', '.join(dataset.images)}"
+    facts = {
+        "source": dataset.source,
+        "terms": dataset.terms,
+        "citation": dataset.citation,
+        "images": images,
+        "data.patient_of": dataset.patient_of or "none, names do not tell",
+        "split": dataset.split,
+        "remarks": dataset.remarks,
+    }
+    return "\n".join([dataset.title, *(f"{name}: {fact}" for name, fact in facts.items())])
+
+
+def _found(copy: "Copy") -> str:
+    lines = [f"{copy.found} images, {copy.readable} of a sample read"]
+    if copy.bits:
+        lines[0] += f", {', '.join(map(str, copy.bits))} bits"
+    if copy.patients:
+        lines.append(f"{copy.patients} patients by name")
+    return "\n".join([*lines, *(f"left out {reason}" for reason in copy.refused)])

@@ -1,0 +1,141 @@
+"""Read all that a training learns from and is judged on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrsr_cli.errors import InputError, NothingToDoError
+from cxrsr_cli.learn.config import TrainConfig
+from cxrsr_cli.learn.images import GreyImage
+from cxrsr_cli.learn.pairs import Pair, make_degraded_pair, make_pair
+from cxrsr_cli.learn.patients import Split, check_split
+from cxrsr_cli.learn.sources import list_sources, read_radiographs
+from cxrsr_cli.restore.architecture import ImageSkip
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that is not learned from.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    reason : str
+        Free of patient data.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What was found; what a user should know of it.
+
+    Attributes
+    ----------
+    train, val : int
+        Images in use.
+    split : Split
+        What is known of the patients.
+    refused : tuple of Refused
+        Files that are left out.
+    """
+
+    train: int
+    val: int
+    split: Split
+    refused: tuple[Refused, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The images.
+
+    Attributes
+    ----------
+    train, val : list of Pair
+        To learn from and to be judged on.
+    inventory : Inventory
+        What became of the files.
+    """
+
+    train: list[Pair]
+    val: list[Pair]
+    inventory: Inventory
+
+
+def collect(
+    config: TrainConfig, prepared: Callable[[int, int], None] = lambda _done, _total: None
+) -> Collection:
+    """Read and degrade the images of a configuration.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Whose `data`.
+    prepared : callable
+        Told ``(done, total)`` files.
+
+    Returns
+    -------
+    Collection
+        The images.
+
+    Raises
+    ------
+    NothingToDoError
+        If one of both has no image that can be used.
+    ConfigError
+        As `check_split` and `list_sources`.
+    """
+    places = (config.data.train, config.data.val)
+    train, val = (list_sources(place) for place in places)
+    split = check_split(train, val, config.data.patient_of)
+    done, refused = 0, list[Refused]()
+
+    def read(paths: Sequence[Path], make: Callable[[GreyImage, int], Pair]) -> list[Pair]:
+        nonlocal done
+        pairs = list[Pair]()
+        for path in paths:
+            try:
+                for image in read_radiographs(
+                    path, config.architecture.scale, frozenset(config.data.allow)
+                ):
+                    _check_size(image, config)
+                    pairs.append(make(image, len(pairs)))
+            except InputError as error:
+                refused.append(Refused(path.name, str(error)))
+            done += 1
+            prepared(done, len(train) + len(val))
+        return pairs
+
+    learned, judged = read(train, _for_training(config)), read(val, _for_validation(config))
+    for pairs, place in zip((learned, judged), places, strict=True):
+        if not pairs:
+            raise NothingToDoError(f"no image of {place} can be used: {refused[-1].reason}")
+    inventory = Inventory(len(learned), len(judged), split, tuple(refused))
+    return Collection(learned, judged, inventory)
+
+
+def _for_training(config: TrainConfig) -> Callable[[GreyImage, int], Pair]:
+    architecture = config.architecture
+    # What is degraded anew for every patch gets its skip then.
+    anew = config.degradation.active
+    kind = ImageSkip.NONE if anew else architecture.image_skip
+    return lambda image, _: make_pair(image, architecture.scale, kind)
+
+
+def _for_validation(config: TrainConfig) -> Callable[[GreyImage, int], Pair]:
+    scale, kind = config.architecture.scale, config.architecture.image_skip
+    if not config.degradation.active:
+        return lambda image, _: make_pair(image, scale, kind)
+    # The same damage at every validation, whatever the training's seed.
+    return lambda image, index: make_degraded_pair(image, scale, kind, config.degradation, index)
+
+
+def _check_size(image: GreyImage, config: TrainConfig) -> None:
+    needed = max(stage.patch for stage in config.stages) * config.architecture.scale
+    if min(image.values.shape[-2:]) < needed:
+        raise InputError(f"smaller than a patch of {needed} pixels")

@@ -1,0 +1,96 @@
+"""What a run folder says of a training while it goes on."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cxrsr_cli.learn.plot import PLOT_NAME, plot_metrics
+from cxrsr_cli.write.atomic import replacing
+
+METRICS_NAME = "metrics.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of the training log.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken.
+    loss : float
+        In network values, mean since the line before.
+    learning_rate : float
+        Of the last step.
+    seconds : float
+        Since this process started its loop.
+    psnr, psnr_skip : float or None
+        dB on the validation images of the projected output and of the image
+        skip, when they were measured at this step. The peak is 1 in network
+        values, so only their difference compares across data sets. What a
+        degradation damaged is not projected.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    psnr: float | None = None
+    psnr_skip: float | None = None
+
+    def numbers(self) -> dict[str, Any]:
+        """Return what is there, by name."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Log:
+    """``metrics.jsonl``, and where these are installed TensorBoard's events and a plot.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    step : int
+        Lines after it are dropped: a resume takes these steps again.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._path = folder / METRICS_NAME
+        self._plot = folder / PLOT_NAME
+        self._lines = [line for line in _read(self._path) if line["step"] <= step]
+        with replacing(self._path) as temporary:
+            temporary.write_text("".join(map(_as_text, self._lines)), encoding="utf-8")
+        self._board = _tensorboard(folder, step)
+
+    def add(self, progress: Progress) -> None:
+        """Write one line; draw the plot again when it holds a validation."""
+        numbers = progress.numbers()
+        self._lines.append(numbers)
+        with self._path.open("a", encoding="utf-8") as opened:
+            opened.write(_as_text(numbers))
+        if self._board:
+            for name in numbers.keys() - {"step"}:
+                self._board.add_scalar(name, numbers[name], progress.step)
+            self._board.flush()
+        if progress.psnr is not None:
+            plot_metrics(self._lines, self._plot)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _as_text(numbers: dict[str, Any]) -> str:
+    return json.dumps(numbers) + "\n"
+
+
+def _tensorboard(folder: Path, step: int) -> Any:  # noqa: ANN401 - torch's writer, if there is one
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -1,0 +1,71 @@
+"""A training's part in a group of processes that train one network together."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cxrsr_cli.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Which of how many this process is.
+
+    With more than one, the default process group must be there.
+
+    Attributes
+    ----------
+    rank : int
+        From 0; only 0 writes.
+    count : int
+        Of all.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def share(self, total: int) -> slice:
+        """Return which of `total` things are this process's.
+
+        Raises
+        ------
+        ConfigError
+            If they cannot be shared out evenly.
+        """
+        if total % self.count:
+            raise ConfigError(
+                f"stages: a batch of {total} cannot be shared by {self.count} processes"
+            )
+        size = total // self.count
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Make every backward pass average the gradients of all processes."""
+        if self.count == 1:
+            return network
+        return DistributedDataParallel(network)
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all processes."""
+        if self.count == 1:
+            return value
+        summed = value.detach().clone()
+        dist.all_reduce(summed)
+        return summed
+
+    def sums(self, values: list[float], device: torch.device) -> list[float]:
+        """Return each value's sum over all processes, by way of a device they share."""
+        if self.count == 1:
+            return values
+        summed: list[float] = self.total(
+            torch.tensor(values, dtype=torch.float64, device=device)
+        ).tolist()
+        return summed

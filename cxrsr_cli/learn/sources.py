@@ -1,0 +1,140 @@
+"""Training images: pictures and DICOM, from folders or lists, at their full depth."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxrsr_cli.errors import ConfigError, InputError, NothingToDoError
+from cxrsr_cli.learn.images import SUFFIXES, GreyImage, read_image
+from cxrsr_cli.read.acceptance import check_acceptance
+from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.padding import Padding
+from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.restore.padding import fill
+
+_PREAMBLE = 128
+_PREFIX = b"DICM"
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+
+
+def list_sources(place: Path) -> list[Path]:
+    """List the images of a folder or of a list.
+
+    Parameters
+    ----------
+    place : Path
+        A folder, searched recursively for pictures and for DICOM under any
+        name; or a text file with one path a line, relative to itself, where
+        empty lines and those after ``#`` say nothing.
+
+    Returns
+    -------
+    list of Path
+        A folder's sorted, a list's in its order.
+
+    Raises
+    ------
+    ConfigError
+        If a list cannot be read or names one file twice.
+    NothingToDoError
+        If there is no image.
+    """
+    if place.is_file():
+        return _read_list(place)
+    paths = sorted(path for path in place.rglob("*") if path.is_file() and _is_image(path))
+    if not paths:
+        raise NothingToDoError(f"no image ({', '.join(SUFFIXES)}, DICOM) below {place}")
+    return paths
+
+
+def is_picture(path: Path) -> bool:
+    """Tell by its suffix whether a file is a picture; all others are DICOM."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_radiographs(
+    path: Path, multiple: int, allowed: frozenset[Permission] = frozenset()
+) -> list[GreyImage]:
+    """Read the images of a file, each cut to a multiple of the scale.
+
+    Padding around a DICOM image is cut off; what is left of it inside is
+    filled from its nearest image pixel, as `cxrsr_cli.upscale` does.
+
+    Parameters
+    ----------
+    path : Path
+        A picture or DICOM.
+    multiple : int
+        Height and width are cut at the bottom and right to a multiple of it.
+    allowed : frozenset of Permission
+        DICOM beyond chest radiographs for presentation that is taken.
+
+    Returns
+    -------
+    list of GreyImage
+        One of a picture, one for each frame of DICOM.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or used.
+    """
+    if is_picture(path):
+        return [read_image(path, multiple)]
+    source = read_source(path)
+    check_acceptance(source.dataset, 1, allowed)
+    pixel_format, padding = PixelFormat.of(source.dataset), Padding.of(source.dataset)
+    images = []
+    for frame in decode(source):
+        stored = _without(frame, padding) if padding else frame
+        height, width = (side - side % multiple for side in stored.shape)
+        if not height or not width:
+            raise InputError("smaller than the scale")
+        images.append(
+            GreyImage(
+                path.stem,
+                torch.from_numpy(stored[:height, :width].astype(np.float32))[None, None],
+                maximum=float(pixel_format.maximum),
+                minimum=float(pixel_format.minimum),
+                inverted=source.dataset.PhotometricInterpretation == "MONOCHROME1",
+            )
+        )
+    return images
+
+
+def _read_list(path: Path) -> list[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the list {path}: {type(error).__name__}") from error
+    names = [line.strip() for line in lines]
+    paths = [path.parent / name for name in names if name and not name.startswith("#")]
+    if not paths:
+        raise NothingToDoError(f"the list {path} names no image")
+    if len(set(paths)) < len(paths):
+        raise ConfigError(f"the list {path} names a file twice")
+    return paths
+
+
+def _is_image(path: Path) -> bool:
+    if is_picture(path) or path.suffix.lower() in _DICOM_SUFFIXES:
+        return True
+    # Many archives name files by UID, with anything after the last dot.
+    try:
+        with path.open("rb") as opened:
+            opened.seek(_PREAMBLE)
+            return opened.read(len(_PREFIX)) == _PREFIX
+    except OSError:
+        return False
+
+
+def _without(stored: NDArray[np.int32], padding: Padding) -> NDArray[np.int32]:
+    mask = padding.mask(stored)
+    rows, columns = np.flatnonzero(~mask.all(1)), np.flatnonzero(~mask.all(0))
+    if not rows.size:
+        raise InputError("nothing but padding")
+    inside = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    return fill(stored[inside], mask[inside])
