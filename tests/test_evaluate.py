@@ -18,7 +18,7 @@ from cxrsr_cli.judge.degradation import degrade
 from cxrsr_cli.judge.evaluation import Bench, ImageScores
 from cxrsr_cli.judge.method import BICUBIC, CONSISTENT_MODEL, DEFAULT, REFERENCE, Method
 from cxrsr_cli.judge.metrics import psnr
-from cxrsr_cli.judge.original import Original, read_original
+from cxrsr_cli.judge.original import read_original
 from cxrsr_cli.judge.outcome import Outcome
 from cxrsr_cli.judge.plots import check_plotting
 from cxrsr_cli.judge.report import SCHEMA, build_report
@@ -26,7 +26,7 @@ from cxrsr_cli.judge.score import METRICS, Score, score
 from cxrsr_cli.judge.table import fidelity, format_markdown, format_text
 from cxrsr_cli.judge.worst import SIDE, worst_cases
 from cxrsr_cli.learn.config import load_train_config
-from cxrsr_cli.learn.images import list_images
+from cxrsr_cli.learn.images import GreyImage, list_images
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.registry import Model, shipped_models
 from cxrsr_cli.restore.resample import downsample, upsample
@@ -72,11 +72,11 @@ def test_weights_are_small_enough_to_ship() -> None:
     assert sum(path.stat().st_size for path in (ROOT / "models").iterdir()) < 64 << 20
 
 
-def picture(side: int = 196, seed: int = 0) -> Original:
+def picture(side: int = 196, seed: int = 0) -> GreyImage:
     """Make smooth noise of 12 bits, signed."""
     noise = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(seed))
     values = (upsample(noise, 4)[..., :side, :side] * 500).round_()
-    return Original(f"seed {seed}", values, minimum=-2048, maximum=2047)
+    return GreyImage(f"seed {seed}", values, minimum=-2048, maximum=2047)
 
 
 def test_methods_are_what_they_are_called() -> None:
@@ -117,7 +117,7 @@ def test_monochrome1_is_restored_as_its_negative_is() -> None:
     low = torch.from_numpy(pixels)[None, None]
 
     def restore(values: torch.Tensor, *, inverted: bool) -> torch.Tensor:
-        original = Original("a", upsample(values, 2), 0, 255, inverted)
+        original = GreyImage("a", upsample(values, 2), 255, inverted=inverted)
         ((_, output),) = bench.outputs(original, values)
         return output.values
 

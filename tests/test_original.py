@@ -10,9 +10,10 @@ from PIL import Image
 from cxrsr_cli.errors import InputError, NothingToDoError
 from cxrsr_cli.judge.degradation import degrade
 from cxrsr_cli.judge.noise import Noise
-from cxrsr_cli.judge.original import list_originals, read_original
+from cxrsr_cli.judge.original import read_original
 from cxrsr_cli.learn import pairs
 from cxrsr_cli.learn.images import read_image
+from cxrsr_cli.learn.sources import list_sources
 from tests.conftest import small_chest
 
 RANDOM = np.random.default_rng(0)
@@ -60,7 +61,7 @@ def test_dicom_at_full_depth(
     assert (degraded.min().item(), degraded.max().item()) == limits
 
 
-def test_padding_is_filled_from_beside_it(tmp_path: Path) -> None:
+def test_padding_around_an_image_is_cut_off(tmp_path: Path) -> None:
     chest = small_chest()
     chest.add_new("PixelPaddingValue", "US", 255)
     stored = chest.pixel_array.copy()
@@ -84,7 +85,8 @@ def test_lists_images_and_dicom_and_nothing_else(tmp_path: Path) -> None:
     small_chest().save_as(tmp_path / "DICOMDIR")
     for name in ("README.md", "empty", "scores.csv"):
         (tmp_path / name).write_bytes(b"")
-    names = [path.name for path in list_originals(tmp_path)]
+    names = [path.name for path in list_sources(tmp_path)]
     assert names == ["b.PNG", "without-suffix"]
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(NothingToDoError, match=r"no image .* below"):
-        list_originals(tmp_path / "empty")
+        list_sources(tmp_path / "nothing")

@@ -92,16 +92,16 @@ def evaluate(
             raise OutputError(f"no folder {path.parent} to write the scores to")
 
     from cxrsr_cli.judge.evaluation import Bench
-    from cxrsr_cli.judge.original import list_originals
     from cxrsr_cli.judge.page import build_page
     from cxrsr_cli.judge.plots import check_plotting
     from cxrsr_cli.judge.report import write_csv, write_json, write_text
     from cxrsr_cli.judge.table import format_markdown, format_text
     from cxrsr_cli.judge.worst import worst_cases
+    from cxrsr_cli.learn.sources import list_sources
 
     if html:
         check_plotting()
-    paths = list_originals(data)
+    paths = list_sources(data)
     outcomes, cases = list["Outcome"](), dict[int, list["Case"]]()
     for factor in scales:
         bench = Bench.load(

@@ -3,16 +3,16 @@
 import torch
 
 from cxrsr_cli.judge.noise import Noise
-from cxrsr_cli.judge.original import Original
+from cxrsr_cli.learn.images import GreyImage
 from cxrsr_cli.restore.resample import downsample
 
 
-def degrade(original: Original, scale: int, noise: Noise | None = None) -> torch.Tensor:
+def degrade(original: GreyImage, scale: int, noise: Noise | None = None) -> torch.Tensor:
     """Make the low-resolution image in the bit depth of the original.
 
     Parameters
     ----------
-    original : Original
+    original : GreyImage
         Its sides are multiples of `scale`.
     scale : int
         Whole factor.

@@ -12,8 +12,9 @@ from cxrsr_cli.judge.cost import Complexity, Usage, metered
 from cxrsr_cli.judge.degradation import degrade
 from cxrsr_cli.judge.method import Method
 from cxrsr_cli.judge.noise import Noise
-from cxrsr_cli.judge.original import Original, read_original
+from cxrsr_cli.judge.original import read_original
 from cxrsr_cli.judge.score import Score, score
+from cxrsr_cli.learn.images import GreyImage
 from cxrsr_cli.restore.architecture import DEFAULT_TILE
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.resample import upsample
@@ -165,12 +166,12 @@ class Bench:
                 usages={method: usages[method] for method in self.methods},
             )
 
-    def outputs(self, original: Original, low: torch.Tensor) -> Iterator[tuple[Method, Output]]:
+    def outputs(self, original: GreyImage, low: torch.Tensor) -> Iterator[tuple[Method, Output]]:
         """Restore an image by every method.
 
         Parameters
         ----------
-        original : Original
+        original : GreyImage
             Gives the legal range and the polarity; its pixels are not looked at.
         low : torch.Tensor
             ``(1, 1, h, w)`` float32 stored values.
@@ -210,7 +211,7 @@ class Bench:
     def _device(self, method: Method) -> torch.device:
         return self.restorers[method.base].device if method.is_model else torch.device("cpu")
 
-    def _estimate(self, method: Method, original: Original, low: torch.Tensor) -> torch.Tensor:
+    def _estimate(self, method: Method, original: GreyImage, low: torch.Tensor) -> torch.Tensor:
         if not method.is_model:
             return upsample(low, self.scale)
         estimate = replace(self.restorers[method.base], ensemble=method.ensemble).estimate(

@@ -7,8 +7,8 @@ import torch
 from cxrsr_cli.judge.haarpsi import haarpsi
 from cxrsr_cli.judge.metrics import psnr, ssim
 from cxrsr_cli.judge.multiscale import ms_ssim
-from cxrsr_cli.judge.original import Original
 from cxrsr_cli.judge.ringcorrelation import scan
+from cxrsr_cli.learn.images import GreyImage
 from cxrsr_cli.restore.deviation import Deviation
 from cxrsr_cli.restore.resample import downsample
 
@@ -77,14 +77,14 @@ INCONSISTENCY = Metric("inconsistency", "RMS to input", 3, larger_is_better=Fals
 METRICS = (PSNR, SSIM, MS_SSIM, HAARPSI_MED, LR_PSNR, SFRC_FLAGGED, INCONSISTENCY)
 
 
-def score(output: torch.Tensor, original: Original, low: torch.Tensor, scale: int) -> Score:
+def score(output: torch.Tensor, original: GreyImage, low: torch.Tensor, scale: int) -> Score:
     """Measure an output.
 
     Parameters
     ----------
     output : torch.Tensor
         ``(1, 1, H, W)`` float32, whole stored values within the legal range.
-    original : Original
+    original : GreyImage
         Of the same size.
     low : torch.Tensor
         ``(1, 1, H / scale, W / scale)``: the input, with its noise.

@@ -19,7 +19,7 @@ class GreyImage:
     Attributes
     ----------
     name : str
-        File name without its suffix.
+        File name without the suffix of its format.
     values : torch.Tensor
         ``(1, 1, H, W)`` float32 stored values.
     maximum, minimum : float
@@ -33,6 +33,16 @@ class GreyImage:
     maximum: float
     minimum: float = 0.0
     inverted: bool = False
+
+    @property
+    def span(self) -> float:
+        """Data range of metrics: largest minus smallest legal stored value."""
+        return self.maximum - self.minimum
+
+    @property
+    def megapixels(self) -> float:
+        """Millions of pixels."""
+        return self.values.numel() / 1e6
 
 
 def list_images(folder: Path) -> list[Path]:

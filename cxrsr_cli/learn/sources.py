@@ -1,4 +1,4 @@
-"""Training images: pictures and DICOM, from folders or lists, at their full depth."""
+"""Images to learn from and to judge on: pictures and DICOM, in folders or lists, at full depth."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from cxrsr_cli.errors import ConfigError, InputError, NothingToDoError
 from cxrsr_cli.learn.images import SUFFIXES, GreyImage, read_image
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.media import is_media_directory
 from cxrsr_cli.read.padding import Padding
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.read.pixels import PixelFormat, decode
@@ -95,7 +96,7 @@ def read_radiographs(
             raise InputError("smaller than the scale")
         images.append(
             GreyImage(
-                path.stem,
+                path.stem if path.suffix.lower() in _DICOM_SUFFIXES else path.name,
                 torch.from_numpy(stored[:height, :width].astype(np.float32))[None, None],
                 maximum=float(pixel_format.maximum),
                 minimum=float(pixel_format.minimum),
@@ -122,6 +123,8 @@ def _read_list(path: Path) -> list[Path]:
 def _is_image(path: Path) -> bool:
     if is_picture(path) or path.suffix.lower() in _DICOM_SUFFIXES:
         return True
+    if is_media_directory(path):
+        return False
     # Many archives name files by UID, with anything after the last dot.
     try:
         with path.open("rb") as opened:
