@@ -218,11 +218,7 @@ class Upscaler:
             self._restore(frame, opened.source, padding, lambda: advance(share))
             for frame in opened.frames
         ]
-        deviations = [
-            Deviation.of(high, low, padding)
-            for high, low in zip(frames, opened.frames, strict=True)
-        ]
-        worst = max(deviations, key=lambda deviation: deviation.rms)
+        worst = Deviation.of_worst(frames, opened.frames, padding)
         return Restored(opened, np.stack(frames), worst)
 
     def finish(

@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -58,7 +58,7 @@ class Batch:
         *,
         advance: Callable[[float], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Do every job; a failed one does not stop the rest.
 
         Parameters

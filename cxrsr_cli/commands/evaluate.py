@@ -14,7 +14,6 @@ from cxrsr_cli.commands.options import (
 )
 from cxrsr_cli.errors import OutputError, UsageError
 from cxrsr_cli.judge.method import DEFAULT, REFERENCE, Method, parse_methods
-from cxrsr_cli.judge.noise import Noise
 from cxrsr_cli.restore.architecture import DEFAULT_TILE, SCALES
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, Model, find_model
 
@@ -75,6 +74,8 @@ def evaluate(
     On stored values, a border of SCALE pixels left out; docs/evaluating.md
     defines every metric.
     """
+    from cxrsr_cli.judge.noise import Noise
+
     scales = _scales(scale)
     compared = Method.parse(reference)
     chosen = parse_methods(methods, compared)

@@ -1,7 +1,7 @@
 """Run a batch in front of somebody: bar, lines, interruption, account."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -94,10 +94,10 @@ def give_account(run: Run, narrator: Narrator, report: Path | None) -> ExitCode:
     return run.exit_code
 
 
-def _rest(running: Iterator[Result]) -> Iterator[Result]:
+def _rest(running: Generator[Result, None, None]) -> Iterator[Result]:
     """Tell an interrupted batch so, and take what it still finishes."""
     try:
-        yield running.throw(KeyboardInterrupt())  # type: ignore[attr-defined]
+        yield running.throw(KeyboardInterrupt())
         yield from running
     except (KeyboardInterrupt, StopIteration):
         return

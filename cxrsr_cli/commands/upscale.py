@@ -8,12 +8,6 @@ from typing import Annotated
 
 import typer
 
-from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
-from cxrsr_cli.batch.places import Places
-from cxrsr_cli.batch.plan import plan
-from cxrsr_cli.batch.quarantine import Quarantine
-from cxrsr_cli.batch.report import check_report
-from cxrsr_cli.commands.narration import Verbosity, narrator
 from cxrsr_cli.commands.options import (
     DeviceOption,
     ModelOption,
@@ -23,8 +17,6 @@ from cxrsr_cli.commands.options import (
     TileOption,
     show_progress,
 )
-from cxrsr_cli.commands.running import errors_as_json, give_account, run_batch
-from cxrsr_cli.derive.series import check_description
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.restore.architecture import DEFAULT_TILE
@@ -144,6 +136,15 @@ def upscale(
     failed, 5 all failed, 6 cannot write, 7 model problem, 130 interrupted.
     Not for diagnosis.
     """
+    from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
+    from cxrsr_cli.batch.places import Places
+    from cxrsr_cli.batch.plan import plan
+    from cxrsr_cli.batch.quarantine import Quarantine
+    from cxrsr_cli.batch.report import check_report
+    from cxrsr_cli.commands.narration import Verbosity, narrator
+    from cxrsr_cli.commands.running import errors_as_json, give_account, run_batch
+    from cxrsr_cli.derive.series import check_description
+
     with errors_as_json(log_json):
         if verbose and quiet:
             raise UsageError("--verbose and --quiet exclude each other")

@@ -7,7 +7,7 @@ from pydicom.tag import BaseTag
 
 from cxrsr_cli.derive import lossy, provenance
 from cxrsr_cli.derive.geometry import TABLE
-from cxrsr_cli.derive.overlays import CURVE_GROUPS, OVERLAY_GROUPS
+from cxrsr_cli.derive.overlays import is_layer
 
 _PIXELS = ("PixelData", "SmallestImagePixelValue", "LargestImagePixelValue")
 
@@ -20,11 +20,11 @@ def may_change(tag: BaseTag) -> bool:
     tag : pydicom.tag.BaseTag
         Of an element of the data set itself, not of a sequence's item.
     """
-    return tag.group in (*CURVE_GROUPS, *OVERLAY_GROUPS) or keyword_for_tag(tag) in _touched()
+    return is_layer(tag) or keyword_for_tag(tag) in _touched()
 
 
 @cache
 def _touched() -> frozenset[str]:
-    geometry = {line.within[0] if line.within else line.keyword for line in TABLE}
+    geometry = {line.element for line in TABLE}
     written = {*_PIXELS, *provenance.WRITTEN, *provenance.UNTRUE, *lossy.WRITTEN}
     return frozenset(geometry | written)

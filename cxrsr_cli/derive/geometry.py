@@ -4,7 +4,7 @@ One table. An attribute that is not in it is copied, so whatever counts pixels
 must be in it; only the bits of overlay planes are magnified elsewhere.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
@@ -61,6 +61,11 @@ class CountedInPixels:
     counts: str
     rule: Rule
     within: tuple[str, ...] = ()
+
+    @property
+    def element(self) -> str:
+        """Keyword of the data set's element that the value is in."""
+        return self.within[0] if self.within else self.keyword
 
 
 def _edges(aperture: str) -> tuple[CountedInPixels, ...]:
@@ -213,9 +218,9 @@ _INTEGERS = {"US": (0, 2**16 - 1), "SS": (-(2**15), 2**15 - 1), "IS": (-(2**31),
 
 
 def _numbers(keyword: str, value: object) -> list[Decimal]:
-    values = [value] if isinstance(value, (str, int, float)) else value
+    values = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     try:
-        numbers = [Decimal(str(number)) for number in values]  # type: ignore[attr-defined]
+        numbers = [Decimal(str(number)) for number in values]
     except (TypeError, InvalidOperation):
         numbers = []
     if not numbers or not all(number.is_finite() for number in numbers):

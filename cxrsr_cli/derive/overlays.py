@@ -19,6 +19,11 @@ _BITS_ALLOCATED, _BIT_POSITION = 0x0100, 0x0102
 _DATA = 0x3000
 
 
+def is_layer(tag: BaseTag) -> bool:
+    """Tell whether an element is of an overlay or a curve."""
+    return tag.group in OVERLAY_GROUPS or tag.group in CURVE_GROUPS
+
+
 def magnify_overlays(derived: Dataset, source: Source, scale: int) -> list[str]:
     """Magnify overlays with the image, and drop curves.
 

@@ -3,8 +3,8 @@
 import torch
 
 from cxrsr_cli.judge.noise import Noise
+from cxrsr_cli.learn import pairs
 from cxrsr_cli.learn.images import GreyImage
-from cxrsr_cli.restore.resample import downsample
 
 
 def degrade(original: GreyImage, scale: int, noise: Noise | None = None) -> torch.Tensor:
@@ -24,9 +24,10 @@ def degrade(original: GreyImage, scale: int, noise: Noise | None = None) -> torc
     torch.Tensor
         ``(1, 1, H / scale, W / scale)`` float32, whole numbers in the range.
     """
-    minimum, maximum = original.minimum, original.maximum
-    low = downsample(original.values, scale).round_().clamp_(minimum, maximum)
+    low = pairs.degrade(original, scale)
     if noise is None:
         return low
-    noisy = noise.add(low.numpy(), minimum=minimum, maximum=maximum, name=original.name)
+    noisy = noise.add(
+        low.numpy(), minimum=original.minimum, maximum=original.maximum, name=original.name
+    )
     return torch.from_numpy(noisy)

@@ -114,7 +114,7 @@ def _method(outcome: Outcome, method: Method) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _finite(value: object) -> object:
     match value:
         case float() if not math.isfinite(value):
             return None

@@ -1,5 +1,6 @@
 """How far a downsampled output is from its input: data consistency, measured."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, log10
 from typing import Self
@@ -57,6 +58,17 @@ class Deviation:
         if not error.size:
             return cls()
         return cls(float(np.sqrt(np.mean(np.square(error)))), float(np.abs(error).max()))
+
+    @classmethod
+    def of_worst(
+        cls,
+        restored: Iterable[NDArray[np.int32]],
+        stored: Iterable[NDArray[np.int32]],
+        padding: Padding | None = None,
+    ) -> Self:
+        """Measure every frame, and return that of the largest RMS; parameters as `of`."""
+        frames = zip(restored, stored, strict=True)
+        return max((cls.of(*pair, padding) for pair in frames), key=lambda each: each.rms)
 
     def lr_psnr(self, span: int) -> float:
         """Return the PSNR of the low-resolution images in dB (NTIRE 2021's LR-PSNR).

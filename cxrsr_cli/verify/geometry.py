@@ -8,11 +8,11 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from cxrsr_cli.derive.geometry import TABLE, rescale_geometry
-from cxrsr_cli.derive.overlays import CURVE_GROUPS, OVERLAY_GROUPS, magnify_overlays
+from cxrsr_cli.derive.overlays import is_layer, magnify_overlays
 from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.verify.finding import Aspect, Finding
 
-_COUNTED = frozenset(line.within[0] if line.within else line.keyword for line in TABLE)
+_COUNTED = frozenset(line.element for line in TABLE)
 _ROUNDED = 1e-9
 """Relative error of a decimal string cut to 16 characters."""
 
@@ -45,7 +45,7 @@ def geometry(old: Source, new: Source, scale: int) -> Iterator[Finding]:
         for tag in {*expected.keys(), *new.dataset.keys()}
         if _is_counted(tag) and not _same(expected, new.dataset, tag)
     }
-    layers = {tag for tag in wrong if tag.group in (*OVERLAY_GROUPS, *CURVE_GROUPS)}
+    layers = {tag for tag in wrong if is_layer(tag)}
     yield Finding.against(
         Aspect.GEOMETRY,
         "sizes, spacings, edges and positions are the source's, magnified",
@@ -55,7 +55,7 @@ def geometry(old: Source, new: Source, scale: int) -> Iterator[Finding]:
 
 
 def _is_counted(tag: BaseTag) -> bool:
-    return tag.group in (*OVERLAY_GROUPS, *CURVE_GROUPS) or keyword_for_tag(tag) in _COUNTED
+    return is_layer(tag) or keyword_for_tag(tag) in _COUNTED
 
 
 def _same(expected: Dataset, found: Dataset, tag: BaseTag) -> bool:

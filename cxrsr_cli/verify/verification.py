@@ -76,10 +76,7 @@ def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> Verification
     if len(low) != len(high):
         raise NotVerifiedError("source and derived image have different numbers of frames")
     padding, form = Padding.of(old.dataset), PixelFormat.of(old.dataset)
-    deviation = max(
-        (Deviation.of(*frames, padding) for frames in zip(high, low, strict=True)),
-        key=lambda each: each.rms,
-    )
+    deviation = Deviation.of_worst(high, low, padding)
     lr_psnr = deviation.lr_psnr(form.maximum - form.minimum)
     with quiet_pydicom():
         findings = [
