@@ -121,18 +121,22 @@ def collect(
 
 def _for_training(config: TrainConfig) -> Callable[[GreyImage, int], Pair]:
     architecture = config.architecture
+    filtered = architecture.impulse_filter
     # What is degraded anew for every patch gets its skip then.
     anew = config.degradation.active
     kind = ImageSkip.NONE if anew else architecture.image_skip
-    return lambda image, _: make_pair(image, architecture.scale, kind)
+    return lambda image, _: make_pair(image, architecture.scale, kind, impulse_filter=filtered)
 
 
 def _for_validation(config: TrainConfig) -> Callable[[GreyImage, int], Pair]:
     scale, kind = config.architecture.scale, config.architecture.image_skip
+    filtered = config.architecture.impulse_filter
     if not config.degradation.active:
-        return lambda image, _: make_pair(image, scale, kind)
+        return lambda image, _: make_pair(image, scale, kind, impulse_filter=filtered)
     # The same damage at every validation, whatever the training's seed.
-    return lambda image, index: make_degraded_pair(image, scale, kind, config.degradation, index)
+    return lambda image, index: make_degraded_pair(
+        image, scale, kind, config.degradation, index, impulse_filter=filtered
+    )
 
 
 def _check_size(image: GreyImage, config: TrainConfig) -> None:

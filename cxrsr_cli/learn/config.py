@@ -231,8 +231,13 @@ class TrainConfig:
             raise ValueError("weight_decay needs optimizer: adamw")
         if self.precision not in (Precision.FP32, Precision.BF16):
             raise ValueError("precision must be fp32 or bf16")
-        if self.projection_steps and self.degradation.damages:
+        if self.projection_steps and not self.projected:
             raise ValueError("projection_steps would put back the damage of degradation")
+
+    @property
+    def projected(self) -> bool:
+        """Whether the model's outputs are to downsample to their inputs."""
+        return not self.degradation.damages
 
     @property
     def rim(self) -> int:

@@ -8,6 +8,7 @@ from cxrsr_cli.learn.degradation import Degradation
 from cxrsr_cli.learn.degrading import degrade_patch
 from cxrsr_cli.learn.images import GreyImage
 from cxrsr_cli.restore.architecture import ImageSkip
+from cxrsr_cli.restore.impulses import without_impulses
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.resample import downsample
 from cxrsr_cli.restore.skip import image_skip
@@ -55,13 +56,22 @@ def degrade(image: GreyImage, scale: int) -> torch.Tensor:
     return downsample(image.values, scale).round_().clamp_(image.minimum, image.maximum)
 
 
-def make_pair(image: GreyImage, scale: int, kind: ImageSkip) -> Pair:
+def make_pair(
+    image: GreyImage, scale: int, kind: ImageSkip, *, impulse_filter: bool = False
+) -> Pair:
     """Degrade an image, make its skip and map all to network values."""
-    return _pair(image, degrade(image, scale), image.values, scale, kind)
+    low = degrade(image, scale)
+    return _pair(image, low, image.values, scale, kind, impulse_filter=impulse_filter)
 
 
 def make_degraded_pair(
-    image: GreyImage, scale: int, kind: ImageSkip, degradation: Degradation, seed: int
+    image: GreyImage,
+    scale: int,
+    kind: ImageSkip,
+    degradation: Degradation,
+    seed: int,
+    *,
+    impulse_filter: bool = False,
 ) -> Pair:
     """Do the same to a whole image that a `PatchSampler` does to patches."""
     extent = image.maximum - image.minimum
@@ -70,12 +80,21 @@ def make_degraded_pair(
         share = 1 - share
     made = degrade_patch(share, scale, degradation, step=1 / extent, seed=seed)
     low, high = ((1 - side if image.inverted else side)[None] for side in (made.low, made.high))
-    return _pair(image, low * extent + image.minimum, high * extent + image.minimum, scale, kind)
+    low, high = (side * extent + image.minimum for side in (low, high))
+    return _pair(image, low, high, scale, kind, impulse_filter=impulse_filter)
 
 
 def _pair(
-    image: GreyImage, low: torch.Tensor, high: torch.Tensor, scale: int, kind: ImageSkip
+    image: GreyImage,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    scale: int,
+    kind: ImageSkip,
+    *,
+    impulse_filter: bool,
 ) -> Pair:
+    if impulse_filter:
+        low = without_impulses(low, minimum=image.minimum, maximum=image.maximum)
     skip = image_skip(kind, low, scale, minimum=image.minimum, maximum=image.maximum)
     norm = Normalisation.of(low, inverted=image.inverted)
     limits = norm.to_network(torch.tensor([image.minimum, image.maximum]))

@@ -1,7 +1,7 @@
 """Patches of training pairs, drawn, degraded and turned at random."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,6 +10,7 @@ from cxrsr_cli.learn.degrading import Degraded, degrade_patch
 from cxrsr_cli.learn.pairs import Pair
 from cxrsr_cli.learn.processes import Processes
 from cxrsr_cli.restore.architecture import ImageSkip
+from cxrsr_cli.restore.impulses import without_impulses
 from cxrsr_cli.restore.resample import upsample
 from cxrsr_cli.restore.skip import image_skip
 
@@ -97,6 +98,8 @@ class PatchSampler:
         Done to every patch anew, for which pairs need no `skip`.
     kind : ImageSkip
         Made of degraded patches; otherwise the pairs' is used.
+    impulse_filter : bool
+        Degraded inputs lose their impulse noise, as the pairs' have lost it.
     noise : float
         As in `TrainConfig`.
     processes : Processes
@@ -111,6 +114,7 @@ class PatchSampler:
         *,
         degradation: Degradation | None = None,
         kind: ImageSkip = ImageSkip.NONE,
+        impulse_filter: bool = False,
         noise: float = 0.0,
         processes: Processes | None = None,
     ) -> None:
@@ -119,6 +123,7 @@ class PatchSampler:
         self.generator = generator
         self.degradation = degradation or Degradation()
         self.kind = kind
+        self.impulse_filter = impulse_filter
         self.noise = noise
         self.processes = processes or Processes()
         sides = [min(pair.low.shape[-2:]) for pair in self.pairs]
@@ -219,6 +224,12 @@ class PatchSampler:
             )
             corners.append((place.top - top, place.left - left))
         low = torch.stack([each.low for each in made])
+        if self.impulse_filter:
+            low = without_impulses(low, minimum=0, maximum=1)
+            made = [
+                replace(each, low=filtered, full_range=False)
+                for each, filtered in zip(made, low, strict=True)
+            ]
         skip = image_skip(self.kind, low, self.scale, minimum=0, maximum=1)
         skips = [None] * len(made) if skip is None else list(skip)
         return [

@@ -133,8 +133,7 @@ class TrainingState:
                 scale,
                 minimum=pair.minimum,
                 maximum=pair.maximum,
-                # The projection would put the damage back.
-                steps=0 if self.config.degradation.damages else DEFAULT_STEPS,
+                steps=DEFAULT_STEPS if self.config.projected else 0,
             )
             scores += psnr(output, high, peak=1.0, border=scale)
         scores, skips = self.processes.sums([scores, skips], self.device)

@@ -114,6 +114,7 @@ def train(
         state.generator,
         degradation=config.degradation,
         kind=config.architecture.image_skip,
+        impulse_filter=config.architecture.impulse_filter,
         noise=config.noise,
         processes=processes,
     )
@@ -171,4 +172,5 @@ def _describe(config: TrainConfig, steps: int, command: str) -> ModelDescription
         steps=steps,
         config_sha256=config.sha256(),
         software=f"cxrsr {__version__}, PyTorch {torch.__version__}",
+        projected=config.projected,
     )

@@ -95,23 +95,27 @@ class Architecture(ABC):
     residual_scale : float
         Factor on the network's output; with an image skip, a small one keeps
         early training close to the skip.
+    impulse_filter : bool
+        Network and image skip see the input without impulse noise.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     network: ClassVar[Network]
-    later: ClassVar[frozenset[str]] = frozenset()
+    later: ClassVar[frozenset[str]] = frozenset({"impulse_filter"})
     """Fields that came after files were written with the others: left out at
     their defaults, so that old headers and configurations keep their hashes."""
 
     scale: int
     image_skip: ImageSkip = ImageSkip.CONSISTENT
     residual_scale: float = 0.1
+    impulse_filter: bool = False
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise ValueError(f"scale is {self.scale}; it must be one of {SCALES}")
         self._check_number("residual_scale")
+        self._check_switches("impulse_filter")
 
     @property
     @abstractmethod
@@ -165,6 +169,11 @@ class Architecture(ABC):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= _LARGEST_COUNT:
                 raise ValueError(f"{name} must be a whole number from 1 to {_LARGEST_COUNT}")
+
+    def _check_switches(self, *names: str) -> None:
+        for name in names:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false")
 
     def _check_number(self, name: str) -> None:
         if not isinstance(getattr(self, name), int | float):
@@ -269,9 +278,9 @@ class RirArchitecture(PostUpsampling):
     """
 
     network: ClassVar[Network] = Network.RIR
-    later: ClassVar[frozenset[str]] = frozenset(
-        {"kernels", "branch_channels", "dense", "long_skip", "attention", "reduction"}
-    )
+    later: ClassVar[frozenset[str]] = Architecture.later | {
+        "kernels", "branch_channels", "dense", "long_skip", "attention", "reduction",
+    }  # fmt: skip
 
     groups: int = 4
     blocks: int = 4
@@ -292,9 +301,7 @@ class RirArchitecture(PostUpsampling):
             self._check_counts("branch_channels")
         self._check_number("negative_slope")
         self._check_kernels("kernels", self.kernels)
-        for name in ("dense", "long_skip"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false")
+        self._check_switches("dense", "long_skip")
         if not self.kernels or list(self.kernels) != sorted(set(self.kernels)):
             raise ValueError("kernels must be at least one, rising")
         if self.attention is not Attention.NONE:

@@ -13,12 +13,13 @@ from cxrsr_cli.restore.architecture import DEFAULT_TILE, Architecture
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.device import choose_device, choose_precision, dtype_of
 from cxrsr_cli.restore.ensemble import from_all_sides
+from cxrsr_cli.restore.impulses import without_impulses
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.parts import SuperResolver
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.skip import image_skip
 from cxrsr_cli.restore.tiling import apply_tiled, count
-from cxrsr_cli.restore.weights import load_network
+from cxrsr_cli.restore.weights import load_network, read_description
 
 _TOLERANCE = 0.5
 """Stored units RMS at which the projection stops: the size of rounding."""
@@ -59,9 +60,21 @@ class Restorer:
         device: str = "auto",
         precision: Precision = Precision.AUTO,
         tile: int = DEFAULT_TILE,
-        consistent: bool = True,
+        consistent: bool | None = None,
+        ensemble: bool = False,
     ) -> "Restorer":
         """Load a weights file on a device.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        device, precision
+            As `choose_device` and `choose_precision` take them.
+        tile, ensemble
+            As the attributes.
+        consistent : bool, optional
+            As the attribute; what the model's header says if not given.
 
         Raises
         ------
@@ -73,13 +86,15 @@ class Restorer:
         chosen = choose_device(device)
         resolved = choose_precision(precision, chosen)
         network = load_network(path)
+        if consistent is None:
+            consistent = read_description(path).projected
         try:
             network.to(chosen, dtype_of(resolved))
             network.stem.float()
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         except RuntimeError as error:
             raise DeviceError(f"cannot use the device '{chosen}'") from error
-        return cls(network, chosen, resolved, tile, consistent)
+        return cls(network, chosen, resolved, tile, consistent, ensemble)
 
     @property
     def architecture(self) -> Architecture:
@@ -179,13 +194,16 @@ class Restorer:
                 "this model must see the whole image at once; "
                 f"use --tile {max(low.shape[-2:])} or larger"
             )
-        norm = Normalisation.of(low, inverted=inverted)
+        seen = low
+        if self.architecture.impulse_filter:
+            seen = without_impulses(low, minimum=minimum, maximum=maximum)
+        norm = Normalisation.of(seen, inverted=inverted)
         try:
             # PyTorch's default on recent GPUs is TF32, which is not float32.
             with torch.backends.cudnn.flags(allow_tf32=False):
                 residual = apply_tiled(
                     from_all_sides(self.network) if self.ensemble else self.network,
-                    norm.to_network(low),
+                    norm.to_network(seen),
                     scale=scale,
                     halo=self.architecture.halo,
                     tile=self.tile,
@@ -196,7 +214,7 @@ class Restorer:
             message = f"not enough memory on {self.device}; use a smaller --tile"
             raise TooLargeError(message) from error
         skip = image_skip(
-            self.architecture.image_skip, low, scale, minimum=minimum, maximum=maximum
+            self.architecture.image_skip, seen, scale, minimum=minimum, maximum=maximum
         )
         if skip is None:
             output = norm.to_stored(residual)

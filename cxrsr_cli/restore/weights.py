@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FORMAT = "cxrsr-1"
 SUFFIX = ".safetensors"
 
+_PROJECTION = "projection"
+_OFF = "off"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
@@ -39,6 +42,10 @@ class ModelDescription:
         Hash of the training configuration.
     software : str
         Versions of this package and of PyTorch.
+    projected : bool
+        Whether outputs are projected on their input (`project`) unless the user
+        wants it otherwise. A network that learned to undo damage is not: its
+        damage would come back.
     """
 
     name: str
@@ -48,10 +55,12 @@ class ModelDescription:
     steps: int
     config_sha256: str
     software: str
+    projected: bool = True
 
     def to_metadata(self) -> dict[str, str]:
         """Return the header's metadata, text to text as safetensors asks."""
-        return {
+        # Only what the first models lacked is left out where it is as theirs.
+        return ({} if self.projected else {_PROJECTION: _OFF}) | {
             "format": FORMAT,
             "name": self.name,
             "architecture": json.dumps(self.architecture.to_plain(), sort_keys=True),
@@ -73,6 +82,8 @@ class ModelDescription:
         """
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']}, not {FORMAT}")
+        if metadata.get(_PROJECTION, _OFF) != _OFF:
+            raise ValueError(f"{_PROJECTION} {metadata[_PROJECTION]}, not {_OFF}")
         return cls(
             name=metadata["name"],
             architecture=read_architecture(json.loads(metadata["architecture"])),
@@ -81,6 +92,7 @@ class ModelDescription:
             steps=int(metadata["steps"]),
             config_sha256=metadata["config_sha256"],
             software=metadata["software"],
+            projected=_PROJECTION not in metadata,
         )
 
 
