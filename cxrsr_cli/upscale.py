@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxrsr_cli import __version__
 from cxrsr_cli.derive.derived import derive
-from cxrsr_cli.derive.identity import Recipe
+from cxrsr_cli.derive.identity import Recipe, restoring
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.dataset import Source, read_source
@@ -136,7 +136,7 @@ class Upscaler:
     def choices(self) -> str:
         """What the user chose for the outputs, whatever the machine and version."""
         parts = (
-            "consistent" if self.restorer.consistent else "free",
+            restoring(consistency=self.restorer.consistent, ensemble=self.restorer.ensemble),
             self.restorer.precision,
             self.syntax,
             "private" if self.keep_private else "public",
@@ -156,6 +156,8 @@ class Upscaler:
             precision=self.restorer.precision,
             device=self.restorer.device.type,
             tile=self.restorer.tile,
+            ensemble=self.restorer.ensemble,
+            impulse_filter=self.restorer.architecture.impulse_filter,
             keep_private=self.keep_private,
             series_description=self.series_description,
         )

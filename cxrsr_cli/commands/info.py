@@ -34,6 +34,7 @@ def _facts() -> dict[str, Any]:
                 "parameters": model.description.architecture.cost.parameters,
                 "macs_per_input_pixel": model.description.architecture.cost.macs,
                 "architecture": model.description.architecture.to_plain(),
+                "projected": model.description.projected,
                 "data": model.description.data,
                 "steps": model.description.steps,
                 "sha256": model.sha256,
@@ -89,6 +90,7 @@ def _text(facts: dict[str, Any]) -> str:
             f"  {model['name']}: {model['network']}, {model['parameters']:,} parameters, "
             f"{model['macs_per_input_pixel']:,} MACs per input pixel, "
             f"image skip {model['architecture']['image_skip']}, "
+            f"{'' if model['projected'] else 'not '}projected on the input, "
             f"{model['steps']} steps, SHA-256 {model['sha256'][:12]}\n    {model['data']}"
             for model in facts["models"]
         ),

@@ -62,12 +62,21 @@ def upscale(
     precision: PrecisionOption = Precision.AUTO,
     tile: TileOption = DEFAULT_TILE,
     consistency: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--consistency/--no-consistency",
-            help="Make the output downsample to its input, within the stored range.",
+            help="Make the output downsample to its input, within the stored range. "
+            "By default as the model says: not if it was trained to remove noise.",
+            show_default=False,
         ),
-    ] = True,
+    ] = None,
+    self_ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--self-ensemble",
+            help="Mean over eight flips and rotations: eight times the work.",
+        ),
+    ] = False,
     allow: Annotated[
         list[Permission] | None,
         typer.Option("--allow", help="Accept what the models never saw. Can be repeated."),
@@ -178,7 +187,12 @@ def upscale(
 
         upscaler = Upscaler(
             Restorer.load(
-                found.path, device=device, precision=precision, tile=tile, consistent=consistency
+                found.path,
+                device=device,
+                precision=precision,
+                tile=tile,
+                consistent=consistency,
+                ensemble=self_ensemble,
             ),
             found,
             frozenset(allow or ()),

@@ -25,6 +25,10 @@ class Recipe:
         Factor.
     consistency : bool
         Whether the output was projected on its input.
+    ensemble : bool
+        Whether it is the mean of eight flips and rotations.
+    impulse_filter : bool
+        Whether the model removes impulse noise first; the weights decide it.
     precision : str
         Arithmetic of the network.
     device : str
@@ -46,17 +50,19 @@ class Recipe:
     precision: str
     device: str
     tile: int
+    ensemble: bool = False
+    impulse_filter: bool = False
     keep_private: bool = True
     series_description: str | None = None
 
     def key(self) -> str:
-        """Return all of it but the model's name as one line of text."""
+        """Return all of it that the weights do not decide as one line of text."""
         return "|".join(
             (
                 self.software,
                 self.model_sha256,
                 str(self.scale),
-                "consistent" if self.consistency else "free",
+                restoring(consistency=self.consistency, ensemble=self.ensemble),
                 self.precision,
                 self.device,
                 str(self.tile),
@@ -80,6 +86,11 @@ class Recipe:
     def device_uid(self) -> UID:
         """Return the Device UID: another model or version is another device."""
         return _uid("device", self.software, self.model_sha256)
+
+
+def restoring(*, consistency: bool, ensemble: bool) -> str:
+    """Name how a network is run."""
+    return ("consistent" if consistency else "free") + ("+ensemble" if ensemble else "")
 
 
 def _uid(*parts: str) -> UID:

@@ -141,9 +141,15 @@ def _derivation_description(source: Dataset, recipe: Recipe) -> tuple[str, bool]
         if recipe.consistency
         else "not projected on the source image"
     )
+    ensemble = "; mean of eight flips and rotations" if recipe.ensemble else ""
+    impulses = (
+        "; lone pixels at either end of the stored range first replaced by the median around them"
+        if recipe.impulse_filter
+        else ""
+    )
     ours = (
         f"Enlarged x{recipe.scale} by AI super-resolution; model {recipe.model_name}, "
-        f"weights SHA-256 {recipe.model_sha256}; {consistency}; "
+        f"weights SHA-256 {recipe.model_sha256}{impulses}{ensemble}; {consistency}; "
         f"cxrsr {recipe.software}; {NOT_FOR_DIAGNOSIS}"
     )
     earlier = str(source.get("DerivationDescription") or "").strip()
