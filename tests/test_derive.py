@@ -143,6 +143,7 @@ def test_smallest_and_largest_are_those_of_the_pixels(example: Dataset) -> None:
         {"model_sha256": "cd" * 32},
         {"scale": 2},
         {"consistency": False},
+        {"ensemble": True},
         {"precision": "bf16"},
         {"device": "cuda"},
         {"tile": 64},

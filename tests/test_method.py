@@ -12,6 +12,12 @@ from cxrsr_cli.judge.method import DEFAULT, REFERENCE, Method, parse_methods
         ("bicubic", Method("bicubic"), "bicubic"),
         ("bicubic+consistent", REFERENCE, "bicubic+consistent"),
         ("model", Method("model"), "model"),
+        ("bicubic+filtered", Method("bicubic", filtered=True), "bicubic+filtered"),
+        (
+            "rir-s+consistent+filtered",
+            Method("rir-s", filtered=True, consistent=True),
+            "rir-s+filtered+consistent",
+        ),
         (" rir-s+ensemble ", Method("rir-s", ensemble=True), "rir-s+ensemble"),
         (
             "rir-s+consistent+ensemble",

@@ -81,6 +81,7 @@ def build_report(run: Run) -> dict[str, Any]:
         "options": {
             "scale": recipe.scale,
             "consistency": recipe.consistency,
+            "self_ensemble": recipe.ensemble,
             "precision": str(recipe.precision),
             "device": str(upscaler.restorer.device),
             "tile": recipe.tile,

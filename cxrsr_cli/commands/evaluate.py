@@ -40,7 +40,7 @@ def evaluate(
             "--methods",
             metavar="A,B,...",
             help="bicubic, model (that of --model), or a model's name or path ({scale} in it is "
-            "replaced); each with +consistent, a model with +ensemble.",
+            "replaced); each with +filtered and +consistent, a model with +ensemble.",
         ),
     ] = ",".join(map(str, DEFAULT)),
     reference: Annotated[

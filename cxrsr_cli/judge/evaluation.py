@@ -17,6 +17,7 @@ from cxrsr_cli.judge.score import Score, score
 from cxrsr_cli.learn.images import GreyImage
 from cxrsr_cli.restore.architecture import DEFAULT_TILE
 from cxrsr_cli.restore.consistency import project
+from cxrsr_cli.restore.impulses import without_impulses
 from cxrsr_cli.restore.resample import upsample
 from cxrsr_cli.restore.restorer import Restorer
 
@@ -190,7 +191,10 @@ class Bench:
         for plain in dict.fromkeys(replace(method, consistent=False) for method in self.methods):
             device = self._device(plain)
             with metered(device) as making:
-                estimate = self._estimate(plain, original, low)
+                seen = low
+                if plain.filtered:
+                    seen = without_impulses(low, minimum=minimum, maximum=maximum)
+                estimate = self._estimate(plain, original, seen)
             if plain in self.methods:
                 with metered(device) as clipping:
                     values = estimate.clamp(minimum, maximum).round_()
@@ -198,7 +202,7 @@ class Bench:
             consistent = replace(plain, consistent=True)
             if consistent in self.methods:
                 with metered(device) as projecting:
-                    values = project(estimate, low, self.scale, minimum=minimum, maximum=maximum)
+                    values = project(estimate, seen, self.scale, minimum=minimum, maximum=maximum)
                     values.round_()
                 yield consistent, Output(values, making.then(projecting))
 

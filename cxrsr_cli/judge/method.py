@@ -11,8 +11,10 @@ BICUBIC = "bicubic"
 MODEL = "model"
 """Stands for the model that the command was given."""
 
-_CONSISTENT = "+consistent"
+_FILTERED = "+filtered"
 _ENSEMBLE = "+ensemble"
+_CONSISTENT = "+consistent"
+_SUFFIXES = (_FILTERED, _ENSEMBLE, _CONSISTENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +26,16 @@ class Method:
     base : str
         `BICUBIC`, `MODEL`, or a model's name or path. In a path ``{scale}``
         stands for the scale.
+    filtered : bool
+        Made of the input without impulse noise (`without_impulses`).
     ensemble : bool
         Mean over the network's eight flips and rotations.
     consistent : bool
-        Projected on the legal images that downsample to the input.
+        Projected on the legal images that downsample to what it was made of.
     """
 
     base: str
+    filtered: bool = False
     ensemble: bool = False
     consistent: bool = False
 
@@ -44,14 +49,14 @@ class Method:
             If there is no base, or an ensemble of what is no network.
         """
         base, found = text.strip(), set[str]()
-        while suffix := next((end for end in (_CONSISTENT, _ENSEMBLE) if base.endswith(end)), None):
+        while suffix := next((end for end in _SUFFIXES if base.endswith(end)), None):
             base = base.removesuffix(suffix)
             found.add(suffix)
         if not base:
             raise UsageError(f"{text!r} names no method: bicubic, a model's name, or a path")
         if base == BICUBIC and _ENSEMBLE in found:
             raise UsageError("bicubic has no +ensemble: it is the same from all sides")
-        return cls(base, _ENSEMBLE in found, _CONSISTENT in found)
+        return cls(base, *(suffix in found for suffix in _SUFFIXES))
 
     @property
     def is_model(self) -> bool:
@@ -61,7 +66,10 @@ class Method:
     def __str__(self) -> str:
         base = PurePath(self.base)
         name = base.stem if base.suffix == ".safetensors" else base.name
-        return name + _ENSEMBLE * self.ensemble + _CONSISTENT * self.consistent
+        done = (self.filtered, self.ensemble, self.consistent)
+        return name + "".join(
+            suffix * is_done for suffix, is_done in zip(_SUFFIXES, done, strict=True)
+        )
 
     def locate(self, model: str, scale: int) -> str:
         """Return the name or path of its model.
