@@ -1,6 +1,6 @@
 """Does the loader keep the device busy? Steps a second with its work and without, in one run.
 
-    python benchmarks/loader.py [--config models/rir-s-x4.yaml] [--device auto] [--set KEY=VALUE]
+    python -m benchmarks.loader [--config models/rir-s-x4.yaml] [--device auto] [--set KEY=VALUE]
 
 Three ways take turns in short rounds, so that whatever else the machine does
 meets all of them: steps on a batch that is at hand already (no loader's work at
@@ -11,18 +11,17 @@ change how long anything takes. Needs a checkout with its package installed.
 """
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
 from itertools import repeat
 from pathlib import Path
 
 import torch
 
+from benchmarks.machine import machine
 from cxrsr_cli.learn.config import TrainConfig, load_train_config
 from cxrsr_cli.learn.images import GreyImage
 from cxrsr_cli.learn.loading import AHEAD, AHEAD_OF_GPU, Drawn, draw_ahead
@@ -107,23 +106,6 @@ def measure(
         for _ in range(rounds)
     ]
     return [list(column) for column in zip(*results, strict=True)]
-
-
-def machine(device: torch.device) -> str:
-    """Say where and when this was measured."""
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return (
-        f"{where}, {torch.get_num_threads()} threads, {datetime.now().astimezone().date()}, "
-        f"Python {platform.python_version()}, PyTorch {torch.__version__}."
-    )
-
-
-def processor() -> str:
-    """Name the CPU as the system does."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""The studies' document, the recipe and the full-size configurations agree."""
+"""The studies compare what they say they compare, and their pages have a place for it."""
 
-import re
-import shlex
-from dataclasses import dataclass, replace
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cxrsr_cli.learn.config import TrainConfig, load_train_config
+from benchmarks import study as command
+from benchmarks.plan import PAGES, RECIPE, Study, Table, Training, load_study, study_names
+from cxrsr_cli.learn.config import load_train_config
 from cxrsr_cli.learn.state import learning_rate
 from cxrsr_cli.restore.architecture import (
     Architecture,
@@ -21,87 +22,81 @@ from cxrsr_cli.restore.architecture import (
 from cxrsr_cli.restore.registry import find_model
 from tests.conftest import ROOT
 
-DOCUMENT = (ROOT / "docs" / "studies" / "README.md").read_text(encoding="utf-8")
-RECIPE = load_train_config(ROOT / "models" / "studies" / "short-x4.yaml")
+RECIPE_CONFIG = load_train_config(RECIPE)
 SCALES = (2, 4, 8)
+STUDIES = {name: load_study(name) for name in study_names()}
+TRAININGS = {
+    f"{study} {name}": Training(name, entry, 4)
+    for study, plan in STUDIES.items()
+    for name, entry in plan.entries.items()
+    if entry.method is None
+}
+AT_EQUAL_WORK = [
+    (study, table, name)
+    for study, names in (("rivals", ("clean", "noisy")), ("ablations", ("equal", "more")))
+    for table in STUDIES[study].tables
+    if table.name in names
+    for name in table.entries
+    if STUDIES[study].entries[name].method is None and name not in {"srcnn", "sp-srcnn"}
+]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One command of the document."""
-
-    study: str
-    folder: str
-    path: Path
-    overrides: list[str]
-
-    def config(self, scale: int = 4) -> TrainConfig:
-        """Read the configuration it trains."""
-        return load_train_config(self.path, [*self.overrides, f"architecture.scale={scale}"])
-
-    def architecture(self, scale: int = 4) -> Architecture:
-        """Describe the network it trains."""
-        return self.config(scale).architecture
+def architecture(study: str, name: str, scale: int = 4) -> Architecture:
+    return Training(name, STUDIES[study].entries[name], scale).config().architecture
 
 
-def runs() -> dict[str, Run]:
-    found = []
-    for section in DOCUMENT.split("\n## ")[1:]:
-        study = section.partition("\n")[0]
-        for command in re.findall(r"^cxrsr train (.*)$", section.replace("\\\n", ""), re.MULTILINE):
-            path, option, folder, *rest = shlex.split(command)
-            assert option == "--run-dir"
-            assert set(rest[::2]) <= {"--set"}
-            found.append(Run(study, Path(folder).name, ROOT / path, rest[1::2]))
-    by_name = {run.folder: run for run in found}
-    assert len(by_name) == len(found), "two runs share a folder"
-    return by_name
+def test_the_issue_s_four() -> None:
+    assert study_names() == ["ablations", "consistency", "out-of-domain", "rivals"]
 
 
-RUNS = runs()
-EQUAL = {name: run for name, run in RUNS.items() if "equal MACs" in run.study}
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_differs_from_the_recipe_as_its_line_says(name: str) -> None:
+    """By its network; some also by one thing that the network cannot hold."""
+    beside = {
+        "seed1": "seed", "seed2": "seed", "projected": "projection_steps stages",
+        "sp": "degradation", "unfiltered": "loss",
+    }  # fmt: skip
+    allowed = {"name", "architecture"}
+    for part, fields in beside.items():
+        if part in name.partition(" ")[2].split("-"):
+            allowed |= set(fields.split())
+    config = TRAININGS[name].config()
+    changed = {field: getattr(RECIPE_CONFIG, field) for field in allowed}
+    assert replace(config, **changed) == RECIPE_CONFIG
+    assert config.name == name.partition(" ")[2]
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_run_differs_from_the_recipe_by_its_network_only(name: str) -> None:
-    config = RUNS[name].config()
-    assert config.name == name
-    assert replace(config, name=RECIPE.name, architecture=RECIPE.architecture) == RECIPE
+def test_no_two_trainings_of_a_study_are_the_same() -> None:
+    for study in STUDIES:
+        own = [
+            replace(training.config(), name="one")
+            for name, training in TRAININGS.items()
+            if name.startswith(f"{study} ")
+        ]
+        assert len({config.sha256() for config in own}) == len(own)
 
 
-def test_no_two_runs_train_the_same() -> None:
-    assert len({run.architecture() for run in RUNS.values()}) == len(RUNS)
+def test_one_name_is_one_training() -> None:
+    """Studies share a folder of runs."""
+    by_name: dict[str, str] = {}
+    for name, training in TRAININGS.items():
+        digest = training.config().sha256()
+        assert by_name.setdefault(name.partition(" ")[2], digest) == digest
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_the_tables_say_what_the_networks_cost(name: str) -> None:
-    row = re.search(rf"^\| `{name}` \| .* \| (\S+) \| (\S+) \| (\S+) \|$", DOCUMENT, re.MULTILINE)
-    assert row
-    section = next(part for part in DOCUMENT.split("\n## ") if row[0] in part)
-    reference = re.search(r"to `(\S+)` \|", section)
-    assert reference
-    cost = RUNS[name].architecture().cost
-    ratio = cost.macs / RUNS[reference[1]].architecture().cost.macs
-    assert row.groups() == (f"{cost.parameters:,}", f"{cost.macs:,}", f"{ratio:.3f}")
-
-
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", EQUAL)
-def test_equal_macs_are_equal_at_every_scale(name: str, scale: int) -> None:
-    """Within a twentieth, by what is asked; within a hundredth, by what was found."""
-    reference = RUNS["rir-64" if name.endswith("-64") else "rir-32"].architecture(scale)
-    assert EQUAL[name].architecture(scale).cost.macs == pytest.approx(reference.cost.macs, rel=0.01)
+@pytest.mark.parametrize(("study", "table", "name"), AT_EQUAL_WORK)
+def test_equal_work_is_equal(study: str, table: Table, name: str) -> None:
+    for scale in table.scales:
+        reference = architecture(study, table.reference, scale).cost.macs
+        assert architecture(study, name, scale).cost.macs == pytest.approx(reference, rel=0.01)
 
 
 def test_matched_rivals_share_all_but_the_body() -> None:
-    matched = [name for name in EQUAL if name.startswith(("edsr", "rcan"))]
-    assert matched == ["edsr-32", "rcan-32", "edsr-64", "rcan-64"]
     shared = ("scale", "channels", "tail", "stem", "image_skip", "residual_scale")
-    for name in matched:
-        ours = RUNS[f"rir-{name[-2:]}"].architecture()
-        theirs = RUNS[name].architecture()
-        assert [getattr(theirs, field) for field in shared] == [
-            getattr(ours, field) for field in shared
+    for name in ("edsr-32", "rcan-32", "edsr-64", "rcan-64"):
+        ours, theirs = (architecture("rivals", each) for each in (f"rir-{name[-2:]}", name))
+        assert [getattr(theirs, each) for each in shared] == [
+            getattr(ours, each) for each in shared
         ]
 
 
@@ -109,25 +104,110 @@ def test_matched_rivals_share_all_but_the_body() -> None:
 def test_the_references_are_the_models(scale: int) -> None:
     shipped = find_model("rir-s", scale).description.architecture
     full = load_train_config(ROOT / "models" / f"rir-x{scale}.yaml").architecture
-    assert RUNS["rir-32"].architecture(scale) == shipped
-    assert RUNS["rir-64"].architecture(scale) == full
+    assert architecture("rivals", "rir-32", scale) == shipped
+    assert architecture("rivals", "rir-64", scale) == full
 
 
 def test_every_rival_and_every_part_is_studied() -> None:
-    assert {run.architecture().network for run in RUNS.values()} == set(Network)
-    ours = [
-        run.architecture()
-        for run in RUNS.values()
-        if isinstance(run.architecture(), RirArchitecture)
-    ]
+    all_of_them = [training.config().architecture for training in TRAININGS.values()]
+    assert {each.network for each in all_of_them} == set(Network)
+    ours = [each for each in all_of_them if isinstance(each, RirArchitecture)]
     seen = {
-        field: {getattr(architecture, field) for architecture in ours}
-        for field in ("attention", "dense", "long_skip", "image_skip", "stem", "tail")
-    }
+        field: {getattr(each, field) for each in ours}
+        for field in (
+            "attention", "dense", "long_skip", "image_skip", "stem", "tail", "impulse_filter"
+        )
+    }  # fmt: skip
     assert seen == {
         "attention": set(Attention), "dense": {True, False}, "long_skip": {True, False},
         "image_skip": set(ImageSkip), "stem": set(Stem), "tail": set(Tail),
+        "impulse_filter": {True, False},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_table_has_its_place(name: str) -> None:
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    places = [f"<!-- table {table.name} x{scale} -->" for table in STUDIES[name].tables
+              for scale in table.scales]  # fmt: skip
+    assert all(page.count(place) == 1 for place in places)
+    assert page.count("<!-- table") == page.count("<!-- end -->") == len(places)
+
+
+def scores(*psnr: float) -> command.Judged:
+    metrics = {"ssim": 0.9, "ms_ssim": 0.99, "haarpsi_med": 0.5}
+    images = {f"{index}.png": {"psnr": value, **metrics} for index, value in enumerate(psnr)}
+    return command.Judged(images, parameters=1000, macs=2000.0)
+
+
+def test_a_table_is_paired_by_image(tmp_path: Path) -> None:
+    study = load_study("out-of-domain")
+    table = replace(study.tables[0], reference="floor", entries=("floor", "rir-s"))
+    found = {"floor": scores(30, 40, 35), "rir-s": scores(31, 40.5, 36.5)}
+    text = command.tabulate(study, table, found, "Here.")
+    assert text.splitlines()[2].startswith(
+        "| `floor` | the same projected | 1,000 | 2,000 | 35.000 |"
+    )
+    assert "| 36.000 | +1.000 | +0.500 to +1.500 | 3/3 | 0.2 |" in text
+    assert text.splitlines()[-1] == "3 images of `data/cxr/hannover/test`. Here."
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# T\n\n<!-- table a x2 -->\n\nold\n\n<!-- end -->\n\nprose\n", encoding="utf-8"
+    )
+    command.fill(page, "a x2", text)
+    filled = page.read_text(encoding="utf-8")
+    assert "old" not in filled
+    assert filled.startswith("# T\n\n<!-- table a x2 -->\n\n|  |")
+    assert filled.endswith("Here.\n\n<!-- end -->\n\nprose\n")
+    with pytest.raises(SystemExit, match="no place"):
+        command.fill(page, "b x2", text)
+
+
+def test_what_was_judged_with_other_weights_is_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it is not."""
+    monkeypatch.chdir(tmp_path)
+    asked = list[list[str]]()
+    sha256 = {"now": find_model("rir-s", 2).sha256}
+
+    def evaluate(arguments: list[str]) -> None:
+        asked.append(arguments)
+        outcome = {
+            "models": {"rir-s": {"sha256": sha256["now"]}},
+            "methods": {"rir-s": {"cost": {"parameters": 1, "macs_per_input_pixel": 2.0}}},
+            "images": [{"name": "a", "scores": {"rir-s": {"psnr": 40.0}}}],
+        }
+        path = Path(arguments[arguments.index("--json") + 1])
+        path.write_text(json.dumps({"outcomes": [outcome]}), encoding="utf-8")
+
+    monkeypatch.setattr(command, "cxrsr", evaluate)
+    study = load_study("consistency")
+
+    def judge() -> command.Judged:
+        return command.judge(study, study.tables[0], "rir-s", 2, "cpu")
+
+    assert judge().images == {"a": {"psnr": 40.0}}
+    assert judge().images == {"a": {"psnr": 40.0}}
+    assert len(asked) == 1
+    assert asked[0][:5] == ["evaluate", "--data", "data/cxr/nih/test", "--scale", "2"]
+    (path,) = (tmp_path / "runs" / "studies" / "scores").iterdir()
+    path.write_text(path.read_text(encoding="utf-8").replace(sha256["now"], "0" * 64), "utf-8")
+    judge()
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"entries": ("floor", "nobody")}, "unknown nobody"),
+        ({"reference": "bicubic", "entries": ("floor",)}, "does not show its reference"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused(changes: dict[str, object], says: str) -> None:
+    study = load_study("out-of-domain")
+    with pytest.raises(ValueError, match=says):
+        Study(entries=study.entries, tables=(replace(study.tables[0], **changes),))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scale", SCALES)

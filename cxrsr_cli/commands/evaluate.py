@@ -27,7 +27,7 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", exists=True, file_okay=False, help="Folder of grey images or DICOM chests."
+            "--data", exists=True, help="Folder of grey images or DICOM chests, or a list of them."
         ),
     ],
     scale: Annotated[

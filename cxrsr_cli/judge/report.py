@@ -102,6 +102,7 @@ def _method(outcome: Outcome, method: Method) -> dict[str, Any]:
     }
     return {
         "model": method.base if method.is_model else None,
+        "filtered": method.filtered,
         "ensemble": method.ensemble,
         "consistent": method.consistent,
         "metrics": metrics,
