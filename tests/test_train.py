@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -21,12 +22,14 @@ from cxrsr_cli.learn.pairs import make_pair
 from cxrsr_cli.learn.sampling import PatchSampler
 from cxrsr_cli.learn.state import learning_rate
 from cxrsr_cli.learn.training import train
-from cxrsr_cli.learn.warm_start import Taken
+from cxrsr_cli.learn.warm_start import Taken, warm_start
 from cxrsr_cli.restore.architecture import ImageSkip
+from cxrsr_cli.restore.build import build
 from cxrsr_cli.restore.parts import WhiteningStem
 from cxrsr_cli.restore.resample import downsample
-from cxrsr_cli.restore.weights import read_description
-from tests.conftest import ROOT, Command
+from cxrsr_cli.restore.weights import read_description, save_network
+from tests.architectures import LOCAL, small
+from tests.conftest import ROOT, Command, describe
 
 PLAIN = {
     "name": "test",
@@ -301,9 +304,52 @@ def test_warm_start(config: Path, tmp_path: Path) -> None:
     second = train(load_train_config(config, options), tmp_path / "second", command="none")
     one, other = load_file(first), load_file(second)
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
-    wider = [f"warm_start={first}", "architecture.channels=6"]
+
+
+@pytest.mark.parametrize("name", [*LOCAL, "rcan matched", "rir group attention"])
+@pytest.mark.parametrize("widening", [2, 3])
+def test_a_wider_network_starts_as_the_same_function(
+    name: str, widening: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    narrow = small(name)
+    path = tmp_path / "narrow.safetensors"
+    one = build(narrow).double().eval()
+    save_network(one, describe(narrow), path)
+    wide = replace(narrow, channels=6 * widening)  # type: ignore[call-arg]
+    other = build(wide).double().eval()
+    if getattr(narrow, "branch_channels", None):
+        with pytest.raises(ConfigError, match="another width"):
+            warm_start(other, wide, path)
+        return
+    taken = warm_start(other, wide, path)
+    assert taken.widening == widening
+    assert not taken.left
+    image = torch.rand(2, 1, 20, 24, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.allclose(one(image), other(image), rtol=1e-4, atol=1e-6)
+    # No two of its channels are copies to what reads them, or they would stay copies.
+    weight = next(
+        tensor
+        for key, tensor in other.state_dict().items()
+        if tensor.ndim == 4 and tensor.shape[1] == 6 * widening
+    )
+    assert not torch.allclose(weight[:, :6], weight[:, 6:12])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["architecture.channels=12"], ["architecture.channels=4"],
+     ["architecture.channels=16", "architecture.blocks=2"]],
+    ids=str,
+)  # fmt: skip
+def test_weights_whose_meaning_would_be_lost_are_refused(
+    config: Path, tmp_path: Path, options: list[str]
+) -> None:
+    first = train(load_train_config(config), tmp_path / "first", command="none")
+    other = load_train_config(config, [f"warm_start={first}", *options])
     with pytest.raises(ConfigError, match="another width"):
-        train(load_train_config(config, wider), tmp_path / "third", command="none")
+        train(other, tmp_path / "other", command="none")
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 5])

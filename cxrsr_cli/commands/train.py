@@ -100,7 +100,8 @@ def _found(inventory: "Inventory") -> list[str]:
 
 
 def _start(taken: "Taken") -> str:
-    line = f"warm start: {len(taken.taken)} tensors taken"
+    wider = f", each channel {taken.widening} times" if taken.widening > 1 else ""
+    line = f"warm start: {len(taken.taken)} tensors taken{wider}"
     return line + (f"; anew: {', '.join(taken.left)}" if taken.left else "")
 
 

@@ -175,7 +175,7 @@ class TrainConfig:
     degradation : Degradation
         Damage to the input that a network learns to undo.
     warm_start : Path or None
-        Weights to start from, of the same width.
+        Weights to start from (`cxrsr_cli.learn.warm_start`).
     seed : int
         Of weights and sampling.
     val_every, checkpoint_every : int
