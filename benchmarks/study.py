@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.machine import machine
 from benchmarks.plan import PAGES, RECIPE, RUNS, Study, Table, Training, load_study, study_names
+from cxrsr_cli.judge.method import Method
 from cxrsr_cli.judge.score import HAARPSI_MED, MS_SSIM, PSNR, SSIM, Metric
 from cxrsr_cli.judge.statistics import Difference
 from cxrsr_cli.learn.checkpoint import FILE_NAME
@@ -48,9 +49,7 @@ def main() -> None:
     for table in tables:
         for scale in table.scales:
             train_all(study, table, scale, extra, arguments.device)
-            scores = {
-                name: judge(study, table, name, scale, arguments.device) for name in table.entries
-            }
+            scores = judge(study, table, scale, arguments.device)
             where = machine(choose_device(arguments.device))
             page = PAGES / f"{arguments.study}.md"
             fill(page, f"{table.name} x{scale}", tabulate(study, table, scores, where))
@@ -100,30 +99,48 @@ class Judged:
     macs: float
 
 
-def judge(study: Study, table: Table, name: str, scale: int, device: str) -> Judged:
-    """Evaluate an entry, unless that was done with the same weights."""
+def judge(study: Study, table: Table, scale: int, device: str) -> dict[str, Judged]:
+    """Evaluate the entries of a table, but for what was done with the same weights.
+
+    Methods together, as they may share a network's output; every trained
+    network alone, as they come one after the other.
+    """
+    methods = [name for name in table.entries if study.entries[name].method]
+    trained = [[name] for name in table.entries if name not in methods]
+    judged = dict[str, Judged]()
+    for names in [methods, *trained] if methods else trained:
+        asked = {name: _method(study, table, name, scale) for name in names}
+        what = table.name if names is methods else names[0] + table.suffix
+        parts = (what, table.data, table.noise or "clean", f"x{scale}")
+        path = RUNS / "scores" / f"{'_'.join(parts).replace('/', '-').replace(':', '-')}.json"
+        labels = {name: str(Method.parse(method)) for name, method in asked.items()}
+        outcome = _scores(path, scale, set(labels.values()))
+        if outcome is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            command = ["evaluate", "--data", table.data, "--scale", str(scale)]
+            command += ["--methods", ",".join(asked.values()), "--reference", asked[names[0]]]
+            command += ["--json", str(path), "--device", device]
+            cxrsr([*command, *(["--noise", table.noise] if table.noise else [])])
+            outcome = _scores(path, scale, set(labels.values())) or {}
+        for name, label in labels.items():
+            images = {image["name"]: image["scores"][label] for image in outcome["images"]}
+            cost = outcome["methods"][label]["cost"]
+            judged[name] = Judged(images, cost["parameters"], cost["macs_per_input_pixel"])
+    return judged
+
+
+def _method(study: Study, table: Table, name: str, scale: int) -> str:
     entry = study.entries[name]
-    method = entry.method or f"{Training(name, entry, scale).weights}{table.suffix}"
-    what = [entry.method or name + table.suffix, table.data, table.noise or "clean", f"x{scale}"]
-    path = RUNS / "scores" / f"{'_'.join(what).replace('/', '-').replace(':', '-')}.json"
-    outcome = _scores(path, scale)
-    if outcome is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        command = ["evaluate", "--data", table.data, "--scale", str(scale), "--json", str(path)]
-        command += ["--methods", method, "--reference", method, "--device", device]
-        cxrsr([*command, *(["--noise", table.noise] if table.noise else [])])
-        outcome = _scores(path, scale) or {}
-    ((label, found),) = outcome["methods"].items()
-    images = {image["name"]: image["scores"][label] for image in outcome["images"]}
-    cost = found["cost"]
-    return Judged(images, cost["parameters"], cost["macs_per_input_pixel"])
+    return entry.method or f"{Training(name, entry, scale).weights}{table.suffix}"
 
 
-def _scores(path: Path, scale: int) -> dict[str, Any] | None:
-    """Read what `evaluate` wrote, if it is there and of the weights that are there."""
+def _scores(path: Path, scale: int, labels: set[str]) -> dict[str, Any] | None:
+    """Read what `evaluate` wrote, if it is of these methods and the weights that are there."""
     if not path.exists():
         return None
     (outcome,) = json.loads(path.read_text(encoding="utf-8"))["outcomes"]
+    if set(outcome["methods"]) != labels:
+        return None
     for base, model in outcome["models"].items():
         if find_model(base, scale).sha256 != model["sha256"]:
             return None

@@ -37,7 +37,7 @@ AT_EQUAL_WORK = [
     for table in STUDIES[study].tables
     if table.name in names
     for name in table.entries
-    if STUDIES[study].entries[name].method is None and name not in {"srcnn", "sp-srcnn"}
+    if STUDIES[study].entries[name].method is None and name != "srcnn"
 ]
 
 
@@ -166,17 +166,19 @@ def test_a_table_is_paired_by_image(tmp_path: Path) -> None:
 def test_what_was_judged_with_other_weights_is_judged_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise it is not."""
+    """Otherwise it is not; and methods are judged together."""
     monkeypatch.chdir(tmp_path)
     asked = list[list[str]]()
-    sha256 = {"now": find_model("rir-s", 2).sha256}
+    sha256 = find_model("rir-s", 2).sha256
 
     def evaluate(arguments: list[str]) -> None:
         asked.append(arguments)
+        methods = arguments[arguments.index("--methods") + 1].split(",")
+        cost = {"parameters": 1, "macs_per_input_pixel": 2.0}
         outcome = {
-            "models": {"rir-s": {"sha256": sha256["now"]}},
-            "methods": {"rir-s": {"cost": {"parameters": 1, "macs_per_input_pixel": 2.0}}},
-            "images": [{"name": "a", "scores": {"rir-s": {"psnr": 40.0}}}],
+            "models": {"rir-s": {"sha256": sha256}},
+            "methods": {method: {"cost": cost} for method in methods},
+            "images": [{"name": "a", "scores": {method: {"psnr": 40.0} for method in methods}}],
         }
         path = Path(arguments[arguments.index("--json") + 1])
         path.write_text(json.dumps({"outcomes": [outcome]}), encoding="utf-8")
@@ -184,16 +186,16 @@ def test_what_was_judged_with_other_weights_is_judged_again(
     monkeypatch.setattr(command, "cxrsr", evaluate)
     study = load_study("consistency")
 
-    def judge() -> command.Judged:
-        return command.judge(study, study.tables[0], "rir-s", 2, "cpu")
+    def judge() -> dict[str, command.Judged]:
+        return command.judge(study, study.tables[0], 2, "cpu")
 
-    assert judge().images == {"a": {"psnr": 40.0}}
-    assert judge().images == {"a": {"psnr": 40.0}}
+    assert judge() == judge()
     assert len(asked) == 1
     assert asked[0][:5] == ["evaluate", "--data", "data/cxr/nih/test", "--scale", "2"]
+    assert asked[0][6] == "bicubic,bicubic+consistent,rir-s,rir-s+consistent"
     (path,) = (tmp_path / "runs" / "studies" / "scores").iterdir()
-    path.write_text(path.read_text(encoding="utf-8").replace(sha256["now"], "0" * 64), "utf-8")
-    judge()
+    path.write_text(path.read_text(encoding="utf-8").replace(sha256, "0" * 64), "utf-8")
+    assert judge()["floor"].images == {"a": {"psnr": 40.0}}
     assert len(asked) == 2
 
 

@@ -56,7 +56,7 @@ def fidelity(outcome: Outcome) -> Table:
         ("method", 0), (PSNR.title, 9), (SSIM.title, 9), (INCONSISTENCY.title, 14),
         (f"dB over {outcome.reference_name}", max(15, len(outcome.reference_name) + 10)),
         ("+- SE", 7), ("median", 8), ("worst", 8), ("better", 9),
-        ("95% interval", 18), ("p", 10),
+        ("95% interval", 20), ("p", 10),
     ]  # fmt: skip
 
     def row(method: Method) -> list[str]:
