@@ -1,0 +1,1 @@
+"""Scripts for a checkout: measuring, packing data, training on a lent machine."""
