@@ -1,1 +1,1 @@
-"""Measurements, each one command; docs/ names them beside the figures."""
+"""Scripts for a checkout: measuring, studies, packing data, training on a lent machine."""
