@@ -346,7 +346,7 @@ class Run:
         settings = [part for each in [*overrides, *places] for part in ("--set", each)]
         command = [sys.executable, "-m", "cxrsr_cli", "train", config, "--run-dir", folder]
         command += ["--device", self._device, "--no-progress", *["--resume"][: int(resume)]]
-        with subprocess.Popen(  # noqa: S603 - our own command
+        with subprocess.Popen(
             [*command, *settings], cwd=self._folder, env=self._environment
         ) as process:
             try:

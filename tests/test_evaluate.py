@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from cxrsr_cli.errors import ExitCode, ModelError, UsageError
 from cxrsr_cli.judge.cost import Complexity, Usage
 from cxrsr_cli.judge.degradation import degrade
 from cxrsr_cli.judge.evaluation import Bench, ImageScores
-from cxrsr_cli.judge.method import BICUBIC, CONSISTENT_MODEL, DEFAULT, REFERENCE, Method
+from cxrsr_cli.judge.method import BICUBIC, CONSISTENT_MODEL, DEFAULT, MODEL, REFERENCE, Method
 from cxrsr_cli.judge.metrics import psnr
+from cxrsr_cli.judge.noise import Noise
 from cxrsr_cli.judge.original import read_original
 from cxrsr_cli.judge.outcome import Outcome
 from cxrsr_cli.judge.plots import check_plotting
@@ -25,47 +26,57 @@ from cxrsr_cli.judge.report import SCHEMA, build_report
 from cxrsr_cli.judge.score import METRICS, Score, score
 from cxrsr_cli.judge.table import fidelity, format_markdown, format_text
 from cxrsr_cli.judge.worst import SIDE, worst_cases
-from cxrsr_cli.learn.config import load_train_config
 from cxrsr_cli.learn.images import GreyImage, list_images
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.registry import Model, shipped_models
 from cxrsr_cli.restore.resample import downsample, upsample
-from tests.conftest import ROOT, Command, small_chest
+from tests.conftest import EXAMPLE, ROOT, Command, small_chest
 
 MODELS = shipped_models()
 CLASSIC = (Method(BICUBIC), REFERENCE)
 
 
+@dataclass(frozen=True)
+class Promise:
+    """What a shipped model keeps on nih/test; its card says how far above it is."""
+
+    mean_gain: float
+    reference: Method = REFERENCE
+    noise: Noise | None = None
+
+
+FILTERED = Method(BICUBIC, filtered=True, consistent=True)
+PROMISES = {
+    "rir-s-x2": Promise(1.6),
+    "rir-s-x4": Promise(2.5),
+    "rir-s-x8": Promise(1.1),
+    "rir-sp-x4": Promise(2.0, FILTERED, Noise.parse("sp:0.01")),
+}
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_shipped_models_clear_the_floor_on_every_image(shared: Path, model: Model) -> None:
-    """Range-aware consistent bicubic is the floor; the cards say how far above it."""
-    scale = model.description.architecture.scale
-    methods = (REFERENCE, CONSISTENT_MODEL)
-    bench = Bench.load(scale, methods, {CONSISTENT_MODEL.base: model.path}, device="cpu")
+    """Range-aware consistent bicubic is the floor, of the filtered image where there is noise."""
+    promise = PROMISES[model.name]
+    scale, projected = model.description.architecture.scale, model.description.projected
+    assert projected == (promise.noise is None)
+    ours = Method(MODEL, consistent=projected)
+    methods = (promise.reference, ours)
+    bench = Bench.load(scale, methods, {MODEL: model.path}, device="cpu")
     gains = []
     for path in list_images(shared / "cxr" / "nih" / "test"):
         original = read_original(path, scale)
-        low = degrade(original, scale)
+        low = degrade(original, scale, promise.noise)
         outputs = {method: output.values for method, output in bench.outputs(original, low)}
         floor, found = (
             psnr(outputs[method], original.values, peak=255, border=scale) for method in methods
         )
         gains.append(found - floor)
-        assert (downsample(outputs[CONSISTENT_MODEL], scale) - low).square().mean().sqrt() < 1
+        if projected:
+            assert (downsample(outputs[ours], scale) - low).square().mean().sqrt() < 1
     assert len(gains) == 30
     assert min(gains) > 0
-    assert sum(gains) / len(gains) >= {2: 1.6, 4: 2.5, 8: 1.1}[scale]
-
-
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_models_come_with_their_configuration_and_card(model: Model) -> None:
-    assert model.path.with_suffix(".yaml").is_file()
-    card = model.path.with_suffix(".md").read_text(encoding="utf-8")
-    assert model.sha256 in card
-    config = load_train_config(model.path.with_suffix(".yaml"))
-    assert model.description.config_sha256 == config.sha256()
-    assert config.sha256() in card
-    assert "not for diagnosis" in card.lower()
+    assert sum(gains) / len(gains) >= promise.mean_gain
 
 
 def test_weights_are_small_enough_to_ship() -> None:
@@ -255,13 +266,14 @@ def test_the_command(cxrsr: Command, folder: Path, tiny_model: Path, tmp_path: P
     assert f"{mean:.3f}" in (tmp_path / "scores.md").read_text(encoding="utf-8")
 
 
-def test_several_scales_methods_and_noise_on_a_page(
+def test_several_scales_methods_and_noise_on_a_page_and_in_pictures(
     cxrsr: Command, folder: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib")
     done = cxrsr(
         "evaluate", "--data", folder, "-s", "2,4", "--methods", "bicubic,rir-s+ensemble+consistent",
         "--noise", "sp:0.01", "--html", tmp_path / "page.html",
+        "--failures", tmp_path / "new" / "bad",
     )  # fmt: skip
     assert done.returncode == ExitCode.OK, done.stderr
     assert all(name in done.stdout for name in ("rir-s-x2", "rir-s-x4"))
@@ -271,6 +283,11 @@ def test_several_scales_methods_and_noise_on_a_page(
     # Of each scale: cost, boxes, and the worst case of two methods.
     assert page.count("data:image/png;base64,") == 2 * (2 + 2)
     assert not re.search(r'(src|href)="(?!data:)', page)
+    assert {path.name for path in (tmp_path / "new" / "bad").iterdir()} == {
+        f"failure-x{scale}-{method}.png"
+        for scale in (2, 4)
+        for method in ("bicubic", "rir-s+ensemble+consistent")
+    }
 
 
 def test_plots_without_their_extra_are_refused_before_the_work(
@@ -291,6 +308,7 @@ def test_plots_without_their_extra_are_refused_before_the_work(
         (("--methods", "unheard-of"), ExitCode.MODEL, "no model 'unheard-of'"),
         (("--reference", "unheard-of"), ExitCode.MODEL, "no model 'unheard-of'"),
         (("--json", "nowhere/scores.json"), ExitCode.CANNOT_WRITE, "no folder nowhere"),
+        (("--failures", f"{EXAMPLE}/bad"), ExitCode.CANNOT_WRITE, "Not a directory"),
     ],
 )
 def test_refuses(

@@ -67,6 +67,15 @@ def evaluate(
         Path | None,
         typer.Option("--html", help="Write a page with plots there (needs the extra 'plot')."),
     ] = None,
+    failures: Annotated[
+        Path | None,
+        typer.Option(
+            "--failures",
+            metavar="DIR",
+            file_okay=False,
+            help="Write a picture of every method's worst case there (needs the extra 'plot').",
+        ),
+    ] = None,
     no_progress: ProgressOption = False,
 ) -> None:
     """Degrade images, restore them by every method and compare with the originals.
@@ -94,15 +103,17 @@ def evaluate(
 
     from cxrsr_cli.judge.evaluation import Bench
     from cxrsr_cli.judge.page import build_page
-    from cxrsr_cli.judge.plots import check_plotting
+    from cxrsr_cli.judge.plots import check_plotting, write_failures
     from cxrsr_cli.judge.report import write_csv, write_json, write_text
     from cxrsr_cli.judge.table import format_markdown, format_text
     from cxrsr_cli.judge.worst import worst_cases
     from cxrsr_cli.learn.sources import list_sources
 
-    if html:
+    if html or failures:
         check_plotting()
     paths = list_sources(data)
+    if failures:
+        failures.mkdir(parents=True, exist_ok=True)
     outcomes, cases = list["Outcome"](), dict[int, list["Case"]]()
     for factor in scales:
         bench = Bench.load(
@@ -116,7 +127,7 @@ def evaluate(
         outcome = _run(bench, paths, data, models[factor], compared, show_progress(no_progress))
         typer.echo(format_text(outcome) if not outcomes else f"\n{format_text(outcome)}")
         outcomes.append(outcome)
-        if html:
+        if html or failures:
             cases[factor] = worst_cases(outcome, bench, paths)
     if csv:
         write_csv(outcomes, csv)
@@ -126,6 +137,8 @@ def evaluate(
         write_text(format_markdown(outcomes), markdown)
     if html:
         write_text(build_page(outcomes, cases), html)
+    if failures:
+        write_failures(cases, failures)
 
 
 def _scales(text: str) -> list[int]:

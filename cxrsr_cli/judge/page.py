@@ -59,12 +59,8 @@ def _section(outcome: Outcome, cases: Sequence[Case]) -> str:
 
 
 def _case(case: Case) -> str:
-    height, width = case.original.shape
-    text = (
-        f"{case.method}: image {case.image}, {case.difference:+.3f} dB over the whole image; "
-        f"{width}x{height} pixels at row {case.top}, column {case.left}"
-    )
-    return f"<p>{escape(text)}</p>{_picture(worst_crops(case), 'crops and difference maps')}"
+    picture = _picture(worst_crops(case), "crops and difference maps")
+    return f"<p>{escape(case.caption)}</p>{picture}"
 
 
 def _table(table: Table) -> str:

@@ -2,8 +2,11 @@
 
 import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import chain, count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +16,8 @@ from cxrsr_cli.judge.method import Method
 from cxrsr_cli.judge.outcome import Outcome
 from cxrsr_cli.judge.score import HAARPSI_MED, MS_SSIM, PSNR, Metric
 from cxrsr_cli.judge.statistics import differences
-from cxrsr_cli.judge.worst import Case
+from cxrsr_cli.judge.worst import SIDE, Case
+from cxrsr_cli.write.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 _DPI = 110
 _SHOWN = 99.5
 """Percentile at which grey and colours of crops end: a marker would hide the rest."""
+
+_PANEL, _GAP, _TITLE, _SCALE = 2 * SIDE, 10, 20, 130
+"""Pixels of a crop's panel, twice as large as most crops so that each of their pixels is four
+of the picture (which also packs well), between panels, of a line above, and of the colours' bar."""
 
 _MARKERS = "os^Dvp*hX<>"
 
@@ -74,26 +82,72 @@ def paired_differences(outcome: Outcome) -> bytes:
     return _png(figure)
 
 
-def worst_crops(case: Case) -> bytes:
-    """Show a case beside the truth, with maps of the differences, as PNG."""
-    figure = _figure(15, 3.4)
-    low, high = np.percentile(case.original, (100 - _SHOWN, _SHOWN)).tolist()
-    errors = [case.reference - case.original, case.output - case.original]
-    largest = float(np.percentile(np.abs(errors), _SHOWN)) or 1.0
+def worst_crops(case: Case, *, alone: bool = False) -> bytes:
+    """Show a case beside the truth, with maps of the differences, as PNG.
+
+    Parameters
+    ----------
+    case : Case
+        What is shown.
+    alone : bool
+        Whether nothing stands beside the picture: it is then narrower,
+        without the map of the reference, and says itself what it shows.
+    """
     grey = "gray_r" if case.inverted else "gray"
+    low, high = np.percentile(case.original, (100 - _SHOWN, _SHOWN)).tolist()
     shown = {"original": case.original, "reference": case.reference, str(case.method): case.output}
-    for place, (title, pixels) in enumerate(shown.items(), start=1):
-        axes = figure.add_subplot(1, 5, place)
-        axes.imshow(pixels, cmap=grey, vmin=low, vmax=high, interpolation="nearest")
+    errors = {"reference": case.reference - case.original, "method": case.output - case.original}
+    largest = float(np.percentile(np.abs([*errors.values()]), _SHOWN)) or 1.0
+    if alone:
+        del errors["reference"]
+    panels = len(shown) + len(errors)
+    width, height = panels * (_PANEL + _GAP) + _SCALE, _PANEL + 4 * _GAP + _TITLE * alone
+    figure = _figure(width / _DPI, height / _DPI)
+    # Placed by hand: a layout would not make a panel a whole multiple of a crop.
+    figure.set_layout_engine("none")
+
+    def panel(index: int, title: str) -> "Axes":
+        left = (index * (_PANEL + _GAP) + _GAP) / width
+        axes = figure.add_axes((left, _GAP / height, _PANEL / width, _PANEL / height))
         _bare(axes, title)
-    maps = []
-    for place, (title, error) in enumerate(zip(("reference", "method"), errors, strict=True)):
-        axes = figure.add_subplot(1, 5, 4 + place)
-        image = axes.imshow(error, cmap="RdBu_r", vmin=-largest, vmax=largest)
-        _bare(axes, f"{title} - original")
-        maps.append(axes)
-    figure.colorbar(image, ax=maps, label="stored units", shrink=0.85, extend="both")
+        return axes
+
+    for index, (title, pixels) in enumerate(shown.items()):
+        panel(index, title).imshow(pixels, cmap=grey, vmin=low, vmax=high, interpolation="nearest")
+    for index, (title, error) in enumerate(errors.items(), start=len(shown)):
+        image = panel(index, f"{title} - original").imshow(
+            error, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest"
+        )
+    beside = (panels * (_PANEL + _GAP) + _GAP) / width
+    bar = figure.add_axes(
+        (beside, 3 * _GAP / height, 1.5 * _GAP / width, (_PANEL - 4 * _GAP) / height)
+    )
+    figure.colorbar(image, cax=bar, label="stored units", extend="both")
+    if alone:
+        figure.suptitle(case.caption, fontsize=9, y=1 - _GAP / 2 / height)
     return _png(figure)
+
+
+def write_failures(cases: Mapping[int, Sequence[Case]], folder: Path) -> None:
+    """Write `worst_crops` of every case, each whole or not at all.
+
+    Parameters
+    ----------
+    cases : mapping
+        The worst cases, by scale.
+    folder : Path
+        Where ``failure-x4-METHOD.png`` are written; must exist.
+    """
+    written = set[str]()
+    for scale, found in cases.items():
+        for case in found:
+            # A method may be called as a file is, with whatever its name holds.
+            plain = re.sub(r"[^A-Za-z0-9._+-]", "-", f"failure-x{scale}-{case.method}")
+            copies = (f"{plain}-{number}" for number in count(2))
+            name = next(name for name in chain([plain], copies) if name.lower() not in written)
+            written.add(name.lower())  # there are file systems that ignore case
+            with replacing(folder / f"{name}.png") as temporary:
+                temporary.write_bytes(worst_crops(case, alone=True))
 
 
 def _boxes(axes: "Axes", outcome: Outcome, methods: Sequence[Method], metric: Metric) -> None:
@@ -128,5 +182,5 @@ def _figure(width: float, height: float) -> "Figure":
 
 def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    figure.savefig(buffer, format="png", dpi=_DPI, pil_kwargs={"optimize": True})
     return buffer.getvalue()

@@ -53,6 +53,15 @@ class Case:
     output: NDArray[np.float32]
     inverted: bool
 
+    @property
+    def caption(self) -> str:
+        """One line that says whose it is, how bad, and from where."""
+        height, width = self.original.shape
+        return (
+            f"{self.method}: image {self.image}, {self.difference:+.3f} dB over the whole image; "
+            f"{width}x{height} pixels at row {self.top}, column {self.left}"
+        )
+
 
 def worst_cases(outcome: Outcome, bench: Bench, paths: Sequence[Path]) -> list[Case]:
     """Restore the worst image of every method again, and cut out its worst part.
