@@ -46,6 +46,10 @@ def filtered(rows: list[list[float]]) -> list[list[float]]:
         # Three alike around it: part of the picture, such as a letter or a border.
         ([[9, 9, 3], [9, 9, 5], [6, 7, 8]], [[9, 9, 3], [9, 9, 5], [6, 7, 8]]),
         ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
+        # Two alike face to face: a line. Two side by side are noise still.
+        ([[1, 9, 3], [4, 9, 5], [6, 9, 8]], [[1, 4, 3], [4, 9, 5], [6, 6, 8]]),
+        ([[9, 2, 3], [4, 9, 5], [6, 7, 9]], [[4, 2, 3], [4, 9, 5], [6, 7, 7]]),
+        ([[1, 9, 9], [4, 9, 5], [6, 7, 8]], [[1, 4, 5], [4, 5.5, 5], [6, 7, 8]]),
         # Salt in the black border goes, pepper in it cannot be seen.
         ([[0, 0, 0], [0, 9, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
         # What is not at an end of the range is not touched, however odd.

@@ -91,6 +91,7 @@ def _text(facts: dict[str, Any]) -> str:
             f"{model['macs_per_input_pixel']:,} MACs per input pixel, "
             f"image skip {model['architecture']['image_skip']}, "
             f"{'' if model['projected'] else 'not '}projected on the input, "
+            f"{'impulse noise removed, ' if model['architecture'].get('impulse_filter') else ''}"
             f"{model['steps']} steps, SHA-256 {model['sha256'][:12]}\n    {model['data']}"
             for model in facts["models"]
         ),

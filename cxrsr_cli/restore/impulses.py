@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
 _LIKE_NEIGHBOURS = 3
-"""That many of the eight at the same end make a pixel part of the picture. Noise
-on 2 % of all pixels does so by chance at one pixel in ten thousand of it; of 2 or
-4 neighbours, either more noise stays or more letters go."""
+"""That many of the eight at the same end make a pixel part of the picture, and so do
+two that face each other: a line. Noise on 2 % of all pixels does so by chance at
+five of ten thousand noisy ones. Any two would keep seven times as much noise, and
+without the line a collimator's edge, a pixel wide, would go."""
 
 
 def without_impulses(image: torch.Tensor, *, minimum: float, maximum: float) -> torch.Tensor:
@@ -31,13 +32,15 @@ def without_impulses(image: torch.Tensor, *, minimum: float, maximum: float) -> 
     -------
     torch.Tensor
         A copy in which a pixel at an end of the range, with fewer than three of
-        its eight neighbours at the same end, is the median of those neighbours
-        that are not such pixels themselves. Where there is none, it stays.
+        its eight neighbours at the same end and no two that face each other, is the
+        median of those neighbours that are not such pixels themselves. Where there
+        is none, it stays.
     """
     impulse = torch.zeros_like(image, dtype=torch.bool)
     for at_end in (image <= minimum, image >= maximum):
-        alike = torch.stack(list(_around(at_end.to(image.dtype)))).nansum(0)
-        impulse |= at_end & (alike < _LIKE_NEIGHBOURS)
+        alike = torch.stack(list(_around(at_end.to(image.dtype)))) == 1
+        in_line = (alike[:4] & alike[4:].flip(0)).any(0)
+        impulse |= at_end & ~in_line & (alike.sum(0) < _LIKE_NEIGHBOURS)
     where = impulse.nonzero(as_tuple=True)
     trimmed = image.masked_fill(impulse, torch.nan)
     # NaN is sorted last.
@@ -51,7 +54,10 @@ def without_impulses(image: torch.Tensor, *, minimum: float, maximum: float) -> 
 
 
 def _around(image: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield the image moved by one pixel to all eight sides, NaN coming in."""
+    """Yield the image moved by one pixel to all eight sides, NaN coming in.
+
+    The last faces the first, the last but one the second, and so on.
+    """
     height, width = image.shape[-2:]
     padded = F.pad(image, (1, 1, 1, 1), value=torch.nan)
     for down in range(3):
