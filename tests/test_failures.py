@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.judge.method import Method
 from cxrsr_cli.judge.plots import worst_crops, write_failures
 from cxrsr_cli.judge.worst import SIDE, Case
+from tests.conftest import EXAMPLE, Command
 
 pytest.importorskip("matplotlib")
 
@@ -57,3 +59,13 @@ def test_a_picture_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shape"):
         write_failures({2: [replace(CASE, output=RAMP[:, 1:])]}, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(
+    cxrsr: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    done = cxrsr("evaluate", "--data", EXAMPLE.parent, "--failures", tmp_path / "file" / "x")
+    assert done.returncode == ExitCode.CANNOT_WRITE
+    assert "cannot make the folder" in done.stderr
+    assert "Traceback" not in done.stderr

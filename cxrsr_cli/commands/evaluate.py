@@ -113,7 +113,10 @@ def evaluate(
         check_plotting()
     paths = list_sources(data)
     if failures:
-        failures.mkdir(parents=True, exist_ok=True)
+        try:
+            failures.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {failures}: {error.strerror}") from error
     outcomes, cases = list["Outcome"](), dict[int, list["Case"]]()
     for factor in scales:
         bench = Bench.load(
