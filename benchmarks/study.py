@@ -33,6 +33,10 @@ from cxrsr_cli.restore.weights import read_description
 METRICS = (SSIM, MS_SSIM, HAARPSI_MED)
 """Beside PSNR."""
 
+FEW = 6
+"""Fewer images than these say nothing of others: each one's difference is shown instead of an
+interval. Wilcoxon's p cannot fall below 0.05 either."""
+
 
 def main() -> None:
     """Do what is missing of a study, and write its tables."""
@@ -151,7 +155,8 @@ def tabulate(study: Study, table: Table, scores: dict[str, Judged], where: str) 
     """Lay out a table in Markdown, and say below it what was measured where."""
     reference = scores[table.reference]
     count = len(reference.images)
-    titles = ["", "", "parameters", "MACs", "PSNR dB", f"to `{table.reference}`", "95 % interval"]
+    titles = ["", "", "parameters", "MACs", "PSNR dB", f"to `{table.reference}`"]
+    titles += ["95 % interval" if count >= FEW else "each image"]
     titles += ["better", "p", *(metric.title for metric in METRICS)]
     lines = [titles, ["---", "---", *["--:"] * (len(titles) - 2)]]
     for name in table.entries:
@@ -175,12 +180,13 @@ def mean(judged: Judged, metric: Metric) -> float:
 
 def _gain(judged: Judged, reference: Judged) -> list[str]:
     pairs = [(judged.images[name], other) for name, other in reference.images.items()]
-    found = Difference.of(
-        [one[PSNR.key] - other[PSNR.key] for one, other in pairs], larger_is_better=True
-    )
-    interval = "" if math.isnan(found.low) else f"{found.low:+.3f} to {found.high:+.3f}"
+    gains = [one[PSNR.key] - other[PSNR.key] for one, other in pairs]
+    found = Difference.of(gains, larger_is_better=True)
+    better = f"{found.better}/{found.count}"
+    if len(gains) < FEW:
+        return [f"{found.mean:+.3f}", ", ".join(f"{gain:+.3f}" for gain in gains), better, ""]
     p_value = "" if math.isnan(found.p_value) else f"{found.p_value:.1g}"
-    return [f"{found.mean:+.3f}", interval, f"{found.better}/{found.count}", p_value]
+    return [f"{found.mean:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}", better, p_value]
 
 
 def fill(page: Path, place: str, text: str) -> None:

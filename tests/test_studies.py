@@ -1,6 +1,7 @@
 """The studies compare what they say they compare, and their pages have a place for it."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,7 +149,13 @@ def test_a_table_is_paired_by_image(tmp_path: Path) -> None:
     assert text.splitlines()[2].startswith(
         "| `floor` | the same projected | 1,000 | 2,000 | 35.000 |"
     )
-    assert "| 36.000 | +1.000 | +0.500 to +1.500 | 3/3 | 0.2 |" in text
+    assert "| 36.000 | +1.000 | +1.000, +0.500, +1.500 | 3/3 |  |" in text, "too few to tell"
+    many = {name: scores(*[each["psnr"] for each in judged.images.values()] * 2)
+            for name, judged in found.items()}  # fmt: skip
+    assert re.search(
+        r"\| 36.000 \| \+1.000 \| \+0\.\d{3} to \+1\.\d{3} \| 6/6 \| 0.03 \|",
+        command.tabulate(study, table, many, "Here."),
+    )
     assert text.splitlines()[-1] == "3 images of `data/cxr/hannover/test`. Here."
     page = tmp_path / "page.md"
     page.write_text(
