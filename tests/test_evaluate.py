@@ -50,7 +50,7 @@ PROMISES = {
     "rir-s-x2": Promise(1.6),
     "rir-s-x4": Promise(2.5),
     "rir-s-x8": Promise(1.1),
-    "rir-sp-x4": Promise(2.0, FILTERED, Noise.parse("sp:0.01")),
+    "rir-sp-x4": Promise(2.3, FILTERED, Noise.parse("sp:0.01")),
 }
 
 
