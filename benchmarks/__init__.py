@@ -1,1 +1,1 @@
-"""Scripts for a checkout: measuring, studies, packing data, training on a lent machine."""
+"""Scripts for a checkout: measuring, studies, packing data, training the full-size models."""

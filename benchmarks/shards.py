@@ -9,7 +9,6 @@ what `sha256sum --check` reads. Needs a checkout with its package installed.
 """
 
 import argparse
-import hashlib
 import re
 import sys
 import tarfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from cxrsr_cli.errors import CxrsrError, InputError, OutputError, UsageError
+from cxrsr_cli.read.fingerprint import sha256_of
 from cxrsr_cli.write.atomic import replacing
 
 SUMS = "SHA256SUMS"
@@ -118,7 +118,7 @@ def pack(data: Path, out: Path, limit: int) -> list[Path]:
     for path, shard in zip(paths, shards, strict=True):
         _write(path, shard)
     with replacing(out / SUMS) as temporary:
-        lines = [f"{_digest(path)}  {path.name}\n" for path in paths]
+        lines = [f"{sha256_of(path)}  {path.name}\n" for path in paths]
         temporary.write_text("".join(lines), encoding="utf-8")
     return paths
 
@@ -147,7 +147,7 @@ def unpack(shards: Path, data: Path) -> int:
     """
     sums = _read_sums(shards / SUMS)
     paths = [shards / name for name in sums]
-    wrong = [path for path in paths if not path.is_file() or _digest(path) != sums[path.name]]
+    wrong = [path for path in paths if not path.is_file() or sha256_of(path) != sums[path.name]]
     if wrong:
         raise InputError(f"{_list(wrong)}: missing or damaged, not what {SUMS} says")
     data.mkdir(parents=True, exist_ok=True)
@@ -209,11 +209,6 @@ def _read_sums(path: Path) -> dict[str, str]:
     if not matches or not all(matches):
         raise InputError(f"{path} is no list of SHA-256 and names")
     return {match[2]: match[1] for match in matches if match}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _archive_size(used: int) -> int:
