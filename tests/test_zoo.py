@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,14 @@ LIMIT = 100_000
 
 
 def make_images(folder: Path, **counts: int) -> Path:
-    """Draw noise, which PNG does not make smaller."""
+    """Draw noise, which PNG does not make smaller; each of another patient."""
     random = np.random.default_rng(0)
-    for split, count in counts.items():
+    patients = count()
+    for split, images in counts.items():
         (folder / split).mkdir(parents=True)
-        for index in range(count):
+        for _ in range(images):
             pixels = random.integers(0, 255, (128, 128), dtype=np.uint8)
-            imsave(folder / split / f"{index}.png", pixels, check_contrast=False)
+            imsave(folder / split / f"{next(patients)}.png", pixels, check_contrast=False)
     return folder
 
 
@@ -87,7 +89,7 @@ def test_a_shard_may_be_exactly_as_large_as_allowed(images: Path, tmp_path: Path
 def test_shards_are_the_same_bytes_again(images: Path, tmp_path: Path) -> None:
     pack(images, tmp_path / "one", LIMIT)
     copy = shutil.copytree(images, tmp_path / "copy", copy_function=shutil.copyfile)
-    (copy / "val" / "0.png").chmod(0o600)
+    (copy / "val" / "12.png").chmod(0o600)
     for _ in range(2):
         pack(copy, tmp_path / "other", LIMIT)
         assert contents(tmp_path / "one") == contents(tmp_path / "other")
