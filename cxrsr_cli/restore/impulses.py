@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 _LIKE_NEIGHBOURS = 3
 """That many of the eight at the same end make a pixel part of the picture, and so do
 two that face each other: a line. Noise on 2 % of all pixels does so by chance at
-five of ten thousand noisy ones. Any two would keep seven times as much noise, and
+five of ten thousand noisy ones. Any two would keep six times as much noise, and
 without the line a collimator's edge, a pixel wide, would go."""
 
 
