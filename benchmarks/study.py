@@ -25,6 +25,7 @@ from benchmarks.plan import PAGES, RECIPE, RUNS, Study, Table, Training, load_st
 from cxrsr_cli.judge.method import Method
 from cxrsr_cli.judge.score import HAARPSI_MED, MS_SSIM, PSNR, SSIM, Metric
 from cxrsr_cli.judge.statistics import Difference
+from cxrsr_cli.judge.table import Table as Layout
 from cxrsr_cli.learn.checkpoint import FILE_NAME
 from cxrsr_cli.restore.device import choose_device
 from cxrsr_cli.restore.registry import find_model
@@ -158,7 +159,7 @@ def tabulate(study: Study, table: Table, scores: dict[str, Judged], where: str) 
     titles = ["", "", "parameters", "MACs", "PSNR dB", f"to `{table.reference}`"]
     titles += ["95 % interval" if count >= FEW else "each image"]
     titles += ["better", "p", *(metric.title for metric in METRICS)]
-    lines = [titles, ["---", "---", *["--:"] * (len(titles) - 2)]]
+    rows = []
     for name in table.entries:
         judged = scores[name]
         cells = [f"`{name}`", study.entries[name].about]
@@ -166,10 +167,11 @@ def tabulate(study: Study, table: Table, scores: dict[str, Judged], where: str) 
         cells += [f"{mean(judged, PSNR):.3f}"]
         cells += _gain(judged, reference) if judged is not reference else [""] * 4
         cells += [f"{mean(judged, metric):.{metric.decimals}f}" for metric in METRICS]
-        lines.append(cells)
+        rows.append(cells)
     noise = f", noise `{table.noise}` on the input" if table.noise else ""
     note = f"{count} images of `{table.data}`{noise}. {where}"
-    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", note])
+    layout = Layout([(title, 0) for title in titles], rows)
+    return f"{layout.as_markdown(words=2)}\n\n{note}"
 
 
 def mean(judged: Judged, metric: Metric) -> float:

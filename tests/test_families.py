@@ -12,6 +12,7 @@ from cxrsr_cli.errors import ConfigError, TooLargeError
 from cxrsr_cli.learn.config import TrainConfig, load_train_config
 from cxrsr_cli.restore.architecture import Architecture, ImageSkip, Network, RirArchitecture
 from cxrsr_cli.restore.build import build
+from cxrsr_cli.restore.cost import Convolution
 from cxrsr_cli.restore.family import FAMILY, read_architecture
 from cxrsr_cli.restore.parts import SuperResolver, WhiteningStem
 from cxrsr_cli.restore.restorer import Restorer
@@ -256,7 +257,7 @@ def test_no_network_for_an_unknown_description() -> None:
     class Other(Architecture):
         receptive_radius = 0
 
-        def convolutions(self) -> list[object]:  # type: ignore[override]
+        def convolutions(self) -> list[Convolution]:
             return []
 
     with pytest.raises(TypeError, match="Other"):

@@ -44,9 +44,10 @@ class Table:
         header = [title for title, _ in self.columns]
         return "\n".join(_line(row, widths) for row in (header, *self.rows))
 
-    def as_markdown(self) -> str:
-        """Lay out in Markdown."""
-        lines = [[title for title, _ in self.columns], ["---", *["--:"] * (len(self.columns) - 1)]]
+    def as_markdown(self, *, words: int = 1) -> str:
+        """Lay out in Markdown, the first `words` columns to the left."""
+        titles = [title for title, _ in self.columns]
+        lines = [titles, ["---"] * words + ["--:"] * (len(titles) - words)]
         return "\n".join(f"| {' | '.join(row)} |" for row in [*lines, *self.rows])
 
 
