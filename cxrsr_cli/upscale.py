@@ -155,7 +155,7 @@ class Upscaler:
             consistency=self.restorer.consistent,
             precision=self.restorer.precision,
             device=self.restorer.device.type,
-            tile=self.restorer.tile,
+            memory=self.restorer.memory,
             ensemble=self.restorer.ensemble,
             impulse_filter=self.restorer.architecture.impulse_filter,
             keep_private=self.keep_private,
@@ -215,9 +215,9 @@ class Upscaler:
             If the device has not the memory.
         """
         padding = Padding.of(opened.source.dataset)
-        share = 1 / (len(opened.frames) * (1 + self.restorer.tiles(*opened.shape)))
+        share = 1 / len(opened.frames)
         frames = [
-            self._restore(frame, opened.source, padding, lambda: advance(share))
+            self._restore(frame, opened.source, padding, lambda part: advance(share * part))
             for frame in opened.frames
         ]
         worst = Deviation.of_worst(frames, opened.frames, padding)
@@ -271,18 +271,19 @@ class Upscaler:
         stored: NDArray[np.int32],
         source: Source,
         padding: Padding | None,
-        advance: Callable[[], None],
+        advance: Callable[[float], None],
     ) -> NDArray[np.int32]:
         """Enlarge one frame, its padding apart."""
         pixel_format = PixelFormat.of(source.dataset)
         minimum, maximum = pixel_format.minimum, pixel_format.maximum
-        restored = self.restorer.restore(
+        bands = self.restorer.bands(
             fill(stored, padding.mask(stored)) if padding else stored,
             minimum=minimum,
             maximum=maximum,
             inverted=source.dataset.PhotometricInterpretation == "MONOCHROME1",
             advance=advance,
         )
+        restored = np.concatenate([band for _, band in bands])
         if padding is None:
             return restored
         return cover(restored, stored, padding, minimum=minimum, maximum=maximum)

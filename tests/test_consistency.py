@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 from cxrsr_cli.judge.metrics import psnr
 from cxrsr_cli.learn.images import list_images, read_image
 from cxrsr_cli.learn.pairs import degrade
-from cxrsr_cli.restore.consistency import consistent_bicubic, project
+from cxrsr_cli.restore.consistency import MARGIN, consistent_bicubic, make_consistent, project
 from cxrsr_cli.restore.resample import downsample, upsample
+from cxrsr_cli.restore.unrestrained import unrestrained
+from tests.conftest import EXAMPLE
 
 
 @settings(max_examples=25, deadline=None)
@@ -40,6 +44,70 @@ def test_the_range_is_the_one_given() -> None:
     output = consistent_bicubic(low, 2, minimum=-100, maximum=100)
     assert output.min() == -100
     assert output.max() == 100
+
+
+def example(scale: int) -> tuple[torch.Tensor, torch.Tensor, float, float]:
+    """Return a real radiograph of 12 bits, an estimate of its enlargement, and its range."""
+    low = torch.from_numpy(pydicom.dcmread(EXAMPLE).pixel_array.astype(np.float32))[None, None]
+    noise = torch.randn(1, 1, *(side * scale for side in low.shape[-2:]),
+                        generator=torch.Generator().manual_seed(0))  # fmt: skip
+    # So narrow a range that collimated borders and letters lie at its ends.
+    minimum, maximum = low.quantile(0.02).item(), low.quantile(0.98).item()
+    low = low.clamp(minimum, maximum)
+    return low, upsample(low, scale) + 10 * noise, minimum, maximum
+
+
+STEPS = 60
+"""At which the iteration is where it goes, to less than a tenth of a stored unit."""
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("interpolating", [True, False])
+def test_iterating_only_where_the_range_binds_is_the_same(scale: int, interpolating: bool) -> None:
+    low, estimate, minimum, maximum = example(scale)
+    start = upsample(low, scale) if interpolating else estimate
+    iterated = project(start, low, scale, minimum=minimum, maximum=maximum, steps=STEPS)
+    given = None if interpolating else estimate
+    found = make_consistent(given, low, scale, minimum=minimum, maximum=maximum, steps=STEPS)
+    assert found.min() >= minimum
+    assert found.max() <= maximum
+    assert (found - iterated).abs().max() <= 0.1
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("interpolating", [True, False])
+def test_windows_with_a_margin_make_the_whole(scale: int, interpolating: bool) -> None:
+    low, estimate, minimum, maximum = example(scale)
+    given = None if interpolating else estimate
+
+    def made(rows: slice, columns: slice) -> torch.Tensor:
+        high = tuple(slice(part.start * scale, part.stop * scale) for part in (rows, columns))
+        return make_consistent(
+            None if given is None else given[..., high[0], high[1]],
+            low[..., rows, columns],
+            scale,
+            minimum=minimum,
+            maximum=maximum,
+            steps=STEPS,
+        )
+
+    whole = made(slice(0, 256), slice(0, 256))
+    part = made(slice(64 - MARGIN, 128 + MARGIN), slice(0, 100 + MARGIN))
+    inner = part[..., MARGIN * scale : (MARGIN + 64) * scale, : 100 * scale]
+    error = (inner - whole[..., 64 * scale : 128 * scale, : 100 * scale]).abs().max()
+    assert error <= 0.1
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([2, 4, 8]))
+def test_without_a_range_the_answer_is_exact(height: int, width: int, scale: int) -> None:
+    generator = torch.Generator().manual_seed(height)
+    low = 4095 * torch.rand(1, 1, height, width, generator=generator)
+    estimate = 4095 * torch.rand(1, 1, height * scale, width * scale, generator=generator)
+    found = unrestrained(estimate, low, scale)
+    assert (downsample(found, scale) - low).abs().max() <= 0.01
+    # Nearest: what was added is what up-samples from somewhere.
+    assert torch.allclose(unrestrained(found, low, scale), found, atol=0.02)
 
 
 # Mean PSNR in dB on nih/test without any network, found independently

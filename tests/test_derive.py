@@ -34,7 +34,7 @@ RECIPE = Recipe(
     consistency=True,
     precision="fp32",
     device="cpu",
-    tile=512,
+    memory=None,
 )
 
 
@@ -146,7 +146,7 @@ def test_smallest_and_largest_are_those_of_the_pixels(example: Dataset) -> None:
         {"ensemble": True},
         {"precision": "bf16"},
         {"device": "cuda"},
-        {"tile": 64},
+        {"memory": 1 << 30},
     ],
     ids=str,
 )

@@ -8,7 +8,6 @@ import torch
 from cxrsr_cli.restore.architecture import ImageSkip, RirArchitecture
 from cxrsr_cli.restore.ensemble import from_all_sides
 from cxrsr_cli.restore.network import ResidualInResidual
-from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.restorer import Restorer
 
 
@@ -56,13 +55,13 @@ def test_turning_before_or_after_is_the_same(
     assert not torch.allclose(turn(network(image())), network(turn(image())), atol=1e-4)
 
 
-def test_a_restorer_does_so_tile_by_tile(network: ResidualInResidual) -> None:
+def test_a_restorer_does_so_strip_by_strip(network: ResidualInResidual) -> None:
     stored = (255 * image(40, 50)).round()
 
-    def estimate(*, ensemble: bool, tile: int) -> torch.Tensor:
-        restorer = Restorer(network, torch.device("cpu"), Precision.FP32, tile, ensemble=ensemble)
+    def estimate(*, ensemble: bool, memory: int) -> torch.Tensor:
+        restorer = Restorer.of(network, torch.device("cpu"), memory=memory, ensemble=ensemble)
         return restorer.estimate(stored, minimum=0, maximum=255)
 
-    whole = estimate(ensemble=True, tile=64)
-    assert torch.allclose(estimate(ensemble=True, tile=16), whole, atol=0.01)
-    assert not torch.allclose(estimate(ensemble=False, tile=64), whole, atol=0.5)
+    whole = estimate(ensemble=True, memory=1 << 30)
+    assert torch.allclose(estimate(ensemble=True, memory=500_000), whole, atol=0.01)
+    assert not torch.allclose(estimate(ensemble=False, memory=1 << 30), whole, atol=0.5)

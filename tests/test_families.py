@@ -16,7 +16,6 @@ from cxrsr_cli.restore.cost import Convolution
 from cxrsr_cli.restore.family import FAMILY, read_architecture
 from cxrsr_cli.restore.parts import SuperResolver, WhiteningStem
 from cxrsr_cli.restore.restorer import Restorer
-from cxrsr_cli.restore.tiling import apply_tiled, reflect
 from cxrsr_cli.restore.weights import load_network, read_description, save_network
 from tests.architectures import GLOBAL, LOCAL, SMALL, small
 from tests.conftest import ROOT, describe
@@ -71,50 +70,37 @@ def test_receptive_radius_is_what_gradients_reach(name: str, scale: int) -> None
     assert reached.max() - middle >= radius - 1
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", LOCAL)
-@torch.inference_mode()
-def test_tiles_make_the_whole_image(name: str, scale: int) -> None:
-    network = built(name, scale)
-    halo = network.architecture.halo
-    image = torch.rand(1, 1, 41, 30, generator=torch.Generator().manual_seed(1))
-    inner = slice(halo * scale, -halo * scale)
-    whole = network(reflect(image, halo))[..., inner, inner]
-    tiled = apply_tiled(network, image, scale=scale, halo=halo, tile=16)
-    assert (tiled - whole).abs().max() <= 1e-5 * (whole.max() - whole.min())
-
-
-def restorer(name: str, tile: int, folder: Path) -> Restorer:
-    path = folder / "model.safetensors"
-    network = built(name)
-    save_network(network, describe(network.architecture), path)
-    return Restorer.load(path, device="cpu", tile=tile)
+def restorer(name: str, memory: int | None = None) -> Restorer:
+    return Restorer.of(built(name), torch.device("cpu"), memory=memory)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_network_that_averages_the_image_is_refused_tiles(name: str, tmp_path: Path) -> None:
+def test_a_network_that_averages_the_image_is_not_run_in_strips(name: str) -> None:
     stored = np.random.default_rng(0).integers(0, 255, (24, 40)).astype(np.int32)
     assert small(name).whole_image == (name in GLOBAL)
-    whole = restorer(name, 40, tmp_path).restore(stored, minimum=0, maximum=255)
-    in_parts = restorer(name, 16, tmp_path)
+    whole = restorer(name).restore(stored, minimum=0, maximum=255)
     if name in GLOBAL:
-        with pytest.raises(TooLargeError, match="--tile 40"):
-            in_parts.restore(stored, minimum=0, maximum=255)
+        assert restorer(name).program is None
+        with pytest.raises(TooLargeError, match="see --memory"):
+            restorer(name, 200_000).restore(stored, minimum=0, maximum=255)
     else:
-        tiled = in_parts.restore(stored, minimum=0, maximum=255)
-        assert np.abs(tiled - whole).max() <= 1, "rounding of a value half-way"
+        plan = restorer(name).plan(24, 40)
+        narrow = restorer(name, plan.peak_bytes - 1)
+        assert narrow.plan(24, 40).rows < plan.rows
+        strips = narrow.restore(stored, minimum=0, maximum=255)
+        assert np.abs(strips - whole).max() <= 1, "rounding of a value half-way"
 
 
 @pytest.mark.parametrize("name", sorted(GLOBAL))
 @torch.inference_mode()
-def test_averages_differ_from_tile_to_tile(name: str) -> None:
-    """Why they are refused: no halo makes their tiles exact."""
+def test_averages_differ_from_part_to_part(name: str) -> None:
+    """Why they are not: no halo makes their parts exact."""
     network = built(name)
     radius = network.architecture.receptive_radius
-    ramp = torch.linspace(0, 4, 80).expand(1, 1, 80, 80)
-    whole = apply_tiled(network, ramp, scale=2, halo=radius, tile=80)
-    tiled = apply_tiled(network, ramp, scale=2, halo=radius, tile=40)
-    assert (tiled - whole).abs().max() > 2e-5 * (whole.max() - whole.min())
+    ramp = torch.linspace(0, 4, 80).expand(1, 1, 80, 80).contiguous()
+    whole = network(ramp)[..., : 2 * 40]
+    part = network(ramp[..., : 40 + radius])[..., : 2 * 40]
+    assert (part - whole).abs().max() > 2e-5 * (whole.max() - whole.min())
 
 
 def macs_by_hooks(network: SuperResolver, side: int) -> int:

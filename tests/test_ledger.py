@@ -133,7 +133,7 @@ def test_another_version_or_machine_does_nothing_again(
     """An upgrade, or a night without the GPU, must not fail a whole archive."""
     run(upscaler, inputs)
     monkeypatch.setattr("cxrsr_cli.upscale.__version__", "9.9")
-    other = replace(upscaler, restorer=replace(upscaler.restorer, tile=64))
+    other = replace(upscaler, restorer=replace(upscaler.restorer, memory=1 << 30))
     assert other.recipe != upscaler.recipe
     assert statuses(run(other, inputs)) == [Status.ALREADY] * COUNT
 

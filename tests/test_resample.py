@@ -65,6 +65,17 @@ def test_a_flat_image_stays_flat(value: float, scale: int) -> None:
     assert torch.allclose(downsample(enlarged, scale), image)
 
 
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_an_image_a_pixel_wide_is_one_of_equal_columns(scale: int) -> None:
+    """PyTorch itself gives every row of it the values of the first."""
+    column = torch.rand(1, 1, 6 * scale, 1, generator=torch.Generator().manual_seed(0))
+    wide = column.expand(-1, -1, -1, 4 * scale)
+    assert torch.allclose(
+        downsample(wide[..., :scale], scale)[..., 0], downsample(wide, scale)[..., 1], atol=1e-6
+    )
+    assert torch.allclose(upsample(column, scale)[..., 0], upsample(wide, scale)[..., 1], atol=1e-6)
+
+
 def test_refuses_a_size_that_does_not_divide() -> None:
     with pytest.raises(ValueError, match="not a multiple"):
         downsample(torch.zeros(1, 1, 9, 8), 4)

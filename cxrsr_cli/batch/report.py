@@ -84,7 +84,7 @@ def build_report(run: Run) -> dict[str, Any]:
             "self_ensemble": recipe.ensemble,
             "precision": str(recipe.precision),
             "device": str(upscaler.restorer.device),
-            "tile": recipe.tile,
+            "memory_bytes": recipe.memory,
             "allow": sorted(upscaler.allowed),
             "transfer_syntax": str(upscaler.syntax),
             "overwrite": upscaler.overwrite,

@@ -7,14 +7,14 @@ import typer
 
 from cxrsr_cli.commands.options import (
     DeviceOption,
+    MemoryOption,
     ModelOption,
     ProgressOption,
-    TileOption,
     show_progress,
 )
 from cxrsr_cli.errors import OutputError, UsageError
 from cxrsr_cli.judge.method import DEFAULT, REFERENCE, Method, parse_methods
-from cxrsr_cli.restore.architecture import DEFAULT_TILE, SCALES
+from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, Model, find_model
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def evaluate(
         ),
     ] = None,
     device: DeviceOption = "auto",
-    tile: TileOption = DEFAULT_TILE,
+    memory: MemoryOption = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write every image's scores there.")
     ] = None,
@@ -124,7 +124,7 @@ def evaluate(
             chosen,
             {base: found.path for base, found in models[factor].items()},
             device=device,
-            tile=tile,
+            memory=memory,
             noise=added,
         )
         outcome = _run(bench, paths, data, models[factor], compared, show_progress(no_progress))

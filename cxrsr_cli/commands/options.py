@@ -1,5 +1,6 @@
 """Options that several sub-commands share, and what they mean in common."""
 
+import re
 import sys
 from typing import Annotated
 
@@ -13,6 +14,18 @@ def _scale(value: int) -> int:
     if value not in SCALES:
         raise typer.BadParameter(f"{value} is not one of {', '.join(map(str, SCALES))}")
     return value
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def _size(text: str) -> int:
+    """Read a number of bytes, with K, M, G or T for powers of 1024."""
+    read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    count = int(float(read[1]) * _UNITS[read[2].upper()]) if read else 0
+    if not count:
+        raise typer.BadParameter(f"'{text}' is no size; write one such as 1500MiB or 4GiB")
+    return count
 
 
 ScaleOption = Annotated[
@@ -32,10 +45,15 @@ PrecisionOption = Annotated[
     Precision,
     typer.Option("--precision", help="Arithmetic of the network; auto is fp32."),
 ]
-TileOption = Annotated[
-    int,
+MemoryOption = Annotated[
+    int | None,
     typer.Option(
-        "--tile", min=16, help="Largest side of a tile, in input pixels. Smaller needs less memory."
+        "--memory",
+        metavar="SIZE",
+        parser=_size,
+        help="Memory that the work on an image may take, such as 1500MiB or 4GiB; by default "
+        "2 GiB, exceeded where that is not enough. On a GPU, its own.",
+        show_default=False,
     ),
 ]
 ProgressOption = Annotated[

@@ -10,16 +10,15 @@ import typer
 
 from cxrsr_cli.commands.options import (
     DeviceOption,
+    MemoryOption,
     ModelOption,
     PrecisionOption,
     ProgressOption,
     ScaleOption,
-    TileOption,
     show_progress,
 )
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.restore.architecture import DEFAULT_TILE
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
 from cxrsr_cli.write.syntax import OutputSyntax
@@ -60,7 +59,7 @@ def upscale(
     model: ModelOption = DEFAULT_MODEL,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.AUTO,
-    tile: TileOption = DEFAULT_TILE,
+    memory: MemoryOption = None,
     consistency: Annotated[
         bool | None,
         typer.Option(
@@ -190,7 +189,7 @@ def upscale(
                 found.path,
                 device=device,
                 precision=precision,
-                tile=tile,
+                memory=memory,
                 consistent=consistency,
                 ensemble=self_ensemble,
             ),

@@ -33,9 +33,9 @@ class Recipe:
         Arithmetic of the network.
     device : str
         Kind of device it ran on.
-    tile : int
-        Largest side of a tile. Device and tile change values by rounding only,
-        but two objects with one UID must not differ at all.
+    memory : int or None
+        Bytes that the work may take, if the user said. Device and memory change
+        values by rounding only, but two objects with one UID must not differ at all.
     keep_private : bool
         Whether private elements are copied.
     series_description : str or None
@@ -49,7 +49,7 @@ class Recipe:
     consistency: bool
     precision: str
     device: str
-    tile: int
+    memory: int | None
     ensemble: bool = False
     impulse_filter: bool = False
     keep_private: bool = True
@@ -65,7 +65,7 @@ class Recipe:
                 restoring(consistency=self.consistency, ensemble=self.ensemble),
                 self.precision,
                 self.device,
-                str(self.tile),
+                str(self.memory),
                 "private" if self.keep_private else "public",
                 self.series_description or "",
             )

@@ -15,7 +15,6 @@ from cxrsr_cli.judge.noise import Noise
 from cxrsr_cli.judge.original import read_original
 from cxrsr_cli.judge.score import Score, score
 from cxrsr_cli.learn.images import GreyImage
-from cxrsr_cli.restore.architecture import DEFAULT_TILE
 from cxrsr_cli.restore.consistency import project
 from cxrsr_cli.restore.impulses import without_impulses
 from cxrsr_cli.restore.resample import upsample
@@ -99,7 +98,7 @@ class Bench:
         models: Mapping[str, Path],
         *,
         device: str = "auto",
-        tile: int = DEFAULT_TILE,
+        memory: int | None = None,
         noise: Noise | None = None,
     ) -> Self:
         """Load the networks.
@@ -110,7 +109,7 @@ class Bench:
             As the attributes.
         models : mapping
             The weights file of every base that is a model.
-        device, tile
+        device, memory
             As in `Restorer.load`.
 
         Raises
@@ -119,7 +118,7 @@ class Bench:
             As `Restorer.load`.
         """
         restorers = {
-            base: Restorer.load(path, device=device, tile=tile) for base, path in models.items()
+            base: Restorer.load(path, device=device, memory=memory) for base, path in models.items()
         }
         return cls(scale, methods, restorers, noise)
 

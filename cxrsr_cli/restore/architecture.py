@@ -78,9 +78,6 @@ _LARGEST_KERNEL = 15
 _WHOLE_IMAGE_HALO = 32
 """About what the local networks of this size see beyond the border."""
 
-DEFAULT_TILE = 512
-"""Side of a tile in low-resolution pixels: its halo costs a third more work."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture(ABC):

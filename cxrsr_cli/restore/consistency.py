@@ -12,10 +12,13 @@ afterwards breaks the equality by several stored units.
 """
 
 import math
+from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 
 from cxrsr_cli.restore.resample import downsample, upsample
+from cxrsr_cli.restore.unrestrained import sharpened, unrestrained
 
 DEFAULT_STEPS = 15
 LARGEST_STEPS = 150
@@ -23,6 +26,15 @@ LARGEST_STEPS = 150
 steps help; each costs as much as two resamplings."""
 
 _STALLED = 0.95
+
+MARGIN = 16
+"""Input pixels around a window beyond which nothing changes what is inside: a
+legal image is sought up to half of that from where the range binds, and what
+lies further away weighs less than a ten thousandth there."""
+_NEAR = MARGIN // 2
+
+_BINDS = 2e-4
+"""Share of the range by which values may leave it and be cut off: less than rounding."""
 
 
 def project(
@@ -87,6 +99,85 @@ def project(
 
 def _rms(difference: torch.Tensor) -> float:
     return float(difference.square().mean().sqrt())
+
+
+def make_consistent(
+    estimate: torch.Tensor | None,
+    low_resolution: torch.Tensor,
+    scale: int,
+    *,
+    minimum: float,
+    maximum: float,
+    steps: int = DEFAULT_STEPS,
+    tolerance: float | None = None,
+) -> torch.Tensor:
+    """Do what `project` does, iterating only where the range binds.
+
+    Elsewhere the answer is linear and in closed form (`unrestrained`), exact
+    where `project` stops after its steps.
+
+    Parameters
+    ----------
+    estimate : torch.Tensor or None
+        ``(1, 1, scale * H, scale * W)`` float32; None for bicubic interpolation
+        of `low_resolution`.
+    low_resolution, scale, minimum, maximum, steps, tolerance
+        As in `project`; the RMS is over these rows, whose other pixels have none.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(1, 1, scale * H, scale * W)`` within ``[minimum, maximum]``. Rows or
+        columns cut off further away than `MARGIN` would not change it.
+    """
+    if estimate is None:
+        found = upsample(sharpened(low_resolution, scale), scale)
+    else:
+        found = unrestrained(estimate, low_resolution, scale)
+    beyond = torch.maximum(minimum - found.amin(), found.amax() - maximum)
+    allowed = _BINDS * (maximum - minimum)
+    if beyond <= allowed:
+        return found.clamp_(minimum, maximum)
+    binding = _binding(found, scale, minimum - allowed, maximum + allowed)
+    found.clamp_(minimum, maximum)
+    for left, right, first, last in _stretches(binding):
+        low = low_resolution[..., first:last]
+        wide = slice(first * scale, last * scale)
+        share = math.sqrt(low_resolution.shape[-1] / low.shape[-1])
+        start = upsample(low, scale) if estimate is None else estimate[..., wide]
+        legal = project(
+            start,
+            low,
+            scale,
+            minimum=minimum,
+            maximum=maximum,
+            steps=steps,
+            tolerance=None if tolerance is None else tolerance * share,
+        )
+        inner = slice((left - first) * scale, (right - first) * scale)
+        found[..., left * scale : right * scale] = legal[..., inner]
+    return found
+
+
+def _binding(found: torch.Tensor, scale: int, lowest: float, highest: float) -> torch.Tensor:
+    """Return which columns of the input have a pixel under which values are out of bounds."""
+    columns = ((found < lowest) | (found > highest)).any(-2)[0, 0]
+    return columns.view(-1, scale).any(-1)
+
+
+def _stretches(binding: torch.Tensor) -> Iterator[tuple[int, int, int, int]]:
+    """Yield stretches of columns to be made legal, and those that must be seen for it.
+
+    What is near one that binds is one stretch with it; and so are those whose
+    surroundings touch.
+    """
+    width = len(binding)
+    hot = binding.nonzero()[:, 0].tolist()
+    gaps = enumerate(pairwise(hot), 1)
+    breaks = [number for number, (one, other) in gaps if other - one > 2 * MARGIN]
+    for start, stop in pairwise([0, *breaks, len(hot)]):
+        left, right = max(hot[start] - _NEAR, 0), min(hot[stop - 1] + 1 + _NEAR, width)
+        yield left, right, max(left - _NEAR, 0), min(right + _NEAR, width)
 
 
 def consistent_bicubic(

@@ -65,6 +65,14 @@ def upsample(image: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 def _bicubic(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    if width == 1 and height > 1:
+        # There PyTorch's pass over the rows gives every row the first one's values.
+        column = _resize(image, image.shape[-2], 1)
+        return _resize(column.repeat(1, 1, 1, 2), height, 2)[..., :1]
+    return _resize(image, height, width)
+
+
+def _resize(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     # antialias=True also selects a = -0.5; without it PyTorch uses a = -0.75.
     return F.interpolate(
         image, size=(height, width), mode="bicubic", antialias=True, align_corners=False

@@ -1,6 +1,6 @@
 """A model at work: stored values in, more stored values out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,20 +9,23 @@ import torch
 from numpy.typing import NDArray
 
 from cxrsr_cli.errors import DeviceError, ModelError, TooLargeError
-from cxrsr_cli.restore.architecture import DEFAULT_TILE, Architecture
-from cxrsr_cli.restore.consistency import project
+from cxrsr_cli.restore.architecture import Architecture
+from cxrsr_cli.restore.consistency import MARGIN
 from cxrsr_cli.restore.device import choose_device, choose_precision, dtype_of
-from cxrsr_cli.restore.ensemble import from_all_sides
+from cxrsr_cli.restore.finishing import Finish
 from cxrsr_cli.restore.impulses import without_impulses
+from cxrsr_cli.restore.lowering import lower
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.parts import SuperResolver
+from cxrsr_cli.restore.planner import Plan, Planner
 from cxrsr_cli.restore.precision import Precision
-from cxrsr_cli.restore.skip import image_skip
-from cxrsr_cli.restore.tiling import apply_tiled, count
+from cxrsr_cli.restore.program import Program
+from cxrsr_cli.restore.residuals import Residual, residuals
 from cxrsr_cli.restore.weights import load_network, read_description
 
-_TOLERANCE = 0.5
-"""Stored units RMS at which the projection stops: the size of rounding."""
+
+def _nobody(_: object) -> None:
+    """Listen to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +35,27 @@ class Restorer:
     Attributes
     ----------
     network : SuperResolver
-        In evaluation mode, on `device`.
+        As trained, in evaluation mode, on `device`.
+    program : Program or None
+        The same compiled, which does the work; None for a network that must
+        see the whole image.
     device : torch.device
-        Where tiles are computed.
+        Where it is done.
     precision : Precision
         Resolved arithmetic.
-    tile : int
-        Largest side of a tile, in low-resolution pixels.
+    memory : int or None
+        Bytes that the work on an image may take (`Planner`).
     consistent : bool
-        Project the output on the input (`project`).
+        Project the output on the input (`make_consistent`).
     ensemble : bool
         Mean over the eight flips and rotations of the network's residual.
     """
 
     network: SuperResolver
+    program: Program | None
     device: torch.device
     precision: Precision
-    tile: int = DEFAULT_TILE
+    memory: int | None = None
     consistent: bool = True
     ensemble: bool = False
 
@@ -59,7 +66,7 @@ class Restorer:
         *,
         device: str = "auto",
         precision: Precision = Precision.AUTO,
-        tile: int = DEFAULT_TILE,
+        memory: int | None = None,
         consistent: bool | None = None,
         ensemble: bool = False,
     ) -> "Restorer":
@@ -71,7 +78,7 @@ class Restorer:
             The file.
         device, precision
             As `choose_device` and `choose_precision` take them.
-        tile, ensemble
+        memory, ensemble
             As the attributes.
         consistent : bool, optional
             As the attribute; what the model's header says if not given.
@@ -88,34 +95,64 @@ class Restorer:
         network = load_network(path)
         if consistent is None:
             consistent = read_description(path).projected
+        return cls.of(network, chosen, resolved, memory, consistent=consistent, ensemble=ensemble)
+
+    @classmethod
+    def of(
+        cls,
+        network: SuperResolver,
+        device: torch.device,
+        precision: Precision = Precision.FP32,
+        memory: int | None = None,
+        *,
+        consistent: bool = True,
+        ensemble: bool = False,
+    ) -> "Restorer":
+        """Compile a network and put it on a device; parameters are the attributes.
+
+        Raises
+        ------
+        DeviceError
+            If the device cannot be used.
+        """
+        dtype = dtype_of(precision)
+        program = lower(network)
         try:
-            network.to(chosen, dtype_of(resolved))
+            program = program and program.to(device, dtype)
+            network.to(device, dtype)
             network.stem.float()
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         except RuntimeError as error:
-            raise DeviceError(f"cannot use the device '{chosen}'") from error
-        return cls(network, chosen, resolved, tile, consistent, ensemble)
+            raise DeviceError(f"cannot use the device '{device}'") from error
+        return cls(network, program, device, precision, memory, consistent, ensemble)
 
     @property
     def architecture(self) -> Architecture:
         """The network's."""
         return self.network.architecture
 
-    def tiles(self, height: int, width: int) -> int:
-        """Return how many times `restore` calls `advance` for one image."""
-        return count(height, width, self.tile)
+    def plan(self, height: int, width: int, itemsize: int = 2) -> Plan:
+        """Plan the work on an image, as `Planner.plan`."""
+        planner = Planner(
+            self.architecture,
+            self.program,
+            self.memory,
+            accelerated=self.device.type != "cpu",
+            ensemble=self.ensemble,
+        )
+        return planner.plan(height, width, itemsize)
 
-    @torch.inference_mode()
-    def restore(
+    def bands(
         self,
         stored: NDArray[np.int32],
         *,
         minimum: int,
         maximum: int,
         inverted: bool = False,
-        advance: Callable[[], None] = lambda: None,
-    ) -> NDArray[np.int32]:
-        """Enlarge one image.
+        advance: Callable[[float], None] = _nobody,
+        note: Callable[[str], None] = _nobody,
+    ) -> Iterator[tuple[int, NDArray[np.int32]]]:
+        """Enlarge one image, band by band from top to bottom.
 
         Parameters
         ----------
@@ -126,35 +163,49 @@ class Restorer:
         inverted : bool
             True for MONOCHROME1.
         advance : callable
-            Called after each tile.
+            Told of progress; the shares of the image add up to 1.
+        note : callable
+            Told what went otherwise than planned, in words.
 
-        Returns
-        -------
-        numpy.ndarray
-            ``(scale * H, scale * W)`` int32 within the range.
+        Yields
+        ------
+        tuple of int and numpy.ndarray
+            Number of the band's first row, and ``(h, scale * W)`` int32 within
+            the range.
 
         Raises
         ------
         ModelError
             If the network makes values that are not finite.
+        TooLargeError
+            As `estimate`.
         """
+        top = 0
         low = torch.from_numpy(stored.astype(np.float32))[None, None]
-        output = self.estimate(
+        for band in self._bands(
             low,
             minimum=minimum,
             maximum=maximum,
             inverted=inverted,
             consistent=self.consistent,
             advance=advance,
-        )
-        if not output.isfinite().all():
-            raise ModelError(
-                f"the model made values that are not numbers in {self.precision}; try fp32"
-            )
-        rounded: NDArray[np.float32] = output.round_().clamp_(minimum, maximum)[0, 0].numpy()
-        return rounded.astype(np.int32)
+            note=note,
+        ):
+            if not band.isfinite().all():
+                raise ModelError(
+                    f"the model made values that are not numbers in {self.precision}; try fp32"
+                )
+            whole = band.round().clamp_(minimum, maximum).to(torch.int32)[0, 0].cpu().numpy()
+            yield top, whole
+            top += len(whole)
 
-    @torch.inference_mode()
+    def restore(
+        self, stored: NDArray[np.int32], *, minimum: int, maximum: int, inverted: bool = False
+    ) -> NDArray[np.int32]:
+        """Enlarge one image: all that `bands` yields, one below the other."""
+        bands = self.bands(stored, minimum=minimum, maximum=maximum, inverted=inverted)
+        return np.concatenate([band for _, band in bands])
+
     def estimate(
         self,
         low: torch.Tensor,
@@ -163,7 +214,6 @@ class Restorer:
         maximum: float,
         inverted: bool = False,
         consistent: bool = True,
-        advance: Callable[[], None] = lambda: None,
     ) -> torch.Tensor:
         """Enlarge one image, without rounding.
 
@@ -171,55 +221,74 @@ class Restorer:
         ----------
         low : torch.Tensor
             ``(1, 1, H, W)`` float32 stored values on the CPU.
-        minimum, maximum, inverted, advance
-            As in `restore`.
+        minimum, maximum, inverted
+            As in `bands`.
         consistent : bool
             Project the output on the input.
 
         Returns
         -------
         torch.Tensor
-            ``(1, 1, scale * H, scale * W)`` float32; within the range if
-            `consistent`.
+            ``(1, 1, scale * H, scale * W)`` float32 on the CPU; within the range
+            if `consistent`.
 
         Raises
         ------
         TooLargeError
-            If the device's memory does not suffice, or the image is larger than
-            a tile and the network must see it whole (`Architecture.whole_image`).
+            If the image cannot be done in `memory`, or not in the device's.
         """
-        scale = self.architecture.scale
-        if self.architecture.whole_image and self.tiles(*low.shape[-2:]) > 1:
-            raise TooLargeError(
-                "this model must see the whole image at once; "
-                f"use --tile {max(low.shape[-2:])} or larger"
-            )
+        bands = self._bands(
+            low, minimum=minimum, maximum=maximum, inverted=inverted, consistent=consistent
+        )
+        return torch.cat([band.cpu() for band in bands], dim=-2)
+
+    @torch.inference_mode()
+    def _bands(
+        self,
+        low: torch.Tensor,
+        *,
+        minimum: float,
+        maximum: float,
+        inverted: bool,
+        consistent: bool,
+        advance: Callable[[float], None] = _nobody,
+        note: Callable[[str], None] = _nobody,
+    ) -> Iterator[torch.Tensor]:
+        """Yield what `estimate` returns in bands, on the device."""
         seen = low
         if self.architecture.impulse_filter:
             seen = without_impulses(low, minimum=minimum, maximum=maximum)
+        height, width = low.shape[-2:]
+        plan = self.plan(height, width)
         norm = Normalisation.of(seen, inverted=inverted)
-        try:
-            # PyTorch's default on recent GPUs is TF32, which is not float32.
-            with torch.backends.cudnn.flags(allow_tf32=False):
-                residual = apply_tiled(
-                    from_all_sides(self.network) if self.ensemble else self.network,
-                    norm.to_network(seen),
-                    scale=scale,
-                    halo=self.architecture.halo,
-                    tile=self.tile,
-                    device=self.device,
-                    advance=advance,
-                )
-        except torch.OutOfMemoryError as error:
-            message = f"not enough memory on {self.device}; use a smaller --tile"
-            raise TooLargeError(message) from error
-        skip = image_skip(
-            self.architecture.image_skip, seen, scale, minimum=minimum, maximum=maximum
+        finish = Finish(
+            self.architecture,
+            norm,
+            seen.to(self.device),
+            low.to(self.device) if consistent else None,
+            minimum,
+            maximum,
         )
-        if skip is None:
-            output = norm.to_stored(residual)
-        else:
-            output = skip.add_(norm.residual_to_stored(residual))
-        if not consistent:
-            return output
-        return project(output, low, scale, minimum=minimum, maximum=maximum, tolerance=_TOLERANCE)
+        parts = residuals(
+            self.network,
+            self.program,
+            norm.to_network(seen),
+            rows=plan.rows,
+            device=self.device,
+            ensemble=self.ensemble,
+            advance=advance,
+            narrowed=lambda rows: note(f"memory ran short on {self.device}; {rows} rows at a time"),
+        )
+        residual = Residual(parts, self.architecture.scale)
+        try:
+            for top in range(0, height, plan.window[0]):
+                bottom = min(top + plan.window[0], height)
+                first, last = max(top - MARGIN, 0), min(bottom + MARGIN, height)
+                yield finish.band(residual.rows(first, last), first, top, bottom, plan.window[1])
+        except torch.OutOfMemoryError as error:
+            message = f"not enough memory on {self.device}; use a smaller --memory"
+            raise TooLargeError(message) from error
+        except RuntimeError as error:
+            if "allocate" not in str(error):
+                raise
+            raise TooLargeError("not enough memory for this image at this scale") from error

@@ -1,0 +1,208 @@
+"""How much of an image is worked on at a time, and the memory that it takes."""
+
+from dataclasses import dataclass
+from math import ceil
+
+from cxrsr_cli.errors import TooLargeError
+from cxrsr_cli.restore.architecture import Architecture
+from cxrsr_cli.restore.consistency import MARGIN
+from cxrsr_cli.restore.program import IMAGE, Program
+
+DEFAULT_MEMORY = 2 << 30
+"""Bytes beyond the import of torch, and on a GPU of its own memory."""
+
+_CACHED = 3 << 20
+"""Bytes of a feature map that a processor's cache holds beside a few others."""
+_MOST_ROWS = 64
+_WINDOW = (64, 512)
+"""Input rows and columns that are made consistent at a time."""
+
+_FLOAT = 4
+_PER_INPUT_PIXEL = 32
+"""Bytes: the file, its stored values, and what network and projection see of them."""
+_WINDOWS = 6
+"""Images the size of a window that the projection holds at once."""
+_WRITTEN = 0.3
+"""Share of the output that deriving, writing and reading back hold beside it."""
+_SIDES = 3
+"""Whole residuals that a self-ensemble holds: the sum, one turned, one turned back."""
+_WHOLE_MAPS = 8
+"""Feature maps that a network which sees the whole image holds at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How an image goes through a network and is made consistent.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of every feature map computed at a time.
+    window : tuple of int
+        Input rows and columns made consistent at a time.
+    overlap : float
+        Work beyond the image's border, as a share of the work inside.
+    peak_bytes : int
+        Memory predicted for the whole job on the image.
+    """
+
+    rows: int
+    window: tuple[int, int]
+    overlap: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Makes plans for one network.
+
+    A plan depends on nothing but the image's size and what stands here, so that
+    the same image has the same output on every machine of a kind.
+
+    Attributes
+    ----------
+    architecture : Architecture
+        The network's.
+    program : Program or None
+        The network compiled; None for one that must see the whole image.
+    memory : int or None
+        Bytes that a job may take; None for `DEFAULT_MEMORY`, which is then
+        exceeded where rows can stream and a job cannot do with less.
+    accelerated : bool
+        Whether the maps are in the memory of a GPU, which wants large ones.
+    ensemble : bool
+        Whether the network's answers from all sides are kept.
+    """
+
+    architecture: Architecture
+    program: Program | None
+    memory: int | None = None
+    accelerated: bool = False
+    ensemble: bool = False
+
+    def plan(self, height: int, width: int, itemsize: int) -> Plan:
+        """Plan for one image.
+
+        Parameters
+        ----------
+        height, width : int
+            Of the input.
+        itemsize : int
+            Bytes of a stored value.
+
+        Raises
+        ------
+        TooLargeError
+            If the image cannot be done in the memory that was given.
+        """
+        allowed = self.memory or DEFAULT_MEMORY
+        rows = self._preferred_rows(height, width)
+        window = (height, width) if self.accelerated else _WINDOW
+        window = (min(window[0], height), min(window[1], width))
+        while (peak := self._peak(height, width, itemsize, rows, window)) > allowed:
+            if self.program and rows > 1:
+                rows //= 2
+            elif window[0] > MARGIN:
+                window = (window[0] // 2, window[1])
+            elif self.program and self.memory is None:
+                break
+            else:
+                raise TooLargeError(
+                    f"an image of {width}x{height} needs {_mebibytes(peak)} of memory, more "
+                    f"than the {_mebibytes(allowed)} that it may take; see --memory"
+                )
+        return Plan(rows, window, self._overlap(height, width), peak)
+
+    def _preferred_rows(self, height: int, width: int) -> int:
+        program = self.program
+        if program is None or self.accelerated:
+            return height
+        widest = max(layer.channels * layer.dtype.itemsize for layer in program.layers)
+        row = widest * (width * program.enlarge + 2 * program.reach[IMAGE])
+        return min(max(_CACHED // row, 4), _MOST_ROWS)
+
+    def _overlap(self, height: int, width: int) -> float:
+        program = self.program
+        if program is None:
+            halo = 2 * self.architecture.halo
+            return (height + halo) * (width + halo) / (height * width) - 1
+        height, width = height * program.enlarge, width * program.enlarge
+        done = inside = 0
+        for made, layer in enumerate(program.layers, 1):
+            filters = [term.filter for term in layer.terms if term.filter]
+            work = sum(one.weight.numel() for one in filters)
+            tall, wide = height + 2 * program.reach[made], width + 2 * program.margins[made]
+            done += work * tall * wide
+            inside += work * height * width
+        return done / inside - 1
+
+    def _peak(
+        self, height: int, width: int, itemsize: int, rows: int, window: tuple[int, int]
+    ) -> int:
+        area, enlarged = height * width, self.architecture.scale**2
+        output = area * enlarged * itemsize
+        kept = area * _PER_INPUT_PIXEL
+        network = self._network_bytes(height, width, rows)
+        tall = min(window[0] + 2 * MARGIN, height)
+        wide = min(window[1] + 2 * MARGIN, width)
+        pixel = enlarged * _FLOAT
+        residual = 2 * (tall + rows) * width * pixel
+        if self.ensemble:
+            residual += _SIDES * area * pixel
+        projection = (_WINDOWS * tall * wide + 2 * window[0] * width) * pixel
+        if self.accelerated:
+            return network + residual + projection
+        restoring = residual + max(network, projection)
+        return ceil(kept + output + max(restoring, _WRITTEN * output))
+
+    def _network_bytes(self, height: int, width: int, rows: int) -> int:
+        if self.program:
+            return streaming_bytes(self.program, height, width, rows)
+        halo = 2 * self.architecture.halo
+        widest = max(one.outputs for one in self.architecture.convolutions())
+        return _WHOLE_MAPS * widest * _FLOAT * (height + halo) * (width + halo)
+
+
+def streaming_bytes(program: Program, height: int, width: int, rows: int) -> int:
+    """Return the most that values of a program hold while rows stream through it.
+
+    Parameters
+    ----------
+    program : Program
+        The network.
+    height, width : int
+        Of the input.
+    rows : int
+        Computed at a time.
+
+    Returns
+    -------
+    int
+        Bytes, of all values that are held and of the terms of the layer in work.
+    """
+    height, width = height * program.enlarge, width * program.enlarge
+    fresh = min(rows, height + 2 * program.reach[IMAGE])
+    line, kept = [0], [0]
+    for made, layer in enumerate(program.layers, 1):
+        columns = width + 2 * program.margins[made]
+        line.append(layer.channels * layer.dtype.itemsize * columns)
+        readers = program.readers[made]
+        first = min((program.reach[each] - radius for each, radius in readers), default=0)
+        kept.append(program.reach[made] - first if readers else 0)
+    held = sum(size * count for size, count in zip(line, kept, strict=True))
+    last_reader = [max((each for each, _ in readers), default=0) for readers in program.readers]
+    image = (height + 2 * program.reach[IMAGE]) * (width + 2 * program.reach[IMAGE]) * _FLOAT
+    most = 0
+    for made, layer in enumerate(program.layers, 1):
+        held += line[made] * fresh
+        beside = line[made] * fresh * min(len(layer.terms), 2)
+        most = max(most, held + beside)
+        for source in {term.source for term in layer.terms} - {IMAGE}:
+            if last_reader[source] == made:
+                held -= line[source] * fresh
+    # The output is shuffled, and handed on.
+    return image + max(most, held + 2 * line[-1] * fresh)
+
+
+def _mebibytes(count: int) -> str:
+    return f"{ceil(count / 2**20)} MiB"

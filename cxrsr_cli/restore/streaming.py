@@ -1,0 +1,185 @@
+"""Run a program over an image row by row, computing no row twice.
+
+Every layer keeps the few last rows of its value that the next ones will need,
+so that an image is worked through in strips as low as one likes without
+overlap, and a strip's maps stay in the processor's cache. Beyond the image's
+border lies its reflection, as wide as the program reaches.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
+
+from cxrsr_cli.restore.program import IMAGE, Layer, Program, Term
+from cxrsr_cli.restore.reflection import reflect
+from cxrsr_cli.restore.resample import upsample
+
+_LARGEST_LEARNED = (32 << 20) - (64 << 10)
+"""Just below what glibc learns from (DEFAULT_MMAP_THRESHOLD_MAX)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Some rows of a value.
+
+    Attributes
+    ----------
+    start : int
+        Number of the first one; 0 is the image's first, those above are negative.
+    data : torch.Tensor
+        ``(1, C, rows, columns)``.
+    """
+
+    start: int
+    data: torch.Tensor
+
+    @property
+    def stop(self) -> int:
+        """Number after the last one."""
+        return self.start + self.data.shape[-2]
+
+    def view(self, start: int, stop: int) -> torch.Tensor:
+        """Return some of the rows, which must be there."""
+        if not self.start <= start <= stop <= self.stop:
+            raise IndexError(f"rows {start} to {stop} of {self.start} to {self.stop}")
+        return self.data[..., start - self.start : stop - self.start, :]
+
+
+def stream(
+    program: Program,
+    image: torch.Tensor,
+    *,
+    rows: int,
+    device: torch.device | None = None,
+    narrowed: Callable[[int], None] = lambda _: None,
+) -> Iterator[torch.Tensor]:
+    """Apply a program to an image, some rows at a time.
+
+    Parameters
+    ----------
+    program : Program
+        On `device`.
+    image : torch.Tensor
+        ``(1, 1, H, W)`` on the CPU, image values mapped to about [0, 1].
+    rows : int
+        How many rows of each layer are computed at a time, 1 or more.
+    device : torch.device, optional
+        Where it is done; the CPU if not given.
+    narrowed : callable
+        Told the new number of rows when the device's memory did not suffice.
+        What was finished is kept, and nothing is computed again.
+
+    Yields
+    ------
+    torch.Tensor
+        ``(1, 1, scale * h, scale * W)`` in the program's precision on `device`;
+        h is `rows`, less at the end. One below the other they are the output.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If the device's memory does not suffice for a row.
+    """
+    _keep_the_heap()
+    state = _State(program, image, device or torch.device("cpu"))
+    # Begun far enough above the image that even the first strips are no higher.
+    stop = -2 * program.reach[IMAGE]
+    while stop < state.height:
+        following = min(stop + rows, state.height)
+        try:
+            made = state.advance(following)
+        except torch.OutOfMemoryError:
+            if rows == 1:
+                raise
+            rows //= 2
+            narrowed(rows)
+            continue
+        stop = following
+        if made is not None:
+            yield made
+
+
+def _keep_the_heap() -> None:
+    """Have glibc keep freed memory for the next strip, unless the user set it otherwise.
+
+    It raises what it keeps to twice the largest block that it mapped by itself
+    and was given back, up to 32 MiB. Fetching memory from the system anew for
+    every map would take as long as a convolution.
+    """
+    torch.empty(_LARGEST_LEARNED, dtype=torch.uint8)
+
+
+class _State:
+    """How far every value of a program has come, and its last rows."""
+
+    def __init__(self, program: Program, image: torch.Tensor, device: torch.device) -> None:
+        self._program = program
+        padded = reflect(image, program.halo).to(device)
+        if program.enlarge > 1:
+            padded = upsample(padded, program.enlarge)
+        self.height, self._width = (side * program.enlarge for side in image.shape[-2:])
+        halo, margin = program.halo * program.enlarge, program.margins[IMAGE]
+        padded = padded[..., halo - margin : halo + self._width + margin]
+        self._held: dict[int, Rows] = {IMAGE: Rows(-halo, padded)}
+        self._done = [-reach for reach in program.reach]
+
+    def advance(self, stop: int) -> torch.Tensor | None:
+        """Compute the output above a row, as far as that is not done."""
+        program = self._program
+        for made, layer in enumerate(program.layers, 1):
+            start, end = self._done[made], stop + program.reach[made]
+            if end > start:
+                self._held[made] = self._compute(made, layer, start, end)
+                self._done[made] = end
+                for term in layer.terms:
+                    self._forget(term.source)
+        output = self._held.pop(len(program.layers), None)
+        return None if output is None else F.pixel_shuffle(output.data, program.shuffle)
+
+    def _compute(self, made: int, layer: Layer, start: int, stop: int) -> Rows:
+        """Add up a layer's terms, below those rows of its value that are kept."""
+        terms = (self._seen(term, made, start, stop) for term in layer.terms)
+        total, kept = next(terms), self._held.get(made)
+        value, fresh = total, total
+        if kept or not total.is_contiguous(memory_format=torch.channels_last):
+            above = start - kept.start if kept else 0
+            shape = (1, layer.channels, above + stop - start, total.shape[-1])
+            value = torch.empty(
+                shape, dtype=total.dtype, device=total.device, memory_format=torch.channels_last
+            )
+            fresh = value[..., above:, :]
+            if kept:
+                value[..., :above, :] = kept.data
+            second = next(terms, None)
+            if second is None:
+                fresh.copy_(total)
+            else:
+                torch.add(total, second, out=fresh)
+        for term in terms:
+            fresh.add_(term)
+        if layer.slope is not None:
+            F.leaky_relu_(fresh, layer.slope)
+        return Rows(stop - value.shape[-2], value)
+
+    def _seen(self, term: Term, made: int, start: int, stop: int) -> torch.Tensor:
+        """Compute a term for some rows, its columns those of the layer's value."""
+        margins, radius = self._program.margins, term.radius
+        rows = self._held[term.source].view(start - radius, stop + radius)
+        if term.filter:
+            weight = term.filter.weight
+            rows = F.conv2d(rows.to(weight.dtype), weight, term.filter.bias, padding=(0, radius))
+        beyond = margins[term.source] - margins[made]
+        return rows[..., beyond : rows.shape[-1] - beyond]
+
+    def _forget(self, value: int) -> None:
+        """Let go of the rows that nobody will ask for again."""
+        held = self._held[value]
+        needed = min(self._done[reader] - radius for reader, radius in self._program.readers[value])
+        if value == IMAGE or needed <= held.start:
+            return
+        if needed >= held.stop:
+            del self._held[value]
+        else:
+            self._held[value] = Rows(needed, held.view(needed, held.stop).clone())

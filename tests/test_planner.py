@@ -1,0 +1,92 @@
+"""Plans: the same everywhere, within the memory that is given, and said in advance."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from cxrsr_cli.errors import TooLargeError
+from cxrsr_cli.restore.architecture import ImageSkip
+from cxrsr_cli.restore.build import build
+from cxrsr_cli.restore.lowering import lower
+from cxrsr_cli.restore.planner import DEFAULT_MEMORY, Planner, streaming_bytes
+from cxrsr_cli.restore.program import Program
+from cxrsr_cli.restore.registry import find_model
+from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.streaming import stream
+from tests.architectures import LOCAL, small
+
+MIB = 1 << 20
+LARGE = (3000, 2500)
+
+
+def shipped(scale: int, memory: int | None = None) -> Restorer:
+    return Restorer.load(find_model("rir-s", scale).path, device="cpu", memory=memory)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_a_large_radiograph_fits_in_the_default(scale: int) -> None:
+    plan = shipped(scale).plan(*LARGE)
+    assert plan.peak_bytes <= DEFAULT_MEMORY
+    assert plan.overlap < 0.06
+
+
+def test_less_memory_makes_lower_strips_and_windows_until_it_is_too_little() -> None:
+    plans = [shipped(4, memory * MIB).plan(*LARGE) for memory in (1024, 700, 600)]
+    assert all(one.peak_bytes >= other.peak_bytes for one, other in pairwise(plans))
+    assert all(plan.peak_bytes <= 1024 * MIB for plan in plans)
+    with pytest.raises(TooLargeError, match=r"2500x3000 needs \d+ MiB .* 100 MiB .*--memory"):
+        shipped(4, 100 * MIB).plan(*LARGE)
+
+
+def test_without_a_limit_what_needs_more_gets_it() -> None:
+    assert shipped(8).plan(6000, 6000).peak_bytes > DEFAULT_MEMORY
+
+
+def test_the_border_costs_less_the_larger_the_image() -> None:
+    overlaps = [shipped(4).plan(side, side).overlap for side in (256, 1024, 4096)]
+    assert overlaps == sorted(overlaps, reverse=True)
+    assert 0.05 < overlaps[1] < 0.09
+
+
+def test_a_gpu_gets_the_rows_that_its_memory_holds() -> None:
+    of = shipped(4)
+    plan = Planner(of.architecture, of.program, 2 << 30, accelerated=True).plan(1024, 1024, 2)
+    assert plan.rows > 100
+    assert plan.peak_bytes <= 2 << 30
+
+
+@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("rows", [4, 50])
+def test_the_bytes_foretold_are_those_that_are_held(
+    name: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the sizes of the values themselves, whenever a layer is done."""
+    torch.manual_seed(0)
+    program = lower(build(small(name, 2, ImageSkip.NONE)))
+    assert program is not None
+    held = most_held(program, 80, 60, rows, monkeypatch)
+    foretold = streaming_bytes(program, 80, 60, rows)
+    assert 0.8 * held <= foretold <= 1.6 * held
+
+
+def most_held(
+    program: Program, height: int, width: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> int:
+    from cxrsr_cli.restore import streaming
+
+    most = 0
+    compute = streaming._State._compute
+
+    def watching(self: streaming._State, *rest: object) -> streaming.Rows:
+        nonlocal most
+        made = compute(self, *rest)  # type: ignore[arg-type]
+        values = [*self._held.values(), made]
+        most = max(most, sum(value.data.nbytes for value in values))
+        return made
+
+    monkeypatch.setattr(streaming._State, "_compute", watching)
+    with torch.inference_mode():
+        for _ in stream(program, torch.rand(1, 1, height, width), rows=rows):
+            pass
+    return most
