@@ -1,6 +1,6 @@
 """The main job on one file: read, restore, derive, write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,11 +12,12 @@ from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.derive.identity import Recipe, restoring
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.acceptance import check_acceptance
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import Source, read_source
 from cxrsr_cli.read.fingerprint import kept_still, sha256_of
 from cxrsr_cli.read.padding import Padding
 from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.restore.deviation import Deviation
 from cxrsr_cli.restore.padding import cover, fill
 from cxrsr_cli.restore.registry import Model
@@ -26,6 +27,9 @@ from cxrsr_cli.write.syntax import OutputSyntax, resolve
 
 _CONSISTENT = 1.0
 """Stored units RMS that rounding alone never reaches."""
+
+_BAND = 512
+"""Rows of an output that are finished at a time; a multiple of every scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +72,13 @@ class Restored:
     opened : Opened
         What they come from.
     frames : numpy.ndarray
-        ``(F, scale * H, scale * W)`` int32 stored values.
+        ``(F, scale * H, scale * W)`` stored values, of `PixelFormat.dtype`.
     deviation : Deviation
         Of the worst frame.
     """
 
     opened: Opened
-    frames: NDArray[np.int32]
+    frames: NDArray[np.integer]
     deviation: Deviation
 
 
@@ -214,14 +218,27 @@ class Upscaler:
         TooLargeError
             If the device has not the memory.
         """
-        padding = Padding.of(opened.source.dataset)
-        share = 1 / (len(opened.frames) * (1 + self.restorer.tiles(*opened.shape)))
-        frames = [
-            self._restore(frame, opened.source, padding, lambda: advance(share))
-            for frame in opened.frames
-        ]
-        worst = Deviation.of_worst(frames, opened.frames, padding)
-        return Restored(opened, np.stack(frames), worst)
+        dataset, scale = opened.source.dataset, self.recipe.scale
+        pixel_format, padding = PixelFormat.of(dataset), Padding.of(dataset)
+        minimum, maximum = pixel_format.minimum, pixel_format.maximum
+        count, (rows, columns) = len(opened.frames), opened.shape
+        share = 1 / (count * (1 + self.restorer.tiles(rows, columns)))
+        frames = np.empty((count, rows * scale, columns * scale), pixel_format.dtype)
+        for frame, stored in zip(frames, opened.frames, strict=True):
+            bands = self._bands(
+                fill(stored, padding.mask(stored)) if padding else stored,
+                minimum=minimum,
+                maximum=maximum,
+                inverted=dataset.PhotometricInterpretation == "MONOCHROME1",
+                advance=lambda: advance(share),
+            )
+            for top, band in bands:
+                place = frame[top : top + len(band)]
+                place[:] = band
+                if padding:
+                    below = stored[top // scale :][: len(band) // scale]
+                    place[:] = cover(place, below, padding, minimum=minimum, maximum=maximum)
+        return Restored(opened, frames, Deviation.of_worst(frames, opened.frames, padding))
 
     def finish(
         self, restored: Restored, announce: Callable[[str], None] = lambda _: None
@@ -266,23 +283,18 @@ class Upscaler:
             )
         return Output(sha256, opened.warnings + kept)
 
-    def _restore(
+    def _bands(
         self,
         stored: NDArray[np.int32],
-        source: Source,
-        padding: Padding | None,
+        *,
+        minimum: int,
+        maximum: int,
+        inverted: bool,
         advance: Callable[[], None],
-    ) -> NDArray[np.int32]:
-        """Enlarge one frame, its padding apart."""
-        pixel_format = PixelFormat.of(source.dataset)
-        minimum, maximum = pixel_format.minimum, pixel_format.maximum
+    ) -> Iterator[tuple[int, NDArray[np.integer]]]:
+        """Enlarge one frame; give bands of whole low-resolution rows, each with its top row."""
         restored = self.restorer.restore(
-            fill(stored, padding.mask(stored)) if padding else stored,
-            minimum=minimum,
-            maximum=maximum,
-            inverted=source.dataset.PhotometricInterpretation == "MONOCHROME1",
-            advance=advance,
+            stored, minimum=minimum, maximum=maximum, inverted=inverted, advance=advance
         )
-        if padding is None:
-            return restored
-        return cover(restored, stored, padding, minimum=minimum, maximum=maximum)
+        for top in range(0, len(restored), _BAND):
+            yield top, restored[top : top + _BAND]
