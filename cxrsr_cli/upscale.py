@@ -1,7 +1,7 @@
 """The main job on one file: read, restore, derive, write."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -12,11 +12,12 @@ from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.derive.identity import Recipe, restoring
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.acceptance import check_acceptance
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import Source, read_source
 from cxrsr_cli.read.fingerprint import kept_still, sha256_of
 from cxrsr_cli.read.padding import Padding
 from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.restore.deviation import Deviation
 from cxrsr_cli.restore.padding import cover, fill
 from cxrsr_cli.restore.registry import Model
@@ -68,14 +69,17 @@ class Restored:
     opened : Opened
         What they come from.
     frames : numpy.ndarray
-        ``(F, scale * H, scale * W)`` int32 stored values.
+        ``(F, scale * H, scale * W)`` stored values, of `PixelFormat.dtype`.
     deviation : Deviation
         Of the worst frame.
+    notes : list of str
+        What went otherwise than planned.
     """
 
     opened: Opened
-    frames: NDArray[np.int32]
+    frames: NDArray[np.integer]
     deviation: Deviation
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +218,29 @@ class Upscaler:
         TooLargeError
             If the device has not the memory.
         """
-        padding = Padding.of(opened.source.dataset)
-        share = 1 / len(opened.frames)
-        frames = [
-            self._restore(frame, opened.source, padding, lambda part: advance(share * part))
-            for frame in opened.frames
-        ]
-        worst = Deviation.of_worst(frames, opened.frames, padding)
-        return Restored(opened, np.stack(frames), worst)
+        dataset, scale = opened.source.dataset, self.recipe.scale
+        pixel_format, padding = PixelFormat.of(dataset), Padding.of(dataset)
+        minimum, maximum = pixel_format.minimum, pixel_format.maximum
+        count, (rows, columns) = len(opened.frames), opened.shape
+        notes = list[str]()
+        frames = np.empty((count, rows * scale, columns * scale), pixel_format.dtype)
+        for frame, stored in zip(frames, opened.frames, strict=True):
+            bands = self.restorer.bands(
+                fill(stored, padding.mask(stored)) if padding else stored,
+                minimum=minimum,
+                maximum=maximum,
+                inverted=dataset.PhotometricInterpretation == "MONOCHROME1",
+                advance=lambda share: advance(share / count),
+                note=notes.append,
+            )
+            for top, band in bands:
+                place = frame[top : top + len(band)]
+                place[:] = band
+                if padding:
+                    below = stored[top // scale :][: len(band) // scale]
+                    place[:] = cover(place, below, padding, minimum=minimum, maximum=maximum)
+        deviation = Deviation.of_worst(frames, opened.frames, padding)
+        return Restored(opened, frames, deviation, notes)
 
     def finish(
         self, restored: Restored, announce: Callable[[str], None] = lambda _: None
@@ -264,26 +283,4 @@ class Upscaler:
                 f"downsampled, the output is {restored.deviation.rms:.1f} stored units RMS off "
                 "the input; edges between the two ends of the stored range are the usual cause"
             )
-        return Output(sha256, opened.warnings + kept)
-
-    def _restore(
-        self,
-        stored: NDArray[np.int32],
-        source: Source,
-        padding: Padding | None,
-        advance: Callable[[float], None],
-    ) -> NDArray[np.int32]:
-        """Enlarge one frame, its padding apart."""
-        pixel_format = PixelFormat.of(source.dataset)
-        minimum, maximum = pixel_format.minimum, pixel_format.maximum
-        bands = self.restorer.bands(
-            fill(stored, padding.mask(stored)) if padding else stored,
-            minimum=minimum,
-            maximum=maximum,
-            inverted=source.dataset.PhotometricInterpretation == "MONOCHROME1",
-            advance=advance,
-        )
-        restored = np.concatenate([band for _, band in bands])
-        if padding is None:
-            return restored
-        return cover(restored, stored, padding, minimum=minimum, maximum=maximum)
+        return Output(sha256, opened.warnings + restored.notes + kept)

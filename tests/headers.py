@@ -21,7 +21,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxrsr_cli.read.pixels import PixelFormat
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.write.syntax import OutputSyntax
 from tests.conftest import EXAMPLE

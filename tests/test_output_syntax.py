@@ -20,8 +20,9 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.errors import NotDicomError, OutputError
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.write.dicom import write_dicom
 from cxrsr_cli.write.syntax import OutputSyntax, resolve

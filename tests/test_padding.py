@@ -49,6 +49,32 @@ def test_padding_exactly_where_it_was(seed: int, first: int, length: int) -> Non
     assert np.array_equal(output[untouched], restored[untouched])
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32])
+@pytest.mark.parametrize("padding", [Padding(0, 0), Padding(14, 15), Padding(3, 6), Padding(0, 15)])
+def test_bands_are_covered_like_the_whole(kind: type[np.integer], padding: Padding) -> None:
+    random = np.random.default_rng(0)
+    stored = random.integers(0, 16, (5, 4), dtype=np.int32)
+    restored = random.integers(0, 16, (10, 8)).astype(kind)
+    whole = cover(restored, stored, padding, minimum=0, maximum=15)
+    assert whole.dtype == kind
+    bands = [
+        cover(
+            restored[2 * top : 2 * top + 4], stored[top : top + 2], padding, minimum=0, maximum=15
+        )
+        for top in (0, 2, 4)
+    ]
+    assert np.array_equal(np.concatenate(bands), whole)
+
+
+@pytest.mark.parametrize(
+    ("padding", "moved"), [(Padding(0, 2), 3), (Padding(13, 15), 12), (Padding(4, 6), 3)]
+)
+def test_image_values_move_to_the_nearest_legal_one(padding: Padding, moved: int) -> None:
+    stored = np.array([[padding.last + 1 if padding.first == 0 else 0]], np.int32)
+    restored = np.full((2, 2), padding.first, np.uint8)
+    assert (cover(restored, stored, padding, minimum=0, maximum=15) == moved).all()
+
+
 def test_unsigned_padding_of_signed_pixels() -> None:
     """Vendors write -2048 as US 63488."""
     dataset = Dataset()

@@ -19,9 +19,10 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.codecs import find_decoder
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.pixels import decode
 from tests.conftest import EXAMPLE
 
 

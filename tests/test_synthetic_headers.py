@@ -16,9 +16,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from cxrsr_cli.batch.batch import Batch
 from cxrsr_cli.job import Job
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.codecs import holds_cells
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.resample import downsample
 from cxrsr_cli.restore.restorer import Restorer

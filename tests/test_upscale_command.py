@@ -22,8 +22,9 @@ from cxrsr_cli.batch.result import exit_code
 from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.job import Job
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.resample import downsample

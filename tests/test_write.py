@@ -1,16 +1,32 @@
 """Files appear whole or not at all, and nothing is overwritten unasked."""
 
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
+from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.errors import OutputError
+from cxrsr_cli.read.dataset import read_source
+from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.write.atomic import replacing
 from cxrsr_cli.write.dicom import check_target, write_dicom
 from tests.conftest import EXAMPLE
+from tests.test_derive import NOW, RECIPE
 
 
 def test_appears_at_the_end(tmp_path: Path) -> None:
@@ -81,6 +97,65 @@ def test_what_does_not_read_back_is_not_written(tmp_path: Path) -> None:
     other[0, 3, 3] ^= 1
     with pytest.raises(OutputError, match="read back"):
         write_dicom(dataset, other, tmp_path / "out.dcm", overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def flip(raw: bytearray, at: int) -> None:
+    raw[at] ^= 1
+
+
+def flip_in_value(raw: bytearray, tag: bytes, at: int) -> None:
+    flip(raw, raw.index(tag) + 8 + at)
+
+
+def cut(raw: bytearray, start: int, stop: int | None) -> None:
+    del raw[start:stop]
+
+
+DAMAGES: dict[str, Callable[[bytearray], None]] = {
+    "the last pixels": lambda raw: flip(raw, len(raw) - 20),
+    "the end is missing": lambda raw: cut(raw, -1000, None),
+    "a byte is missing": lambda raw: cut(raw, 600, 601),
+    "all is missing": lambda raw: cut(raw, 0, None),
+}
+WHERE_TAGS_ARE_SEEN: dict[str, Callable[[bytearray], None]] = {
+    "the first pixels": lambda raw: flip_in_value(raw, b"\xe0\x7f\x10\0", 200),
+    "SOP Instance UID": lambda raw: flip_in_value(raw, b"\x08\0\x18\0", 10),
+    "Rows": lambda raw: flip_in_value(raw, b"\x28\0\x10\0", 0),
+    "Bits Stored": lambda raw: flip_in_value(raw, b"\x28\0\x01\x01", 0),
+}
+SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, JPEGLSLossless,
+            JPEG2000Lossless]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("syntax", "damage"),
+    [
+        *itertools.product(SYNTAXES, DAMAGES | WHERE_TAGS_ARE_SEEN),
+        *itertools.product([DeflatedExplicitVRLittleEndian], DAMAGES),
+    ],
+    ids=lambda value: value.keyword if isinstance(value, UID) else value,
+)
+def test_what_is_damaged_as_it_is_written_is_not_kept(
+    tmp_path: Path, syntax: UID, damage: str
+) -> None:
+    save = pydicom.FileDataset.save_as
+
+    def save_damaged(dataset: pydicom.FileDataset, path: Path, **_: object) -> None:
+        save(dataset, path, enforce_file_format=True, overwrite=True)
+        raw = bytearray(path.read_bytes())
+        (DAMAGES | WHERE_TAGS_ARE_SEEN)[damage](raw)
+        path.write_bytes(raw)
+
+    source = read_source(EXAMPLE)
+    pixels = decode(source)
+    larger = pixels.astype(np.uint16).repeat(2, 1).repeat(2, 2)
+    derived, _ = derive(source, pixels, larger, replace(RECIPE, scale=2), NOW)
+    with (
+        patch.object(pydicom.FileDataset, "save_as", save_damaged),
+        pytest.raises(OutputError, match="read back"),
+    ):
+        write_dicom(derived, larger, tmp_path / "out.dcm", syntax=syntax)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,16 +17,17 @@ from cxrsr_cli.derive.overlays import magnify_overlays
 from cxrsr_cli.derive.private import drop_caches, drop_private
 from cxrsr_cli.derive.provenance import identify
 from cxrsr_cli.derive.required import lost_attributes
+from cxrsr_cli.derive.stream import CellStream
 from cxrsr_cli.errors import UnexpectedError
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import Source
-from cxrsr_cli.read.pixels import PixelFormat
 from cxrsr_cli.read.silence import quiet_pydicom
 
 
 def derive(
     source: Source,
     source_pixels: NDArray[np.int32],
-    pixels: NDArray[np.int32],
+    pixels: NDArray[np.integer],
     recipe: Recipe,
     now: datetime,
 ) -> tuple[FileDataset, list[str]]:
@@ -39,7 +40,8 @@ def derive(
     source : Source
         The original as read.
     source_pixels, pixels : numpy.ndarray
-        ``(F, H, W)`` and ``(F, scale * H, scale * W)`` int32 stored values.
+        ``(F, H, W)`` and ``(F, scale * H, scale * W)`` stored values. The
+        object keeps the second, without a copy.
     recipe : Recipe
         How one became the other.
     now : datetime
@@ -48,7 +50,7 @@ def derive(
     Returns
     -------
     derived : pydicom.dataset.FileDataset
-        Uncompressed, ready to write.
+        Uncompressed, ready to write; Pixel Data is a `CellStream`.
     warnings : list of str
         What was kept or dropped with reserve, free of patient data.
 
@@ -86,17 +88,16 @@ def _sort_out_private(derived: Dataset, source: Source, recipe: Recipe) -> list[
     return []
 
 
-def _write_pixels(derived: Dataset, pixels: NDArray[np.int32], pixel_format: PixelFormat) -> None:
-    data = pixel_format.pack(pixels).tobytes()
-    derived.PixelData = data + b"\0" * (len(data) % 2)
-    derived["PixelData"].VR = "OW" if pixel_format.bits_allocated > 8 else "OB"
+def _write_pixels(derived: Dataset, pixels: NDArray[np.integer], pixel_format: PixelFormat) -> None:
+    word = "OW" if pixel_format.bits_allocated > 8 else "OB"
+    derived.add_new("PixelData", word, CellStream(pixels, pixel_format))
     vr = "SS" if pixel_format.signed else "US"
-    for keyword, value in (
-        ("SmallestImagePixelValue", pixels.min()),
-        ("LargestImagePixelValue", pixels.max()),
+    for keyword, extreme in (
+        ("SmallestImagePixelValue", np.min),
+        ("LargestImagePixelValue", np.max),
     ):
         if keyword in derived:
-            derived.add_new(keyword, vr, int(value))
+            derived.add_new(keyword, vr, int(extreme(pixels)))
 
 
 def _check_nothing_required_was_lost(derived: Dataset, source: Dataset) -> None:
@@ -117,4 +118,4 @@ def _file_meta(derived: Dataset) -> FileMetaDataset:
 
 
 def _sha256(pixels: NDArray[np.int32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(pixels, dtype="<i4").tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(pixels, dtype="<i4").data).hexdigest()

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import pack_bits
 from pydicom.tag import BaseTag
 
 from cxrsr_cli.errors import UnsupportedImageError
@@ -17,6 +16,9 @@ CURVE_GROUPS = range(0x5000, 0x5100, 2)
 _FRAMES = 0x0015
 _BITS_ALLOCATED, _BIT_POSITION = 0x0100, 0x0102
 _DATA = 0x3000
+
+_ROWS = 64
+"""Rows that are magnified at a time: a multiple of 8, so that strips end with a whole byte."""
 
 
 def is_layer(tag: BaseTag) -> bool:
@@ -73,13 +75,26 @@ def _magnify_overlay(derived: Dataset, source: Source, group: int, scale: int) -
         return "an overlay in unused pixel bits was dropped: the codec does not keep them"
     if embedded or _stated(dataset, group, _DATA):
         plane = _embedded_plane(source, group) if embedded else dataset.overlay_array(group)
-        enlarged = plane.repeat(scale, axis=-2).repeat(scale, axis=-1)
-        derived.add_new((group, _DATA), "OW", pack_bits(enlarged.ravel(), pad=True))
+        derived.add_new((group, _DATA), "OW", _magnified_bits(plane, scale))
         derived.add_new((group, _BITS_ALLOCATED), "US", 1)
         derived.add_new((group, _BIT_POSITION), "US", 0)
         if embedded and len(plane) > 1:
             derived.add_new((group, _FRAMES), "IS", len(plane))
     return None
+
+
+def _magnified_bits(plane: NDArray[np.uint8], scale: int) -> bytes:
+    """Magnify and pack a plane of bits.
+
+    A byte for each bit of a large one would be as large as its image.
+    """
+    rows = plane.reshape(-1, plane.shape[-1])
+    strips = (rows[top : top + _ROWS] for top in range(0, len(rows), _ROWS))
+    packed = b"".join(
+        np.packbits(strip.repeat(scale, 0).repeat(scale, 1), bitorder="little").tobytes()
+        for strip in strips
+    )
+    return packed + bytes(len(packed) % 2)
 
 
 def _stated(dataset: Dataset, group: int, element: int) -> bool:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from cxrsr_cli.errors import ConfigError, InputError, NothingToDoError
 from cxrsr_cli.learn.images import SUFFIXES, GreyImage, read_image
 from cxrsr_cli.read.acceptance import check_acceptance
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.media import is_media_directory
 from cxrsr_cli.read.padding import Padding
 from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.restore.padding import fill
 
 _PREAMBLE = 128

@@ -31,7 +31,8 @@ class BoundedFile(io.BufferedReader):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
+        # A string, which pydicom needs for a name to open the file by again.
+        super().__init__(io.FileIO(str(path)))
         self._length = path.stat().st_size
 
     def read(self, size: int | None = -1, /) -> bytes:

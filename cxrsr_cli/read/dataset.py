@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
@@ -28,6 +28,12 @@ _BARE = {
 }
 """Transfer syntax of a bare data set, by (implicit VR, little endian)."""
 
+PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+"""Transfer syntaxes whose cells lie in the file as they are."""
+
+_LEAST_LEFT = 1 << 16
+"""Bytes; not every text element is to be looked for again in the file of a small image."""
+
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
@@ -46,20 +52,27 @@ class Source:
     transfer_syntax : pydicom.uid.UID
         Of the file; explicit little endian for a big endian file, whose
         elements are turned as it is read.
+    pixels_at : range or None
+        Bytes of the file that are the value of Pixel Data, if it was left
+        there: neither `dataset` nor `pristine` has it then.
     """
 
     dataset: Dataset
     pristine: Dataset
     transfer_syntax: UID
+    pixels_at: range | None = None
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path, *, leave_pixels: int | None = None) -> Source:
     """Read a DICOM file.
 
     Parameters
     ----------
     path : Path
         Opened for reading only.
+    leave_pixels : int, optional
+        Leave Pixel Data of at least so many bytes, and of no fewer than 64 KiB,
+        in a file of a `PLAIN` transfer syntax.
 
     Returns
     -------
@@ -77,8 +90,9 @@ def read_source(path: Path) -> Source:
     """
     with quiet_pydicom():
         try:
-            pristine = _open(path)
+            pristine = _open(path, leave_pixels)
             syntax = _transfer_syntax(pristine)
+            place = _leave_pixels(pristine) if syntax in PLAIN else None
             if syntax == ExplicitVRBigEndian:
                 to_little_endian(pristine)
                 syntax = pristine.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -102,13 +116,15 @@ def read_source(path: Path) -> Source:
     for keyword in _FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE:
         if not dataset.get(keyword):
             raise NotDicomError(f"no {keyword}; a DICOM image must have one")
-    return Source(dataset, pristine, syntax)
+    return Source(dataset, pristine, syntax, place)
 
 
-def _open(path: Path) -> FileDataset:
+def _open(path: Path, least_left: int | None) -> FileDataset:
+    """Read elements; pydicom reads those that are left, at least so long, when looked at."""
+    largest_read = None if least_left is None else max(least_left, _LEAST_LEFT) - 1
     with BoundedFile(path) as opened:
         try:
-            return pydicom.dcmread(opened)
+            return pydicom.dcmread(opened, defer_size=largest_read)
         except InvalidDicomError:
             return _open_bare(opened)
 
@@ -130,9 +146,24 @@ def _open_bare(opened: BoundedFile) -> FileDataset:
 
 
 def _is_encapsulated(dataset: FileDataset) -> bool:
-    # Not dataset["PixelData"], which would parse it.
-    pixels = dataset.get_item("PixelData") if "PixelData" in dataset else None
+    pixels = _pixels(dataset)
     return isinstance(pixels, RawDataElement) and pixels.length == _UNDEFINED_LENGTH
+
+
+def _leave_pixels(dataset: FileDataset) -> range | None:
+    """Take Pixel Data that were not read out of an object; tell where in the file they are."""
+    pixels = _pixels(dataset)
+    if not isinstance(pixels, RawDataElement) or pixels.value is not None:
+        return None
+    if pixels.length == _UNDEFINED_LENGTH:
+        return None
+    del dataset[pixels.tag]
+    return range(pixels.value_tell, pixels.value_tell + pixels.length)
+
+
+def _pixels(dataset: FileDataset) -> DataElement | RawDataElement | None:
+    # Not dataset["PixelData"], which would parse it.
+    return dataset.get_item("PixelData", keep_deferred=True) if "PixelData" in dataset else None
 
 
 def _transfer_syntax(dataset: FileDataset) -> UID:

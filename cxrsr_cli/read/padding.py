@@ -32,7 +32,7 @@ class Padding:
         stored = [_as_stored(dataset, end) for end in ends]
         return cls(min(stored), max(stored))
 
-    def mask(self, stored: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def mask(self, stored: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Return where `stored` is padding."""
         return (stored >= self.first) & (stored <= self.last)
 

@@ -1,8 +1,9 @@
 """Decode pixel data to stored values."""
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.errors import NoPixelDataError, UndecodablePixelDataError, UnsupportedImageError
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.codecs import LOSSY_METHODS, check_public, find_decoder, holds_cells
 from cxrsr_cli.read.dataset import Source
 from cxrsr_cli.read.silence import quiet_pydicom
@@ -37,76 +39,12 @@ _FURTHEST = {
 }
 _FURTHER_THAN_ANYTHING_REAL = 10_000
 
-_DEPTHS = range(8, 17)
 _UNSIGNED_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit)
 
+_PART = 1 << 18
+"""Pixels that are turned into stored values at a time."""
 
-@dataclass(frozen=True, slots=True)
-class PixelFormat:
-    """How stored values sit in their cells (PS3.5 8.1.1).
-
-    Attributes
-    ----------
-    bits_allocated, bits_stored, high_bit : int
-        As in the object.
-    signed : bool
-        Pixel Representation 1.
-    """
-
-    bits_allocated: int
-    bits_stored: int
-    high_bit: int
-    signed: bool
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> Self:
-        """Read and check the Image Pixel module.
-
-        Raises
-        ------
-        UnsupportedImageError
-            If the format is illegal or outside 8 to 16 bits.
-        """
-        fields = ("BitsAllocated", "BitsStored", "PixelRepresentation")
-        allocated, stored, representation = (dataset.get(field) for field in fields)
-        high = dataset.get("HighBit", (stored or 0) - 1)
-        if allocated not in (8, 16) or stored not in _DEPTHS or representation not in (0, 1):
-            raise UnsupportedImageError("pixels are not whole numbers of 8 to 16 bits stored")
-        if not stored - 1 <= high < allocated:
-            raise UnsupportedImageError("High Bit does not fit Bits Stored and Bits Allocated")
-        return cls(allocated, stored, high, bool(representation))
-
-    @property
-    def minimum(self) -> int:
-        """Smallest legal stored value."""
-        return -(1 << self.bits_stored - 1) if self.signed else 0
-
-    @property
-    def maximum(self) -> int:
-        """Largest legal stored value."""
-        return (1 << self.bits_stored - self.signed) - 1
-
-    @property
-    def cell(self) -> np.dtype[np.unsignedinteger]:
-        """Little-endian cell of one pixel in uncompressed pixel data."""
-        return np.dtype("<u2" if self.bits_allocated == 16 else "u1")
-
-    def unpack(self, cells: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Take stored values out of cells, whatever the other bits hold."""
-        values = cells.astype(np.int32) >> (self.high_bit + 1 - self.bits_stored)
-        values &= (1 << self.bits_stored) - 1
-        if self.signed:
-            sign = 1 << self.bits_stored - 1
-            values = (values ^ sign) - sign
-        return values
-
-    def pack(self, values: NDArray[np.int32]) -> NDArray[np.unsignedinteger]:
-        """Put stored values into cells, the other bits zero."""
-        bits = values & ((1 << self.bits_stored) - 1)
-        shift = self.high_bit + 1 - self.bits_stored
-        if self.signed and not shift:
-            bits = values & ((1 << self.bits_allocated) - 1)  # sign-extended, as usual
-        return (bits << shift).astype(self.cell)
+_Values = TypeVar("_Values", bound=NDArray[np.integer])
 
 
 def decode(source: Source) -> NDArray[np.int32]:
@@ -133,8 +71,46 @@ def decode(source: Source) -> NDArray[np.int32]:
     NoPixelDataError
         If there are none.
     """
-    pixel_format = PixelFormat.of(source.dataset)
     decoded = decode_raw(source)
+    return _decode_into(np.empty(decoded.shape, np.int32), source, decoded)
+
+
+def decode_narrow(source: Source) -> NDArray[np.integer]:
+    """Decode every frame of a large image; as `decode`, but of `PixelFormat.dtype`.
+
+    Arithmetic on the values must be done in a wider type.
+    """
+    decoded = decode_raw(source)
+    values: NDArray[np.integer] = np.empty(decoded.shape, PixelFormat.of(source.dataset).dtype)
+    return _decode_into(values, source, decoded)
+
+
+def decodes_to(source: Source, values: NDArray[np.integer]) -> bool:
+    """Tell whether decoding gives the very stored values; it raises as `decode`."""
+    decoded = decode_raw(source)
+    return decoded.shape == values.shape and all(
+        np.array_equal(_values(source, decoded[part]), values[part])
+        for part in _parts(decoded.shape)
+    )
+
+
+def _decode_into(values: _Values, source: Source, decoded: NDArray[np.integer]) -> _Values:
+    for part in _parts(decoded.shape):
+        values[part] = _values(source, decoded[part])
+    return values
+
+
+def _parts(shape: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
+    """Cut frames into bands of rows, so that none but the result is as large as the image."""
+    frames, rows, columns = shape
+    height = max(1, _PART // columns)
+    for frame, top in itertools.product(range(frames), range(0, rows, height)):
+        yield frame, slice(top, top + height)
+
+
+def _values(source: Source, decoded: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Take the stored values from what a codec gave."""
+    pixel_format = PixelFormat.of(source.dataset)
     if holds_cells(source.transfer_syntax):
         return pixel_format.unpack(decoded)
     if source.transfer_syntax in LOSSY_METHODS:
@@ -245,11 +221,13 @@ def _decode(source: Source, shape: tuple[int, int, int]) -> NDArray[np.integer]:
     decoder = find_decoder(source.transfer_syntax)
     try:
         # pydicom's own correction of unused bits wraps what a lossy codec
-        # overshoots, and ignores High Bit.
+        # overshoots, and ignores High Bit. And nobody writes on the cells.
         array, _ = decoder.as_array(
             source.dataset,
             raw=True,
-            correct_unused_bits=False,  # type: ignore[arg-type] # pydicom's own annotation is off
+            # pydicom's own annotation of options is off
+            view_only=True,  # type: ignore[arg-type]
+            correct_unused_bits=False,  # type: ignore[arg-type]
         )
     except MemoryError:
         raise UndecodablePixelDataError("the pixels do not fit in memory") from None

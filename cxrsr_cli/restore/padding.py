@@ -29,21 +29,22 @@ def fill(stored: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32
 
 
 def cover(
-    restored: NDArray[np.int32],
+    band: NDArray[np.integer],
     stored: NDArray[np.int32],
     padding: Padding,
     *,
     minimum: int,
     maximum: int,
-) -> NDArray[np.int32]:
+) -> NDArray[np.integer]:
     """Put the padding back, and move image values that would read as padding.
 
     Parameters
     ----------
-    restored : numpy.ndarray
-        ``(scale * H, scale * W)`` stored values.
+    band : numpy.ndarray
+        ``(scale * H, scale * W)`` stored values: an image, or whole
+        low-resolution rows of one.
     stored : numpy.ndarray
-        ``(H, W)``, with its padding.
+        ``(H, W)``, the same rows of the input, with their padding.
     padding : Padding
         What is padding.
     minimum, maximum : int
@@ -52,13 +53,18 @@ def cover(
     Returns
     -------
     numpy.ndarray
-        Padding exactly where the magnified input has it.
+        Like `band`, with padding exactly where the magnified input has it.
     """
-    scale = restored.shape[0] // stored.shape[0]
-    padded = padding.mask(stored).repeat(scale, 0).repeat(scale, 1)
+    covered = band.copy()
     below, above = padding.first - 1, padding.last + 1
-    nearer_below = restored - below < above - restored
-    moved = np.where((nearer_below | (above > maximum)) & (below >= minimum), below, above)
-    free = np.where(padding.mask(restored), moved, restored)
-    original = stored.repeat(scale, 0).repeat(scale, 1)
-    return np.where(padded, original, free).astype(np.int32)
+    taken = padding.mask(band)
+    values = band[taken].astype(np.int32)
+    nearer_below = values - below < above - values
+    upwards = ~(nearer_below | (above > maximum)) | (below < minimum)
+    # Where neither is legal all is padding, and nothing of this remains.
+    covered[taken] = np.where(upwards, min(above, maximum), max(below, minimum))
+    (rows, columns), scale = stored.shape, band.shape[1] // stored.shape[1]
+    blocks = covered.reshape(rows, scale, columns, scale)
+    original = stored.astype(band.dtype)[:, None, :, None]
+    np.copyto(blocks, original, where=padding.mask(stored)[:, None, :, None])
+    return covered

@@ -259,7 +259,7 @@ class Restorer:
         if self.architecture.impulse_filter:
             seen = without_impulses(low, minimum=minimum, maximum=maximum)
         height, width = low.shape[-2:]
-        plan = self.plan(height, width)
+        plan = self.plan(height, width, 1 if maximum - minimum < 1 << 8 else 2)
         norm = Normalisation.of(seen, inverted=inverted)
         finish = Finish(
             self.architecture,

@@ -69,7 +69,7 @@ def photometry(
     old: Source,
     new: Source,
     low: NDArray[np.int32],
-    high: NDArray[np.int32],
+    high: NDArray[np.integer],
 ) -> Iterator[Finding]:
     """Check that stored values mean what they meant.
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from cxrsr_cli.errors import NotVerifiedError
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.fingerprint import kept_still
 from cxrsr_cli.read.padding import Padding
-from cxrsr_cli.read.pixels import PixelFormat, decode
+from cxrsr_cli.read.pixels import decode, decode_narrow
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.deviation import Deviation
@@ -72,7 +73,7 @@ def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> Verification
     with kept_still(source), kept_still(derived):
         old, new = read_source(source), read_source(derived)
     scale = _scale(old.dataset, new.dataset)
-    low, high = decode(old), decode(new)
+    low, high = decode(old), decode_narrow(new)
     if len(low) != len(high):
         raise NotVerifiedError("source and derived image have different numbers of frames")
     padding, form = Padding.of(old.dataset), PixelFormat.of(old.dataset)

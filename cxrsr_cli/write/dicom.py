@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
+from pydicom.fileutil import buffer_length
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from cxrsr_cli.errors import InputError, NotDicomError, OutputError
+from cxrsr_cli.errors import NotDicomError, OutputError
+from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.codecs import holds_cells
-from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.fingerprint import sha256_of
-from cxrsr_cli.read.pixels import PixelFormat, decode
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.write.atomic import replacing
 from cxrsr_cli.write.explicit import to_explicit
+from cxrsr_cli.write.readback import reads_back
+
+_PIECE = 1 << 20
+"""Cells that are changed at a time."""
 
 
 def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -56,7 +60,7 @@ def check_writable(path: Path) -> None:
 
 def write_dicom(
     dataset: FileDataset,
-    pixels: NDArray[np.int32],
+    pixels: NDArray[np.integer],
     target: Path,
     *,
     syntax: UID = ExplicitVRLittleEndian,
@@ -68,9 +72,11 @@ def write_dicom(
     Parameters
     ----------
     dataset : pydicom.dataset.FileDataset
-        The derived object, uncompressed; encoded in place.
+        The derived object, uncompressed; encoded in place. Pixel Data may be a
+        buffer (`CellStream`), which is written piece by piece; to be compressed
+        or deflated it is put in memory.
     pixels : numpy.ndarray
-        ``(F, H, W)`` int32 stored values that the file must hold.
+        ``(F, H, W)`` stored values that the file must hold.
     target : Path
         Final name; missing folders are made.
     syntax : pydicom.uid.UID
@@ -102,7 +108,10 @@ def write_dicom(
             with quiet_pydicom():
                 _encode(dataset, syntax)
                 _save(dataset, temporary, syntax)
-            _verify(temporary, dataset, pixels)
+            if not reads_back(temporary, dataset, pixels):
+                raise OutputError(
+                    f"{temporary.parent}: what was written does not read back the same"
+                )
             sha256 = sha256_of(temporary)
             announce(sha256)
     except FileExistsError:
@@ -118,6 +127,7 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
         return
     stored = dataset.BitsStored
     try:
+        _put_in_memory(dataset)
         if holds_cells(syntax):
             # pydicom first cuts cells to Bits Stored, and so breaks 8 bits stored in 16.
             dataset.BitsStored = dataset.BitsAllocated
@@ -134,14 +144,26 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
         dataset.BitsStored = stored
 
 
+def _put_in_memory(dataset: FileDataset) -> None:
+    """Make bytes of Pixel Data that are a buffer, which no codec takes."""
+    pixels = dataset["PixelData"]
+    if pixels.is_buffered:
+        pixels.value.seek(0)
+        # With its length: else it would be read in pieces, and joined.
+        pixels.value = pixels.value.read(buffer_length(pixels.value))
+
+
 def _put_values_at_the_bottom(dataset: FileDataset) -> None:
     """Move values down in their cells for a codec that knows only values (PS3.5 8.2)."""
     above = PixelFormat.of(dataset)
     below = replace(above, high_bit=above.bits_stored - 1)
     if above == below:
         return
-    values = above.unpack(np.frombuffer(dataset.PixelData, above.cell))
-    dataset.PixelData = below.pack(values).tobytes()
+    cells = np.frombuffer(bytearray(dataset.PixelData), above.cell)
+    for start in range(0, cells.size, _PIECE):
+        part = cells[start : start + _PIECE]
+        part[:] = below.pack(above.unpack(part))
+    dataset.PixelData = cells.tobytes()
     dataset.HighBit = below.high_bit
 
 
@@ -158,15 +180,3 @@ def _save(dataset: FileDataset, path: Path, syntax: UID) -> None:
         raise NotDicomError(
             f"damaged DICOM: it holds elements that cannot be written ({type(error).__name__})"
         ) from None
-
-
-def _verify(path: Path, dataset: FileDataset, pixels: NDArray[np.int32]) -> None:
-    try:
-        written = read_source(path)
-        intact = written.dataset.SOPInstanceUID == dataset.SOPInstanceUID and np.array_equal(
-            decode(written), pixels
-        )
-    except InputError:
-        intact = False
-    if not intact:
-        raise OutputError(f"{path.parent}: what was written does not read back the same")

@@ -1,0 +1,80 @@
+"""Find out whether a file that was written says what it was to say."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset
+
+from cxrsr_cli.errors import InputError
+from cxrsr_cli.read.cells import PixelFormat
+from cxrsr_cli.read.dataset import PLAIN, read_source
+from cxrsr_cli.read.pixels import count_frames, decodes_to
+
+_PIECE = 1 << 18
+"""Pixels that are compared at a time."""
+
+
+def reads_back(path: Path, dataset: FileDataset, pixels: NDArray[np.integer]) -> bool:
+    """Read a file as if it were anybody's, and compare.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    dataset : pydicom.dataset.FileDataset
+        The object that was written there.
+    pixels : numpy.ndarray
+        ``(F, H, W)`` stored values that it must hold.
+
+    Returns
+    -------
+    bool
+        Whether it is that object, in that transfer syntax and pixel format, and
+        holds the pixels. Those that are neither compressed nor deflated are
+        compared piece by piece; the others are decoded, all in memory.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        pixel_format = PixelFormat.of(dataset)
+        length = pixels.size * pixel_format.cell.itemsize
+        written = read_source(path, leave_pixels=length if syntax in PLAIN else None)
+        header, place = written.dataset, written.pixels_at
+        if (
+            header.SOPInstanceUID != dataset.SOPInstanceUID
+            or written.transfer_syntax != syntax
+            or PixelFormat.of(header) != pixel_format
+        ):
+            return False
+        if place is None:
+            return decodes_to(written, pixels)
+        shape = count_frames(header), header.get("Rows"), header.get("Columns")
+        return pixels.shape == shape and _holds(path, place, pixel_format, pixels)
+    except InputError:
+        return False
+
+
+def _holds(
+    path: Path, place: range, pixel_format: PixelFormat, pixels: NDArray[np.integer]
+) -> bool:
+    """Compare the cells in a file with stored values."""
+    values = np.ravel(pixels)
+    expected = values.size * pixel_format.cell.itemsize
+    if len(place) != expected + expected % 2:
+        return False
+    piece = np.empty(_PIECE, pixel_format.cell)
+    with path.open("rb") as opened:
+        opened.seek(place.start)
+        for start in range(0, values.size, _PIECE):
+            part = values[start : start + _PIECE]
+            cells = piece[: part.size]
+            if opened.readinto(cells.data) != cells.nbytes:
+                return False
+            if not np.array_equal(pixel_format.unpack(cells), part):
+                return False
+    return True
