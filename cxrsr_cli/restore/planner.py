@@ -11,7 +11,7 @@ from cxrsr_cli.restore.program import IMAGE, Program
 DEFAULT_MEMORY = 2 << 30
 """Bytes beyond the import of torch, and on a GPU of its own memory."""
 
-_CACHED = 3 << 20
+_CACHED = 4 << 20
 """Bytes of a feature map that a processor's cache holds beside a few others."""
 _MOST_ROWS = 64
 _WINDOW = (64, 512)

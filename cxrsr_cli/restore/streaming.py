@@ -102,11 +102,11 @@ def stream(
 
 
 def _keep_the_heap() -> None:
-    """Have glibc keep freed memory for the next strip, unless the user set it otherwise.
+    """Have glibc keep freed memory for the next strip.
 
-    It raises what it keeps to twice the largest block that it mapped by itself
-    and was given back, up to 32 MiB. Fetching memory from the system anew for
-    every map would take as long as a convolution.
+    Unless told how much (as the commands do), it keeps twice the largest block
+    up to 32 MiB that was ever given back. Fetching memory from the system anew
+    for every map would take as long as its convolution.
     """
     torch.empty(_LARGEST_LEARNED, dtype=torch.uint8)
 
