@@ -18,7 +18,6 @@ from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, Model, find_model
 
 if TYPE_CHECKING:
-    from cxrsr_cli.commands.memory import keep_freed_memory
     from cxrsr_cli.judge.evaluation import Bench
     from cxrsr_cli.judge.outcome import Outcome
     from cxrsr_cli.judge.worst import Case
@@ -112,7 +111,6 @@ def evaluate(
 
     if html or failures:
         check_plotting()
-    keep_freed_memory()
     paths = list_sources(data)
     if failures:
         try:

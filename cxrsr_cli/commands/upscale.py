@@ -181,11 +181,9 @@ def upscale(
             known.check()
 
         from cxrsr_cli.batch.batch import Batch
-        from cxrsr_cli.commands.memory import keep_freed_memory
         from cxrsr_cli.restore.restorer import Restorer
         from cxrsr_cli.upscale import Upscaler, local_time
 
-        keep_freed_memory()
         upscaler = Upscaler(
             Restorer.load(
                 found.path,

@@ -104,9 +104,9 @@ def stream(
 def _keep_the_heap() -> None:
     """Have glibc keep freed memory for the next strip.
 
-    Unless told how much (as the commands do), it keeps twice the largest block
-    up to 32 MiB that was ever given back. Fetching memory from the system anew
-    for every map would take as long as its convolution.
+    Unless the user says how much, it keeps twice the largest block up to 32 MiB
+    that was ever given back. Fetching memory from the system anew for every map
+    would take as long as its convolution.
     """
     torch.empty(_LARGEST_LEARNED, dtype=torch.uint8)
 
