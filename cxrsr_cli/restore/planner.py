@@ -18,7 +18,9 @@ _WINDOW = (64, 512)
 """Input rows and columns that are made consistent at a time."""
 
 _FLOAT = 4
-_PER_INPUT_PIXEL = 32
+_STANDING = 64 << 20
+"""Bytes that any job takes: packed weights, the heap's gaps, buffers of libraries."""
+_PER_INPUT_PIXEL = 18
 """Bytes: the file, its stored values, and what network and projection see of them."""
 _WINDOWS = 6
 """Images the size of a window that the projection holds at once."""
@@ -117,7 +119,7 @@ class Planner:
         program = self.program
         if program is None or self.accelerated:
             return height
-        widest = max(layer.channels * layer.dtype.itemsize for layer in program.layers)
+        widest = max(layer.channels * layer.dtype.itemsize for layer in program.layers[:-1])
         row = widest * (width * program.enlarge + 2 * program.reach[IMAGE])
         return min(max(_CACHED // row, 4), _MOST_ROWS)
 
@@ -141,7 +143,7 @@ class Planner:
     ) -> int:
         area, enlarged = height * width, self.architecture.scale**2
         output = area * enlarged * itemsize
-        kept = area * _PER_INPUT_PIXEL
+        kept = _STANDING + area * _PER_INPUT_PIXEL
         network = self._network_bytes(height, width, rows)
         tall = min(window[0] + 2 * MARGIN, height)
         wide = min(window[1] + 2 * MARGIN, width)

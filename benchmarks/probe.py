@@ -1,0 +1,59 @@
+"""Time and memory of one job in a process of its own, as JSON.
+
+    python -m benchmarks.probe INPUT OUTPUT --scale 4 [--memory BYTES]
+
+The peak is that of the process's resident memory, less what stood when
+everything was imported and the weights were loaded.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from cxrsr_cli.job import Job
+from cxrsr_cli.judge.cost import metered
+from cxrsr_cli.read.cells import PixelFormat
+from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
+from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.upscale import Upscaler
+
+
+def main() -> None:
+    """Do the job and print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--memory", type=int)
+    arguments = parser.parse_args()
+    model = find_model(DEFAULT_MODEL, arguments.scale)
+    restorer = Restorer.load(model.path, device="cpu", memory=arguments.memory)
+    upscaler = Upscaler(restorer, model, overwrite=True)
+    with metered(restorer.device) as usage:
+        start = time.perf_counter()
+        opened = upscaler.open(Job(arguments.source, arguments.target))
+        read = time.perf_counter()
+        restored = upscaler.restore(opened)
+        made = time.perf_counter()
+        upscaler.finish(restored)
+        written = time.perf_counter()
+    itemsize = PixelFormat.of(opened.source.dataset).dtype.itemsize
+    plan = restorer.plan(*opened.shape, itemsize)
+    print(
+        json.dumps(
+            {
+                "read": read - start,
+                "restore": made - read,
+                "write": written - made,
+                "peak_bytes": usage.peak_bytes,
+                "foretold_bytes": plan.peak_bytes,
+                "rows": plan.rows,
+                "overlap": plan.overlap,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
