@@ -1,4 +1,4 @@
-"""What holds for every network: shapes, gradients, reach, tiles, cost, files."""
+"""What holds for every network: shapes, gradients, reach, strips, cost, files."""
 
 import json
 from pathlib import Path

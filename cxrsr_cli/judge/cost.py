@@ -31,8 +31,8 @@ class Complexity:
     parameters : int
         Trained numbers.
     macs : float
-        Multiply-accumulates of the network per pixel of its input. Those that
-        tiles spend on their halos, resampling and projection do not count.
+        Multiply-accumulates of the network, as it was trained, per pixel of its
+        input. Those beyond the image's border, resampling and projection do not count.
     """
 
     parameters: int = 0

@@ -127,16 +127,16 @@ class Architecture(ABC):
     def whole_image(self) -> bool:
         """Whether every output pixel depends on every input pixel.
 
-        Channel attention averages whole maps; no tile has the whole's averages.
+        Channel attention averages whole maps; no strip has the whole's averages.
         """
         return False
 
     @property
     def halo(self) -> int:
-        """Input pixels of context around a tile, reflected beyond the border.
+        """Input pixels of reflection around the image.
 
-        The receptive radius, which makes tiles exact. A network that sees the
-        whole image runs on nothing less, so its halo only softens the border.
+        The receptive radius, beyond which nothing is seen. A network that sees the
+        whole image sees its reflection too, and needs only enough to soften the border.
         """
         if self.whole_image:
             return min(self.receptive_radius, _WHOLE_IMAGE_HALO)

@@ -25,9 +25,8 @@ def from_all_sides(
     Returns
     -------
     callable
-        Of the same form: the mean of the eight outputs, each turned back. The
-        receptive field is as wide as the network's, so tiles need no larger
-        halo, and one output at a time is held beside the sum.
+        Of the same form: the mean of the eight outputs, each turned back. One output
+        at a time is held beside the sum.
     """
 
     def ensemble(image: torch.Tensor) -> torch.Tensor:
