@@ -1,8 +1,8 @@
 """Measure other engines than PyTorch, and other arithmetic than float32, on a CPU.
 
-    python -m benchmarks.backends [--scale 4] [--images 30] [--rounds 15]
+    python -m benchmarks.backends [--images 30] [--rounds 15]
 
-Measures what stands in benchmarks/engines.py with rir-s: speed of the network
+Measures what stands in benchmarks/engines.py with rir-s at x4: speed of the network
 in turns, on strips of full width; and with the network swapped inside the
 pipeline, what becomes of the output. Prints a table and puts it into
 docs/studies/backends.md. What is not installed says so:
@@ -45,6 +45,7 @@ from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.upscale import Upscaler
 
+SCALE = 4
 CALIBRATION = Path("data/cxr/nih/val")
 TEST = Path("data/cxr/nih/test")
 SOURCE = ROOT / "examples" / "chest-1024.dcm"
@@ -117,15 +118,13 @@ class Line:
 def main() -> None:
     """Measure, print the table and put it into its page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--images", type=int, default=30, help="of the test set, the first ones")
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    scale = arguments.scale
-    restorer = Restorer.load(find_model("rir-s", scale).path, device="cpu")
+    restorer = Restorer.load(find_model("rir-s", SCALE).path, device="cpu")
     network = cast("ResidualInResidual", restorer.network)
     examples = [
-        restorer.network.stem(image).contiguous() for image in calibration(CALIBRATION, scale)
+        restorer.network.stem(image).contiguous() for image in calibration(CALIBRATION, SCALE)
     ]
     with TemporaryDirectory() as folder:
         lines = [
@@ -136,10 +135,10 @@ def main() -> None:
         judge([line for line in lines if line.compute], restorer, paths)
         race([line for line in lines if line.compute], arguments.rounds)
         say("everything else")
-        rest = min(others(restorer, lines[1], scale) for _ in range(3))
+        rest = min(others(restorer, lines[1], SCALE) for _ in range(3))
     table = f"{tabulate(lines, rest)}\n\n{note(len(paths), rest, arguments.rounds)}"
     print(table)
-    fill(PAGES / "backends.md", f"backends x{scale}", table)
+    fill(PAGES / "backends.md", f"backends x{SCALE}", table)
 
 
 def calibration(folder: Path, scale: int) -> Iterator[torch.Tensor]:

@@ -25,7 +25,7 @@ Compute = Callable[[torch.Tensor], torch.Tensor]
 
 SUMS = "Add"
 ENDS = ("shallow", "deep", "tail")
-LAST_GROUP = "groups.3"
+LAST_GROUP, LAST_GROUPS = ("groups.3",), ("groups.2", "groups.3")
 """What is best left in float, by OpenVINO's and the network's names."""
 
 
@@ -316,7 +316,12 @@ ENGINES = (
     Engine(
         "OpenVINO INT8",
         "and last group, these in bfloat16",
-        openvino_engine("bf16", nncf_int8(sums=False, keep=(*ENDS, LAST_GROUP))),
+        openvino_engine("bf16", nncf_int8(sums=False, keep=(*ENDS, *LAST_GROUP))),
+    ),
+    Engine(
+        "OpenVINO INT8",
+        "and the last two groups, in bfloat16",
+        openvino_engine("bf16", nncf_int8(sums=False, keep=(*ENDS, *LAST_GROUPS))),
     ),
     Engine("onnxruntime float32", "", onnxruntime_engine()),
     Engine("onnxruntime INT8", "QDQ, unsigned activations", onnxruntime_engine(int8=True)),
