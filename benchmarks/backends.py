@@ -1,0 +1,300 @@
+"""Measure other engines than PyTorch, and other arithmetic than float32, on a CPU.
+
+    python -m benchmarks.backends [--images 30] [--rounds 15]
+
+Measures what stands in benchmarks/engines.py with rir-s at x4: speed of the network
+in turns, on strips of full width; and with the network swapped inside the
+pipeline, what becomes of the output. Prints a table and puts it into
+docs/studies/backends.md. What is not installed says so:
+
+    pip install openvino nncf onnx onnxruntime
+
+Needs a checkout with its package installed, and the images below data/.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import torch
+
+from benchmarks.engines import ENGINES, Compute, Engine, Material
+from benchmarks.machine import machine
+from benchmarks.plan import PAGES, ROOT
+from benchmarks.study import fill
+from cxrsr_cli.job import Job
+from cxrsr_cli.judge.cost import Usage, metered
+from cxrsr_cli.judge.degradation import degrade
+from cxrsr_cli.judge.metrics import psnr
+from cxrsr_cli.judge.original import read_original
+from cxrsr_cli.judge.statistics import Difference
+from cxrsr_cli.judge.table import Table
+from cxrsr_cli.learn.images import list_images
+from cxrsr_cli.restore.network import ResidualInResidual
+from cxrsr_cli.restore.normalisation import Normalisation
+from cxrsr_cli.restore.parts import SuperResolver
+from cxrsr_cli.restore.registry import find_model
+from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.upscale import Upscaler
+
+SCALE = 4
+CALIBRATION = Path("data/cxr/nih/val")
+TEST = Path("data/cxr/nih/test")
+SOURCE = ROOT / "examples" / "chest-1024.dcm"
+
+WIDTH = 1024
+HEIGHTS = (32, 64)
+"""Of strips, in input pixels: a feature map of 32 channels has 4 or 8 MiB in float32."""
+
+ASKED = 1.5
+"""How much faster a backend must make everything."""
+
+PACKAGES = ("openvino", "nncf", "onnxruntime")
+CPU = torch.device("cpu")
+
+
+class Swapped(SuperResolver):
+    """A network whose residual comes from elsewhere.
+
+    Attributes
+    ----------
+    seconds : float
+        Spent there.
+    """
+
+    def __init__(self, network: SuperResolver, compute: Compute) -> None:
+        super().__init__(network.architecture, network.stem)
+        self.network, self.compute, self.seconds = network, compute, 0.0
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        """Ask the engine."""
+        start = time.perf_counter()
+        output = self.compute(x)
+        self.seconds += time.perf_counter() - start
+        return output
+
+
+@dataclass(slots=True)
+class Line:
+    """What is found of an engine.
+
+    Attributes
+    ----------
+    engine : Engine
+        The engine.
+    compute : callable or None
+        It at work; None if it is not installed.
+    loading : Usage
+        Of loading it and of a first strip.
+    height : int
+        Of the strips on which it is fastest.
+    seconds : list of float
+        By round, for a million input pixels. Other work on the machine only adds
+        to them, so the smallest is the engine's; ratios in turns stand beside.
+    gains, largest, squares : list of float
+        By image: PSNR to the reference's, in dB; the largest difference of an
+        output from the reference's and the mean square, in stored units.
+    """
+
+    engine: Engine
+    compute: Compute | None = None
+    loading: Usage = field(default_factory=Usage)
+    height: int = HEIGHTS[0]
+    seconds: list[float] = field(default_factory=list)
+    gains: list[float] = field(default_factory=list)
+    largest: list[float] = field(default_factory=list)
+    squares: list[float] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure, print the table and put it into its page."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=int, default=30, help="of the test set, the first ones")
+    parser.add_argument("--rounds", type=int, default=15)
+    arguments = parser.parse_args()
+    restorer = Restorer.load(find_model("rir-s", SCALE).path, device="cpu")
+    network = cast("ResidualInResidual", restorer.network)
+    examples = [
+        restorer.network.stem(image).contiguous() for image in calibration(CALIBRATION, SCALE)
+    ]
+    with TemporaryDirectory() as folder:
+        lines = [
+            prepare(engine, network, examples, Path(folder) / str(index))
+            for index, engine in enumerate(ENGINES)
+        ]
+        paths = list_images(TEST)[: arguments.images]
+        judge([line for line in lines if line.compute], restorer, paths)
+        race([line for line in lines if line.compute], arguments.rounds)
+        say("everything else")
+        rest = min(others(restorer, lines[1], SCALE) for _ in range(3))
+    table = f"{tabulate(lines, rest)}\n\n{note(len(paths), rest, arguments.rounds)}"
+    print(table)
+    fill(PAGES / "backends.md", f"backends x{SCALE}", table)
+
+
+def calibration(folder: Path, scale: int) -> Iterator[torch.Tensor]:
+    """Yield every image of a folder, degraded, in network values: marks and borders too."""
+    for path in list_images(folder):
+        original = read_original(path, scale)
+        low = degrade(original, scale)
+        yield Normalisation.of(low, inverted=original.inverted).to_network(low)
+
+
+def prepare(
+    engine: Engine, network: ResidualInResidual, examples: Sequence[torch.Tensor], folder: Path
+) -> Line:
+    """Make an engine ready, if it is installed."""
+    say(f"{engine.name} {engine.about}")
+    folder.mkdir()
+    try:
+        load = engine.prepare(Material(network, examples, folder))
+    except ImportError:
+        return Line(engine)
+    with metered(CPU) as loading:
+        compute = load()
+        compute(strip(HEIGHTS[0]))
+    return Line(engine, compute, loading)
+
+
+def strip(height: int) -> torch.Tensor:
+    """Make what a stem could have made of a strip."""
+    return torch.randn(1, 9, height, WIDTH)
+
+
+def race(lines: Sequence[Line], rounds: int) -> None:
+    """Time the engines in turns, each on strips of the height that suits it best."""
+    say(f"{rounds} rounds")
+    for line in lines:
+        fastest = {height: min(timed(line, height) for _ in range(2)) for height in HEIGHTS}
+        line.height = min(fastest, key=lambda height: fastest[height])
+    for _ in range(rounds):
+        for line in lines:
+            line.seconds.append(timed(line, line.height))
+
+
+def timed(line: Line, height: int) -> float:
+    """Time one strip, after one that brings its engine's weights and threads back."""
+    if line.compute is None:
+        raise ValueError("not installed")
+    values = strip(height)
+    line.compute(values)
+    start = time.perf_counter()
+    line.compute(values)
+    return (time.perf_counter() - start) / (height * WIDTH) * 1e6
+
+
+def judge(lines: Sequence[Line], restorer: Restorer, paths: Sequence[Path]) -> None:
+    """Compare outputs with the original, and with the first engine's."""
+    scale = restorer.architecture.scale
+    say(f"{len(paths)} images")
+    for path in paths:
+        original = read_original(path, scale)
+        low = degrade(original, scale)
+        reference, best = torch.empty(0), 0.0
+        for line in lines:
+            output = _swap(restorer, line).estimate(
+                low,
+                minimum=original.minimum,
+                maximum=original.maximum,
+                inverted=original.inverted,
+                consistent=restorer.consistent,
+            )
+            found = psnr(output.round(), original.values, peak=original.span, border=scale)
+            if line is lines[0]:
+                reference, best = output, found
+            line.gains.append(found - best)
+            difference = output - reference
+            line.largest.append(difference.abs().max().item())
+            line.squares.append(difference.square().mean().item())
+
+
+def others(restorer: Restorer, line: Line, scale: int) -> float:
+    """Time all of an upscaling but the network, in seconds for a million input pixels."""
+    swapped = _swap(restorer, line)
+    upscaler = Upscaler(swapped, find_model("rir-s", scale))
+    with TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        opened = upscaler.open(Job(SOURCE, Path(folder) / "output.dcm"))
+        upscaler.finish(upscaler.restore(opened))
+        everything = time.perf_counter() - start
+    spent = cast("Swapped", swapped.network).seconds
+    return (everything - spent) / opened.frames.size * 1e6
+
+
+def _swap(restorer: Restorer, line: Line) -> Restorer:
+    if line.compute is None:
+        raise ValueError("not installed")
+    return replace(restorer, network=Swapped(restorer.network, line.compute))
+
+
+def tabulate(lines: Sequence[Line], rest: float) -> str:
+    """Lay out what was found; the first line is the reference.
+
+    "rest for 1.5" is what all but the network may take for the whole to be that much faster.
+    """
+    titles = [
+        "", "", "rows", "network s/MP", "in turns", "times as fast", "end to end", "rest for 1.5",
+        "PSNR dB", "worst", "RMS", "largest", "load s", "MB",
+    ]  # fmt: skip
+    base, rows = min(lines[0].seconds), []
+    for line in lines:
+        cells = [line.engine.name, line.engine.about]
+        if line.compute is None:
+            rows.append([*cells, "not installed", *[""] * (len(titles) - 3)])
+            continue
+        seconds = min(line.seconds)
+        turns = [one / other for one, other in zip(lines[0].seconds, line.seconds, strict=True)]
+        enough = (base - ASKED * seconds) / (ASKED - 1)
+        gain = Difference.of(line.gains, larger_is_better=True)
+        peak = line.loading.peak_bytes
+        cells += [
+            str(line.height),
+            f"{seconds:.2f}",
+            f"{statistics.median(turns):.2f}",
+            f"{base / seconds:.2f}",
+            f"{(base + rest) / (seconds + rest):.2f}",
+            f"{enough:.1f}" if enough > 0 else "never",
+            f"{gain.mean:+.4f}",
+            f"{gain.worst:+.4f}",
+            f"{statistics.mean(line.squares) ** 0.5:.3f}",
+            f"{max(line.largest):.2f}",
+            f"{line.loading.seconds:.2f}",
+            "" if peak is None else f"{peak / 1e6:.0f}",
+        ]
+        rows.append(cells)
+    return Table([(title, 0) for title in titles], rows).as_markdown(words=2)
+
+
+def note(images: int, rest: float, rounds: int) -> str:
+    """Say what was measured where."""
+    return (
+        f"{images} images of `{TEST}`, calibrated on `{CALIBRATION}`; {rounds} rounds in "
+        f"turns; everything but the network takes {rest:.2f} s/MP. "
+        f"{machine(CPU)[:-1]}, {', '.join(_versions())}."
+    )
+
+
+def say(what: str) -> None:
+    """Show what is being done."""
+    print(f"{datetime.now().astimezone():%H:%M:%S} {what}", file=sys.stderr)
+
+
+def _versions() -> Iterator[str]:
+    for name in PACKAGES:
+        try:
+            yield f"{name} {version(name)}"
+        except PackageNotFoundError:
+            yield f"no {name}"
+
+
+if __name__ == "__main__":
+    main()
