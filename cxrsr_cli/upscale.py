@@ -20,6 +20,7 @@ from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.restore.deviation import Deviation
 from cxrsr_cli.restore.padding import cover, fill
+from cxrsr_cli.restore.planner import Plan
 from cxrsr_cli.restore.registry import Model
 from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.write.dicom import check_target, write_dicom
@@ -43,6 +44,8 @@ class Opened:
         Of the file.
     frames : numpy.ndarray
         ``(F, H, W)`` int32 stored values.
+    plan : Plan
+        How they will be worked on.
     warnings : list of str
         What was accepted with reserve.
     """
@@ -51,6 +54,7 @@ class Opened:
     source: Source
     sha256: str
     frames: NDArray[np.int32]
+    plan: Plan
     warnings: list[str]
 
     @property
@@ -192,7 +196,11 @@ class Upscaler:
         with kept_still(job.source):
             source = read_source(job.source)
             warnings = check_acceptance(source.dataset, self.recipe.scale, self.allowed)
-            return Opened(job, source, sha256_of(job.source), decode(source), warnings)
+            sha256, frames = sha256_of(job.source), decode(source)
+        itemsize = PixelFormat.of(source.dataset).dtype.itemsize
+        count, rows, columns = frames.shape
+        plan = self.restorer.plan(rows, columns, itemsize, count)
+        return Opened(job, source, sha256, frames, plan, warnings)
 
     def restore(
         self, opened: Opened, advance: Callable[[float], None] = lambda _: None
@@ -227,6 +235,7 @@ class Upscaler:
         for frame, stored in zip(frames, opened.frames, strict=True):
             bands = self.restorer.bands(
                 fill(stored, padding.mask(stored)) if padding else stored,
+                plan=opened.plan,
                 minimum=minimum,
                 maximum=maximum,
                 inverted=dataset.PhotometricInterpretation == "MONOCHROME1",

@@ -98,6 +98,21 @@ def test_windows_with_a_margin_make_the_whole(scale: int, interpolating: bool) -
     assert error <= 0.1
 
 
+def test_a_faint_square_on_black_of_16_bits_is_kept() -> None:
+    """What is cut off at the range's end is cut off in stored units, not in shares of it."""
+    low = torch.zeros(1, 1, 40, 40)
+    low[..., 15:25, 15:25] = torch.randint(26, 52, (10, 10)).float()
+    found = make_consistent(None, low, 4, minimum=0, maximum=65535, steps=STEPS)
+    iterated = project(upsample(low, 4), low, 4, minimum=0, maximum=65535, steps=STEPS)
+    assert (found - iterated).abs().max() <= 0.1
+
+
+def test_what_is_no_number_stays_none() -> None:
+    low = torch.zeros(1, 1, 9, 9)
+    estimate = torch.full((1, 1, 18, 18), torch.nan)
+    assert make_consistent(estimate, low, 2, minimum=0, maximum=255).isnan().any()
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([2, 4, 8]))
 def test_without_a_range_the_answer_is_exact(height: int, width: int, scale: int) -> None:

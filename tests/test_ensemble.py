@@ -63,5 +63,5 @@ def test_a_restorer_does_so_strip_by_strip(network: ResidualInResidual) -> None:
         return restorer.estimate(stored, minimum=0, maximum=255)
 
     whole = estimate(ensemble=True, memory=1 << 30)
-    assert torch.allclose(estimate(ensemble=True, memory=500_000), whole, atol=0.01)
+    assert torch.allclose(estimate(ensemble=True, memory=65 << 20), whole, atol=0.01)
     assert not torch.allclose(estimate(ensemble=False, memory=1 << 30), whole, atol=0.5)

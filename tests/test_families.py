@@ -82,7 +82,7 @@ def test_a_network_that_averages_the_image_is_not_run_in_strips(name: str) -> No
     if name in GLOBAL:
         assert restorer(name).program is None
         with pytest.raises(TooLargeError, match="see --memory"):
-            restorer(name, 200_000).restore(stored, minimum=0, maximum=255)
+            restorer(name, 60 << 20).restore(stored, minimum=0, maximum=255)
     else:
         plan = restorer(name).plan(24, 40)
         narrow = restorer(name, plan.peak_bytes - 1)

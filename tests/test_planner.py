@@ -32,7 +32,7 @@ def test_a_large_radiograph_fits_in_the_default(scale: int) -> None:
 
 
 def test_less_memory_makes_lower_strips_and_windows_until_it_is_too_little() -> None:
-    plans = [shipped(4, memory * MIB).plan(*LARGE) for memory in (1024, 700, 600)]
+    plans = [shipped(4, memory * MIB).plan(*LARGE) for memory in (1024, 560, 510)]
     assert all(one.peak_bytes >= other.peak_bytes for one, other in pairwise(plans))
     assert all(plan.peak_bytes <= 1024 * MIB for plan in plans)
     with pytest.raises(TooLargeError, match=r"2500x3000 needs \d+ MiB .* 100 MiB .*--memory"):
@@ -40,7 +40,14 @@ def test_less_memory_makes_lower_strips_and_windows_until_it_is_too_little() -> 
 
 
 def test_without_a_limit_what_needs_more_gets_it() -> None:
-    assert shipped(8).plan(6000, 6000).peak_bytes > DEFAULT_MEMORY
+    plan = shipped(8).plan(6000, 6000)
+    assert plan.peak_bytes > DEFAULT_MEMORY
+    assert plan == shipped(8, 1 << 40).plan(6000, 6000), "and what is fastest"
+
+
+def test_every_frame_is_counted() -> None:
+    one, two = (shipped(8).plan(1000, 1000, 2, frames).peak_bytes for frames in (1, 2))
+    assert two - one >= 2 * 8**2 * 1000 * 1000
 
 
 def test_the_border_costs_less_the_larger_the_image() -> None:

@@ -5,7 +5,7 @@ import pydicom
 import pytest
 import torch
 
-from cxrsr_cli.errors import DeviceError
+from cxrsr_cli.errors import DeviceError, ModelError
 from cxrsr_cli.restore.device import choose_device, choose_precision
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import find_model
@@ -34,6 +34,16 @@ def test_bfloat16_is_close_to_float32() -> None:
 def test_a_gpu_is_close_to_the_cpu(precision: Precision) -> None:
     difference = np.abs(restored(Precision.FP32) - restored(precision, "cuda"))
     assert difference.max() <= (1 if precision is Precision.FP32 else 16)
+
+
+def test_values_that_are_no_numbers_are_said_to_be() -> None:
+    restorer = Restorer.load(find_model("rir-s", 4).path, device="cpu")
+    assert restorer.program
+    bias = restorer.program.layers[-1].terms[0].filter.bias  # type: ignore[union-attr]
+    assert bias is not None
+    bias.fill_(torch.nan)
+    with pytest.raises(ModelError, match="not numbers in fp32; try fp32"):
+        restorer.restore(STORED, minimum=0, maximum=4095)
 
 
 def test_auto_never_changes_values_unasked() -> None:

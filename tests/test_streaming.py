@@ -150,6 +150,23 @@ def test_short_memory_narrows_the_strips_and_loses_nothing(
     assert (torch.cat(strips, -2) - expected).abs().max() <= 1e-10
 
 
+@torch.inference_mode()
+def test_short_memory_at_the_very_end_of_a_strip_loses_no_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program, seen = compiled(network("rir", 2)), image(50, 20)
+    expected = streamed(program, seen, 16)
+    shuffle, calls = F.pixel_shuffle, itertools.count()
+
+    def failing_once(maps: torch.Tensor, factor: int) -> torch.Tensor:
+        if next(calls) == 1:
+            raise torch.OutOfMemoryError
+        return shuffle(maps, factor)
+
+    monkeypatch.setattr(F, "pixel_shuffle", failing_once)
+    assert (streamed(program, seen, 16) - expected).abs().max() <= 1e-10
+
+
 def test_memory_for_no_row_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object, **__: object) -> torch.Tensor:
         raise torch.OutOfMemoryError

@@ -178,6 +178,7 @@ class Batch:
                 timing=timing,
                 input_shape=opened.shape,
                 output_shape=self._output_shape(opened),
+                plan=opened.plan,
                 source_sha256=opened.sha256,
             )
             return _start(None, lambda: planned), 0.0
@@ -232,6 +233,7 @@ class Batch:
             input_shape=opened.shape,
             output_shape=self._output_shape(opened),
             deviation=restored.deviation,
+            plan=opened.plan,
             source_sha256=opened.sha256,
             output_sha256=output.sha256,
         )

@@ -110,6 +110,7 @@ def count(run: Run) -> dict[Status, int]:
 def describe(result: Result) -> dict[str, Any]:
     """Return one file's part of a report."""
     error, deviation, timing = result.error, result.deviation, result.timing
+    plan = result.plan
     return {
         **_names(result.job),
         "status": result.status.value,
@@ -131,6 +132,12 @@ def describe(result: Result) -> dict[str, Any]:
         "output_shape": result.output_shape,
         "deviation": deviation
         and {"rms": round(deviation.rms, 4), "largest": round(deviation.largest, 4)},
+        "plan": plan
+        and {
+            "rows": plan.rows,
+            "overlap": round(plan.overlap, 4),
+            "peak_memory_bytes": plan.peak_bytes,
+        },
         "source_sha256": result.source_sha256,
         "output_sha256": result.output_sha256,
         "peak_memory_bytes": result.peak_memory,

@@ -10,6 +10,7 @@ from cxrsr_cli.job import Job
 
 if TYPE_CHECKING:
     from cxrsr_cli.restore.deviation import Deviation
+    from cxrsr_cli.restore.planner import Plan
 
 
 class Status(StrEnum):
@@ -68,6 +69,8 @@ class Result:
         ``(rows, columns)``, as far as it came.
     deviation : Deviation or None
         How far the downsampled output is from the input.
+    plan : Plan or None
+        How it was to be worked on.
     source_sha256, output_sha256 : str or None
         Of the files, as far as it came.
     peak_memory : int
@@ -83,6 +86,7 @@ class Result:
     input_shape: tuple[int, int] | None = None
     output_shape: tuple[int, int] | None = None
     deviation: "Deviation | None" = None
+    plan: "Plan | None" = None
     source_sha256: str | None = None
     output_sha256: str | None = None
     peak_memory: int = 0

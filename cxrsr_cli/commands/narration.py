@@ -79,10 +79,12 @@ class Sentences:
             yield f"would upscale: {name}: {_sizes(result)} to {shown(result.job.target)}"
         elif self._verbosity is Verbosity.VERBOSE and result.status is Status.ALREADY:
             yield f"already done: {name}"
-        elif self._verbosity is Verbosity.VERBOSE and result.deviation:
+        elif self._verbosity is Verbosity.VERBOSE and result.deviation and result.plan:
             yield (
                 f"done: {name}: {_sizes(result)} in {result.timing.total:.1f} s, downsampled "
-                f"output within {result.deviation.rms:.2f} stored units RMS of the input"
+                f"output within {result.deviation.rms:.2f} stored units RMS of the input; "
+                f"strips of {result.plan.rows} rows, {100 * result.plan.overlap:.0f} % of the "
+                f"work beyond the border, {result.plan.peak_bytes / 2**20:.0f} MiB foretold"
             )
 
     def trouble(self, error: CxrsrError) -> Iterator[str]:

@@ -34,8 +34,8 @@ class Recipe:
     device : str
         Kind of device it ran on.
     memory : int or None
-        Bytes that the work may take, if the user said. Device and memory change
-        values by rounding only, but two objects with one UID must not differ at all.
+        Bytes that the work may take, if the user said. Device and memory hardly
+        change values, but two objects with one UID must not differ at all.
     keep_private : bool
         Whether private elements are copied.
     series_description : str or None

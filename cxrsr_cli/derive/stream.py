@@ -63,8 +63,10 @@ class _Cells(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        origin = {os.SEEK_CUR: self._position, os.SEEK_END: self._length}.get(whence, 0)
-        self._position = max(0, origin + offset)
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
+        if origin + offset < 0:
+            raise ValueError("before the beginning")
+        self._position = origin + offset
         return self._position
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:

@@ -33,8 +33,8 @@ legal image is sought up to half of that from where the range binds, and what
 lies further away weighs less than a ten thousandth there."""
 _NEAR = MARGIN // 2
 
-_BINDS = 2e-4
-"""Share of the range by which values may leave it and be cut off: less than rounding."""
+_BINDS = 0.05
+"""Stored units by which values may leave the range and be cut off: a tenth of rounding."""
 
 
 def project(
@@ -119,8 +119,8 @@ def make_consistent(
     Parameters
     ----------
     estimate : torch.Tensor or None
-        ``(1, 1, scale * H, scale * W)`` float32; None for bicubic interpolation
-        of `low_resolution`.
+        ``(1, 1, scale * H, scale * W)`` float32 stored values; None for bicubic
+        interpolation of `low_resolution`.
     low_resolution, scale, minimum, maximum, steps, tolerance
         As in `project`; the RMS is over these rows, whose other pixels have none.
 
@@ -128,17 +128,16 @@ def make_consistent(
     -------
     torch.Tensor
         ``(1, 1, scale * H, scale * W)`` within ``[minimum, maximum]``. Rows or
-        columns cut off further away than `MARGIN` would not change it.
+        columns cut off further away than `MARGIN` would hardly change it.
     """
     if estimate is None:
         found = upsample(sharpened(low_resolution, scale), scale)
     else:
         found = unrestrained(estimate, low_resolution, scale)
     beyond = torch.maximum(minimum - found.amin(), found.amax() - maximum)
-    allowed = _BINDS * (maximum - minimum)
-    if beyond <= allowed:
+    if not beyond > _BINDS:  # nor does what is no number, which is for others to find
         return found.clamp_(minimum, maximum)
-    binding = _binding(found, scale, minimum - allowed, maximum + allowed)
+    binding = _binding(found, scale, minimum - _BINDS, maximum + _BINDS)
     found.clamp_(minimum, maximum)
     for left, right, first, last in _stretches(binding):
         low = low_resolution[..., first:last]

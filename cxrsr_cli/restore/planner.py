@@ -1,5 +1,6 @@
 """How much of an image is worked on at a time, and the memory that it takes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
@@ -69,7 +70,7 @@ class Planner:
         The network compiled; None for one that must see the whole image.
     memory : int or None
         Bytes that a job may take; None for `DEFAULT_MEMORY`, which is then
-        exceeded where rows can stream and a job cannot do with less.
+        exceeded where rows can stream and no plan keeps to it.
     accelerated : bool
         Whether the maps are in the memory of a GPU, which wants large ones.
     ensemble : bool
@@ -82,7 +83,7 @@ class Planner:
     accelerated: bool = False
     ensemble: bool = False
 
-    def plan(self, height: int, width: int, itemsize: int) -> Plan:
+    def plan(self, height: int, width: int, itemsize: int, frames: int = 1) -> Plan:
         """Plan for one image.
 
         Parameters
@@ -91,6 +92,8 @@ class Planner:
             Of the input.
         itemsize : int
             Bytes of a stored value.
+        frames : int
+            How many the image has; they are worked on one after the other.
 
         Raises
         ------
@@ -98,22 +101,34 @@ class Planner:
             If the image cannot be done in the memory that was given.
         """
         allowed = self.memory or DEFAULT_MEMORY
+        plans = [
+            Plan(rows, window, self._overlap(height, width), peak)
+            for rows, window in self._ways(height, width)
+            for peak in [self._peak(height, width, itemsize, frames, rows, window)]
+        ]
+        fitting = next((plan for plan in plans if plan.peak_bytes <= allowed), None)
+        if fitting:
+            return fitting
+        if self.program and self.memory is None:
+            return plans[0]
+        least = min(plan.peak_bytes for plan in plans)
+        raise TooLargeError(
+            f"an image of {width}x{height} needs {_mebibytes(least)} of memory, more "
+            f"than the {_mebibytes(allowed)} that it may take; see --memory"
+        )
+
+    def _ways(self, height: int, width: int) -> Iterator[tuple[int, tuple[int, int]]]:
+        """Yield rows and windows, the fastest first, the most frugal last."""
         rows = self._preferred_rows(height, width)
         window = (height, width) if self.accelerated else _WINDOW
         window = (min(window[0], height), min(window[1], width))
-        while (peak := self._peak(height, width, itemsize, rows, window)) > allowed:
-            if self.program and rows > 1:
-                rows //= 2
-            elif window[0] > MARGIN:
-                window = (window[0] // 2, window[1])
-            elif self.program and self.memory is None:
-                break
-            else:
-                raise TooLargeError(
-                    f"an image of {width}x{height} needs {_mebibytes(peak)} of memory, more "
-                    f"than the {_mebibytes(allowed)} that it may take; see --memory"
-                )
-        return Plan(rows, window, self._overlap(height, width), peak)
+        yield rows, window
+        while self.program and rows > 1:
+            rows //= 2
+            yield rows, window
+        while window[0] > MARGIN:
+            window = (window[0] // 2, window[1])
+            yield rows, window
 
     def _preferred_rows(self, height: int, width: int) -> int:
         program = self.program
@@ -139,11 +154,17 @@ class Planner:
         return done / inside - 1
 
     def _peak(
-        self, height: int, width: int, itemsize: int, rows: int, window: tuple[int, int]
+        self,
+        height: int,
+        width: int,
+        itemsize: int,
+        frames: int,
+        rows: int,
+        window: tuple[int, int],
     ) -> int:
         area, enlarged = height * width, self.architecture.scale**2
-        output = area * enlarged * itemsize
-        kept = _STANDING + area * _PER_INPUT_PIXEL
+        output = area * enlarged * itemsize * frames
+        kept = _STANDING + area * _PER_INPUT_PIXEL * frames
         network = self._network_bytes(height, width, rows)
         tall = min(window[0] + 2 * MARGIN, height)
         wide = min(window[1] + 2 * MARGIN, width)

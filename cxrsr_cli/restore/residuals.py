@@ -100,7 +100,7 @@ def _whole(network: SuperResolver, image: torch.Tensor, device: torch.device) ->
 def _in_float32(parts: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Compute each part without TF32, PyTorch's default on GPUs, which is not float32."""
     while True:
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             part = next(parts, None)
         if part is None:
             return

@@ -131,7 +131,7 @@ class Restorer:
         """The network's."""
         return self.network.architecture
 
-    def plan(self, height: int, width: int, itemsize: int = 2) -> Plan:
+    def plan(self, height: int, width: int, itemsize: int = 2, frames: int = 1) -> Plan:
         """Plan the work on an image, as `Planner.plan`."""
         planner = Planner(
             self.architecture,
@@ -140,12 +140,13 @@ class Restorer:
             accelerated=self.device.type != "cpu",
             ensemble=self.ensemble,
         )
-        return planner.plan(height, width, itemsize)
+        return planner.plan(height, width, itemsize, frames)
 
     def bands(
         self,
         stored: NDArray[np.int32],
         *,
+        plan: Plan | None = None,
         minimum: int,
         maximum: int,
         inverted: bool = False,
@@ -158,6 +159,8 @@ class Restorer:
         ----------
         stored : numpy.ndarray
             ``(H, W)`` int32 stored values.
+        plan : Plan, optional
+            How; `Restorer.plan` if not given.
         minimum, maximum : int
             Legal range of stored values, of input and output.
         inverted : bool
@@ -184,6 +187,7 @@ class Restorer:
         low = torch.from_numpy(stored.astype(np.float32))[None, None]
         for band in self._bands(
             low,
+            plan or self.plan(*stored.shape),
             minimum=minimum,
             maximum=maximum,
             inverted=inverted,
@@ -238,7 +242,12 @@ class Restorer:
             If the image cannot be done in `memory`, or not in the device's.
         """
         bands = self._bands(
-            low, minimum=minimum, maximum=maximum, inverted=inverted, consistent=consistent
+            low,
+            self.plan(*low.shape[-2:]),
+            minimum=minimum,
+            maximum=maximum,
+            inverted=inverted,
+            consistent=consistent,
         )
         return torch.cat([band.cpu() for band in bands], dim=-2)
 
@@ -246,6 +255,7 @@ class Restorer:
     def _bands(
         self,
         low: torch.Tensor,
+        plan: Plan,
         *,
         minimum: float,
         maximum: float,
@@ -258,8 +268,7 @@ class Restorer:
         seen = low
         if self.architecture.impulse_filter:
             seen = without_impulses(low, minimum=minimum, maximum=maximum)
-        height, width = low.shape[-2:]
-        plan = self.plan(height, width, 1 if maximum - minimum < 1 << 8 else 2)
+        height = low.shape[-2]
         norm = Normalisation.of(seen, inverted=inverted)
         finish = Finish(
             self.architecture,

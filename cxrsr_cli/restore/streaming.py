@@ -17,7 +17,7 @@ from cxrsr_cli.restore.reflection import reflect
 from cxrsr_cli.restore.resample import upsample
 
 _LARGEST_LEARNED = (32 << 20) - (64 << 10)
-"""Just below what glibc learns from (DEFAULT_MMAP_THRESHOLD_MAX)."""
+"""The largest block that glibc learns from (DEFAULT_MMAP_THRESHOLD_MAX), with its head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,9 @@ def stream(
     Yields
     ------
     torch.Tensor
-        ``(1, 1, scale * h, scale * W)`` in the program's precision on `device`;
-        h is `rows`, less at the end. One below the other they are the output.
+        Rows of the output, at most ``program.shuffle * rows``, and ``scale * W``
+        columns, in the program's precision on `device`. One below the other
+        they are the output.
 
     Raises
     ------
@@ -135,8 +136,13 @@ class _State:
                 self._done[made] = end
                 for term in layer.terms:
                     self._forget(term.source)
-        output = self._held.pop(len(program.layers), None)
-        return None if output is None else F.pixel_shuffle(output.data, program.shuffle)
+        output = self._held.get(len(program.layers))
+        if output is None:
+            return None
+        shuffled = F.pixel_shuffle(output.data, program.shuffle)
+        # Not before: memory may not suffice for that, and then it is asked for again.
+        del self._held[len(program.layers)]
+        return shuffled
 
     def _compute(self, made: int, layer: Layer, start: int, stop: int) -> Rows:
         """Add up a layer's terms, below those rows of its value that are kept."""
