@@ -233,7 +233,7 @@ def others(restorer: Restorer, line: Line, scale: int) -> float:
 def _swap(restorer: Restorer, line: Line) -> Restorer:
     if line.compute is None:
         raise ValueError("not installed")
-    return replace(restorer, network=Swapped(restorer.network, line.compute))
+    return replace(restorer, network=Swapped(restorer.network, line.compute), program=None)
 
 
 def tabulate(lines: Sequence[Line], rest: float) -> str:

@@ -1,0 +1,107 @@
+"""Speed and error by precision, size and scale, on a GPU or the CPU.
+
+    python -m benchmarks.precision [--device auto] [--side 1024 ...] [--scale 2 4 8]
+
+Restores the example, from stored values on the CPU to stored values on the CPU,
+in every precision that the device has, in turns. Errors are against float32 on
+the same device. The share is that of the peak of matrix products in the same
+precision, measured here too. Puts its table into docs/studies/speed.md.
+"""
+
+import argparse
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmarks.machine import machine
+from benchmarks.radiographs import mosaic
+from benchmarks.speed import PAGE, RANGE, ROUNDS, table
+from benchmarks.study import fill
+from benchmarks.timing import clock
+from cxrsr_cli.restore.device import choose_device, dtype_of
+from cxrsr_cli.restore.precision import Precision
+from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
+from cxrsr_cli.restore.restorer import Restorer
+
+_SQUARE = 4096
+_SUM = 2
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--side", type=int, nargs="+", default=[1024])
+    parser.add_argument("--scale", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    arguments = parser.parse_args()
+    device = choose_device(arguments.device)
+    precisions = [Precision.FP32, Precision.BF16]
+    precisions += [Precision.FP16] if device.type != "cpu" else []
+    peaks = {each: matrix_peak(device, dtype_of(each)) for each in precisions}
+    rows = []
+    for scale in arguments.scale:
+        path = find_model(arguments.model, scale).path
+        restorers = {
+            each: Restorer.load(path, device=str(device), precision=each) for each in precisions
+        }
+        for side in arguments.side:
+            rows += compare(restorers, peaks, side)
+    titles = ["scale", "input", "precision", "s", "input MP/s", "share of matrix products"]
+    titles += ["times float32", "RMS error", "largest", "pixels that differ"]
+    text = table(titles, rows)
+    place = "precision" if device.type == "cpu" else "gpu"
+    fill(PAGE, place, f"{text}\n\n`{arguments.model}`, {RANGE + 1} grey values. {machine(device)}")
+    print(text)
+
+
+def compare(
+    restorers: dict[Precision, Restorer], peaks: dict[Precision, float], side: int
+) -> list[list[str]]:
+    """Restore an image in every precision, in turns."""
+    low = mosaic(side, side).astype(np.int32)
+    seconds: dict[Precision, list[float]] = {each: [] for each in restorers}
+    made: dict[Precision, np.ndarray] = {}
+    for _ in range(ROUNDS + 1):
+        for precision, restorer in restorers.items():
+            made[precision], taken = clock(restorer.restore, low, minimum=0, maximum=RANGE)
+            seconds[precision].append(taken)
+    rows = []
+    exact = made[Precision.FP32].astype(float)
+    for precision, restorer in restorers.items():
+        # The first round warms up.
+        taken = median(seconds[precision][1:])
+        pairs = zip(seconds[Precision.FP32][1:], seconds[precision][1:], strict=True)
+        work = _SUM * restorer.architecture.cost.macs * side**2
+        error = np.abs(made[precision] - exact)
+        rows.append(
+            [
+                f"x{restorer.architecture.scale}",
+                f"{side}x{side}",
+                str(precision),
+                f"{taken:.2f}",
+                f"{side**2 / 1e6 / taken:.2f}",
+                f"{100 * work / taken / peaks[precision]:.0f} %",
+                f"{median(one / other for one, other in pairs):.2f}",
+                f"{np.sqrt(np.mean(error**2)):.3f}",
+                f"{error.max():.0f}",
+                f"{100 * np.mean(error > 0):.2f} %",
+            ]
+        )
+    return rows
+
+
+def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure operations a second of a large matrix product."""
+    values = torch.rand(_SQUARE, _SQUARE).to(device, dtype)
+
+    def multiply() -> None:
+        torch.matmul(values, values).flatten()[0].item()
+
+    multiply()
+    return _SUM * _SQUARE**3 / min(clock(multiply)[1] for _ in range(ROUNDS))
+
+
+if __name__ == "__main__":
+    main()
