@@ -238,6 +238,29 @@ def test_same_object_again(cxrsr: Command, tmp_path: Path) -> None:
     assert abs(difference).max() <= 1
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_memory_that_is_given_is_kept_to(cxrsr: Command, tmp_path: Path, dry: list[str]) -> None:
+    """A dry run tells, and the message what it would take."""
+    output = tmp_path / "out.dcm"
+    options = ["--device", "cpu", "--scale", "8", *dry]
+    refused = cxrsr("upscale", *options, "--memory", "70M", EXAMPLE, output)
+    assert refused.returncode == ExitCode.ALL_FAILED
+    assert "256x256 needs" in refused.stderr
+    assert "70 MiB that it may take; see --memory" in refused.stderr
+    assert not output.exists()
+    done = cxrsr("upscale", *options, "--memory", "0.1 GiB", EXAMPLE, output)
+    assert done.returncode == ExitCode.OK
+
+
+def test_the_plan_is_said_and_reported(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--scale", "2", "--model", tiny_model, "--verbose"]
+    report = tmp_path / "report.json"
+    done = cxrsr("upscale", *options, "--report", report, EXAMPLE, tmp_path / "out.dcm")
+    (told,) = json.loads(report.read_text())["files"]
+    assert told["plan"].keys() == {"rows", "overlap", "peak_memory_bytes"}
+    assert f"strips of {told['plan']['rows']} rows" in done.stderr
+
+
 def test_a_folder_that_cannot_be_read_is_a_failure(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "in" / "locked").mkdir(parents=True)
     shutil.copy(EXAMPLE, tmp_path / "in" / "a.dcm")
