@@ -58,9 +58,12 @@ def test_the_border_costs_less_the_larger_the_image() -> None:
 
 def test_a_gpu_gets_the_rows_that_its_memory_holds() -> None:
     of = shipped(4)
-    plan = Planner(of.architecture, of.program, 2 << 30, accelerated=True).plan(1024, 1024, 2)
-    assert plan.rows > 100
-    assert plan.peak_bytes <= 2 << 30
+    planner = Planner(of.architecture, of.program, 2 << 30, accelerated=True)
+    ordinary, large = planner.plan(1024, 1024, 2), planner.plan(3000, 2500, 2)
+    assert ordinary.rows > 100
+    assert ordinary.window == (1024, 1024)
+    assert large.rows > 30, "and windows are lowered before strips become thin"
+    assert max(ordinary.peak_bytes, large.peak_bytes) <= 2 << 30
 
 
 @pytest.mark.parametrize("name", LOCAL)

@@ -123,12 +123,13 @@ class Planner:
         window = (height, width) if self.accelerated else _WINDOW
         window = (min(window[0], height), min(window[1], width))
         yield rows, window
-        while self.program and rows > 1:
-            rows //= 2
-            yield rows, window
-        while window[0] > MARGIN:
-            window = (window[0] // 2, window[1])
-            yield rows, window
+        for fewest, lowest in ((_MOST_ROWS, _WINDOW[0]), (1, MARGIN)):
+            while self.program and rows > fewest:
+                rows //= 2
+                yield rows, window
+            while window[0] > lowest:
+                window = (window[0] // 2, window[1])
+                yield rows, window
 
     def _preferred_rows(self, height: int, width: int) -> int:
         program = self.program
