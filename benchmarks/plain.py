@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrsr_cli.restore.consistency import project
+from cxrsr_cli.restore.consistency import ENOUGH_STEPS, project
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.parts import SuperResolver
 from cxrsr_cli.restore.reflection import reflect
@@ -60,7 +60,7 @@ def restore(
     skip = image_skip(kind.image_skip, low, scale, minimum=minimum, maximum=maximum)
     if skip is not None:
         output += skip
-    output = project(output, low, scale, minimum=minimum, maximum=maximum, tolerance=0.5)
+    output = project(output, low, scale, minimum=minimum, maximum=maximum, steps=ENOUGH_STEPS)
     rounded: NDArray[np.int32] = output.round().to(torch.int32)[0, 0].numpy()
     return rounded
 

@@ -8,6 +8,7 @@ random weights. PSNR is that of the study of rivals, where it was trained
 (`python -m benchmarks.study rivals`). Puts its table into docs/studies/speed.md.
 """
 
+import resource
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -54,7 +55,9 @@ class Rival:
     seconds : list of float
         By round.
     peak_bytes : int
-        Of the process beyond what stood before.
+        Of this process beyond what stood before, or of its own.
+    here : bool
+        Whether it runs in this process.
     """
 
     about: str
@@ -63,6 +66,7 @@ class Rival:
     psnr: float | None = None
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
+    here: bool = True
 
 
 def main() -> None:
@@ -72,7 +76,8 @@ def main() -> None:
         for rival in rivals:
             with metered(CPU) as usage:
                 rival.work()
-            rival.peak_bytes = usage.peak_bytes or 0
+            children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+            rival.peak_bytes = (usage.peak_bytes or 0) if rival.here else children
         for _ in range(ROUNDS):
             for rival in rivals:
                 rival.seconds.append(clock(rival.work)[1])
@@ -103,6 +108,7 @@ def interpolations(folder: Path) -> list[Rival]:
         Rival(
             "DCMTK's dcmscale, a process",
             partial(subprocess.run, [*command, str(folder / "out.dcm")], check=True),
+            here=False,
         ),
         Rival("bicubic", partial(upsample, low, SCALE)),
         Rival("range-aware consistent bicubic, iterated", floor, psnr=reached().get("floor")),

@@ -29,7 +29,13 @@ from benchmarks.study import fill
 from benchmarks.timing import Budget, clock
 from cxrsr_cli.job import Job
 from cxrsr_cli.judge.table import Table as Layout
-from cxrsr_cli.restore.consistency import MARGIN, consistent_bicubic, make_consistent, project
+from cxrsr_cli.restore.consistency import (
+    ENOUGH_STEPS,
+    MARGIN,
+    consistent_bicubic,
+    make_consistent,
+    project,
+)
 from cxrsr_cli.restore.finishing import Finish
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
@@ -169,7 +175,7 @@ def run_network(of: Restorer, low: torch.Tensor) -> None:
 def iterate(estimate: torch.Tensor, low: torch.Tensor, scale: int) -> None:
     """Iterate for the image skip, and for the output."""
     consistent_bicubic(low, scale, minimum=0, maximum=RANGE)
-    project(estimate, low, scale, minimum=0, maximum=RANGE, tolerance=0.5)
+    project(estimate, low, scale, minimum=0, maximum=RANGE, steps=ENOUGH_STEPS)
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ from cxrsr_cli.restore.planner import Plan
 from cxrsr_cli.restore.registry import Model
 from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.write.dicom import check_target, write_dicom
-from cxrsr_cli.write.syntax import OutputSyntax, resolve
+from cxrsr_cli.write.syntax import OutputSyntax, resolve, writing_share
 
 _CONSISTENT = 1.0
 """Stored units RMS that rounding alone never reaches."""
@@ -199,7 +199,8 @@ class Upscaler:
             sha256, frames = sha256_of(job.source), decode(source)
         itemsize = PixelFormat.of(source.dataset).dtype.itemsize
         count, rows, columns = frames.shape
-        plan = self.restorer.plan(rows, columns, itemsize, count)
+        written = writing_share(resolve(self.syntax, source.transfer_syntax))
+        plan = self.restorer.plan(rows, columns, itemsize, count, written)
         return Opened(job, source, sha256, frames, plan, warnings)
 
     def restore(

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from cxrsr_cli.errors import TooLargeError
 from cxrsr_cli.restore.architecture import ImageSkip
@@ -14,6 +15,7 @@ from cxrsr_cli.restore.program import Program
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.restore.streaming import stream
+from cxrsr_cli.write.syntax import writing_share
 from tests.architectures import LOCAL, small
 
 MIB = 1 << 20
@@ -43,6 +45,27 @@ def test_without_a_limit_what_needs_more_gets_it() -> None:
     plan = shipped(8).plan(6000, 6000)
     assert plan.peak_bytes > DEFAULT_MEMORY
     assert plan == shipped(8, 1 << 40).plan(6000, 6000), "and what is fastest"
+
+
+def test_an_output_that_is_compressed_takes_more() -> None:
+    plain, compressed = (
+        shipped(8).plan(1000, 1000, written=writing_share(syntax)).peak_bytes
+        for syntax in (ExplicitVRLittleEndian, JPEGLSLossless)
+    )
+    assert compressed > 2 * plain
+
+
+@pytest.mark.parametrize("shape", [(1000, 1000), (3000, 2500), (6000, 6000)])
+def test_how_it_is_written_changes_no_pixel(shape: tuple[int, int]) -> None:
+    plans = [shipped(8).plan(*shape, written=share) for share in (0.3, 6.5)]
+    assert plans[0].rows == plans[1].rows
+    assert plans[0].window == plans[1].window
+
+
+def test_on_a_gpu_without_room_the_most_frugal_plan_is_made() -> None:
+    of = shipped(8)
+    planner = Planner(of.architecture, of.program, accelerated=True, ensemble=True)
+    assert planner.plan(3000, 2500, 2).rows == 1
 
 
 def test_every_frame_is_counted() -> None:

@@ -1,5 +1,7 @@
 """Precision and device change values by less than anyone could see."""
 
+from dataclasses import replace
+
 import numpy as np
 import pydicom
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from cxrsr_cli.errors import DeviceError, ModelError
 from cxrsr_cli.restore.device import choose_device, choose_precision
+from cxrsr_cli.restore.planner import Plan
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.restorer import Restorer
@@ -34,6 +37,34 @@ def test_bfloat16_is_close_to_float32() -> None:
 def test_a_gpu_is_close_to_the_cpu(precision: Precision) -> None:
     difference = np.abs(restored(Precision.FP32) - restored(precision, "cuda"))
     assert difference.max() <= (1 if precision is Precision.FP32 else 16)
+
+
+def between_shutters(bits: int) -> np.ndarray:
+    """Return a radiograph with long white edges: where the range binds the most."""
+    values = pydicom.dcmread(EXAMPLE).pixel_array.astype(float)
+    low, high = np.quantile(values, (0.01, 0.99))
+    top = (1 << bits) - 1
+    clipped = np.clip((values - low) / (high - low), 0, 1) * top
+    clipped[:30] = clipped[-35:] = clipped[:, :28] = clipped[:, -40:] = top
+    stored: np.ndarray = clipped.round().astype(np.int32)
+    return stored
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("window", [(16, 512), (64, 512), (64, 100)])
+def test_no_window_shows_in_the_output(bits: int, window: tuple[int, int]) -> None:
+    stored = between_shutters(bits)
+    restorer = Restorer.load(find_model("rir-s", 4).path, device="cpu")
+    plan = restorer.plan(*stored.shape)
+
+    def made(one: Plan) -> np.ndarray:
+        bands = restorer.bands(stored, plan=one, minimum=0, maximum=(1 << bits) - 1)
+        return np.concatenate([band for _, band in bands])
+
+    whole = made(replace(plan, window=(256, 256)))
+    assert (whole == (1 << bits) - 1).mean() > 0.2
+    difference = np.abs(made(replace(plan, window=window)) - whole)
+    assert difference.max() <= (4 if bits == 16 else 1)
 
 
 def test_values_that_are_no_numbers_are_said_to_be() -> None:

@@ -122,6 +122,9 @@ WHERE_TAGS_ARE_SEEN: dict[str, Callable[[bytearray], None]] = {
     "the first pixels": lambda raw: flip_in_value(raw, b"\xe0\x7f\x10\0", 200),
     "SOP Instance UID": lambda raw: flip_in_value(raw, b"\x08\0\x18\0", 10),
     "Rows": lambda raw: flip_in_value(raw, b"\x28\0\x10\0", 0),
+    "Samples per Pixel": lambda raw: flip_in_value(raw, b"\x28\0\x02\0", 0),
+    "Photometric Interpretation": lambda raw: flip_in_value(raw, b"\x28\0\x04\0", 10),
+    "Photometric Interpretation's tag": lambda raw: flip_in_value(raw, b"\x28\0\x04\0", -8),
     "Bits Stored": lambda raw: flip_in_value(raw, b"\x28\0\x01\x01", 0),
 }
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, JPEGLSLossless,

@@ -21,11 +21,10 @@ from cxrsr_cli.restore.resample import downsample, upsample
 from cxrsr_cli.restore.unrestrained import sharpened, unrestrained
 
 DEFAULT_STEPS = 15
-LARGEST_STEPS = 150
-"""Where a border at the end of the range is long and bright beside it, many more
-steps help; each costs as much as two resamplings."""
-
-_STALLED = 0.95
+ENOUGH_STEPS = 45
+"""For an output: where a border at the end of the range is long and bright beside
+it, more than the default help. The number does not follow from the error: parts of
+an image would stop at different steps, and show where they meet."""
 
 MARGIN = 16
 """Input pixels around a window beyond which nothing changes what is inside: a
@@ -45,7 +44,6 @@ def project(
     minimum: float | torch.Tensor,
     maximum: float | torch.Tensor,
     steps: int = DEFAULT_STEPS,
-    tolerance: float | None = None,
 ) -> torch.Tensor:
     """Project `estimate` on the legal images that downsample to `low_resolution`.
 
@@ -65,9 +63,6 @@ def project(
         broadcast against it.
     steps : int
         Iterations; 0 only clips.
-    tolerance : float, optional
-        Go on after `steps` while the RMS of ``lr - down(x)`` is above it and
-        falls by a twentieth in as many steps again, `LARGEST_STEPS` at most.
 
     Returns
     -------
@@ -81,13 +76,7 @@ def project(
     current = estimate.clamp(low, high)
     point = estimate
     momentum = 1.0
-    last = math.inf
-    for step in range(LARGEST_STEPS if tolerance is not None else steps):
-        if tolerance is not None and step >= steps and step % max(steps, 1) == 0:
-            error = _rms(low_resolution - downsample(current, scale))
-            if error <= tolerance or error > _STALLED * last:
-                break
-            last = error
+    for _ in range(steps):
         previous = current
         residual = low_resolution - downsample(point, scale)
         current = upsample(residual, scale).add_(point).clamp_(low, high)
@@ -95,10 +84,6 @@ def project(
         point = torch.lerp(previous, current, 1 + (momentum - 1) / following)
         momentum = following
     return current
-
-
-def _rms(difference: torch.Tensor) -> float:
-    return float(difference.square().mean().sqrt())
 
 
 def make_consistent(
@@ -109,7 +94,6 @@ def make_consistent(
     minimum: float,
     maximum: float,
     steps: int = DEFAULT_STEPS,
-    tolerance: float | None = None,
 ) -> torch.Tensor:
     """Do what `project` does, iterating only where the range binds.
 
@@ -121,8 +105,8 @@ def make_consistent(
     estimate : torch.Tensor or None
         ``(1, 1, scale * H, scale * W)`` float32 stored values; None for bicubic
         interpolation of `low_resolution`.
-    low_resolution, scale, minimum, maximum, steps, tolerance
-        As in `project`; the RMS is over these rows, whose other pixels have none.
+    low_resolution, scale, minimum, maximum, steps
+        As in `project`.
 
     Returns
     -------
@@ -142,17 +126,8 @@ def make_consistent(
     for left, right, first, last in _stretches(binding):
         low = low_resolution[..., first:last]
         wide = slice(first * scale, last * scale)
-        share = math.sqrt(low_resolution.shape[-1] / low.shape[-1])
         start = upsample(low, scale) if estimate is None else estimate[..., wide]
-        legal = project(
-            start,
-            low,
-            scale,
-            minimum=minimum,
-            maximum=maximum,
-            steps=steps,
-            tolerance=None if tolerance is None else tolerance * share,
-        )
+        legal = project(start, low, scale, minimum=minimum, maximum=maximum, steps=steps)
         inner = slice((left - first) * scale, (right - first) * scale)
         found[..., left * scale : right * scale] = legal[..., inner]
     return found

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from cxrsr_cli.restore.architecture import Architecture, ImageSkip
-from cxrsr_cli.restore.consistency import MARGIN, make_consistent
+from cxrsr_cli.restore.consistency import ENOUGH_STEPS, MARGIN, make_consistent
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.skip import image_skip
-
-_TOLERANCE = 0.5
-"""Stored units RMS at which the projection stops: the size of rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +76,11 @@ class Finish:
     def _window(
         self, residual: torch.Tensor, seen: torch.Tensor, low: torch.Tensor | None
     ) -> torch.Tensor:
-        skip = self._skip(seen)
-        if skip is None:
+        output = self._skip(seen)
+        if output is None:
             output = self.norm.to_stored(residual)
         else:
-            output = self.norm.residual_to_stored(residual).add_(skip)
+            output += self.norm.residual_to_stored(residual)
         if low is None:
             return output
         return make_consistent(
@@ -92,7 +89,7 @@ class Finish:
             self.architecture.scale,
             minimum=self.minimum,
             maximum=self.maximum,
-            tolerance=_TOLERANCE,
+            steps=ENOUGH_STEPS,
         )
 
     def _skip(self, seen: torch.Tensor) -> torch.Tensor | None:

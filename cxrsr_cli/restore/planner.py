@@ -1,13 +1,14 @@
 """How much of an image is worked on at a time, and the memory that it takes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from cxrsr_cli.errors import TooLargeError
 from cxrsr_cli.restore.architecture import Architecture
 from cxrsr_cli.restore.consistency import MARGIN
 from cxrsr_cli.restore.program import IMAGE, Program
+from cxrsr_cli.write.syntax import PLAIN_SHARE
 
 DEFAULT_MEMORY = 2 << 30
 """Bytes beyond the import of torch, and on a GPU of its own memory."""
@@ -25,8 +26,6 @@ _PER_INPUT_PIXEL = 18
 """Bytes: the file, its stored values, and what network and projection see of them."""
 _WINDOWS = 6
 """Images the size of a window that the projection holds at once."""
-_WRITTEN = 0.3
-"""Share of the output that deriving, writing and reading back hold beside it."""
 _SIDES = 3
 """Whole residuals that a self-ensemble holds: the sum, one turned, one turned back."""
 _WHOLE_MAPS = 8
@@ -83,7 +82,14 @@ class Planner:
     accelerated: bool = False
     ensemble: bool = False
 
-    def plan(self, height: int, width: int, itemsize: int, frames: int = 1) -> Plan:
+    def plan(
+        self,
+        height: int,
+        width: int,
+        itemsize: int,
+        frames: int = 1,
+        written: float = PLAIN_SHARE,
+    ) -> Plan:
         """Plan for one image.
 
         Parameters
@@ -94,6 +100,8 @@ class Planner:
             Bytes of a stored value.
         frames : int
             How many the image has; they are worked on one after the other.
+        written : float
+            How many times itself an output takes to be written, beside itself.
 
         Raises
         ------
@@ -101,21 +109,30 @@ class Planner:
             If the image cannot be done in the memory that was given.
         """
         allowed = self.memory or DEFAULT_MEMORY
+        area = height * width * frames
+        output = area * self.architecture.scale**2 * itemsize
+        kept = _STANDING + area * _PER_INPUT_PIXEL + output
+        overlap = self._overlap(height, width)
         plans = [
-            Plan(rows, window, self._overlap(height, width), peak)
+            Plan(rows, window, overlap, self._working_bytes(height, width, rows, window))
             for rows, window in self._ways(height, width)
-            for peak in [self._peak(height, width, itemsize, frames, rows, window)]
         ]
-        fitting = next((plan for plan in plans if plan.peak_bytes <= allowed), None)
-        if fitting:
-            return fitting
-        if self.program and self.memory is None:
-            return plans[0]
-        least = min(plan.peak_bytes for plan in plans)
-        raise TooLargeError(
-            f"an image of {width}x{height} needs {_mebibytes(least)} of memory, more "
-            f"than the {_mebibytes(allowed)} that it may take; see --memory"
-        )
+        if not self.accelerated:
+            plans = [replace(plan, peak_bytes=ceil(kept + plan.peak_bytes)) for plan in plans]
+        chosen = next((plan for plan in plans if plan.peak_bytes <= allowed), None)
+        frugal = min(plans, key=lambda plan: plan.peak_bytes)
+        if chosen is None:
+            # Beside a large output little is saved; a GPU holds none, and has no more.
+            chosen = frugal if self.accelerated or not self.program or self.memory else plans[0]
+        # What writing takes decides nothing: the same output may be written in many ways.
+        writing = 0 if self.accelerated else ceil(kept + written * output)
+        chosen = replace(chosen, peak_bytes=max(chosen.peak_bytes, writing))
+        if chosen.peak_bytes > allowed and (self.memory or not self.program):
+            raise TooLargeError(
+                f"an image of {width}x{height} needs {_mebibytes(chosen.peak_bytes)} of memory, "
+                f"more than the {_mebibytes(allowed)} that it may take; see --memory"
+            )
+        return chosen
 
     def _ways(self, height: int, width: int) -> Iterator[tuple[int, tuple[int, int]]]:
         """Yield rows and windows, the fastest first, the most frugal last."""
@@ -154,30 +171,19 @@ class Planner:
             inside += work * height * width
         return done / inside - 1
 
-    def _peak(
-        self,
-        height: int,
-        width: int,
-        itemsize: int,
-        frames: int,
-        rows: int,
-        window: tuple[int, int],
-    ) -> int:
-        area, enlarged = height * width, self.architecture.scale**2
-        output = area * enlarged * itemsize * frames
-        kept = _STANDING + area * _PER_INPUT_PIXEL * frames
+    def _working_bytes(self, height: int, width: int, rows: int, window: tuple[int, int]) -> int:
+        """Return what network and projection hold beside input and output."""
+        area, pixel = height * width, self.architecture.scale**2 * _FLOAT
         network = self._network_bytes(height, width, rows)
         tall = min(window[0] + 2 * MARGIN, height)
         wide = min(window[1] + 2 * MARGIN, width)
-        pixel = enlarged * _FLOAT
         residual = 2 * (tall + rows) * width * pixel
         if self.ensemble:
             residual += _SIDES * area * pixel
         projection = (_WINDOWS * tall * wide + 2 * window[0] * width) * pixel
         if self.accelerated:
             return network + residual + projection
-        restoring = residual + max(network, projection)
-        return ceil(kept + output + max(restoring, _WRITTEN * output))
+        return residual + max(network, projection)
 
     def _network_bytes(self, height: int, width: int, rows: int) -> int:
         if self.program:

@@ -22,6 +22,7 @@ from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.program import Program
 from cxrsr_cli.restore.residuals import Residual, residuals
 from cxrsr_cli.restore.weights import load_network, read_description
+from cxrsr_cli.write.syntax import PLAIN_SHARE
 
 
 def _nobody(_: object) -> None:
@@ -131,7 +132,14 @@ class Restorer:
         """The network's."""
         return self.network.architecture
 
-    def plan(self, height: int, width: int, itemsize: int = 2, frames: int = 1) -> Plan:
+    def plan(
+        self,
+        height: int,
+        width: int,
+        itemsize: int = 2,
+        frames: int = 1,
+        written: float = PLAIN_SHARE,
+    ) -> Plan:
         """Plan the work on an image, as `Planner.plan`."""
         planner = Planner(
             self.architecture,
@@ -140,7 +148,7 @@ class Restorer:
             accelerated=self.device.type != "cpu",
             ensemble=self.ensemble,
         )
-        return planner.plan(height, width, itemsize, frames)
+        return planner.plan(height, width, itemsize, frames, written)
 
     def bands(
         self,

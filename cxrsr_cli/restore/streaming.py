@@ -134,8 +134,8 @@ class _State:
             if end > start:
                 self._held[made] = self._compute(made, layer, start, end)
                 self._done[made] = end
-                for term in layer.terms:
-                    self._forget(term.source)
+                for source in {term.source for term in layer.terms}:
+                    self._forget(source)
         output = self._held.get(len(program.layers))
         if output is None:
             return None

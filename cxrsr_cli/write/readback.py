@@ -6,10 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 
-from cxrsr_cli.errors import InputError
 from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import PLAIN, read_source
 from cxrsr_cli.read.pixels import count_frames, decodes_to
+
+_SAME = (
+    "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PhotometricInterpretation",
+    "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation",
+)  # fmt: skip
+"""What says which object it is and how its pixels are to be read (PS3.3 C.7.6.3)."""
 
 _PIECE = 1 << 18
 """Pixels that are compared at a time."""
@@ -45,17 +51,17 @@ def reads_back(path: Path, dataset: FileDataset, pixels: NDArray[np.integer]) ->
         length = pixels.size * pixel_format.cell.itemsize
         written = read_source(path, leave_pixels=length if syntax in PLAIN else None)
         header, place = written.dataset, written.pixels_at
-        if (
-            header.SOPInstanceUID != dataset.SOPInstanceUID
-            or written.transfer_syntax != syntax
-            or PixelFormat.of(header) != pixel_format
+        if written.transfer_syntax != syntax or any(
+            header.get(keyword) != dataset.get(keyword) for keyword in _SAME
         ):
             return False
         if place is None:
             return decodes_to(written, pixels)
-        shape = count_frames(header), header.get("Rows"), header.get("Columns")
+        shape = count_frames(header), header.Rows, header.Columns
         return pixels.shape == shape and _holds(path, place, pixel_format, pixels)
-    except InputError:
+    except OSError:
+        raise
+    except Exception:  # what pydicom raises over a damaged file may be anything
         return False
 
 
