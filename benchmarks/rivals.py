@@ -8,7 +8,6 @@ random weights. PSNR is that of the study of rivals, where it was trained
 (`python -m benchmarks.study rivals`). Puts its table into docs/studies/speed.md.
 """
 
-import resource
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -55,7 +54,7 @@ class Rival:
     seconds : list of float
         By round.
     peak_bytes : int
-        Of this process beyond what stood before, or of its own.
+        Of this process beyond what stood before; 0 for what runs in another.
     here : bool
         Whether it runs in this process.
     """
@@ -76,8 +75,7 @@ def main() -> None:
         for rival in rivals:
             with metered(CPU) as usage:
                 rival.work()
-            children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-            rival.peak_bytes = (usage.peak_bytes or 0) if rival.here else children
+            rival.peak_bytes = (usage.peak_bytes or 0) if rival.here else 0
         for _ in range(ROUNDS):
             for rival in rivals:
                 rival.seconds.append(clock(rival.work)[1])
