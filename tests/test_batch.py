@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -129,6 +130,15 @@ def test_stopping_finishes_what_is_in_hand(
     assert exit_code(done, COUNT) is ExitCode.INTERRUPTED
 
 
+@pytest.fixture
+def heeded_hangup() -> Iterator[None]:
+    """Let children heed SIGHUP, which they would not below a nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeded_hangup")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_signals(inputs: Path, name: str, tmp_path: Path) -> None:
     """The file in hand is finished, or by Ctrl-C dropped; neither leaves half a file."""
