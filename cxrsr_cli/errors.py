@@ -55,6 +55,10 @@ class DeviceError(UsageError):
     """The requested device or precision does not exist on this machine."""
 
 
+class MissingExtraError(UsageError):
+    """What was asked for needs libraries that are not installed; names the extra."""
+
+
 class NothingToDoError(CxrsrError):
     """No input to work on was found."""
 
@@ -107,6 +111,12 @@ class ModelError(CxrsrError):
     """A model is unknown, damaged, or not for the requested scale."""
 
     exit_code = ExitCode.MODEL
+
+
+class NetworkError(CxrsrError):
+    """A peer cannot be reached, refused, or broke off."""
+
+    exit_code = ExitCode.NETWORK
 
 
 class NotVerifiedError(CxrsrError):

@@ -1,0 +1,1 @@
+"""Send: files to an application entity, a DICOMweb service or a folder."""

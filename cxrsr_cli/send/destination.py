@@ -1,0 +1,72 @@
+"""Where files are sent, and what became of each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class Outcome(StrEnum):
+    """What a destination made of a file."""
+
+    STORED = "stored"
+    WARNED = "stored with a warning"
+    """The peer has it, and changed or doubts something (PS3.4 B.2.3)."""
+    REFUSED = "refused"
+    """The same file would be refused again."""
+    FAILED = "failed"
+    """It may succeed later: no connection, a busy or full peer, a time-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    outcome : Outcome
+        Whether the destination has it now.
+    message : str
+        Why not, or why with a warning; free of patient data, and of the peer's own words.
+    status : int or None
+        The peer's DIMSE or HTTP status, if it gave one.
+    """
+
+    path: Path
+    outcome: Outcome
+    message: str = ""
+    status: int | None = None
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the destination has the file."""
+        return self.outcome in (Outcome.STORED, Outcome.WARNED)
+
+
+class Destination(Protocol):
+    """A place that takes files."""
+
+    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
+        """Send files, and tell of each in order as it ends.
+
+        Parameters
+        ----------
+        files : sequence of Path
+            DICOM files; opened for reading only.
+
+        Yields
+        ------
+        Sent
+            One for each file, whatever happens: trouble with the network or a file is
+            an outcome, not an exception.
+
+        Raises
+        ------
+        MissingExtraError
+            If a library is not installed.
+        UsageError
+            If the destination itself cannot be right, such as a certificate that is no file.
+        """

@@ -1,0 +1,1 @@
+"""Serve: a DICOM node that receives, upscales, and passes on."""
