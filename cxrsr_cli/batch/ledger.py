@@ -6,28 +6,18 @@ from the hash on which side of the rename it happened. The ledger holds paths
 and hashes, nothing from inside a file.
 """
 
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cxrsr_cli.errors import OutputError
+from cxrsr_cli.batch.ledgerfile import LedgerFile
 from cxrsr_cli.read.fingerprint import sha256_of
-from cxrsr_cli.write.atomic import replacing
 
 LEDGER_NAME = ".cxrsr-ledger.sqlite"
 """In the output folder; hidden, so that a folder walk leaves it out."""
 
-_APPLICATION_ID = 0x63787273
-_VERSION = 1
-_PATIENCE = 60.0
-"""Seconds to wait for another process that writes to the ledger."""
-
 _SCHEMA = """
-CREATE TABLE outputs (
+CREATE TABLE IF NOT EXISTS outputs (
     target TEXT NOT NULL,
     source_sha256 TEXT NOT NULL,
     model_sha256 TEXT NOT NULL,
@@ -103,11 +93,8 @@ class Ledger:
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
-        self._read_only = read_only
+        self._file = LedgerFile(path, _SCHEMA, read_only=read_only)
         self._folder = path.parent.resolve()
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
 
     def check(self) -> None:
         """Refuse a file that is there and is no ledger.
@@ -117,8 +104,8 @@ class Ledger:
         OutputError
             If so, or it cannot be read.
         """
-        if self.path.exists():
-            with self._use():
+        if self._file.exists:
+            with self._file.use():
                 pass
 
     def recall(self, target: Path) -> Entry | None:
@@ -139,13 +126,13 @@ class Ledger:
         OutputError
             If the file is no ledger, or cannot be read.
         """
-        if self._connection is None and not self.path.exists():
+        if not self._file.exists:
             return None
         try:
             output_sha256 = sha256_of(target)
         except OSError:
             return None
-        with self._use() as connection:
+        with self._file.use() as connection:
             row = connection.execute(
                 "SELECT source_sha256, model_sha256, options, output_sha256, done"
                 " FROM outputs WHERE target = ? AND output_sha256 = ?",
@@ -175,14 +162,11 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            if self._connection:
-                self._connection.close()
-                self._connection = None
+        self._file.close()
 
     def _write(self, target: Path, entry: Entry) -> None:
         work = entry.work
-        with self._use() as connection, connection:
+        with self._file.use() as connection, connection:
             connection.execute(
                 "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -202,54 +186,3 @@ class Ledger:
             absolute = absolute.relative_to(self._folder)
         # Names that are not legal Unicode must do as well.
         return absolute.as_posix().encode("utf-8", "surrogateescape").decode("latin-1")
-
-    @contextmanager
-    def _use(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = self._open()
-                yield self._connection
-            except (sqlite3.Error, OSError) as error:
-                raise OutputError(
-                    f"the ledger {self.path} cannot be used ({error}); mend its folder, or move "
-                    "the file away to start anew"
-                ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        if not self._read_only and not self.path.exists():
-            self._make()
-        mode = "ro" if self._read_only else "rw"
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=_PATIENCE,
-            check_same_thread=False,
-        )
-        try:
-            # Power loss must not lose what was committed.
-            connection.execute("PRAGMA synchronous = EXTRA")
-            _check(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _make(self) -> None:
-        """Make the file whole, so that an empty one is never ours."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Another process may have made it meanwhile.
-        with suppress(FileExistsError), replacing(self.path, overwrite=False) as temporary:
-            connection = sqlite3.connect(temporary)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-            connection.executescript(_SCHEMA)
-            connection.close()
-
-
-def _check(connection: sqlite3.Connection) -> None:
-    """Refuse a file that is another program's or version's."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if (application, version) != (_APPLICATION_ID, _VERSION):
-        raise sqlite3.DatabaseError("it is not a ledger of this version of cxrsr")
