@@ -1,11 +1,11 @@
 """Options that several sub-commands share, and what they mean in common."""
 
-import re
 import sys
 from typing import Annotated
 
 import typer
 
+from cxrsr_cli.bytesize import parse_bytes
 from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.precision import Precision
 
@@ -16,17 +16,11 @@ def _scale(value: int) -> int:
     return value
 
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
 def _size(text: str) -> int:
-    """Read a number of bytes, with K, M, G or T for powers of 1024."""
-    form = r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([KMGT]?)(?:i?B)?"
-    read = re.fullmatch(form, text.strip(), re.IGNORECASE)
-    count = int(float(read[1]) * _UNITS[read[2].upper()]) if read else 0
-    if not count:
-        raise typer.BadParameter(f"'{text}' is no size; write one such as 1500MiB or 4GiB")
-    return count
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 ScaleOption = Annotated[

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter
 
+from cxrsr_cli.configuration import checked, read_mapping
 from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.learn.degradation import Degradation
 from cxrsr_cli.read.permission import Permission
@@ -314,24 +315,10 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     ConfigError
         If the file cannot be read, or a key is unknown or its value illegal.
     """
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {type(error).__name__}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{path} holds no mapping of keys to values")
+    plain = read_mapping(path)
     for override in overrides:
         _override(plain, override)
-    try:
-        return _ADAPTER.validate_python(plain)
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-            for item in error.errors()
-        ]
-        raise ConfigError(f"{path}: " + "; ".join(lines)) from error
+    return checked(_ADAPTER, plain, path)
 
 
 def _override(plain: dict[str, Any], override: str) -> None:
