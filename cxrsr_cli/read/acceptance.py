@@ -69,7 +69,7 @@ def check_acceptance(dataset: Dataset, scale: int, allowed: frozenset[Permission
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             raise UnsupportedImageError("floating-point pixels are not supported")
         raise NoPixelDataError("the object holds no Pixel Data")
-    if _is_own_output(dataset):
+    if is_own_output(dataset):
         raise UnsupportedImageError("an output of cxrsr already; it is not upscaled again")
     _check_pixel_module(dataset, scale)
     if Permission.MODALITY not in allowed:
@@ -83,7 +83,8 @@ def check_acceptance(dataset: Dataset, scale: int, allowed: frozenset[Permission
     return _check_body_part(dataset)
 
 
-def _is_own_output(dataset: Dataset) -> bool:
+def is_own_output(dataset: Dataset) -> bool:
+    """Tell whether this tool made an object, by its Contributing Equipment."""
     return any(
         item.get("ManufacturerModelName") == MODEL_NAME
         for item in dataset.get("ContributingEquipmentSequence") or ()

@@ -61,12 +61,12 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
         temporary.chmod(0o666 & ~_UMASK)
-        _sync(temporary)
+        flush(temporary)
         if overwrite:
             temporary.replace(path)
         else:
             _rename_new(temporary, path)
-        _sync(path.parent)
+        flush(path.parent)
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
@@ -105,7 +105,14 @@ def _rename_new(temporary: Path, path: Path) -> None:
         temporary.rename(path)
 
 
-def _sync(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be flushed; a folder that cannot be is left.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:

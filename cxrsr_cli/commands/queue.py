@@ -1,0 +1,125 @@
+"""``cxrsr queue``: look into a node's queue, and lend it a hand."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cxrsr_cli.commands.saying import say
+from cxrsr_cli.errors import NothingToDoError, UsageError
+from cxrsr_cli.serve.state import Item, State
+
+if TYPE_CHECKING:
+    from cxrsr_cli.serve.queue import Queue
+    from cxrsr_cli.serve.spool import Spool
+
+app = typer.Typer(
+    help="Look into the queue of a node, running or not, and lend it a hand.",
+    no_args_is_help=True,
+)
+
+SpoolArgument = Annotated[Path, typer.Argument(metavar="SPOOL", help="The node's spool folder.")]
+KeysArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY]...", help="Instances, by the beginning of their keys."),
+]
+
+
+@app.command("list")
+def list_(
+    folder: SpoolArgument,
+    state: Annotated[
+        list[State] | None, typer.Option("--state", help="Only these. Can be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="An object a line.")] = False,
+) -> None:
+    """List instances that are not done, or those in given states.
+
+    Exit codes: 0, 2 no such spool, 6 the queue cannot be read.
+    """
+    _, queue = _open(folder, read_only=True)
+    shown = state or [State.RECEIVED, State.SENDING, State.DEAD]
+    for item in queue.items(*shown):
+        say(json.dumps(asdict(item)) if as_json else _line(item))
+    if not as_json:
+        counts = queue.counts()
+        say(", ".join(f"{number} {state.value}" for state, number in counts.items()))
+
+
+@app.command()
+def retry(
+    folder: SpoolArgument,
+    keys: KeysArgument = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
+) -> None:
+    """Try dead instances again, from where they died.
+
+    Exit codes: 0, 2 usage, 3 no such instance is dead, 6 the queue cannot be written.
+    """
+    from cxrsr_cli.serve.housekeeping import retry_dead
+
+    spool, queue = _open(folder)
+    chosen = _chosen(queue, keys, all_=all_)
+    retry_dead(queue, spool, chosen)
+    say(f"{len(chosen)} to be tried again")
+
+
+@app.command()
+def purge(
+    folder: SpoolArgument,
+    keys: KeysArgument = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
+    done_days: Annotated[
+        float | None,
+        typer.Option(
+            "--done-days",
+            min=0,
+            metavar="DAYS",
+            help="Forget what was done or ignored so long ago: if it comes again, it is new.",
+        ),
+    ] = None,
+) -> None:
+    """Remove dead instances with their files, or forget those that are done.
+
+    Exit codes: 0, 2 usage, 3 no such instance is dead, 6 the queue cannot be written.
+    """
+    from cxrsr_cli.serve.housekeeping import forget_old, purge_dead
+
+    spool, queue = _open(folder)
+    if done_days is not None:
+        say(f"{forget_old(queue, done_days)} forgotten")
+        if not (keys or all_):
+            return
+    chosen = _chosen(queue, keys, all_=all_)
+    purge_dead(queue, spool, chosen)
+    say(f"{len(chosen)} removed")
+
+
+def _open(folder: Path, *, read_only: bool = False) -> "tuple[Spool, Queue]":
+    from cxrsr_cli.serve.queue import Queue
+    from cxrsr_cli.serve.spool import Spool
+
+    spool = Spool(folder)
+    if not spool.ledger.is_file():
+        raise UsageError(f"{folder} is no spool of cxrsr serve")
+    return spool, Queue(spool.ledger, read_only=read_only)
+
+
+def _chosen(queue: "Queue", keys: list[str] | None, *, all_: bool) -> list[str]:
+    from cxrsr_cli.serve.housekeeping import dead_keys
+
+    if bool(keys) == all_:
+        raise UsageError("give either keys or --all")
+    chosen = dead_keys(queue, keys or [])
+    if not chosen:
+        raise NothingToDoError("no such instance is dead")
+    return chosen
+
+
+def _line(item: Item) -> str:
+    arrived = datetime.fromtimestamp(item.arrived, UTC).isoformat(timespec="seconds")
+    reason = f"  {item.reason}" if item.reason else ""
+    return f"{item.key}  {item.state:<8}  {arrived}  {item.calling_ae} {item.address}{reason}"

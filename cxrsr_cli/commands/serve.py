@@ -1,0 +1,49 @@
+"""``cxrsr serve``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxrsr_cli.errors import MissingExtraError
+
+
+def serve(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.yaml", help="What the node does (docs/serve.md).")
+    ],
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Read the configuration, load the models, serve nobody."),
+    ] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Lines of JSON on stderr instead of sentences.")
+    ] = False,
+) -> None:
+    """Run a DICOM node: receive, upscale, pass on.
+
+    An instance is acknowledged when it is safe on the disk. SIGTERM finishes
+    what is in hand. Exit codes: 0 stopped as asked, 1 unexpected, 2 usage or
+    configuration, 6 spool not usable, 7 model problem, 8 port not to be had.
+    Not for diagnosis.
+    """
+    from cxrsr_cli.commands.events import EventLines
+    from cxrsr_cli.commands.running import errors_as_json
+    from cxrsr_cli.commands.stopping import stop_between_files
+
+    with errors_as_json(log_json):
+        try:
+            from cxrsr_cli.serve.config import load_serve_config
+            from cxrsr_cli.serve.service import Service, load_upscalers
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"serve needs {error.name}, which is not installed: pip install 'cxrsr[net,web]'"
+            ) from None
+
+        read = load_serve_config(config)
+        if check:
+            load_upscalers(read)
+            typer.echo(f"{config} is fine: {len(read.rules)} rules, as {read.listen.ae_title}")
+            return
+        with stop_between_files() as stop:
+            Service(read, EventLines(as_json=log_json).say).run(stop)

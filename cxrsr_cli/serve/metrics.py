@@ -1,0 +1,86 @@
+"""Counts of what happened, in the text format of Prometheus."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+from cxrsr_cli import __version__
+from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.queue import Queue
+
+_EVENTS = {
+    EventKind.RECEIVED: "Instances acknowledged.",
+    EventKind.DUPLICATE: "Instances that came again and were acknowledged again.",
+    EventKind.REFUSED: "Connections, associations and instances turned away.",
+    EventKind.IGNORED: "Instances dropped by a rule.",
+    EventKind.UPSCALED: "Instances upscaled.",
+    EventKind.SENT: "Outputs that arrived at a destination.",
+    EventKind.POSTPONED: "Failures that will be tried again.",
+    EventKind.DEAD: "Failures that will not be tried again.",
+    EventKind.TROUBLE: "Failures of the node itself.",
+}
+
+
+class Metrics:
+    """Counts events; may be told of them by any thread.
+
+    Parameters
+    ----------
+    queue : Queue
+        Asked how many instances stand where.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[EventKind, str]] = Counter()
+        self._seconds = 0.0
+
+    def count(self, event: Event) -> None:
+        """Count an event."""
+        with self._lock:
+            self._counts[event.kind, event.destination] += 1
+            if event.kind is EventKind.UPSCALED:
+                self._seconds += event.seconds or 0.0
+
+    def text(self) -> str:
+        """Return all counts, a line each, as Prometheus reads them (version 0.0.4).
+
+        Raises
+        ------
+        OutputError
+            If the queue cannot be read.
+        """
+        return "".join(f"{line}\n" for line in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        with self._lock:
+            counts, seconds = self._counts.copy(), self._seconds
+        yield from _head("cxrsr_info", "gauge", "This software.")
+        yield f'cxrsr_info{{version="{__version__}"}} 1'
+        for kind, meaning in _EVENTS.items():
+            name = f"cxrsr_{kind.value}_total"
+            yield from _head(name, "counter", meaning)
+            found = {place: n for (counted, place), n in counts.items() if counted is kind}
+            for place, number in sorted((found or {"": 0}).items()):
+                yield f"{name}{_label('destination', place)} {number}"
+        yield from _head("cxrsr_upscale_seconds_total", "counter", "Seconds spent upscaling.")
+        yield f"cxrsr_upscale_seconds_total {seconds:.3f}"
+        yield from _head("cxrsr_instances", "gauge", "Instances by where they stand.")
+        for state, number in self._queue.counts().items():
+            yield f"cxrsr_instances{_label('state', state.value)} {number}"
+        yield from _head("cxrsr_waiting", "gauge", "Outputs that wait for a destination.")
+        for place, number in sorted(self._queue.waiting().items()):
+            yield f"cxrsr_waiting{_label('destination', place)} {number}"
+
+
+def _head(name: str, kind: str, meaning: str) -> Iterator[str]:
+    yield f"# HELP {name} {meaning}"
+    yield f"# TYPE {name} {kind}"
+
+
+def _label(name: str, value: str) -> str:
+    if not value:
+        return ""
+    escaped = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return f'{{{name}="{escaped}"}}'

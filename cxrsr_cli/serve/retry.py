@@ -1,0 +1,36 @@
+"""When something that failed is tried again."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Waiting twice as long after each failure, up to a bound, so many times.
+
+    Attributes
+    ----------
+    first, longest : float
+        Seconds.
+    attempts : int
+        Of an output to a destination; by default more than four days of them, so that
+        a long weekend's failure of an archive loses nothing.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    first: float = 10.0
+    longest: float = 3600.0
+    attempts: int = 110
+
+    def __post_init__(self) -> None:
+        """Refuse what would never wait, or never try."""
+        if not (0 < self.first <= self.longest and self.attempts >= 1):
+            raise ValueError("needs 0 < first <= longest, and at least one attempt")
+
+    def after(self, attempts: int) -> float | None:
+        """Return seconds to wait after so many attempts; None to give up."""
+        if attempts >= self.attempts:
+            return None
+        doublings = min(attempts - 1, 64)
+        return min(self.longest, self.first * 2.0**doublings)

@@ -1,0 +1,173 @@
+"""Rules: which objects become what, and go where."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydicom.dataset import Dataset
+
+from cxrsr_cli.derive.series import check_description
+from cxrsr_cli.errors import ConfigError
+from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.restore.architecture import SCALES
+from cxrsr_cli.restore.precision import Precision
+from cxrsr_cli.restore.registry import DEFAULT_MODEL
+from cxrsr_cli.serve.state import Item
+from cxrsr_cli.write.syntax import OutputSyntax
+
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class When:
+    """What an object must be for a rule to hold; what is not given may be anything.
+
+    Attributes
+    ----------
+    calling_ae, called_ae : tuple of str
+        Application Entity titles of the association, one of them.
+    modality, body_part : tuple of str
+        Modality and Body Part Examined, one of them, in capital letters; ``""`` stands
+        for an object that states none.
+    description : str or None
+        A regular expression that is found in Series Description or Study Description,
+        whatever the case.
+    smallest_side, largest_side : int or None
+        Bounds of Rows and Columns, themselves included.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    calling_ae: tuple[str, ...] = ()
+    called_ae: tuple[str, ...] = ()
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    description: str | None = None
+    smallest_side: int | None = None
+    largest_side: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can hold for nothing."""
+        if self.description is not None:
+            try:
+                re.compile(self.description)
+            except re.error as error:
+                raise ValueError(f"description is no regular expression ({error})") from None
+
+    def holds(self, item: Item, dataset: Dataset) -> bool:
+        """Tell whether an object is what is asked for.
+
+        Parameters
+        ----------
+        item : Item
+            As the queue knows it.
+        dataset : pydicom.Dataset
+            The object; its pixels are not looked at.
+        """
+        sides = [side for side in (dataset.get("Rows"), dataset.get("Columns")) if side]
+        return (
+            _among(item.calling_ae, self.calling_ae)
+            and _among(item.called_ae, self.called_ae)
+            and _among(_term(dataset, "Modality"), self.modality)
+            and _among(_term(dataset, "BodyPartExamined"), self.body_part)
+            and self._described(dataset)
+            and (self.smallest_side is None or min(sides, default=0) >= self.smallest_side)
+            and (self.largest_side is None or max(sides, default=0) <= self.largest_side)
+        )
+
+    def _described(self, dataset: Dataset) -> bool:
+        if self.description is None:
+            return True
+        texts = (str(dataset.get(word) or "") for word in ("SeriesDescription", "StudyDescription"))
+        return any(re.search(self.description, text, re.IGNORECASE) for text in texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upscaling:
+    """How objects are upscaled: the options of ``cxrsr upscale`` that decide outputs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    scale: int = 4
+    model: str = DEFAULT_MODEL
+    precision: Precision = Precision.AUTO
+    consistency: bool | None = None
+    self_ensemble: bool = False
+    allow: tuple[Permission, ...] = ()
+    transfer_syntax: OutputSyntax = OutputSyntax.SAME
+    series_description: str | None = None
+    keep_private: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what the command would refuse."""
+        if self.scale not in SCALES:
+            raise ValueError(f"scale is one of {', '.join(map(str, SCALES))}")
+        if self.series_description is not None:
+            check_description(self.series_description)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What is done with the objects that it holds for.
+
+    Attributes
+    ----------
+    name : str
+        For the log.
+    when : When
+        Which objects.
+    upscale : Upscaling
+        How they are upscaled.
+    send_to : tuple of str
+        Names of destinations; each gets the output.
+    ignore : bool
+        Acknowledge and drop them instead.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    name: str
+    when: When = field(default_factory=When)
+    upscale: Upscaling = field(default_factory=Upscaling)
+    send_to: tuple[str, ...] = ()
+    ignore: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that would upscale for nobody."""
+        if self.ignore == bool(self.send_to):
+            raise ValueError(f"rule '{self.name}' needs either send_to or ignore: true")
+
+
+def first_that_holds(rules: Sequence[Rule], item: Item, dataset: Dataset) -> Rule | None:
+    """Return the first rule that holds for an object."""
+    return next((rule for rule in rules if rule.when.holds(item, dataset)), None)
+
+
+def check_names(rules: Sequence[Rule], destinations: Sequence[str]) -> None:
+    """Refuse rules of one name, and those that send to nowhere.
+
+    Raises
+    ------
+    ConfigError
+        Naming the rule.
+    """
+    names = [rule.name for rule in rules]
+    for rule in rules:
+        if names.count(rule.name) > 1:
+            raise ConfigError(f"two rules are named '{rule.name}'")
+        for name in rule.send_to:
+            if name not in destinations:
+                known = ", ".join(destinations) or "none"
+                raise ConfigError(
+                    f"rule '{rule.name}' sends to '{name}', which is no destination; "
+                    f"those given: {known}"
+                )
+
+
+def _term(dataset: Dataset, keyword: str) -> str:
+    return str(dataset.get(keyword) or "").strip().upper()
+
+
+def _among(value: str, wanted: Sequence[str]) -> bool:
+    return not wanted or value in wanted

@@ -1,0 +1,205 @@
+"""The node: network, worker and couriers side by side, until told to stop."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+from cxrsr_cli.batch.ledger import Ledger
+from cxrsr_cli.errors import CxrsrError, OutputError, UnexpectedError
+from cxrsr_cli.restore.registry import find_model
+from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.serve.config import ServeConfig
+from cxrsr_cli.serve.courier import Courier
+from cxrsr_cli.serve.events import Event, EventKind, Say
+from cxrsr_cli.serve.health import health_port
+from cxrsr_cli.serve.housekeeping import forget_old
+from cxrsr_cli.serve.intake import Intake
+from cxrsr_cli.serve.metrics import Metrics
+from cxrsr_cli.serve.queue import Queue
+from cxrsr_cli.serve.receiver import Receiver
+from cxrsr_cli.serve.rules import Upscaling
+from cxrsr_cli.serve.spool import Spool
+from cxrsr_cli.serve.worker import Worker
+from cxrsr_cli.upscale import Upscaler
+
+_POLL = 1.0
+"""Seconds between looks at the queue when nobody wakes: for what is due, or was revived."""
+_PAUSE = 5.0
+"""Seconds after the node's own trouble, such as a full disk."""
+_PATIENCE = 20.0
+"""Seconds that running receptions get to end when the node stops."""
+_HOUR = 3600.0
+
+
+class Service:
+    """A node.
+
+    Parameters
+    ----------
+    config : ServeConfig
+        What it does.
+    said : callable
+        Told what happens, by any thread.
+    """
+
+    def __init__(self, config: ServeConfig, said: Say) -> None:
+        self._config = config
+        self._spool = Spool(config.spool)
+        self._queue = Queue(self._spool.ledger)
+        self._ledger = Ledger(self._spool.ledger)
+        self._metrics = Metrics(self._queue)
+        self._said = said
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._failure: CxrsrError | None = None
+
+    def run(self, asked_to_stop: Callable[[], bool]) -> None:
+        """Serve until asked to stop; what is in hand is finished first.
+
+        Parameters
+        ----------
+        asked_to_stop : callable
+            Asked some times a second.
+
+        Raises
+        ------
+        ModelError, DeviceError
+            If a rule's model cannot be loaded.
+        NetworkError
+            If a port cannot be had.
+        OutputError
+            If the spool cannot be used, or another node uses it.
+        UnexpectedError
+            If a part of the node failed over a defect.
+        """
+        config = self._config
+        upscalers = load_upscalers(config)
+        self._spool.make()
+        with ExitStack() as stack:
+            stack.enter_context(self._spool.held())
+            stack.enter_context(closing(self._queue))
+            stack.enter_context(closing(self._ledger))
+            self._spool.recover(self._queue.state_of)
+            worker = Worker(
+                config.rules, upscalers, self._spool, self._queue, self._ledger, config.retry,
+                self._say, self._stopping.is_set,
+            )  # fmt: skip
+            couriers = [
+                Courier(
+                    name, destination, self._spool, self._queue, config.retry, self._say,
+                    self._stopping.is_set,
+                )
+                for name, destination in config.destinations.items()
+            ]  # fmt: skip
+            intake = Intake(self._spool, self._queue, self._say, self._woken.set)
+            receiver = Receiver(
+                config.listen,
+                self._spool.arriving,
+                intake.accept,
+                self._say,
+                tls=config.tls.server_context() if config.tls else None,
+            )
+            if config.health:
+                stack.enter_context(
+                    health_port(
+                        config.health.address,
+                        config.health.port,
+                        lambda: self._failure is None and not self._stopping.is_set(),
+                        self._metrics.text,
+                    )
+                )
+            with self._beside("worker", worker.round), ExitStack() as sending:
+                for courier in couriers:
+                    sending.enter_context(self._beside(courier.name, courier.round))
+                receiver.start()
+                try:
+                    self._wait(receiver, asked_to_stop)
+                finally:
+                    self._say(Event(kind=EventKind.STOPPING))
+                    receiver.stop(_PATIENCE)
+                    self._stopping.set()
+                    self._woken.set()
+        if self._failure:
+            raise self._failure
+
+    def _wait(self, receiver: Receiver, asked_to_stop: Callable[[], bool]) -> None:
+        listen = self._config.listen
+        self._say(
+            Event(
+                kind=EventKind.LISTENING,
+                reason=f"{listen.ae_title} on {listen.address} port {receiver.port}",
+            )
+        )
+        swept = 0.0
+        while not (asked_to_stop() or self._failure):
+            if time.monotonic() - swept > _HOUR or not swept:
+                forget_old(self._queue, self._config.history_days)
+                swept = time.monotonic()
+            self._stopping.wait(0.2)
+
+    @contextmanager
+    def _beside(self, name: str, work: Callable[[], bool]) -> Iterator[None]:
+        """Repeat work in a thread until the node stops."""
+        thread = threading.Thread(target=self._repeat, args=(work,), name=name)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            thread.join()
+
+    def _repeat(self, work: Callable[[], bool]) -> None:
+        while not self._stopping.is_set():
+            try:
+                if work():
+                    self._woken.set()
+                    continue
+            except OutputError as error:
+                # A full disk can have room again.
+                self._say(Event(kind=EventKind.TROUBLE, reason=str(error)))
+                self._stopping.wait(_PAUSE)
+                continue
+            except CxrsrError as error:
+                self._failure = error
+                return
+            except Exception as error:
+                self._failure = UnexpectedError.of(error)
+                return
+            self._woken.wait(_POLL)
+            self._woken.clear()
+
+    def _say(self, event: Event) -> None:
+        self._metrics.count(event)
+        self._said(event)
+
+
+def load_upscalers(config: ServeConfig) -> dict[Upscaling, Upscaler]:
+    """Load what the rules ask for, each network once.
+
+    Raises
+    ------
+    ModelError, DeviceError
+        As the command ``upscale``.
+    """
+    wanted = {rule.upscale for rule in config.rules if not rule.ignore}
+    return {how: _load(how, config) for how in wanted}
+
+
+def _load(how: Upscaling, config: ServeConfig) -> Upscaler:
+    model = find_model(how.model, how.scale)
+    return Upscaler(
+        Restorer.load(
+            model.path,
+            device=config.device,
+            precision=how.precision,
+            memory=config.memory,
+            consistent=how.consistency,
+            ensemble=how.self_ensemble,
+        ),
+        model,
+        frozenset(how.allow),
+        syntax=how.transfer_syntax,
+        keep_private=how.keep_private,
+        series_description=how.series_description,
+    )
