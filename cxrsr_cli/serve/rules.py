@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydicom.dataset import Dataset
 
 from cxrsr_cli.derive.series import check_description
-from cxrsr_cli.errors import ConfigError
+from cxrsr_cli.errors import ConfigError, UsageError
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.precision import Precision
@@ -104,7 +104,10 @@ class Upscaling:
         if self.scale not in SCALES:
             raise ValueError(f"scale is one of {', '.join(map(str, SCALES))}")
         if self.series_description is not None:
-            check_description(self.series_description)
+            try:
+                check_description(self.series_description)
+            except UsageError as error:
+                raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
