@@ -20,11 +20,13 @@ MAX_SIDE = 65535
 
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
-_RADIOGRAPHS = (
+RADIOGRAPHS = (
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
 )
+"""SOP Classes whose every object is a radiograph."""
+
 # Public chest collections store radiographs as Secondary Capture.
 _CAPTURED_MODALITIES = ("CR", "DX", "RG")
 
@@ -108,7 +110,7 @@ def _check_pixel_module(dataset: Dataset, scale: int) -> None:
 
 def _check_modality(dataset: Dataset) -> None:
     sop_class = dataset.SOPClassUID
-    if sop_class in _RADIOGRAPHS:
+    if sop_class in RADIOGRAPHS:
         return
     captured = sop_class == SecondaryCaptureImageStorage
     if captured and dataset.get("Modality") in _CAPTURED_MODALITIES:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Their children inherit the level.
-_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "highdicom")
+_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "highdicom", "pynetdicom")
 _SILENT = logging.CRITICAL + 1
 
 

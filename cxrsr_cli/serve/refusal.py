@@ -1,0 +1,151 @@
+"""Why a peer was refused, and how it is told."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+from cxrsr_cli.errors import NetworkError
+from cxrsr_cli.serve.status import Status
+
+_LONGEST_TITLE = 16
+_BACKSLASH = "\\"
+
+
+class Reason(StrEnum):
+    """Why an association or an instance was refused."""
+
+    # Of a connection, which is closed.
+    ADDRESS = "address not allowed"
+    CROWDED = "too many connections"
+    TLS = "no TLS, or no certificate that is trusted"
+    # Of an association, which is rejected.
+    LIMIT = "too many associations"
+    RATE = "too many associations a minute"
+    CALLING_AE = "calling AE title not known"
+    CALLED_AE = "called AE title is not ours"
+    VERSION = "another version of the protocol"
+    APPLICATION = "another application context"
+    STOPPING = "the node is stopping"
+    # Of an association, which is aborted.
+    NOT_DICOM = "not a PDU of DICOM"
+    UNEXPECTED = "a PDU or message out of turn"
+    TOO_LONG = "a PDU or command set beyond its limit"
+    MALFORMED = "a PDU or command set that cannot be decoded"
+    SLOW = "too little came in time"
+    BROKEN_OFF = "the peer broke off"
+    INTERNAL = "an error of ours"
+    # Of an instance, which is answered with a status.
+    FULL = "too little free disk space"
+    INSTANCE_TOO_LONG = "instance beyond the limit"
+    ILLEGAL_UID = "illegal UID"
+    UID_MISMATCH = "data set and command differ in UID"
+    SOP_CLASS = "SOP Class is not that of the context"
+    NO_DATA_SET = "no data set"
+    UNREADABLE = "damaged data set"
+    NOT_TAKEN = "not accepted now"
+    OPERATION = "operation not supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Fields of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+
+    result: int
+    source: int
+    diagnostic: int
+
+
+REJECTIONS: dict[Reason, Rejection] = {
+    Reason.LIMIT: Rejection(2, 3, 2),  # transient, presentation, local limit exceeded
+    Reason.RATE: Rejection(2, 3, 1),  # transient, presentation, temporary congestion
+    Reason.STOPPING: Rejection(2, 3, 1),
+    Reason.CALLING_AE: Rejection(1, 1, 3),
+    Reason.CALLED_AE: Rejection(1, 1, 7),
+    Reason.APPLICATION: Rejection(1, 1, 2),
+    Reason.VERSION: Rejection(1, 2, 2),
+}
+"""How an association is rejected."""
+
+
+class Abort(IntEnum):
+    """Reason of an A-ABORT by the service provider (PS3.8 table 9-26)."""
+
+    NOT_SPECIFIED = 0
+    UNRECOGNIZED_PDU = 1
+    UNEXPECTED_PDU = 2
+    INVALID_PARAMETER_VALUE = 6
+
+
+ABORTS: dict[Reason, Abort] = {
+    Reason.NOT_DICOM: Abort.UNRECOGNIZED_PDU,
+    Reason.UNEXPECTED: Abort.UNEXPECTED_PDU,
+    Reason.TOO_LONG: Abort.INVALID_PARAMETER_VALUE,
+    Reason.MALFORMED: Abort.INVALID_PARAMETER_VALUE,
+    Reason.SLOW: Abort.NOT_SPECIFIED,
+    Reason.STOPPING: Abort.NOT_SPECIFIED,
+    Reason.BROKEN_OFF: Abort.NOT_SPECIFIED,
+    Reason.INTERNAL: Abort.NOT_SPECIFIED,
+}
+"""How an association is aborted."""
+
+STATUSES: dict[Reason, Status] = {
+    Reason.FULL: Status.OUT_OF_RESOURCES,
+    Reason.INSTANCE_TOO_LONG: Status.OUT_OF_RESOURCES,
+    Reason.INTERNAL: Status.OUT_OF_RESOURCES,
+    Reason.ILLEGAL_UID: Status.CANNOT_UNDERSTAND,
+    Reason.UNREADABLE: Status.CANNOT_UNDERSTAND,
+    Reason.NO_DATA_SET: Status.CANNOT_UNDERSTAND,
+    Reason.UID_MISMATCH: Status.DATA_SET_MISMATCH,
+    Reason.SOP_CLASS: Status.SOP_CLASS_NOT_SUPPORTED,
+    Reason.OPERATION: Status.UNRECOGNISED_OPERATION,
+}
+"""How a C-STORE is answered; where none of them stands, with what `accept` returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal, for the log and for counters; free of what a peer could make up.
+
+    Attributes
+    ----------
+    reason : Reason
+        Why.
+    address : str
+        IP address of the peer.
+    calling_ae : str
+        Its AE title, cleaned; empty if it did not come to say one.
+    """
+
+    reason: Reason
+    address: str
+    calling_ae: str = ""
+
+
+class BrokenOffError(NetworkError):
+    """The association cannot go on."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(f"association ended: {reason}")
+        self.reason = reason
+
+
+class NotStoredError(NetworkError):
+    """An instance is not taken; the association goes on."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(f"instance not taken: {reason}")
+        self.reason = reason
+
+
+def is_title(text: str) -> bool:
+    """Tell whether a text is an AE title (PS3.5 table 6.2-1, VR AE) without padding."""
+    return (
+        0 < len(text) <= _LONGEST_TITLE
+        and text == text.strip()
+        and all(" " <= character <= "~" and character != _BACKSLASH for character in text)
+    )
+
+
+def cleaned(title: str) -> str:
+    """Keep what an AE title may be made of: the rest could forge lines of a log."""
+    kept = "".join(one if " " <= one <= "~" and one != _BACKSLASH else "?" for one in title)
+    return kept[:_LONGEST_TITLE].strip()
