@@ -18,6 +18,7 @@ from cxrsr_cli.serve.intake import Intake
 from cxrsr_cli.serve.metrics import Metrics
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.receiver import Receiver
+from cxrsr_cli.serve.refusal import Refusal
 from cxrsr_cli.serve.rules import Upscaling
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.serve.worker import Worker
@@ -97,7 +98,7 @@ class Service:
                 config.listen,
                 self._spool.arriving,
                 intake.accept,
-                self._say,
+                self._refused,
                 tls=config.tls.server_context() if config.tls else None,
             )
             if config.health:
@@ -168,6 +169,10 @@ class Service:
                 return
             self._woken.wait(_POLL)
             self._woken.clear()
+
+    def _refused(self, refusal: Refusal) -> None:
+        peer = f"{refusal.calling_ae} {refusal.address}".strip()
+        self._say(Event(kind=EventKind.REFUSED, peer=peer, reason=refusal.reason))
 
     def _say(self, event: Event) -> None:
         self._metrics.count(event)
