@@ -190,6 +190,9 @@ class Peer:
             raise NotAssociatedError(Outcome.FAILED, f"{self} broke off before an association")
         try:
             yield association
+        except GeneratorExit:  # nobody wants the rest
+            association.release()
+            raise
         except BaseException:
             _abort(association)
             raise
