@@ -1,13 +1,12 @@
 """Associations as their requestor (PS3.8 7), with what pynetdicom leaves to its callers."""
 
-import queue
 import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydicom.uid import UID
 
@@ -19,7 +18,7 @@ from cxrsr_cli.send.tls import TlsFiles
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
     from pynetdicom.association import Association
-    from pynetdicom.events import Event, EventHandlerType
+    from pynetdicom.events import EventHandlerType
     from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 MOST_CONTEXTS = 128
@@ -27,9 +26,6 @@ MOST_CONTEXTS = 128
 
 _AE_TITLE = re.compile(r"[ !-\[\]-~]{1,16}")
 """PS3.5 6.2: no backslash, no control character."""
-_QUEUED = 16
-"""PDUs that wait for the network; some 16 KiB each with most peers."""
-
 _REASONS = {
     (1, 2): "it does not support DICOM's application context",
     (1, 3): "it does not know the calling AE title",
@@ -41,16 +37,16 @@ _REASONS = {
 """By source and reason (PS3.8 table 9-21)."""
 
 
+class BrokenOffError(NetworkError):
+    """The association ended before the peer answered."""
+
+
 class NotAssociatedError(NetworkError):
     """There is no association; `outcome` is what that makes of the files."""
 
     def __init__(self, outcome: Outcome, message: str) -> None:
         super().__init__(message)
         self.outcome = outcome
-
-
-class BrokenOffError(NetworkError):
-    """The association ended before the peer answered."""
 
 
 def check_ae_title(title: str) -> None:
@@ -74,22 +70,16 @@ def check_port(port: int) -> None:
 def application_entity(title: str, timeout: float) -> "ApplicationEntity":
     """Return ours, patient to `timeout` seconds.
 
-    pynetdicom then sends C-STORE from files in pieces, and tells nobody what
-    it sends and gets: both are settings of the process, and stay.
-
     Raises
     ------
     MissingExtraError
         If pynetdicom is not installed.
     """
     try:
-        from pynetdicom import _config
-        from pynetdicom.ae import ApplicationEntity
+        from cxrsr_cli.send.entity import Entity
     except ImportError:
         raise MissingExtraError("DICOM's network needs pip install 'cxrsr[net]'") from None
-    _config.STORE_SEND_CHUNKED_DATASET = True
-    _config.LOG_HANDLER_LEVEL = "none"
-    entity = ApplicationEntity(title)
+    entity = Entity(title)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = timeout
     entity.network_timeout = None
     return entity
@@ -158,6 +148,8 @@ class Peer:
         from pynetdicom import evt
         from pynetdicom.presentation import build_context
 
+        from cxrsr_cli.send.entity import break_off, forget_what_waits, make_bounded
+
         context = self.tls.client_context() if self.tls else None
         connected: list[object] = []
         try:
@@ -170,7 +162,7 @@ class Peer:
                 tls_args=(context, self.host) if context else None,
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, connected.append),
-                    (evt.EVT_CONN_CLOSE, _forget_what_waits),
+                    (evt.EVT_CONN_CLOSE, forget_what_waits),
                     *handlers,
                 ],
             )
@@ -179,7 +171,7 @@ class Peer:
                 Outcome.FAILED, f"cannot find {self.host}: {error.strerror}"
             ) from None
         if association.is_established:
-            _make_bounded(association, self.timeout)
+            make_bounded(association, self.timeout)
         elif not connected:
             raise NotAssociatedError(
                 Outcome.FAILED, f"no connection to {self}: {self._why(context)}"
@@ -194,7 +186,7 @@ class Peer:
             association.release()
             raise
         except BaseException:
-            _abort(association)
+            break_off(association)
             raise
         association.release()
 
@@ -235,63 +227,3 @@ def accepted_syntaxes(association: "Association", sop_class: UID) -> frozenset[U
         for context in association.accepted_contexts
         if context.abstract_syntax == sop_class and context.as_scu
     )
-
-
-class _Bounded(queue.Queue[Any]):
-    """PDUs for pynetdicom's thread to send, no more of them than the network takes.
-
-    Its own queue takes a whole object of any size, for ever, and its thread
-    fails over what is left in it when the peer breaks off.
-    """
-
-    def __init__(self, patience: float) -> None:
-        super().__init__()
-        self._patience = patience
-        self._closed = self._gone = False
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ANN401
-        from pynetdicom.pdu_primitives import P_DATA
-
-        if isinstance(item, P_DATA):
-            with self.not_full:
-                room = self.not_full.wait_for(self._has_room, self._patience)
-                if self._closed or not room:
-                    raise BrokenOffError("it takes nothing more")
-        if not self._gone:
-            super().put(item, block, timeout)
-
-    def close(self) -> None:
-        """Forget what waits, and take nothing more: the connection is gone."""
-        self.refuse_data()
-        self._gone = True
-
-    def refuse_data(self) -> None:
-        """Forget what waits, and take no more data: we break off."""
-        with self.not_full:
-            self._closed = True
-            self.queue.clear()
-            self.not_full.notify_all()
-
-    def _has_room(self) -> bool:
-        return self._closed or self._qsize() < _QUEUED
-
-
-def _make_bounded(association: "Association", timeout: float) -> None:
-    """Bound the memory and the time that sending takes."""
-    association.dul.to_provider_queue = _Bounded(timeout)
-    connection = association.dul.socket
-    if connection is not None and connection.socket is not None:
-        connection.socket.settimeout(timeout)
-
-
-def _forget_what_waits(event: "Event") -> None:
-    outgoing = event.assoc.dul.to_provider_queue
-    if isinstance(outgoing, _Bounded):
-        outgoing.close()
-
-
-def _abort(association: "Association") -> None:
-    outgoing = association.dul.to_provider_queue
-    if association.is_established and isinstance(outgoing, _Bounded):
-        outgoing.refuse_data()
-        association.abort()
