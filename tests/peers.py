@@ -146,7 +146,7 @@ def elements(dataset: Dataset) -> dict[str, Any]:
             found[f"{tag:08X}"] = [elements(item) for item in element.value]
         else:
             # What pydicom needs for itself, it has parsed.
-            text = "" if element.value is None else element.value
+            text = "" if element.value in ("", None) else element.value
             found[f"{tag:08X}"] = text.encode() if isinstance(text, str) else text
     return found
 
