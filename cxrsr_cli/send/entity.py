@@ -6,6 +6,7 @@ file in pieces as it is, and pynetdicom does not put what passes into words.
 
 import queue
 import socket
+from contextlib import suppress
 from typing import Any
 
 from pynetdicom import _config
@@ -20,12 +21,21 @@ from cxrsr_cli.send.association import BrokenOffError
 _config.STORE_SEND_CHUNKED_DATASET = True
 _config.LOG_HANDLER_LEVEL = "none"
 
+_AT_ONCE: int | None = getattr(socket, "TCP_QUICKACK", None)
+"""Linux only, and forgotten by it after a while."""
 _QUEUED = 16
 """PDUs that wait for the network; some 16 KiB each with most peers."""
 
 
-class _Closing(AssociationSocket):
-    """Closes its socket in every case; pynetdicom leaves one that the peer has left."""
+class _Socket(AssociationSocket):
+    """Does not wait for acknowledgements, and is closed in every case."""
+
+    def send(self, bytestream: bytes) -> None:
+        """Send, and acknowledge the answer at once: a peer may hold back its rest until then."""
+        super().send(bytestream)
+        if self.socket is not None and _AT_ONCE is not None:
+            with suppress(OSError):
+                self.socket.setsockopt(socket.IPPROTO_TCP, _AT_ONCE, 1)
 
     def _shutdown_socket(self) -> None:
         super()._shutdown_socket()
@@ -37,7 +47,7 @@ class Entity(ApplicationEntity):
     """An application entity whose associations are quick, and leave no socket behind."""
 
     def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:  # noqa: ANN401
-        connection = _Closing(assoc, address=address)
+        connection = _Socket(assoc, address=address)
         connection.tls_args = tls_args
         if connection.socket is not None:
             # A request is several small packets; each would wait for the peer's delayed ACK.
