@@ -65,8 +65,10 @@ def test_what_an_object_does_not_state() -> None:
     assert not When(description=".").holds(item(), bare)
 
 
-def test_small_letters_and_padding() -> None:
-    assert When(body_part=("CHEST",)).holds(item(), chest(BodyPartExamined="chest "))
+def test_a_term_in_small_letters() -> None:
+    dataset = chest()
+    dataset["BodyPartExamined"]._value = "chest "  # as some devices write it
+    assert When(body_part=("CHEST",)).holds(item(), dataset)
 
 
 def test_the_first_rule_that_holds_is_followed() -> None:
@@ -124,7 +126,7 @@ def test_a_configuration(tmp_path: Path) -> None:
     config = load_serve_config(written(tmp_path))
     assert config.memory == 2 << 30
     assert config.rules[0].when.modality == ("CR", "DX")
-    assert list(config.destinations) == ["archive", "web", "share"]
+    assert set(config.destinations) == {"archive", "web", "share"}
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -132,7 +134,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"memory": "much"}, "memory: .*'much' is no size"),
     ({"health": {"port": 1, "address": "0.0.0.0"}}, "health.*not on loopback"),  # noqa: S104
     ({"destinations": {"a": {"kind": "ftp"}}}, "destinations.a: .*one of store, stow, folder"),
-    ({"destinations": {"a": {"kind": "store", "host": "x"}}}, "destinations.a: .*port"),
+    ({"destinations": {"a": {"kind": "store", "host": "x"}}}, "destinations.a.port: "),
     ({"destinations": {}}, "sends to 'archive', which is no destination; those given: none"),
     ({"rules": [*CONFIG["rules"], *CONFIG["rules"]]}, "two rules are named 'chests'"),
     ({"rules": [{"name": "a"}]}, "rules.0: .*either send_to or ignore"),

@@ -1,7 +1,7 @@
 """The node as a service: a process, real senders, real receivers, and kills."""
 
+import copy
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,22 +9,21 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID
 from pynetdicom import AE
 
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.state import State
-from tests.conftest import EXAMPLE, Command, small_chest
+from tests.conftest import EXAMPLE, ROOT, Command, small_chest
 from tests.nodes import Node, configure, running
 from tests.orthanc import free_port, wait_until
 
-CR = "1.2.840.10008.5.1.4.1.1.1"
 SUCCESS = 0x0000
 
 
@@ -168,7 +167,7 @@ def test_rules(tmp_path: Path, tiny_model: Path) -> None:
     for place in places.values():
         place.mkdir()
     how = {"scale": 2, "model": str(tiny_model)}
-    rules = [
+    rules: list[dict[str, Any]] = [
         {"name": "scouts", "when": {"description": "scout"}, "ignore": True},
         {"name": "cr", "when": {"modality": ["CR"]}, "upscale": how, "send_to": ["a", "b"]},
         {"name": "pacs", "when": {"modality": ["DX"]}, "upscale": how, "send_to": ["b"]},
@@ -296,86 +295,57 @@ def test_what_kills_the_process_is_given_up(config: Path, tiny_model: Path) -> N
 # Kills.
 
 
-class Sender(threading.Thread):
-    """Sends objects until each is acknowledged, as a modality does."""
-
-    def __init__(self, port: int, datasets: list[pydicom.FileDataset]) -> None:
-        super().__init__()
-        self._port = port
-        self._left = list(datasets)
-        self.acknowledged = 0
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        while self._left and not self.over.is_set():
-            ae = AE("PACS")
-            ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
-            ae.add_requested_context(self._left[0].SOPClassUID, ExplicitVRLittleEndian)
-            association = ae.associate("127.0.0.1", self._port, ae_title="CXRSR")
-            if not association.is_established:
-                self.over.wait(0.2)
-                continue
-            while self._left and association.is_established and not self.over.is_set():
-                try:
-                    answer = association.send_c_store(self._left[0])
-                except (RuntimeError, ValueError):
-                    break
-                if answer.get("Status") == SUCCESS:
-                    self._left.pop(0)
-                    self.acknowledged += 1
-            if association.is_established:
-                association.release()
-            else:
-                association.abort()
+COUNT = 1000
+KILLED_AFTER = ("received", "upscaled", "sent", "sent")
 
 
-@pytest.mark.parametrize(("count", "kills"), [(1000, 4)])
-def test_a_thousand_instances_and_kills(
-    tmp_path: Path, tiny_model: Path, out: Path, count: int, kills: int
-) -> None:
+@contextmanager
+def senders(folder: Path, port: int, count: int) -> Iterator[Callable[[], int]]:
+    """Let four processes send till the block ends; give what counts what is acknowledged."""
+    for index in range(count):
+        part = folder / str(index % 4)
+        part.mkdir(parents=True, exist_ok=True)
+        dataset = small_chest(index % 256)
+        uid = UID(f"2.25.{7000 + index}")
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+        dataset.save_as(part / f"{index}.dcm")
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "tests.sender", str(port), str(part)], cwd=ROOT)
+        for part in folder.iterdir()
+    ]
+    try:
+        yield lambda: len(list(folder.glob("*/*.sent")))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_thousand_instances_and_kills(tmp_path: Path, tiny_model: Path, out: Path) -> None:
     """None lost, none doubled, whenever the process is killed."""
     port = free_port()
-    config = configure(
-        tmp_path,
-        tiny_model,
-        {"share": {"kind": "folder", "path": str(out)}},
-        listen={"port": port},
-    )
-    datasets = []
-    for index in range(count):
-        dataset = small_chest(index % 256)
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"2.25.{7000 + index}"
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        datasets.append(dataset)
-    senders = [Sender(port, datasets[part::4]) for part in range(4)]
-    for sender in senders:
-        sender.start()
-    sent = upscaled = 0
-    try:
-        for kill in range(kills):
+    share = {"share": {"kind": "folder", "path": str(out)}}
+    config = configure(tmp_path, tiny_model, share, listen={"port": port})
+    with senders(tmp_path / "sending", port, COUNT) as acknowledged:
+        for moment in KILLED_AFTER:
             with running(config) as node:
-                # While instances arrive, are upscaled, and are sent.
-                node.wait(("received", "upscaled", "sent", "sent")[kill % 4], 40)
+                node.wait(moment, 40)
                 node.process.send_signal(signal.SIGKILL)
                 node.process.wait()
+                before = acknowledged()
+        assert before < COUNT  # instances were still arriving
         with running(config) as node:
-            wait_until(lambda: sum(s.acknowledged for s in senders) == count, "all received", 300)
-            wait_until(lambda: len(names(out)) == count, "all sent", 300)
-            wait_until(lambda: empty(node), "the spool is emptied", 60)
+            wait_until(lambda: acknowledged() == COUNT, "all are received", 300)
+            wait_until(lambda: len(names(out)) == COUNT, "all are sent", 300)
+            wait_until(lambda: empty(node), "the spool is emptied")
             assert node.stop() == ExitCode.OK
-            sent, upscaled = len(node.events("sent", earlier=True)), len(node.events("upscaled"))
-    finally:
-        for sender in senders:
-            sender.over.set()
-        for sender in senders:
-            sender.join()
-    assert upscaled <= count
-    # One in writing at each kill can be announced twice; its file is there once.
-    assert count <= sent + kills * 32
-    sources = [pydicom.dcmread(path, stop_before_pixels=True) for path in out.iterdir()]
-    references = {source.SourceImageSequence[0].ReferencedSOPInstanceUID for source in sources}
-    assert references == {dataset.SOPInstanceUID for dataset in datasets}
-    assert len({source.SOPInstanceUID for source in sources}) == count
+    derived = [pydicom.dcmread(path, stop_before_pixels=True) for path in out.iterdir()]
+    sources = {each.SourceImageSequence[0].ReferencedSOPInstanceUID for each in derived}
+    assert sources == {f"2.25.{7000 + index}" for index in range(COUNT)}
+    assert len({each.SOPInstanceUID for each in derived}) == COUNT
+    # What was in hand at a kill is done again, and nothing else.
+    upscaled = node.events("upscaled", earlier=True)
+    assert COUNT <= len(upscaled) <= COUNT + len(KILLED_AFTER) * 3
 
 
 def test_a_second_node_in_one_spool_is_refused(node: Node, config: Path) -> None:
@@ -489,11 +459,9 @@ def test_memory_while_large_instances_come_at_once(
         before = high_water(node.process.pid)
         senders = []
         for index in range(16):
-            dataset = pydicom.dcmread(EXAMPLE)
-            dataset = large.copy()
-            dataset.file_meta = pydicom.dataset.FileMetaDataset(large.file_meta)
-            dataset.SOPInstanceUID = f"2.25.{9000 + index}"
-            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            dataset = copy.deepcopy(large)
+            uid = UID(f"2.25.{9000 + index}")
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
             senders.append(threading.Thread(target=send, args=(node, dataset)))
         for sender in senders:
             sender.start()

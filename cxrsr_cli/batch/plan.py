@@ -1,13 +1,13 @@
 """Pair inputs with outputs before any work is done."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxrsr_cli.errors import NotDicomError, NothingToDoError, NotReadableError, OutputError
+from cxrsr_cli.batch.walk import find
+from cxrsr_cli.errors import NothingToDoError, OutputError
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.media import is_media_directory, referenced_images
+from cxrsr_cli.read.media import is_media_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +90,9 @@ def _name(source: Path) -> str:
 
 
 def _plan_one(source: Path, base: Path, skipped: Sequence[Path]) -> list[Job]:
-    try:
-        if source.is_dir():
-            return _plan_folder(source, base, skipped)
-        if is_media_directory(source):
-            images = referenced_images(source)
-            return [Job(path, base / path.relative_to(source.parent)) for path in images]
-    except OSError as error:
-        reason = NotReadableError(f"cannot read it ({error.strerror})")
-        return [Job(source, base, refused=reason)]
-    except NotDicomError as error:
-        return [Job(source, base, refused=error)]
-    return [Job(source, base)]
-
-
-def _plan_folder(source: Path, base: Path, skipped: Sequence[Path]) -> list[Job]:
-    root = source.resolve()
-    if any(folder.resolve() == root for folder in skipped):
-        raise OutputError(
-            f"input and output are the same folder, {source}; a source is never overwritten"
-        )
-    inside = [path for folder in skipped if (path := folder.resolve()).is_relative_to(root)]
     return [
-        Job(path, base / path.relative_to(source))
-        for path in sorted(_walk(source))
-        if not is_media_directory(path)
-        and not any(path.resolve().is_relative_to(folder) for folder in inside)
+        Job(found.path, base / found.place, refused=found.refused)
+        for found in find(source, skipped)
     ]
 
 
@@ -139,16 +116,3 @@ def _kept_apart(jobs: Sequence[Job]) -> list[Job]:
             refused = OutputError(f"{other.source} would be written to {job.target}, too")
         kept.append(replace(job, refused=refused))
     return kept
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """List what is not hidden; a folder that cannot be read stands for its files."""
-    unreadable: list[Path] = []
-
-    def note(error: OSError) -> None:
-        unreadable.append(Path(error.filename))
-
-    for parent, folders, files in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
-    yield from unreadable

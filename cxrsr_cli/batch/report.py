@@ -144,8 +144,15 @@ def describe(result: Result) -> dict[str, Any]:
     }
 
 
-def check_report(path: Path) -> None:
+def check_report(path: Path, schema: str = SCHEMA) -> None:
     """Refuse a report's path before any work is done.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is to be.
+    schema : str
+        Of the earlier reports that may be replaced.
 
     Raises
     ------
@@ -154,18 +161,18 @@ def check_report(path: Path) -> None:
         written there.
     """
     try:
-        if path.exists() and not _is_report(path):
+        if path.exists() and not _is_report(path, schema):
             raise OutputError(f"{path} exists and is no report; it is not replaced")
     except OSError as error:
         raise OutputError(f"cannot write the report {path}: {error.strerror}") from error
     check_writable(path)
 
 
-def _is_report(path: Path) -> bool:
+def _is_report(path: Path, schema: str) -> bool:
     if not path.is_file():  # reading a pipe or a device might never end
         return False
     with path.open("rb") as opened:
-        return SCHEMA.encode() in opened.read(_WHERE_THE_SCHEMA_IS)
+        return schema.encode() in opened.read(_WHERE_THE_SCHEMA_IS)
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
@@ -176,7 +183,7 @@ def write_report(report: dict[str, Any], path: Path) -> None:
     OutputError
         If it cannot be written, or something else came there meanwhile.
     """
-    check_report(path)
+    check_report(path, report["schema"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:

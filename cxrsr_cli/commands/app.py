@@ -7,7 +7,17 @@ from typing import Annotated, NoReturn
 import typer
 
 from cxrsr_cli import __version__
-from cxrsr_cli.commands import datasets, evaluate, info, queue, serve, train, upscale, verify
+from cxrsr_cli.commands import (
+    datasets,
+    evaluate,
+    info,
+    queue,
+    send,
+    serve,
+    train,
+    upscale,
+    verify,
+)
 from cxrsr_cli.commands.saying import open_standard_streams, say
 from cxrsr_cli.commands.stopping import interrupt_when_asked
 from cxrsr_cli.errors import CxrsrError, ExitCode, UnexpectedError, UsageError
@@ -25,6 +35,7 @@ app = typer.Typer(
 )
 app.command("upscale")(upscale.upscale)
 app.command("verify")(verify.verify)
+app.command("send")(send.send)
 app.command("serve")(serve.serve)
 app.add_typer(queue.app, name="queue")
 app.command("train")(train.train)

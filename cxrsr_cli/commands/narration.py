@@ -135,13 +135,13 @@ class JsonLines:
                 "precision": str(restorer.precision),
                 "files": len(plan.jobs),
             }
-            yield _json_line("info", "start", facts)
+            yield json_line("info", "start", facts)
 
     def result(self, result: Result) -> Iterator[str]:
         """Say all that the report will say of a file."""
         level = "error" if result.error else "warning" if result.warnings else "info"
         if self._verbosity is not Verbosity.QUIET or result.error or result.troubles:
-            yield _json_line(level, "file", describe(result))
+            yield json_line(level, "file", describe(result))
 
     def trouble(self, error: CxrsrError) -> Iterator[str]:
         """Say it as the command says what ends it."""
@@ -151,7 +151,7 @@ class JsonLines:
         """Count."""
         if self._verbosity is not Verbosity.QUIET:
             facts = {"counts": count(run), "exit_code": int(run.exit_code)}
-            yield _json_line("info", "summary", facts)
+            yield json_line("info", "summary", facts)
 
 
 def narrator(verbosity: Verbosity, *, as_json: bool) -> Narrator:
@@ -161,10 +161,10 @@ def narrator(verbosity: Verbosity, *, as_json: bool) -> Narrator:
 
 def fatal_line(error: CxrsrError) -> str:
     """Return the JSON line of an error that ends the run."""
-    return _json_line("error", "fatal", {"message": str(error), "exit_code": int(error.exit_code)})
+    return json_line("error", "fatal", {"message": str(error), "exit_code": int(error.exit_code)})
 
 
-def _json_line(level: str, event: str, facts: dict[str, Any]) -> str:
+def json_line(level: str, event: str, facts: dict[str, Any]) -> str:
     """Return one event as a line of JSON."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     return json.dumps({"time": now, "level": level, "event": event, **facts})

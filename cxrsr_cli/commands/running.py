@@ -21,7 +21,8 @@ from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 if TYPE_CHECKING:
     from cxrsr_cli.batch.batch import Batch
 
-_BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit}s [{elapsed}<{remaining}]"
+BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit}s [{elapsed}<{remaining}]"
+"""How a bar looks."""
 
 
 def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool) -> Run:
@@ -49,19 +50,19 @@ def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool)
     started, results, interrupted = local_time(), list[Result](), False
     with (
         stop_between_files() as stop,
-        tqdm(total=len(plan.jobs), unit="file", disable=not progress, bar_format=_BAR) as bar,
+        tqdm(total=len(plan.jobs), unit="file", disable=not progress, bar_format=BAR) as bar,
     ):
-        _write(bar, narrator.start(batch, plan))
+        write_beside(bar, narrator.start(batch, plan))
         running = batch.run(plan.jobs, advance=_advance(bar), stop=stop)
         try:
             for result in running:
                 results.append(result)
-                _write(bar, narrator.result(result))
+                write_beside(bar, narrator.result(result))
         except KeyboardInterrupt:
             interrupted = True
             for result in _rest(running):
                 results.append(result)
-                _write(bar, narrator.result(result))
+                write_beside(bar, narrator.result(result))
     return Run(
         upscaler=batch.upscaler,
         jobs=plan.jobs,
@@ -103,7 +104,8 @@ def _rest(running: Generator[Result, None, None]) -> Iterator[Result]:
         return
 
 
-def _write(bar: "tqdm[Never]", lines: Iterator[str]) -> None:
+def write_beside(bar: "tqdm[Never]", lines: Iterator[str]) -> None:
+    """Write lines to stderr without spoiling a bar."""
     for line in lines:
         try:
             bar.write(plain(line), file=sys.stderr)

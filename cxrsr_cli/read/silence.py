@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Their children inherit the level.
-_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg", "highdicom", "pynetdicom")
+_LOGGERS = (
+    "pydicom",
+    "pylibjpeg",
+    "openjpeg",
+    "highdicom",
+    "pynetdicom",
+    "dicomweb_client",
+    "urllib3",
+)
 _SILENT = logging.CRITICAL + 1
 
 

@@ -33,12 +33,18 @@ class Sent:
         Why not, or why with a warning; free of patient data, and of the peer's own words.
     status : int or None
         The peer's DIMSE or HTTP status, if it gave one.
+    by_peer : bool
+        Whether the network or the peer decided; else the file itself did.
+    committed : bool
+        Whether the peer took responsibility for keeping it (PS3.4 annex J).
     """
 
     path: Path
     outcome: Outcome
     message: str = ""
     status: int | None = None
+    by_peer: bool = True
+    committed: bool = False
 
     @property
     def arrived(self) -> bool:

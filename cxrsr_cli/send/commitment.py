@@ -1,0 +1,252 @@
+"""Storage commitment, push model, as its user (PS3.4 annex J)."""
+
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from cxrsr_cli.errors import UsageError
+from cxrsr_cli.send.association import (
+    BrokenOffError,
+    NotAssociatedError,
+    Peer,
+    accepted_syntaxes,
+    application_entity,
+)
+from cxrsr_cli.send.destination import Outcome
+from cxrsr_cli.send.instance import PLAIN
+from cxrsr_cli.send.status import meaning
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+    from pynetdicom.events import Event, EventHandlerType
+
+_PUSH_MODEL = UID("1.2.840.10008.1.20.1")
+_PUSH_MODEL_INSTANCE = UID("1.2.840.10008.1.20.1.1")
+_REQUEST = 1
+_SUCCESS = 0x0000
+_INVALID_ARGUMENT = 0x0115
+_PROCESSING_FAILURE = 0x0110
+_HELD = 10_000
+"""Instances in a request, some 2 MB: archives have limits."""
+_GLANCE = 0.1
+_FAREWELL = 5.0
+"""Seconds between looks at an association, and until it is ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An instance by its SOP Class and SOP Instance UID."""
+
+    sop_class: UID
+    sop_instance: UID
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the peer says of an instance.
+
+    Attributes
+    ----------
+    committed : bool
+        Whether it takes responsibility for keeping it.
+    message : str
+        Why not; free of patient data.
+    reason : int or None
+        Its Failure Reason (PS3.3 C.14.1.1).
+    """
+
+    committed: bool
+    message: str = ""
+    reason: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentScp:
+    """An application entity that promises to keep what it stores.
+
+    Attributes
+    ----------
+    peer : Peer
+        Where it is.
+    port : int or None
+        Where it may call us for its answer (an association of its own); else it
+        must answer on ours, which stays open for it.
+    timeout : float
+        Seconds in which it must answer.
+    """
+
+    peer: Peer
+    port: int | None = None
+    timeout: float = 60.0
+
+    def request(self, references: Sequence[Reference]) -> dict[UID, Answer]:
+        """Ask, and wait for the answer.
+
+        Parameters
+        ----------
+        references : sequence of Reference
+            Instances that it has stored.
+
+        Returns
+        -------
+        dict
+            For each SOP Instance UID, whatever happens.
+
+        Raises
+        ------
+        UsageError
+            If `port` cannot be listened on, or a file of the peer's TLS is not
+            what it should be.
+        """
+        answers: dict[UID, Answer] = {}
+        for start in range(0, len(references), _HELD):
+            answers |= self._request(references[start : start + _HELD])
+        return answers
+
+    def _request(self, references: Sequence[Reference]) -> dict[UID, Answer]:
+        from pynetdicom import evt
+
+        transaction = UID(f"2.25.{uuid.uuid4().int}")
+        told: list[Dataset] = []
+        answered = threading.Event()
+
+        def take(event: "Event") -> tuple[int, None]:
+            """Take an N-EVENT-REPORT, if it is the one we wait for."""
+            information = event.event_information
+            if information.get("TransactionUID") != transaction:
+                return _INVALID_ARGUMENT, None
+            told.append(information)
+            return _SUCCESS, None
+
+        def note(_: "Event") -> None:
+            """Let the answer count once our response to it has left."""
+            if told:
+                answered.set()
+
+        handlers: list[EventHandlerType] = [
+            (evt.EVT_N_EVENT_REPORT, take),
+            (evt.EVT_PDU_SENT, note),
+        ]
+        try:
+            with ExitStack() as opened:
+                if self.port is not None:
+                    opened.enter_context(self._listening(self.port, handlers))
+                association = opened.enter_context(
+                    self.peer.association([(_PUSH_MODEL, PLAIN)], handlers=handlers)
+                )
+                if not accepted_syntaxes(association, _PUSH_MODEL):
+                    return _all(references, f"{self.peer} does no storage commitment")
+                response, _ = association.send_n_action(
+                    _what(references, transaction), _REQUEST, _PUSH_MODEL, _PUSH_MODEL_INSTANCE
+                )
+                status = response.get("Status")
+                if status is None:
+                    return _all(references, f"{self.peer} did not answer the request")
+                if status != _SUCCESS:
+                    return _all(references, f"{self.peer}: {meaning(status)}", status)
+                self._wait(answered, association)
+        except (NotAssociatedError, BrokenOffError) as error:
+            return _all(references, str(error))
+        if not answered.is_set():
+            return _all(references, f"no answer from {self.peer} in time")
+        return _read(told[0], references, self.peer)
+
+    def _wait(self, answered: threading.Event, association: "Association") -> None:
+        """Wait as long as the answer can still come."""
+        end = time.monotonic() + self.timeout
+        while (left := end - time.monotonic()) > 0 and not answered.wait(min(left, _GLANCE)):
+            if self.port is None and not association.is_established:
+                return
+
+    @contextmanager
+    def _listening(self, port: int, handlers: "list[EventHandlerType]") -> Iterator[None]:
+        """Accept the peer's association on the address that faces it."""
+        entity = application_entity(self.peer.calling_ae, self.peer.timeout)
+        # The peer associates as the service's provider (PS3.4 J.3.3); some do not say so.
+        entity.add_supported_context(_PUSH_MODEL, list(PLAIN), scu_role=True, scp_role=True)
+        tls = self.peer.tls
+        try:
+            server = entity.start_server(
+                (_facing(self.peer.host, self.peer.port), port),
+                block=False,
+                ssl_context=tls.server_context() if tls else None,
+                evt_handlers=handlers,
+            )
+        except OSError as error:
+            raise UsageError(f"cannot listen on port {port}: {error.strerror}") from None
+        try:
+            yield
+            # Who has answered releases the association himself.
+            end = time.monotonic() + _FAREWELL
+            while entity.active_associations and time.monotonic() < end:
+                time.sleep(_GLANCE)
+        finally:
+            if server is not None:
+                entity.shutdown()
+
+
+def _facing(host: str, port: int) -> str:
+    """Return the address by which this machine reaches a peer; nothing is sent."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as asked:
+            asked.connect(address)
+            ours: str = asked.getsockname()[0]
+    except OSError as error:
+        raise NotAssociatedError(Outcome.FAILED, f"cannot find {host}: {error.strerror}") from None
+    return ours
+
+
+def _what(references: Sequence[Reference], transaction: UID) -> Dataset:
+    """Build the Action Information (PS3.4 table J.3-1)."""
+    information = Dataset()
+    information.TransactionUID = transaction
+    information.ReferencedSOPSequence = [_item(reference) for reference in references]
+    return information
+
+
+def _item(reference: Reference) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = reference.sop_class
+    item.ReferencedSOPInstanceUID = reference.sop_instance
+    return item
+
+
+def _all(
+    references: Sequence[Reference], message: str, reason: int | None = None
+) -> dict[UID, Answer]:
+    return {
+        reference.sop_instance: Answer(committed=False, message=message, reason=reason)
+        for reference in references
+    }
+
+
+def _read(information: Dataset, references: Sequence[Reference], peer: Peer) -> dict[UID, Answer]:
+    """Read the Event Information (PS3.4 table J.3-2); what it does not mention is not committed."""
+    answers = _all(references, f"{peer} does not mention it in its answer")
+    try:
+        for item in information.get("ReferencedSOPSequence") or ():
+            _put(answers, item, Answer(committed=True))
+        for item in information.get("FailedSOPSequence") or ():
+            reason = int(item.get("FailureReason") or _PROCESSING_FAILURE)
+            message = f"{peer}: {meaning(reason)}"
+            _put(answers, item, Answer(committed=False, message=message, reason=reason))
+    # What a peer sends can make pydicom raise anything, with values in the text.
+    except Exception as error:
+        message = f"the answer of {peer} cannot be read ({type(error).__name__})"
+        return _all(references, message)
+    return answers
+
+
+def _put(answers: dict[UID, Answer], item: Dataset, answer: Answer) -> None:
+    uid = UID(str(item.get("ReferencedSOPInstanceUID")))
+    if uid in answers:
+        answers[uid] = answer

@@ -1,0 +1,76 @@
+"""A folder as a destination: a share that an archive watches, or an outbox."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cxrsr_cli.errors import NotReadableError, OutputError, UsageError
+from cxrsr_cli.read.fingerprint import kept_still, sha256_of
+from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.instance import unfit
+from cxrsr_cli.write.atomic import replacing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A folder that takes copies of files, by the names they have.
+
+    Attributes
+    ----------
+    path : Path
+        It must be there: a share that is not mounted must not fill the disk below.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    path: Path
+
+    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
+        """Copy files, each whole or not at all; as `Destination.send`.
+
+        The same file there already counts as stored, another one of its name
+        is kept and refuses it.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is no folder")
+        for file in files:
+            yield self._store(file)
+
+    def _store(self, file: Path) -> Sent:
+        target = self.path / file.name
+        try:
+            with replacing(target, overwrite=False) as temporary, kept_still(file):
+                _copy(file, temporary)
+        except FileExistsError:
+            return _compare(file, target)
+        except NotReadableError as error:
+            return unfit(file, error)
+        except OutputError as error:
+            return Sent(file, Outcome.FAILED, f"cannot write to {self.path}: {error}")
+        except OSError as error:
+            reason = error.strerror or "I/O error"
+            return Sent(file, Outcome.FAILED, f"cannot write to {self.path}: {reason}")
+        return Sent(file, Outcome.STORED)
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy, and tell the trouble of writing from that of reading."""
+    with file.open("rb") as reading:
+        try:
+            with target.open("wb") as writing:
+                shutil.copyfileobj(reading, writing)
+        except OSError as error:
+            raise OutputError(error.strerror or "I/O error") from None
+
+
+def _compare(file: Path, target: Path) -> Sent:
+    try:
+        same = sha256_of(file) == sha256_of(target)
+    except OSError as error:
+        reason = error.strerror or "I/O error"
+        return Sent(file, Outcome.FAILED, f"cannot compare with {target}: {reason}")
+    if same:
+        return Sent(file, Outcome.STORED)
+    return Sent(file, Outcome.REFUSED, f"{target} is another file; it is kept")

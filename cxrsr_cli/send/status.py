@@ -1,0 +1,78 @@
+"""What a peer's status means for the file it was given."""
+
+from cxrsr_cli.send.destination import Outcome
+
+_MEANINGS = {
+    0x0105: "no such attribute",
+    0x0106: "invalid attribute value",
+    0x0107: "attributes it does not know",
+    0x0110: "processing failure",
+    0x0111: "duplicate SOP Instance UID",
+    0x0112: "no such SOP Instance",
+    0x0113: "no such event type",
+    0x0114: "no such argument",
+    0x0115: "invalid argument value",
+    0x0116: "attribute value out of range",
+    0x0117: "invalid SOP Instance",
+    0x0118: "no such SOP Class",
+    0x0119: "SOP Class and Instance do not belong together",
+    0x0120: "missing attribute",
+    0x0121: "missing attribute value",
+    0x0122: "SOP Class not supported",
+    0x0123: "no such action",
+    0x0124: "not authorised",
+    0x0131: "duplicate Transaction UID",
+    0x0210: "duplicate invocation",
+    0x0211: "unrecognised operation",
+    0x0212: "mistyped argument",
+    0x0213: "resource limitation",
+    0xB000: "elements were coerced",
+    0xB006: "elements were discarded",
+    0xB007: "the data set does not match its SOP Class",
+    0xC122: "transfer syntax not supported",
+}
+"""PS3.7 annex C, PS3.4 table B.2-1, PS3.3 C.14.1.1 and PS3.18 table I.2-2."""
+
+_TRANSIENT = (0x0110, 0x0213)
+_WARNINGS = (0x0001, 0x0107, 0x0116)
+"""Beside 0xBxxx (PS3.7 annex C)."""
+
+
+def judge(status: int) -> tuple[Outcome, str]:
+    """Tell what a status of C-STORE, or a reason of STOW-RS, makes of a file.
+
+    Parameters
+    ----------
+    status : int
+        PS3.4 table B.2-1, PS3.7 annex C, or PS3.18 table I.2-2.
+
+    Returns
+    -------
+    tuple
+        The outcome, and the meaning with its number; empty for success.
+    """
+    if status == 0:
+        return Outcome.STORED, ""
+    if status >> 12 == 0xB or status in _WARNINGS:
+        outcome = Outcome.WARNED
+    elif status >> 8 == 0xA7 or status in _TRANSIENT:
+        outcome = Outcome.FAILED
+    else:
+        outcome = Outcome.REFUSED
+    return outcome, meaning(status)
+
+
+def meaning(status: int) -> str:
+    """Return the standard's words for a status, with its number in hexadecimal digits."""
+    words = _MEANINGS.get(status) or _family(status)
+    return f"{words} (0x{status:04X})"
+
+
+def _family(status: int) -> str:
+    if status >> 8 == 0xA7:
+        return "out of resources"
+    if status >> 8 == 0xA9:
+        return "the data set does not match its SOP Class"
+    if status >> 12 == 0xC:
+        return "it cannot understand the object"
+    return "a warning" if status >> 12 == 0xB else "a failure"

@@ -1,0 +1,254 @@
+"""STOW-RS as its client: files to a DICOMweb service (PS3.18 10.5)."""
+
+import ipaddress
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
+from cxrsr_cli.read.fingerprint import kept_still
+from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.instance import Instance, unfit
+from cxrsr_cli.send.multipart import Multipart
+from cxrsr_cli.send.status import judge
+from cxrsr_cli.send.tls import TlsFiles
+
+if TYPE_CHECKING:
+    from requests import Response
+
+    from cxrsr_cli.send.dicomweb import Client
+
+_STUDIES = "/studies"
+_LARGEST_ANSWER = 1 << 20
+_PIECE = 1 << 16
+_LATER = (408, 425, 429)
+_OK, _ACCEPTED, _CONFLICT = 200, 202, 409
+
+_FAILED, _REFERENCED = "00081198", "00081199"
+_FAILURE_REASON, _WARNING_REASON = "00081197", "00081196"
+"""Tags of the Store Instances Response (PS3.18 I.2), as in its JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StowService:
+    """A DICOMweb service that stores.
+
+    Attributes
+    ----------
+    url : str
+        Its root, to which ``/studies`` is added if it is not there.
+    username : str or None
+        For HTTP's Basic authentication.
+    password_file : Path or None
+        Its first line is the password.
+    token_file : Path or None
+        Its first line is a bearer token (RFC 6750); read anew for each `send`.
+    tls : TlsFiles or None
+        For ``https``; by default the system's authorities, no certificate.
+    timeout : float
+        Seconds in which it must connect, take a piece, or begin to answer.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    url: str
+    username: str | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    tls: TlsFiles | None = None
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        # Python's own complaints would quote what might be a password.
+        try:
+            parts = urlsplit(self.url)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError("url is no URL") from None
+        if parts.scheme not in ("http", "https") or not host:
+            raise ValueError("url must begin with http:// or https:// and name a host")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("url must hold no user or password; give a file")
+        if parts.query or parts.fragment:
+            raise ValueError("url must end with its path")
+        if bool(self.username) != bool(self.password_file):
+            raise ValueError("username and password_file belong together")
+        if self.token_file and self.password_file:
+            raise ValueError("token_file and password_file exclude each other")
+        if self.tls and parts.scheme == "http":
+            raise ValueError("tls needs an https:// url")
+        secret = self.token_file or self.password_file
+        if secret and parts.scheme == "http" and not _is_loopback(host):
+            raise ValueError("a password or token goes over https:// only, or to this machine")
+        if self.timeout <= 0:
+            raise ValueError("timeout must be above 0")
+
+    @property
+    def root(self) -> str:
+        """The service's URL without ``/studies``."""
+        return self.url.rstrip("/").removesuffix(_STUDIES)
+
+    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
+        """Store files, each in a request of its own, as the bytes they are.
+
+        As `Destination.send`.
+        """
+        with closing(self._client()) as client:
+            for file in files:
+                # Not around all: nobody is silenced while the caller works.
+                with quiet_pydicom():
+                    sent = self._store(client, file)
+                yield sent
+
+    def _client(self) -> "Client":
+        try:
+            from cxrsr_cli.send.dicomweb import Client
+        except ImportError:
+            raise MissingExtraError("STOW-RS needs pip install 'cxrsr[web]'") from None
+        secure = urlsplit(self.url).scheme == "https"
+        return Client(
+            self.root,
+            timeout=self.timeout,
+            context=(self.tls or TlsFiles()).client_context() if secure else None,
+            token=_secret(self.token_file) if self.token_file else None,
+            user=(self.username, _secret(self.password_file))
+            if self.username and self.password_file
+            else None,
+        )
+
+    def _store(self, client: "Client", file: Path) -> Sent:
+        from requests import RequestException
+
+        try:
+            if Instance.read(file).syntax is None:
+                raise NotDicomError("not in the DICOM File Format (PS3.10)")
+            with kept_still(file), Multipart(file) as body:
+                try:
+                    with client.store(body) as answer:
+                        return self._judge(file, answer)
+                except RequestException as error:
+                    # Its text holds the URL and more; its kind says enough.
+                    return Sent(file, Outcome.FAILED, f"{self.root}: {_why(error)}")
+        except CxrsrError as error:
+            return unfit(file, error)
+
+    def _judge(self, file: Path, answer: "Response") -> Sent:
+        """Tell what an answer means (PS3.18 table 10.5.3-1)."""
+        status = answer.status_code
+        reasons = _reasons(answer)
+        outcome, words = _by_status(status)
+        if reasons is not None and status in (_OK, _ACCEPTED, _CONFLICT):
+            outcome, words = _by_reasons(reasons, outcome, words)
+        message = f"{self.root}: {words}, HTTP {status}" if words else ""
+        return Sent(file, outcome, message, status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reasons:
+    """Of the instance in a Store Instances Response: why not, or why with a warning."""
+
+    failure: int | None
+    warning: int | None
+    stored: bool
+
+
+def _by_status(status: int) -> tuple[Outcome, str]:
+    if status == _ACCEPTED:
+        # Some were not stored, or with a warning; which, it does not say.
+        return Outcome.FAILED, "it does not say whether it has the file"
+    if status in _LATER or status >= 500:
+        return Outcome.FAILED, "it cannot now"
+    if status in (401, 403):
+        return Outcome.REFUSED, "it does not let us in; look at user, password or token"
+    if 300 <= status < 400:
+        return Outcome.REFUSED, "it is elsewhere; give the URL it redirects to"
+    if 200 <= status < 300:
+        return Outcome.STORED, ""
+    return Outcome.REFUSED, "it does not take the file"
+
+
+def _by_reasons(reasons: _Reasons, outcome: Outcome, words: str) -> tuple[Outcome, str]:
+    if reasons.failure is not None:
+        outcome, words = judge(reasons.failure)
+        # A failure reason never means success, whatever its number.
+        return (outcome, words) if outcome is Outcome.FAILED else (Outcome.REFUSED, words)
+    if reasons.warning is not None:
+        _, words = judge(reasons.warning)
+        return Outcome.WARNED, words or "a warning (0x0000)"
+    return (Outcome.STORED, "") if reasons.stored else (outcome, words)
+
+
+def _reasons(answer: "Response") -> _Reasons | None:
+    """Read a Store Instances Response; None if there is none that can be read."""
+    try:
+        told = json.loads(_content(answer))
+        told = told[0] if isinstance(told, list) else told
+        failed = _items(told, _FAILED)
+        stored = _items(told, _REFERENCED)
+        warnings = [_number(item, _WARNING_REASON) for item in stored if _WARNING_REASON in item]
+        return _Reasons(
+            failure=_number(failed[0], _FAILURE_REASON) if failed else None,
+            warning=warnings[0] if warnings else None,
+            stored=bool(stored) and answer.status_code != _CONFLICT,
+        )
+    # No JSON, or of another form.
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+
+
+def _content(answer: "Response") -> bytes:
+    content = b""
+    for piece in answer.iter_content(_PIECE):
+        content += piece
+        if len(content) > _LARGEST_ANSWER:
+            break
+    return content
+
+
+def _items(told: dict[str, Any], tag: str) -> list[dict[str, Any]]:
+    return list(told.get(tag, {}).get("Value", []))
+
+
+def _number(item: dict[str, Any], tag: str) -> int:
+    value: int = int(item.get(tag, {}).get("Value", [0x0110])[0])
+    return value
+
+
+def _why(error: Exception) -> str:
+    import requests
+
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "its certificate is not to be trusted"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "no common TLS"
+    if isinstance(error, requests.Timeout) or "timed out" in text:
+        return "no answer in time"
+    if "refused" in text:
+        return "connection refused"
+    return "no connection, or it broke off"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _secret(path: Path) -> str:
+    """Read a secret; no error quotes it."""
+    try:
+        line = path.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        line = ""
+    if not line or not line.isprintable() or not line.isascii():
+        raise UsageError(f"the first line of {path} is no password or token of ASCII characters")
+    return line

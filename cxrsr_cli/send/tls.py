@@ -1,0 +1,112 @@
+"""TLS from files (PS3.15 B.12: the BCP 195 profile), for either side of a connection."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cxrsr_cli.errors import UsageError
+
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+_KEY = b"PRIVATE KEY-----"
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2, as RFC 9325 4.2 recommends; all of TLS 1.3 are good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """Who we are, and whom we trust.
+
+    Attributes
+    ----------
+    certificate : Path or None
+        PEM, ours first, then those between it and its authority.
+    key : Path or None
+        PEM, not encrypted; by default in the file of the certificate.
+    authorities : Path or None
+        PEM, of those whose certificates are believed; by default the system's.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    certificate: Path | None = None
+    key: Path | None = None
+    authorities: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.key and not self.certificate:
+            raise ValueError("a TLS key needs its certificate")
+
+    def client_context(self) -> ssl.SSLContext:
+        """Return a context that verifies the server and its name, and shows our certificate.
+
+        Raises
+        ------
+        UsageError
+            Naming a file that is missing or not what it should be.
+        """
+        # Not create_default_context, which writes its secrets where the environment says.
+        context = _context(ssl.PROTOCOL_TLS_CLIENT)
+        if self.authorities:
+            _trust(context, self.authorities)
+        else:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        if self.certificate:
+            _present(context, self.certificate, self.key)
+        return context
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return a context that shows our certificate.
+
+        A client must have one too if `authorities` is given, from one of them.
+
+        Raises
+        ------
+        UsageError
+            If there is no certificate, or naming a file as `client_context`.
+        """
+        if not self.certificate:
+            raise UsageError("a TLS server needs a certificate and its key")
+        context = _context(ssl.PROTOCOL_TLS_SERVER)
+        _present(context, self.certificate, self.key)
+        if self.authorities:
+            _trust(context, self.authorities)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+def _context(protocol: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    return context
+
+
+def _trust(context: ssl.SSLContext, authorities: Path) -> None:
+    _check(authorities, _CERTIFICATE, "certificate")
+    try:
+        context.load_verify_locations(authorities)
+    except ssl.SSLError:
+        raise UsageError(f"{authorities} holds a damaged certificate") from None
+
+
+def _present(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    _check(certificate, _CERTIFICATE, "certificate")
+    _check(key or certificate, _KEY, "private key")
+    try:
+        # With no password OpenSSL would ask the terminal for one.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except ssl.SSLError:
+        raise UsageError(
+            f"the key in {key or certificate} is encrypted or damaged, "
+            f"or does not belong to the certificate in {certificate}"
+        ) from None
+
+
+def _check(path: Path, mark: bytes, what: str) -> None:
+    try:
+        found = mark in path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    if not found:
+        raise UsageError(f"{path} holds no {what} in PEM form")
