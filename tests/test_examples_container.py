@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,13 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def enter(
-    env: dict[str, str], folders: tuple[Path, Path], pair: tuple[str, str] = PAIRS[0], **more: str
+    env: Mapping[str, str],
+    folders: tuple[Path, Path],
+    pair: tuple[str, str] = PAIRS[0],
+    more: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     given = dict(zip(pair, map(str, folders), strict=True))
-    return run(sys.executable, ENTRY, env=env | given | more)
+    return run(sys.executable, ENTRY, env={**env, **given, **(more or {})})
 
 
 def files(folder: Path) -> list[str]:
@@ -96,11 +100,11 @@ def test_options_come_from_the_environment(
         "CXRSR_LEDGER": str(tmp_path / "a ledger"),
         "CXRSR_OPTIONS": "--series-description 'two words' --drop-private",
     }
-    assert enter(env, folders, **more).returncode == 0
+    assert enter(env, folders, more=more).returncode == 0
     report = json.loads((tmp_path / "a report.json").read_text())
     assert report["options"]["memory_bytes"] == 1 << 30
     assert report["options"]["keep_private"] is False
-    again = enter(env, folders, **more)
+    again = enter(env, folders, more=more)
     assert again.returncode == 0, "a retry with a ledger finds all done"
 
 
@@ -119,7 +123,7 @@ def test_options_come_from_the_environment(
 def test_what_cannot_be_meant(
     env: dict[str, str], folders: tuple[Path, Path], more: dict[str, str], message: str
 ) -> None:
-    done = enter(env, folders, **more)
+    done = enter(env, folders, more=more)
     assert done.returncode == 2
     assert message in done.stderr
     assert not files(folders[1])
@@ -154,7 +158,8 @@ def instructions() -> list[tuple[str, str]]:
     lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     joined = re.sub(r"\\\n\s*", "", lines)
     return [
-        (word, rest) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line)
+        (word, rest)
+        for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line)
     ]
 
 

@@ -53,9 +53,7 @@ def relative(folder: Path) -> list[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "script", [*SCRIPTS, ROOT / ".ci" / "run"], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / ".ci" / "run"], ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(script: Path) -> None:
     if shutil.which("shellcheck") is None:
         skip_or_fail("needs shellcheck (Debian: shellcheck)")
@@ -156,9 +154,7 @@ def test_a_study_moves_by_its_exit_code(tmp_path: Path, env: dict[str, str]) -> 
     assert relative(base / "in") == relative(base / "work") == []
 
 
-def test_a_study_waits_while_the_installation_is_wrong(
-    tmp_path: Path, env: dict[str, str]
-) -> None:
+def test_a_study_waits_while_the_installation_is_wrong(tmp_path: Path, env: dict[str, str]) -> None:
     base = tmp_path / "base dir"
     broken = env | {"CXRSR_OPTIONS": "--model none-such"}
     assert run(ON_STUDY, received(base, "one", 0), env=broken).returncode == 7

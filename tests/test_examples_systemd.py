@@ -100,9 +100,10 @@ def night(tmp_path: Path, model: Path) -> subprocess.CompletedProcess[str]:
 def test_the_night(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "in dir").mkdir()
     nothing = night(tmp_path, tiny_model)
-    assert str(nothing.returncode) in dict(section("cxrsr-night.service", "Service"))[
-        "SuccessExitStatus"
-    ].split()
+    assert (
+        str(nothing.returncode)
+        in dict(section("cxrsr-night.service", "Service"))["SuccessExitStatus"].split()
+    )
     small_chest(0).save_as(tmp_path / "in dir" / "a.dcm")
     assert night(tmp_path, tiny_model).returncode == 0
     (tmp_path / "in dir" / "b.dcm").write_bytes(b"bad")
@@ -117,4 +118,3 @@ def test_the_timer_starts_the_night() -> None:
     assert analyze("calendar", timer["OnCalendar"]).returncode == 0
     assert timer["Persistent"] == "true"
     assert "Unit" not in timer, "a timer starts the service of its name"
-

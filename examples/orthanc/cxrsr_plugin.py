@@ -19,7 +19,7 @@ import os
 import threading
 
 import orthanc
-from cxrsr_series import Gone, Settings, Worker
+from cxrsr_series import GoneError, Settings, Worker
 
 _NOT_THERE = {orthanc.ErrorCode.UNKNOWN_RESOURCE, orthanc.ErrorCode.INEXISTENT_ITEM}
 
@@ -32,7 +32,7 @@ class Inside:
         try:
             content: bytes = orthanc.RestApiGet(path)
         except orthanc.OrthancException as error:
-            raise (Gone if error.args[0] in _NOT_THERE else ValueError)(path) from None
+            raise (GoneError if error.args[0] in _NOT_THERE else ValueError)(path) from None
         return content
 
     def post(self, path: str, body: bytes) -> bytes:
@@ -47,7 +47,9 @@ class Inside:
 _configured = json.loads(orthanc.GetConfiguration()).get("Cxrsr", {})
 _worker = Worker(
     Inside(),
-    Settings.of(os.environ | {f"CXRSR_{key.upper()}": str(_configured[key]) for key in _configured}),
+    Settings.of(
+        os.environ | {f"CXRSR_{key.upper()}": str(_configured[key]) for key in _configured}
+    ),
     orthanc.LogWarning,
 )
 _came, _ended = threading.Event(), threading.Event()

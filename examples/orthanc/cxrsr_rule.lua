@@ -7,7 +7,8 @@
 --
 -- and in Orthanc's configuration: "LuaScripts": ["/etc/orthanc/cxrsr_rule.lua"]. Set CXRSR_COMMAND
 -- and the other variables that cxrsr_series.py names in Orthanc's environment, such as by
--- `systemctl edit orthanc`; CXRSR_SERIES if it lies elsewhere than in /etc/orthanc.
+-- `systemctl edit orthanc`; CXRSR_SERIES if it lies elsewhere than in /etc/orthanc; ORTHANC_USERNAME
+-- and ORTHANC_PASSWORD if Orthanc has users.
 --
 -- Orthanc runs one line of Lua at a time, for every image that comes in as well. So the rule only
 -- starts a process, which does not hold Orthanc up, and ends by itself. Its log is SPOOL/log.
@@ -30,7 +31,10 @@ function OnStableSeries(series, tags, metadata)
     end
     local script = variable("CXRSR_SERIES", "/etc/orthanc/cxrsr_series.py")
     local log = variable("CXRSR_SPOOL", "/var/lib/orthanc/cxrsr") .. "/log"
-    local command = "setsid --fork python3 " .. quoted(script) .. " " .. quoted(series)
+    local port = string.format("%d", GetOrthancConfiguration().HttpPort or 8042)
+    local url = variable("ORTHANC_URL", "http://127.0.0.1:" .. port)
+    local command = "ORTHANC_URL=" .. quoted(url)
+        .. " setsid --fork python3 " .. quoted(script) .. " " .. quoted(series)
     local started = os.execute(command .. " </dev/null >>" .. quoted(log) .. " 2>&1")
     if started ~= true and started ~= 0 then -- a number in Lua 5.1
         print("cxrsr: cannot start cxrsr_series.py for series " .. series)

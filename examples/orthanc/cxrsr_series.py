@@ -9,8 +9,9 @@ It needs Python 3.11 and nothing else; cxrsr is a command, which may have anothe
 
 A series waits as a file of its name in SPOOL/waiting, so that neither a restart of Orthanc nor a
 power cut loses one. One is worked on at a time. Its images lie in SPOOL/work meanwhile, under
-numbers, readable for Orthanc's user only, and are removed in every case. Only CR and DX are
-taken; a series that cxrsr made never is, so that nothing goes round.
+numbers, readable for Orthanc's user only, and are removed in every case, after a crash when the
+next series comes. Only CR and DX are taken; a series that cxrsr made never is, so that nothing
+goes round.
 
 On failure: results that were made are imported, the series moves to SPOOL/failed with a JSON of
 exit code, time-out and cxrsr's messages, and the next goes on. What to do again, move back to
@@ -26,8 +27,8 @@ Environment, or for the plugin Orthanc's configuration, ``"Cxrsr": {"Command": .
 ``CXRSR_SPOOL``      ``Spool``      a folder of Orthanc's user (/var/lib/orthanc/cxrsr)
 ===================  =============  ================================================
 
-and for the process only ``ORTHANC_URL`` (http://127.0.0.1:8042), ``ORTHANC_USERNAME`` and
-``ORTHANC_PASSWORD``.
+and for the process only ``ORTHANC_URL`` (http://127.0.0.1:8042; the rule knows the port),
+``ORTHANC_USERNAME`` and ``ORTHANC_PASSWORD``.
 
 Logs hold Orthanc's identifiers, numbers and exit codes; nothing of a patient.
 """
@@ -57,14 +58,14 @@ _PATIENCE = 300
 _LONGEST_MESSAGE = 4000
 
 
-class Gone(LookupError):
+class GoneError(LookupError):
     """What was asked for is not in Orthanc."""
 
 
 class Rest(Protocol):
     """Orthanc's REST interface.
 
-    `OSError` if Orthanc is not there, `Gone` if the path is not, `ValueError` if it refuses.
+    `OSError` if Orthanc is not there, `GoneError` if the path is not, `ValueError` if it refuses.
     """
 
     def get(self, path: str) -> bytes:
@@ -105,7 +106,7 @@ class Http:
             error.close()
             if error.code in {401, 403}:
                 raise PermissionError(error.code, "Orthanc wants another user") from None
-            raise (Gone if error.code == 404 else ValueError)(error.code) from None
+            raise (GoneError if error.code == 404 else ValueError)(error.code) from None
         return content
 
 
@@ -205,13 +206,14 @@ class Worker:
         """Return a series' instances; none if it is not to be upscaled, or gone."""
         try:
             told = json.loads(self._rest.get(f"/series/{series}"))
-        except Gone:
+        except GoneError:
             return []
         if told["MainDicomTags"].get("Modality") not in MODALITIES:
             return []
         instances: list[str] = told["Instances"]
         for instance in instances:
             if is_own(json.loads(self._rest.get(f"/instances/{instance}/tags?short"))):
+                self._log(f"cxrsr: series {series}: made by cxrsr, left alone")
                 return []
         return instances
 
