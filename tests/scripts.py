@@ -22,6 +22,13 @@ def install_command(folder: Path) -> Path:
     return command
 
 
+def pretend(path: Path, script: str) -> dict[str, str]:
+    """Write a command that does something else; return the environment that names it."""
+    path.write_text(f"#!/bin/bash\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return {"CXRSR_COMMAND": str(path)}
+
+
 def environment(tmp_path: Path, model: Path, **more: str) -> dict[str, str]:
     """Return what cron gives, and no more: a command, options, and one thread."""
     return {

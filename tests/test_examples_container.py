@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, small_chest
-from tests.scripts import EXAMPLES, environment, run
+from tests.scripts import EXAMPLES, environment, pretend, run
 
 ENTRY = EXAMPLES / "container" / "entry.py"
 DOCKERFILE = EXAMPLES / "container" / "Dockerfile"
@@ -86,6 +86,18 @@ def test_nothing_to_do_is_no_success(env: dict[str, str], folders: tuple[Path, P
         if name.endswith(".dcm"):
             (folders[0] / name).unlink()
     assert enter(env, folders).returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [*((f"exit {code}", code) for code in (0, 1, 2, 5, 6, 7, 8, 130)), ("kill -KILL $$", 137)],
+)
+def test_codes_are_handed_on(
+    env: dict[str, str], folders: tuple[Path, Path], tmp_path: Path, script: str, code: int
+) -> None:
+    """A process that the memory killer took is no success either."""
+    assert enter(env, folders, more=pretend(tmp_path / "a command", script)).returncode == code
+    assert not list(Path(env["TMPDIR"]).iterdir())
 
 
 def test_options_come_from_the_environment(

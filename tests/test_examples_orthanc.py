@@ -167,8 +167,8 @@ def test_orthanc_takes_images_while_it_works(
 def test_orthanc_by_http(tmp_path: Path) -> None:
     """With users, as the rule's process meets it."""
     loaded = module()
-    known = {"AuthenticationEnabled": True, "RegisteredUsers": {"ward": "secret: ä"}}
-    with running_orthanc(tmp_path / "orthanc", **known) as server:
+    folder, users = tmp_path / "orthanc", {"ward": "secret: ä"}
+    with running_orthanc(folder, AuthenticationEnabled=True, RegisteredUsers=users) as server:
         rest = loaded.Http(server.url, "ward", "secret: ä")
         assert json.loads(rest.get("/system"))["Name"] == "cxrsr tests"
         rest.post("/instances", EXAMPLE.read_bytes())

@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, skip_or_fail, small_chest
 from tests.orthanc import free_port, wait_until
-from tests.scripts import EXAMPLES, environment, run
+from tests.scripts import EXAMPLES, environment, pretend, run
 
 SCRIPTS = [
     path
@@ -118,6 +117,17 @@ def test_cron_has_nothing_to_do(folder: Path, env: dict[str, str]) -> None:
     assert crontab_line(folder, env).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("code", "handed_on", "mailed"),
+    [(0, 0, 0), (3, 0, 0), (1, 1, 1), (2, 2, 1), (5, 5, 1), (6, 6, 1), (7, 7, 1), (130, 130, 1)],
+)
+def test_what_cron_makes_of_a_code(
+    folder: Path, env: dict[str, str], code: int, handed_on: int, mailed: int
+) -> None:
+    done = crontab_line(folder, env | pretend(folder.parent / "a command", f"exit {code}"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (handed_on, mailed)
+
+
 def test_cron_does_not_begin_twice(folder: Path, env: dict[str, str]) -> None:
     state = folder.parent / "st ate"
     state.mkdir()
@@ -154,6 +164,38 @@ def test_a_study_moves_by_its_exit_code(tmp_path: Path, env: dict[str, str]) -> 
     assert relative(base / "in") == relative(base / "work") == []
 
 
+@pytest.mark.parametrize(
+    ("code", "folder"),
+    [
+        (0, "done"),
+        *((code, "failed") for code in (1, 3, 4, 5, 137)),
+        *((code, "work") for code in (2, 6, 7, 8, 130)),
+    ],
+)
+def test_where_a_study_goes(tmp_path: Path, env: dict[str, str], code: int, folder: str) -> None:
+    study = received(tmp_path, "one", 0)
+    done = run(ON_STUDY, study, env=env | pretend(tmp_path / "a command", f"exit {code}"))
+    assert done.returncode == code
+    assert relative(tmp_path / folder) == ["one/DX.0"]
+    assert len(done.stderr.splitlines()) == bool(code)
+
+
+def test_a_study_that_takes_too_long_fails(tmp_path: Path, env: dict[str, str]) -> None:
+    slow = pretend(tmp_path / "slow", "exec sleep 600") | {"CXRSR_TIMEOUT": "0.1"}
+    assert run(ON_STUDY, received(tmp_path, "one", 0), env=env | slow).returncode == 124
+    assert relative(tmp_path / "failed") == ["one/DX.0"]
+
+
+def test_studies_are_done_one_at_a_time(tmp_path: Path, env: dict[str, str]) -> None:
+    """The command fails if another one runs."""
+    busy = shlex.quote(str(tmp_path / "busy"))
+    slow = pretend(tmp_path / "slow", f"mkdir {busy} || exit 1; sleep 0.3; rmdir {busy}")
+    studies = [received(tmp_path, f"study {index}", index) for index in range(3)]
+    calls = [subprocess.Popen([ON_STUDY, study], env=env | slow) for study in studies]
+    assert [call.wait(timeout=60) for call in calls] == [0, 0, 0]
+    assert len(relative(tmp_path / "done")) == 3
+
+
 def test_a_study_waits_while_the_installation_is_wrong(tmp_path: Path, env: dict[str, str]) -> None:
     base = tmp_path / "base dir"
     broken = env | {"CXRSR_OPTIONS": "--model none-such"}
@@ -166,8 +208,9 @@ def test_a_study_waits_while_the_installation_is_wrong(tmp_path: Path, env: dict
 
 def test_a_study_that_comes_again_replaces_nothing(tmp_path: Path, env: dict[str, str]) -> None:
     base = tmp_path / "base dir"
+    fine = env | pretend(tmp_path / "a command", "exit 0")
     for index in range(2):
-        assert run(ON_STUDY, received(base, "one", index), env=env).returncode == 0
+        assert run(ON_STUDY, received(base, "one", index), env=fine).returncode == 0
     assert relative(base / "done") == ["one.2/DX.1", "one/DX.0"]
 
 
@@ -223,26 +266,27 @@ def task(
 
 
 def test_every_file_is_in_one_shard(folder: Path, env: dict[str, str], tmp_path: Path) -> None:
-    """Two tasks for four files, and again; and one for which there is none."""
+    """Two tasks for four files, one of them again, and one for which there is none."""
     out = tmp_path / "out dir"
     (folder / "DICOMDIR").write_bytes(b"")
     (folder / ".hidden").write_bytes(b"")
     assert run(MAKE_LIST, folder, tmp_path / "a list", env=env).returncode == 0
     (folder / "DICOMDIR").unlink()
     (folder / ".hidden").unlink()
-    for wanted in ("done", "already done"):
-        for number in range(2):
-            done = task(folder, out, env, number, 2)
-            assert (done.returncode, done.stderr) == (0, ""), number
-        reports = [json.loads(path.read_text()) for path in (out / ".shards").glob("*.json")]
-        files = [file for report in reports for file in report["files"]]
-        assert Counter(file["status"] for file in files) == {wanted: 4}
-        assert len({file["output"] for file in files}) == 4
+    shards = out / ".shards"
+    for number in range(2):
+        done = task(folder, out, env, number, 2)
+        assert (done.returncode, done.stderr) == (0, ""), number
+    files = [
+        file for path in shards.glob("*.json") for file in json.loads(path.read_text())["files"]
+    ]
+    assert [file["status"] for file in files] == ["done"] * 4
+    assert len({file["output"] for file in files}) == 4
     assert relative(out) == relative(folder)
-    assert {path.name for path in (out / ".shards").glob("*.sqlite")} == {
-        "0-of-2.sqlite",
-        "1-of-2.sqlite",
-    }
+    assert {path.name for path in shards.glob("*.sqlite")} == {"0-of-2.sqlite", "1-of-2.sqlite"}
+    assert task(folder, out, env, 1, 2).returncode == 0
+    again = json.loads((shards / "1-of-2.json").read_text())
+    assert again["counts"]["already done"] == len(again["files"]) == 2
     none = task(folder, tmp_path / "none", env, 6, 7)
     assert (none.returncode, none.stderr) == (0, "")
 
@@ -267,6 +311,15 @@ def test_a_listed_file_that_is_gone_is_a_failure(
     (folder / "a.dcm").unlink()
     assert task(folder, tmp_path / "out", env, 0, 2).returncode == 4
     assert len(relative(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 4, 5, 6, 7])
+def test_a_task_ends_with_the_code(
+    folder: Path, env: dict[str, str], tmp_path: Path, code: int
+) -> None:
+    run(MAKE_LIST, folder, tmp_path / "a list", env=env)
+    command = pretend(tmp_path / "a command", f"exit {code}")
+    assert task(folder, tmp_path / "out", env, 0, 1, **command).returncode == code
 
 
 def test_a_task_that_is_stopped_asks_for_a_requeue(
