@@ -121,7 +121,7 @@ def test_a_series_that_fails_in_part(way: Way, tmp_path: Path, spool: Path) -> N
 
 
 def test_a_real_chest(tmp_path: Path, spool: Path, shared: Path) -> None:
-    """The first DX of the real chests, as it was made, by REST."""
+    """The smallest of the real chests, as it was made, by REST."""
     chests = sorted((shared / "dicom" / "chest").rglob("*.dcm"))
     real = min(chests, key=lambda path: path.stat().st_size)
     with WAYS["plugin"](tmp_path / "orthanc") as server:
@@ -219,6 +219,7 @@ class Archive:
         self.posted: list[bytes] = []
         self.gone = False
         self.modality = "DX"
+        self.tags = '{"0018,a001": [{"0008,1090": "Detector"}]}'
 
     def get(self, path: str) -> bytes:
         """Answer as Orthanc does."""
@@ -228,7 +229,7 @@ class Archive:
             "/series/s": json.dumps(
                 {"MainDicomTags": {"Modality": self.modality}, "Instances": ["i"]}
             ).encode(),
-            "/instances/i/tags?short": b'{"0018,a001": [{"0008,1090": "Detector"}]}',
+            "/instances/i/tags?short": self.tags.encode(),
             "/instances/i/file": EXAMPLE.read_bytes(),
         }[path]
 
@@ -290,11 +291,40 @@ def test_a_failure_is_kept(archive: Archive, tmp_path: Path, code: int) -> None:
     assert idle(tmp_path)
 
 
-def test_a_command_that_is_not_there(archive: Archive, tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_a_command_that_cannot_be_run(archive: Archive, tmp_path: Path, there: bool) -> None:
     made, _ = worker(archive, tmp_path, "")
     (tmp_path / "command").unlink()
+    if there:
+        (tmp_path / "command").touch(mode=0o644)
     made.drain()
     assert json.loads((tmp_path / "failed" / "s").read_text())["exit_code"] == 127
+
+
+@pytest.mark.parametrize("tags", ["[]", '{"0018,a001": "odd"}', "no JSON"])
+def test_an_odd_answer_fails_alone(archive: Archive, tmp_path: Path, tags: str) -> None:
+    """It must not hold up what waits behind it."""
+    made, _ = worker(archive, tmp_path, "exit 0")
+    archive.tags = tags
+    made.drain()
+    assert json.loads((tmp_path / "failed" / "s").read_text())["exit_code"] == 1
+    assert idle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("equipment", "own"),
+    [
+        ([], False),
+        ([{}], False),
+        ([{"0008,1090": None}], False),
+        ([{"0008,1090": "Detector"}], False),
+        ([{"0008,1090": "Detector"}, {"0008,1090": "cxrsr "}], True),
+    ],
+)
+def test_own_objects_are_known(equipment: list[dict[str, str | None]], own: bool) -> None:
+    assert module().is_own({"0018,a001": equipment}) is own
+    assert not module().is_own({})
+    assert not module().is_own({"0018,a001": None})
 
 
 def test_a_series_waits_for_orthanc(archive: Archive, tmp_path: Path) -> None:

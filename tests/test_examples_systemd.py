@@ -118,3 +118,12 @@ def test_the_timer_starts_the_night() -> None:
     assert analyze("calendar", timer["OnCalendar"]).returncode == 0
     assert timer["Persistent"] == "true"
     assert "Unit" not in timer, "a timer starts the service of its name"
+
+
+def test_the_user_can_be_made() -> None:
+    if shutil.which("systemd-sysusers") is None:
+        skip_or_fail("needs systemd-sysusers (Debian: systemd)")
+    words = ["systemd-sysusers", "--dry-run", str(FOLDER / "cxrsr.sysusers")]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "cxrsr" in done.stdout + done.stderr

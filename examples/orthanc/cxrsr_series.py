@@ -186,7 +186,9 @@ class Worker:
                 self._rest.post("/instances", path.read_bytes())
                 imported += 1
             messages = self._messages()
-        except (ValueError, LookupError, TypeError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # named, but not quoted: its text might be a patient's
             code, instances, messages = 1, [], type(error).__name__
         finally:
             shutil.rmtree(self._work, ignore_errors=True)
@@ -237,8 +239,8 @@ class Worker:
             if self._stopping.is_set():
                 self._kill()
             return self._process.wait(self._settings.timeout)
-        except FileNotFoundError:
-            (self._work / "messages").write_text("no such command\n", encoding="utf-8")
+        except (FileNotFoundError, PermissionError):
+            (self._work / "messages").write_text("cannot run the command\n", encoding="utf-8")
             return 127
         except subprocess.TimeoutExpired:
             return 124
@@ -269,7 +271,7 @@ class Worker:
 def is_own(tags: Mapping[str, Any]) -> bool:
     """Tell by its Contributing Equipment whether cxrsr made an instance (tags as in ?short)."""
     equipment = tags.get(_CONTRIBUTING_EQUIPMENT) or []
-    return any(item.get(_MODEL_NAME, "").strip() == "cxrsr" for item in equipment)
+    return any((item.get(_MODEL_NAME) or "").strip() == "cxrsr" for item in equipment)
 
 
 def main() -> None:
