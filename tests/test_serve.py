@@ -72,7 +72,8 @@ def send(node: Node, *datasets: pydicom.FileDataset) -> list[int | None]:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """List what an archive that watches a folder takes: no hidden files."""
+    return sorted(path.name for path in folder.glob("[!.]*"))
 
 
 def empty(node: Node) -> bool:
@@ -339,7 +340,7 @@ def test_a_thousand_instances_and_kills(tmp_path: Path, tiny_model: Path, out: P
             wait_until(lambda: len(names(out)) == COUNT, "all are sent", 300)
             wait_until(lambda: empty(node), "the spool is emptied")
             assert node.stop() == ExitCode.OK
-    derived = [pydicom.dcmread(path, stop_before_pixels=True) for path in out.iterdir()]
+    derived = [pydicom.dcmread(path, stop_before_pixels=True) for path in out.glob("[!.]*")]
     sources = {each.SourceImageSequence[0].ReferencedSOPInstanceUID for each in derived}
     assert sources == {f"2.25.{7000 + index}" for index in range(COUNT)}
     assert len({each.SOPInstanceUID for each in derived}) == COUNT

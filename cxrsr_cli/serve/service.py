@@ -9,6 +9,7 @@ from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import CxrsrError, OutputError, UnexpectedError
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve.config import ServeConfig
 from cxrsr_cli.serve.courier import Courier
 from cxrsr_cli.serve.events import Event, EventKind, Say
@@ -23,6 +24,7 @@ from cxrsr_cli.serve.rules import Upscaling
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.serve.worker import Worker
 from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.write.atomic import remove_orphans
 
 _POLL = 1.0
 """Seconds between looks at the queue when nobody wakes: for what is due, or was revived."""
@@ -132,12 +134,21 @@ class Service:
                 reason=f"{listen.ae_title} on {listen.address} port {receiver.port}",
             )
         )
-        swept = 0.0
+        due = time.monotonic()
         while not (asked_to_stop() or self._failure):
-            if time.monotonic() - swept > _HOUR or not swept:
-                forget_old(self._queue, self._config.history_days)
-                swept = time.monotonic()
+            if time.monotonic() >= due:
+                self._tidy()
+                due += _HOUR
             self._stopping.wait(0.2)
+
+    def _tidy(self) -> None:
+        try:
+            forget_old(self._queue, self._config.history_days)
+        except OutputError as error:
+            self._say(Event(kind=EventKind.TROUBLE, reason=str(error)))
+        for destination in self._config.destinations.values():
+            if isinstance(destination, Folder):
+                remove_orphans(destination.path)
 
     @contextmanager
     def _beside(self, name: str, work: Callable[[], bool]) -> Iterator[None]:
