@@ -3,16 +3,20 @@
 import io
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+_PIECE = 1 << 16
 
-class Multipart(io.RawIOBase):
+
+class Multipart:
     """A request's body: a head, the bytes of a file, a tail.
 
     It has a length, so that no server has to understand chunks, and is read from
-    the disk in pieces, so that memory does not depend on the file.
+    the disk in pieces, so that memory does not depend on the file. It cannot
+    tell where it stands, which requests would take for a length of 0.
 
     Parameters
     ----------
@@ -26,7 +30,6 @@ class Multipart(io.RawIOBase):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         # Nobody can know it before, and so have it in a file.
         self._boundary = uuid.uuid4().hex
         head = f"--{self._boundary}\r\nContent-Type: application/dicom\r\n\r\n"
@@ -44,9 +47,9 @@ class Multipart(io.RawIOBase):
     def __len__(self) -> int:
         return self._length
 
-    def readable(self) -> bool:
-        """Tell that it is for reading."""
-        return True
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the pieces; by this requests knows a stream."""
+        return iter(lambda: self.read(_PIECE), b"")
 
     def read(self, size: int = -1) -> bytes:
         """Read at most `size` bytes; nothing at the end."""
@@ -72,4 +75,3 @@ class Multipart(io.RawIOBase):
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-        self.close()

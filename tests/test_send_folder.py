@@ -1,0 +1,102 @@
+"""A folder as a destination: whole files, none replaced."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from cxrsr_cli.errors import UsageError
+from cxrsr_cli.send.destination import Destination, Outcome
+from cxrsr_cli.send.folder import Folder
+from cxrsr_cli.send.store import StoreScp
+from cxrsr_cli.send.tls import TlsFiles
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / name for name in ("a.dcm", "b.dcm")]
+    for path in paths:
+        path.write_text(path.name)
+    return paths
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Path:
+    folder = tmp_path / "outbox"
+    folder.mkdir()
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_files_are_copied_by_their_names(files: list[Path], outbox: Path) -> None:
+    results = list(Folder(path=outbox).send(files))
+    assert [(sent.path, sent.outcome) for sent in results] == [
+        (path, Outcome.STORED) for path in files
+    ]
+    assert contents(outbox) == {"a.dcm": "a.dcm", "b.dcm": "b.dcm"}
+
+
+def test_the_same_file_is_stored_and_another_one_is_kept(files: list[Path], outbox: Path) -> None:
+    (outbox / "a.dcm").write_text("a.dcm")
+    (outbox / "b.dcm").write_text("other")
+    results = list(Folder(path=outbox).send(files))
+    assert [sent.outcome for sent in results] == [Outcome.STORED, Outcome.REFUSED]
+    assert contents(outbox) == {"a.dcm": "a.dcm", "b.dcm": "other"}
+
+
+def test_a_share_that_is_not_mounted_may_come_later(files: list[Path], tmp_path: Path) -> None:
+    results = list(Folder(path=tmp_path / "missing").send(files))
+    assert {(sent.outcome, sent.by_peer) for sent in results} == {(Outcome.FAILED, True)}
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize(
+    ("plain", "destination"),
+    [
+        ({"path": "outbox"}, Folder(path=Path("outbox"))),
+        (
+            {
+                "host": "pacs",
+                "port": 104,
+                "called_ae": "PACS",
+                "tls": {"key": "k", "certificate": "c"},
+            },
+            StoreScp(
+                host="pacs",
+                port=104,
+                called_ae="PACS",
+                tls=TlsFiles(certificate=Path("c"), key=Path("k")),
+            ),
+        ),
+    ],
+    ids=["folder", "application entity"],
+)
+def test_a_destination_is_read_from_a_configuration(
+    plain: dict[str, object], destination: Destination
+) -> None:
+    adapter = TypeAdapter(type(destination))
+    assert adapter.validate_python(plain) == destination
+    with pytest.raises(ValidationError, match="unexpected"):
+        adapter.validate_python({**plain, "unknown": 1})
+
+
+def test_a_file_is_no_folder(files: list[Path]) -> None:
+    with pytest.raises(UsageError, match="is no folder"):
+        list(Folder(path=files[0]).send(files))
+
+
+def test_what_cannot_be_read_fails_alone(files: list[Path], outbox: Path) -> None:
+    pipe = outbox.parent / "pipe"
+    os.mkfifo(pipe)
+    results = list(Folder(path=outbox).send([pipe, outbox.parent / "missing", *files]))
+    assert [(sent.outcome, sent.by_peer) for sent in results] == [
+        (Outcome.FAILED, False),
+        (Outcome.FAILED, False),
+        (Outcome.STORED, True),
+        (Outcome.STORED, True),
+    ]
+    assert set(contents(outbox)) == {"a.dcm", "b.dcm"}
