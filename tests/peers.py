@@ -65,8 +65,21 @@ def storescp(folder: Path, *options: str) -> Iterator[StoreScpProcess]:
 
 def _listens(process: int, port: int) -> bool:
     """Look at the process's sockets: a connection for a test would be one for it to serve."""
-    lines = Path(f"/proc/{process}/net/tcp").read_text(encoding="ascii").splitlines()[1:]
-    return any(f":{port:04X}" in line.split()[1] and line.split()[3] == "0A" for line in lines)
+    return any(
+        line[1].endswith(f":{port:04X}") and line[3] == "0A"
+        for line in _sockets(Path(f"/proc/{process}"))
+    )
+
+
+def unread(port: int) -> int:
+    """Return how many bytes wait in the machine for the one who listens on a port of loopback."""
+    sockets = _sockets(Path("/proc/self"))
+    return sum(int(line[4][:8], 16) for line in sockets if line[2].endswith(f":{port:04X}"))
+
+
+def _sockets(process: Path) -> list[list[str]]:
+    lines = (process / "net" / "tcp").read_text(encoding="ascii").splitlines()
+    return [line.split() for line in lines[1:]]
 
 
 @dataclass

@@ -20,7 +20,8 @@ def test_every_exit_code_is_documented(code: ExitCode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "page"), [("upscale", "upscale.md"), ("evaluate", "evaluating.md")]
+    ("command", "page"),
+    [("upscale", "upscale.md"), ("evaluate", "evaluating.md"), ("send", "send.md")],
 )
 def test_every_option_is_documented(cxrsr: Command, command: str, page: str) -> None:
     options = set(re.findall(r"--[a-z][a-z-]+", cxrsr(command, "--help").stdout)) - {"--help"}

@@ -86,7 +86,7 @@ def _store_scp(parts: SplitResult, host: str, port: int, manner: Manner) -> Stor
     secure = parts.scheme == "dicoms"
     if manner.tls and not secure:
         raise UsageError("certificate, key and authorities need dicoms://")
-    if manner.commitment_port and not manner.commitment:
+    if manner.commitment_port is not None and manner.commitment is None:
         raise UsageError("--commitment-port is for --commit")
     return StoreScp(
         host=host,
@@ -104,7 +104,7 @@ def _store_scp(parts: SplitResult, host: str, port: int, manner: Manner) -> Stor
 
 
 def _stow_service(address: str, manner: Manner) -> StowService:
-    if manner.calling_ae or manner.commitment or manner.commitment_port:
+    if (manner.calling_ae, manner.commitment, manner.commitment_port) != (None, None, None):
         raise UsageError("AE titles and storage commitment are not for DICOMweb")
     return StowService(
         url=address,

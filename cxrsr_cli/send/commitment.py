@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from cxrsr_cli.errors import UsageError
+from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.send.association import (
     BrokenOffError,
     NotAssociatedError,
@@ -87,6 +88,25 @@ class CommitmentScp:
     port: int | None = None
     timeout: float = 60.0
 
+    def check(self) -> None:
+        """Look whether we could be called, before anything is sent.
+
+        Raises
+        ------
+        UsageError
+            If `port` cannot be listened on, or a file of the peer's TLS is not
+            what it should be.
+        """
+        if self.port is None:
+            return
+        if self.peer.tls:
+            self.peer.tls.server_context()
+        try:
+            with socket.create_server(("", self.port)):
+                pass
+        except OSError as error:
+            raise UsageError(f"cannot listen on port {self.port}: {error.strerror}") from None
+
     def request(self, references: Sequence[Reference]) -> dict[UID, Answer]:
         """Ask, and wait for the answer.
 
@@ -103,12 +123,12 @@ class CommitmentScp:
         Raises
         ------
         UsageError
-            If `port` cannot be listened on, or a file of the peer's TLS is not
-            what it should be.
+            As `check`.
         """
         answers: dict[UID, Answer] = {}
-        for start in range(0, len(references), _HELD):
-            answers |= self._request(references[start : start + _HELD])
+        with quiet_pydicom():
+            for start in range(0, len(references), _HELD):
+                answers |= self._request(references[start : start + _HELD])
         return answers
 
     def _request(self, references: Sequence[Reference]) -> dict[UID, Answer]:

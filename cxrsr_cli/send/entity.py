@@ -81,12 +81,13 @@ class _Bounded(queue.Queue[Any]):
         self.refuse_data()
         self._gone = True
 
-    def refuse_data(self) -> None:
-        """Forget what waits, and take no more data: we break off."""
+    def refuse_data(self) -> bool:
+        """Forget what waits, and take no more data; tell whether something waited."""
         with self.not_full:
-            self._closed = True
+            self._closed, waited = True, bool(self.queue)
             self.queue.clear()
             self.not_full.notify_all()
+        return waited
 
     def _has_room(self) -> bool:
         return self._closed or self._qsize() < _QUEUED
@@ -110,6 +111,11 @@ def forget_what_waits(event: Event) -> None:
 def break_off(association: Association) -> None:
     """Abort, without what still waits to be sent."""
     outgoing = association.dul.to_provider_queue
-    if association.is_established and isinstance(outgoing, _Bounded):
-        outgoing.refuse_data()
-        association.abort()
+    if not (association.is_established and isinstance(outgoing, _Bounded)):
+        return
+    if outgoing.refuse_data():
+        # The thread may be held up by a peer that does not read; an A-ABORT would be, too.
+        connection = association.dul.socket
+        with suppress(OSError, AttributeError):
+            connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+    association.abort()

@@ -98,9 +98,12 @@ class StoreScp:
         application_entity(self.calling_ae, self.timeout)
         if self.tls:
             self.tls.client_context()
+        service = CommitmentScp(self._peer, self.commitment_port, self.commitment_timeout)
+        if self.commitment:
+            service.check()
         with quiet_pydicom():
             if self.commitment:
-                yield from self._committed(files)
+                yield from self._committed(files, service)
             else:
                 yield from (sent for sent, _ in self._stored(files))
 
@@ -115,14 +118,13 @@ class StoreScp:
             timeout=self.timeout,
         )
 
-    def _committed(self, files: Sequence[Path]) -> Iterator[Sent]:
+    def _committed(self, files: Sequence[Path], service: CommitmentScp) -> Iterator[Sent]:
         stored = list(self._stored(files))
         references = [
             Reference(instance.sop_class, instance.sop_instance)
             for sent, instance in stored
             if sent.arrived and instance
         ]
-        service = CommitmentScp(self._peer, self.commitment_port, self.commitment_timeout)
         answers = service.request(references) if references else {}
         for sent, instance in stored:
             if not (sent.arrived and instance):
