@@ -4,12 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-<<<<<<< HEAD
-
-from cxrsr_cli.errors import UsageError
-from cxrsr_cli.send.destination import Outcome
-from cxrsr_cli.send.folder import Folder
-=======
 from pydantic import TypeAdapter, ValidationError
 
 from cxrsr_cli.errors import UsageError
@@ -17,7 +11,6 @@ from cxrsr_cli.send.destination import Destination, Outcome
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.send.store import StoreScp
 from cxrsr_cli.send.tls import TlsFiles
->>>>>>> wt-send
 
 
 @pytest.fixture
@@ -61,8 +54,6 @@ def test_a_share_that_is_not_mounted_may_come_later(files: list[Path], tmp_path:
     assert not (tmp_path / "missing").exists()
 
 
-<<<<<<< HEAD
-=======
 @pytest.mark.parametrize(
     ("plain", "destination"),
     [
@@ -93,7 +84,6 @@ def test_a_destination_is_read_from_a_configuration(
         adapter.validate_python({**plain, "unknown": 1})
 
 
->>>>>>> wt-send
 def test_a_file_is_no_folder(files: list[Path]) -> None:
     with pytest.raises(UsageError, match="is no folder"):
         list(Folder(path=files[0]).send(files))
