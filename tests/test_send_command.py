@@ -7,17 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-<<<<<<< HEAD
-from pydicom.fileset import FileSet
-from pydicom.uid import ExplicitVRLittleEndian
-
-from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.send.destination import Outcome, Sent
-from cxrsr_cli.send.sending import exit_code
-from tests.conftest import Command, small_chest
-from tests.orthanc import free_port
-from tests.peers import certificates, data_set, listener, storescp
-=======
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cxrsr_cli.errors import ExitCode, UsageError
@@ -28,7 +17,6 @@ from cxrsr_cli.send.tls import TlsFiles
 from tests.conftest import Command, small_chest
 from tests.orthanc import free_port, wait_until
 from tests.peers import certificates, data_set, listener, program, storescp, unread
->>>>>>> wt-send
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CONTEXTS = [(DX, [ExplicitVRLittleEndian])]
@@ -59,13 +47,6 @@ def test_a_folder_is_sent_and_counted(cxrsr: Command, chests: Path, tmp_path: Pa
 
 
 def test_a_dicomdir_is_followed(cxrsr: Command, tmp_path: Path) -> None:
-<<<<<<< HEAD
-    medium = FileSet()
-    medium.add(small_chest(1))
-    medium.write(tmp_path / "cd")
-    with storescp(tmp_path / "got", "+xa") as scp:
-        done = cxrsr("send", tmp_path / "cd" / "DICOMDIR", address(scp.port))
-=======
     (tmp_path / "CD" / "A").mkdir(parents=True)
     small_chest(1).save_as(tmp_path / "CD" / "A" / "IM1")
     small_chest(2).save_as(tmp_path / "CD" / "A" / "NOTONIT")
@@ -76,7 +57,6 @@ def test_a_dicomdir_is_followed(cxrsr: Command, tmp_path: Path) -> None:
     with storescp(tmp_path / "got", "+xa") as scp:
         done = cxrsr("send", tmp_path / "CD" / "DICOMDIR", address(scp.port))
         assert scp.data_sets() == dict([data_set(tmp_path / "CD" / "A" / "IM1")])
->>>>>>> wt-send
     assert (done.returncode, done.stdout, done.stderr) == (0, "1  stored\n", "")
 
 
@@ -155,32 +135,6 @@ def test_nothing_to_do(cxrsr: Command, tmp_path: Path) -> None:
         assert done.returncode == ExitCode.NOTHING_TO_DO
 
 
-<<<<<<< HEAD
-WRONG = [
-    (["PEER@localhost:104"], "DESTINATION is not dicom://"),
-    (["dicom://localhost:104"], "DESTINATION is not dicom://"),
-    (["dicom://PEER@localhost"], "DESTINATION is not dicom://"),
-    (["dicom://PEER:hunter2@localhost:104"], "DESTINATION is not dicom://"),
-    (["dicom://PEER@localhost:hunter2"], "DESTINATION is not dicom://"),
-    (["dicom://PEER@localhost:104/path"], "must end with its port"),
-    (["dicom://SEVENTEEN_LETTERS@localhost:104"], "an AE title has 1 to 16"),
-    (["dicom://PEER@localhost:104", "--authorities", "x"], "need dicoms://"),
-    (["dicom://PEER@localhost:104", "--token-file", "x"], "are for DICOMweb"),
-    (["dicom://PEER@localhost:104", "--commitment-port", "1"], "is for --commit"),
-    (["dicom://PEER@localhost:104", "--timeout", "0"], "timeout"),
-    (["dicoms://PEER@localhost:104", "--key", "x"], "a TLS key needs its certificate"),
-    (["dicoms://PEER@localhost:104", "--authorities", "/missing"], "cannot read /missing"),
-    (["https://me:hunter2@localhost"], "no user or password"),
-    (["http://pacs.example", "--token-file", "x"], "over https:// only"),
-    (["https://localhost", "--calling-ae", "X"], "not for DICOMweb"),
-    (["https://localhost", "--commit", "5"], "not for DICOMweb"),
-    (["https://localhost", "-q", "-v"], "exclude each other"),
-    ([""], "DESTINATION is empty"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "words"), WRONG)
-=======
 DICOM, WEB = "dicom://PEER@localhost:104", "https://localhost"
 FILE = Path("file")
 WRONG = [
@@ -223,7 +177,6 @@ def test_a_destination_that_cannot_be_is_not_quoted(
         ([""], "DESTINATION is empty"),
     ],
 )
->>>>>>> wt-send
 def test_what_cannot_work_is_a_usage_error(
     cxrsr: Command, chests: Path, arguments: list[str], words: str
 ) -> None:
@@ -275,11 +228,7 @@ def test_a_peer_that_is_busy_is_asked_again(cxrsr: Command, chests: Path) -> Non
 def test_sigterm_ends_after_the_file_in_hand(chests: Path, tmp_path: Path) -> None:
     """The report says what was sent and what was not come to."""
     report = tmp_path / "report.json"
-<<<<<<< HEAD
-    command = [sys.executable, "-m", "cxrsr_cli", "send", chests, "--report", report]
-=======
     command = [sys.executable, "-m", "cxrsr_cli", "send", str(chests), "--report", str(report)]
->>>>>>> wt-send
 
     def answer(_: object) -> int:
         run.send_signal(signal.SIGTERM)
@@ -289,14 +238,10 @@ def test_sigterm_ends_after_the_file_in_hand(chests: Path, tmp_path: Path) -> No
         listener(CONTEXTS, answer) as scp,
         subprocess.Popen([*command, address(scp.port)], stdout=subprocess.PIPE) as run,
     ):
-<<<<<<< HEAD
-        said, _ = run.communicate(timeout=60)
-=======
         try:
             said, _ = run.communicate(timeout=60)
         finally:
             run.kill()
->>>>>>> wt-send
         came = list(scp.data_sets)
     assert run.returncode == ExitCode.INTERRUPTED
     assert said == b"1  stored\n2  not come to\n"
@@ -305,8 +250,6 @@ def test_sigterm_ends_after_the_file_in_hand(chests: Path, tmp_path: Path) -> No
     assert came == [data_set(chests / "a.dcm")[0]]
 
 
-<<<<<<< HEAD
-=======
 def test_ctrl_c_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> None:
     """With a patience of an hour, an end means that nothing was waited for."""
     large = tmp_path / "large.dcm"
@@ -328,18 +271,12 @@ def test_ctrl_c_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> N
     assert (run.returncode, said) == (ExitCode.INTERRUPTED, b"1  not come to\n")
 
 
->>>>>>> wt-send
 def test_help_does_not_wait_for_libraries() -> None:
     code = (
         "import sys; from cxrsr_cli.commands.app import app\n"
         "try: app(['send', '--help'])\n"
         "except SystemExit: pass\n"
-<<<<<<< HEAD
-        "print([m for m in ('torch', 'pynetdicom', 'dicomweb_client', 'pydicom') "
-        "if m in sys.modules])\n"
-=======
         "print([m for m in ('torch', 'pynetdicom', 'dicomweb_client') if m in sys.modules])\n"
->>>>>>> wt-send
     )
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60

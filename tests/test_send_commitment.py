@@ -2,10 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-<<<<<<< HEAD
-=======
 from dataclasses import replace
->>>>>>> wt-send
 from pathlib import Path
 
 import pytest
@@ -15,19 +12,12 @@ from pynetdicom import evt
 from pynetdicom.events import Event
 
 from cxrsr_cli.errors import UsageError
-<<<<<<< HEAD
-from cxrsr_cli.read.silence import quiet_pydicom
-=======
->>>>>>> wt-send
 from cxrsr_cli.send.association import Peer
 from cxrsr_cli.send.commitment import Answer, CommitmentScp, Reference
 from cxrsr_cli.send.destination import Outcome
 from cxrsr_cli.send.instance import Instance
 from cxrsr_cli.send.store import StoreScp
-<<<<<<< HEAD
-=======
 from cxrsr_cli.send.tls import TlsFiles
->>>>>>> wt-send
 from tests.conftest import small_chest
 from tests.orthanc import Orthanc, free_port, modality, running_orthanc
 from tests.peers import listener
@@ -89,12 +79,7 @@ def test_orthanc_does_not_promise_what_it_does_not_have(
     orthanc.empty()
     orthanc.store(chests[0])
     references = [reference(path) for path in chests[:2]]
-<<<<<<< HEAD
-    with quiet_pydicom():
-        answers = CommitmentScp(peer(orthanc.dicom_port), calling).request(references)
-=======
     answers = CommitmentScp(peer(orthanc.dicom_port), calling).request(references)
->>>>>>> wt-send
     there, gone = (answers[known.sop_instance] for known in references)
     assert there == Answer(committed=True)
     assert (gone.committed, gone.reason) == (False, 0x0112)
@@ -214,13 +199,6 @@ def test_what_was_not_stored_is_not_asked_for(chests: list[Path]) -> None:
     ]
 
 
-<<<<<<< HEAD
-def test_a_port_that_is_taken_is_a_usage_error(chests: list[Path]) -> None:
-    with listener(CONTEXTS) as scp, listener(CONTEXTS) as other:
-        service = CommitmentScp(peer(scp.port), other.port)
-        with pytest.raises(UsageError, match="cannot listen on port"):
-            service.request([reference(chests[0])])
-=======
 def test_where_we_cannot_be_called_is_known_before_anything_is_sent(chests: list[Path]) -> None:
     with listener(CONTEXTS) as scp, listener(CONTEXTS) as other:
         taken = replace(committing(scp.port), commitment_port=other.port)
@@ -230,4 +208,3 @@ def test_where_we_cannot_be_called_is_known_before_anything_is_sent(chests: list
         with pytest.raises(UsageError, match="a TLS server needs a certificate"):
             list(nameless.send(chests))
         assert not scp.associations
->>>>>>> wt-send
