@@ -101,10 +101,10 @@ def check(hospital: Hospital, sources: dict[str, Path]) -> None:
         assert derived.file_meta.TransferSyntaxUID == resolve(
             OutputSyntax.SAME, read_source(path).transfer_syntax
         )
-        for server, files in kept.items():
+        for archive, files in kept.items():
             with quiet_pydicom():
                 back = pydicom.dcmread(pydicom.filebase.DicomBytesIO(files[derived.SOPInstanceUID]))
-                assert elements(back) == elements(derived), (name, server)
+                assert elements(back) == elements(derived), (name, archive)
         for server in (hospital.archive, hospital.web):
             answers = found(server, source)
             assert derived.SOPInstanceUID in [each["00080018"]["Value"][0] for each in answers]
