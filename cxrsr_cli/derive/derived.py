@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from cxrsr_cli import __version__
 from cxrsr_cli.derive.geometry import rescale_geometry
-from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, Recipe
+from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Recipe
 from cxrsr_cli.derive.lossy import keep_lossy_history
 from cxrsr_cli.derive.overlays import magnify_overlays
 from cxrsr_cli.derive.private import drop_caches, drop_private
@@ -113,7 +112,7 @@ def _file_meta(derived: Dataset) -> FileMetaDataset:
     meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = f"CXRSR_{__version__}"[:16]
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     return meta
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydicom.uid import UID
 
+from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.errors import MissingExtraError, NetworkError
 from cxrsr_cli.send.destination import Outcome
 from cxrsr_cli.send.instance import Context
@@ -80,6 +81,9 @@ def application_entity(title: str, timeout: float) -> "ApplicationEntity":
     except ImportError:
         raise MissingExtraError("DICOM's network needs pip install 'cxrsr[net]'") from None
     entity = Entity(title)
+    # pynetdicom would give its own name.
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = timeout
     entity.network_timeout = None
     return entity

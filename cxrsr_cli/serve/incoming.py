@@ -11,8 +11,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
-from cxrsr_cli import __version__
-from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID
+from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.serve.refusal import NotStoredError, Reason
 
 _PREFIX = "arriving-"
@@ -155,7 +154,7 @@ def _head(sop_class: str, sop_instance: str, transfer_syntax: UID) -> bytes:
     meta.MediaStorageSOPInstanceUID = UID(sop_instance)
     meta.TransferSyntaxUID = transfer_syntax
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = f"CXRSR_{__version__}"[:16]
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     encoded = DicomBytesIO()
     write_file_meta_info(encoded, meta)
     return _PREAMBLE + encoded.getvalue()
