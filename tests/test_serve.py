@@ -15,7 +15,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from pydicom.uid import UID
+from pydicom.uid import UID, CTImageStorage
 from pynetdicom import AE
 
 from cxrsr_cli.errors import ExitCode
@@ -187,6 +187,20 @@ def test_rules(tmp_path: Path, tiny_model: Path) -> None:
         reasons = sorted(event["reason"] for event in node.wait("ignored", 2))
         assert reasons == ["by its rule", "no rule holds for it"]
         assert (len(names(places["a"])), len(names(places["b"]))) == (1, 2)
+
+
+def test_other_images_are_received_if_a_rule_allows_them(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "out").mkdir()
+    share = {"share": {"kind": "folder", "path": str(tmp_path / "out")}}
+    other = small_chest(SOPClassUID=CTImageStorage, Modality="CT")
+    other.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    for allow, answer in (([], None), (["modality"], SUCCESS)):
+        how = {"scale": 2, "model": str(tiny_model), "allow": allow}
+        rules = [{"name": "all", "upscale": how, "send_to": ["share"]}]
+        with running(configure(tmp_path, tiny_model, share, rules)) as node:
+            assert send(node, other) == [answer]
+            if answer == SUCCESS:
+                node.wait("sent")
 
 
 # Trouble.
@@ -369,6 +383,15 @@ def test_a_stop_finishes_what_is_in_hand(node: Node, out: Path) -> None:
         again.wait("sent", count - len(node.events("sent", earlier=True)))
         wait_until(lambda: len(names(out)) == count, "all are sent")
         assert len(again.events("upscaled")) == count - done
+
+
+def test_a_second_signal_interrupts(node: Node, out: Path) -> None:
+    """Both are pending at once, so that the first cannot have ended it before the second."""
+    node.wait("listening")
+    node.process.send_signal(signal.SIGSTOP)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        node.process.send_signal(number)
+    assert node.stop(signal.SIGCONT) == ExitCode.INTERRUPTED
 
 
 # How it is.

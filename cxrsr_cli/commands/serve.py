@@ -24,8 +24,8 @@ def serve(
 
     An instance is acknowledged when it is safe on the disk. SIGTERM finishes
     what is in hand. Exit codes: 0 stopped as asked, 1 unexpected, 2 usage or
-    configuration, 6 spool not usable, 7 model problem, 8 port not to be had.
-    Not for diagnosis.
+    configuration, 6 spool not usable, 7 model problem, 8 port not to be had,
+    130 interrupted. Not for diagnosis.
     """
     from cxrsr_cli.commands.events import EventLines
     from cxrsr_cli.commands.running import errors_as_json

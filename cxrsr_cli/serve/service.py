@@ -7,10 +7,12 @@ from contextlib import ExitStack, closing, contextmanager
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import CxrsrError, OutputError, UnexpectedError
+from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve.config import ServeConfig
+from cxrsr_cli.serve.contexts import storage_classes
 from cxrsr_cli.serve.courier import Courier
 from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.health import health_port
@@ -56,6 +58,7 @@ class Service:
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._failure: CxrsrError | None = None
+        self._tidy_due = 0.0
 
     def run(self, asked_to_stop: Callable[[], bool]) -> None:
         """Serve until asked to stop; what is in hand is finished first.
@@ -102,6 +105,7 @@ class Service:
                 intake.accept,
                 self._refused,
                 tls=config.tls.server_context() if config.tls else None,
+                sop_classes=storage_classes(_allowed(config)),
             )
             if config.health:
                 stack.enter_context(
@@ -113,6 +117,7 @@ class Service:
                     )
                 )
             with self._beside("worker", worker.round), ExitStack() as sending:
+                sending.enter_context(self._beside("housekeeping", self._tidy))
                 for courier in couriers:
                     sending.enter_context(self._beside(courier.name, courier.round))
                 receiver.start()
@@ -134,14 +139,17 @@ class Service:
                 reason=f"{listen.ae_title} on {listen.address} port {receiver.port}",
             )
         )
-        due = time.monotonic()
         while not (asked_to_stop() or self._failure):
-            if time.monotonic() >= due:
-                self._tidy()
-                due += _HOUR
             self._stopping.wait(0.2)
 
-    def _tidy(self) -> None:
+    def _tidy(self) -> bool:
+        """Do once an hour what time asks for.
+
+        Not in the main thread: a second signal interrupts it, perhaps with the queue in hand.
+        """
+        if time.monotonic() < self._tidy_due:
+            return False
+        self._tidy_due = time.monotonic() + _HOUR
         try:
             forget_old(self._queue, self._config.history_days)
         except OutputError as error:
@@ -149,6 +157,7 @@ class Service:
         for destination in self._config.destinations.values():
             if isinstance(destination, Folder):
                 remove_orphans(destination.path)
+        return False
 
     @contextmanager
     def _beside(self, name: str, work: Callable[[], bool]) -> Iterator[None]:
@@ -200,6 +209,12 @@ def load_upscalers(config: ServeConfig) -> dict[Upscaling, Upscaler]:
     """
     wanted = {rule.upscale for rule in config.rules if not rule.ignore}
     return {how: _load(how, config) for how in wanted}
+
+
+def _allowed(config: ServeConfig) -> frozenset[Permission]:
+    return frozenset(
+        permission for rule in config.rules if not rule.ignore for permission in rule.upscale.allow
+    )
 
 
 def _load(how: Upscaling, config: ServeConfig) -> Upscaler:
