@@ -271,19 +271,6 @@ def test_ctrl_c_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> N
     assert (run.returncode, said) == (ExitCode.INTERRUPTED, b"1  not come to\n")
 
 
-def test_help_does_not_wait_for_libraries() -> None:
-    code = (
-        "import sys; from cxrsr_cli.commands.app import app\n"
-        "try: app(['send', '--help'])\n"
-        "except SystemExit: pass\n"
-        "print([m for m in ('torch', 'pynetdicom', 'dicomweb_client') if m in sys.modules])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
 @pytest.mark.parametrize(
     ("library", "destination", "extra"),
     [

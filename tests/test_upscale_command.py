@@ -14,11 +14,14 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from cxrsr_cli import versions
 from cxrsr_cli.batch.batch import Batch
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan
 from cxrsr_cli.batch.result import exit_code
+from cxrsr_cli.commands.app import app
 from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.job import Job
@@ -369,25 +372,68 @@ def test_info_tells_what_is_here(cxrsr: Command) -> None:
     assert facts["models"][0]["sha256"][:12] in text
 
 
+EXTRAS = {"pynetdicom": "net", "dicomweb-client": "web", "distributed": "cluster"}
+"""Libraries, by what brings them."""
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ((), "C-STORE (pynetdicom 1.2), STOW-RS (dicomweb-client 1.2), clusters (distributed 1.2)"),
+        (
+            ("pynetdicom",),
+            (
+                "STOW-RS (dicomweb-client 1.2), clusters (distributed 1.2); missing: C-STORE "
+                "(pip install 'cxrsr[net]')"
+            ),
+        ),
+        (
+            tuple(EXTRAS),
+            "missing: C-STORE, STOW-RS, clusters (pip install 'cxrsr[net,web,cluster]')",
+        ),
+    ],
+)
+def test_info_tells_which_extras_are_missing(
+    missing: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {**dict.fromkeys(EXTRAS, "1.2"), **dict.fromkeys(missing)}
+    monkeypatch.setattr(versions, "_version", found.get)
+    for as_json in (True, False):
+        done = CliRunner().invoke(app, ["info", *(["--json"] if as_json else [])])
+        assert done.exit_code == 0
+        if as_json:
+            services = json.loads(done.stdout)["services"]
+            assert {one["package"]: one["version"] for one in services} == found
+            assert {one["package"]: one["extra"] for one in services} == EXTRAS
+        else:
+            assert f"Services: {words}\n" in done.stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["--version"], ["info"], ["upscale", "--help"], ["train", "--help"],
-     ["upscale", "--scale", "3", "a", "b"], ["upscale", "--model", "none", "a", "b"]],
+     ["upscale", "--scale", "3", "a", "b"], ["upscale", "--model", "none", "a", "b"],
+     ["send", "--help"], ["send", "--retry", "-1", "a", "b"], ["serve", "--help"], ["serve"],
+     ["queue"], ["queue", "list", "--help"], ["queue", "list", "nowhere"],
+     ["queue", "retry", "--help"], ["queue", "purge", "--help"]],
     ids=" ".join,
 )  # fmt: skip
-def test_answers_without_torch(arguments: list[str]) -> None:
+def test_answers_without_large_libraries(arguments: list[str]) -> None:
+    # Not requests: pydicom imports it wherever it is.
+    large = {"torch", "pynetdicom", "dicomweb_client", "distributed"}
     program = (
         "import sys\n"
         f"sys.argv = ['cxrsr', *{arguments!r}]\n"
         "from cxrsr_cli.commands.app import main\n"
         "try:\n    main()\n"
-        "finally:\n    assert 'torch' not in sys.modules, 'torch was imported'\n"
+        f"finally:\n    print('imported:', {large!r} & sys.modules.keys(), file=sys.stderr)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], check=False, capture_output=True, text=True
     )
-    assert "torch was imported" not in done.stderr
-    assert done.stdout or done.stderr
+    *said, imported = (done.stdout + done.stderr).splitlines()
+    assert imported == "imported: set()"
+    assert said
 
 
 def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:

@@ -3,19 +3,20 @@
 import json
 import os
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cxrsr_cli.restore.registry import shipped_models
-from cxrsr_cli.versions import NOTICE, versions
+from cxrsr_cli.versions import NOTICE, services, versions
 
 
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
-    """Show versions, devices, codecs and models."""
+    """Show versions, devices, services, codecs and models."""
     facts = _facts()
     typer.echo(json.dumps(facts, indent=2) if as_json else _text(facts))
 
@@ -25,6 +26,7 @@ def _facts() -> dict[str, Any]:
         "notice": NOTICE,
         "versions": versions(),
         "devices": _devices(),
+        "services": [asdict(service) for service in services()],
         "codecs": _codecs(),
         "models": [
             {
@@ -75,12 +77,26 @@ def _codecs() -> dict[str, bool]:
     return codecs
 
 
+def _services(services: list[dict[str, str | None]]) -> str:
+    there = [
+        f"{one['name']} ({one['package']} {one['version']})" for one in services if one["version"]
+    ]
+    missing = [one for one in services if not one["version"]]
+    parts = [", ".join(there)] if there else []
+    if missing:
+        names = ", ".join(str(one["name"]) for one in missing)
+        extras = ",".join(str(one["extra"]) for one in missing)
+        parts.append(f"missing: {names} (pip install 'cxrsr[{extras}]')")
+    return "; ".join(parts)
+
+
 def _text(facts: dict[str, Any]) -> str:
     lines = [
         ", ".join(f"{name} {number or '-'}" for name, number in facts["versions"].items()),
         facts["notice"],
         "",
         "Devices: " + ", ".join(facts["devices"]),
+        "Services: " + _services(facts["services"]),
         "",
         "Transfer syntaxes read:",
         *(f"  {'yes' if there else 'no '}  {name}" for name, there in facts["codecs"].items()),
