@@ -1,7 +1,10 @@
 """The conformance statement promises what the code does: no more and no less."""
 
+import contextlib
 import re
+import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +20,38 @@ from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag
 from pydicom.uid import (
+    JPEG2000,
     UID,
     AllTransferSyntaxes,
+    ExplicitVRLittleEndian,
     JPEGLSNearLossless,
 )
+from pynetdicom import AE
 
 from cxrsr_cli import __version__
+from cxrsr_cli.bytesize import parse_bytes
 from cxrsr_cli.derive.changes import may_change
 from cxrsr_cli.derive.geometry import TABLE, CountedInPixels, Rule
-from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID
+from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read import acceptance
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.codecs import LOSSY_METHODS, find_decoder
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.send.association import application_entity
+from cxrsr_cli.send.instance import PLAIN
+from cxrsr_cli.send.multipart import Multipart
+from cxrsr_cli.send.status import judge
+from cxrsr_cli.send.store import StoreScp
+from cxrsr_cli.send.stow import StowService, _by_status
+from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.serve.config import ServeConfig
+from cxrsr_cli.serve.contexts import storage_classes, supported_contexts
+from cxrsr_cli.serve.listener import Listener
+from cxrsr_cli.serve.receiver import Receiver
+from cxrsr_cli.serve.refusal import ABORTS, REJECTIONS, STATUSES, Reason
+from cxrsr_cli.serve.status import Status
 from cxrsr_cli.write.syntax import OutputSyntax, resolve
 from tests.conftest import ROOT, Command
 from tests.test_derive import derived_from, saved
@@ -543,8 +563,218 @@ def test_private_elements_as_large_as_the_image_are_left_out(
 
 def test_every_option_that_is_named_exists(cxrsr: Command) -> None:
     named = set(re.findall(r"(?<!-)--[a-z][a-z-]+", STATEMENT))
-    offered = set(re.findall(r"--[a-z][a-z-]+", cxrsr("upscale", "--help").stdout))
-    assert named - offered == set()
+    helps = [cxrsr(command, "--help").stdout for command in ("upscale", "serve", "send")]
+    assert named - set(re.findall(r"--[a-z][a-z-]+", "".join(helps))) == set()
+
+
+NONE = "\N{EN DASH}"
+"""Stands in a cell for nothing."""
+
+NODE = ("key of the node", "default", "meaning")
+STORE = ("key of a `store` destination", "option of the sender", "default", "meaning")
+STOW = ("key of a `stow` destination", "option of the sender", "default", "meaning")
+
+
+def defaults(made: object, path: str = "") -> dict[str, object]:
+    """Flatten a configuration to its values by key; what has no keys given is none."""
+    found: dict[str, object] = {}
+    assert is_dataclass(made)
+    for one in fields(made):
+        value, key = getattr(made, one.name), f"{path}{one.name}"
+        found |= defaults(value, f"{key}.") if is_dataclass(value) else {key: value}
+    return found
+
+
+def stated_default(cell: str) -> object:
+    if cell in ("none", "this machine"):
+        return None
+    with contextlib.suppress(ValueError):
+        return parse_bytes(cell)
+    return {"true": True, "false": False}.get(cell.strip("`"), cell.strip("`"))
+
+
+def test_defaults_of_the_node() -> None:
+    made = ServeConfig(spool=Path("x"), destinations={}, rules=())
+    others = {"spool", "destinations", "rules", "device", "memory", "health"}
+    expected = {key: value or None for key, value in defaults(made).items() if key not in others}
+    stated = {row[NODE[0]].strip("`"): stated_default(row["default"]) for row in rows(*NODE)}
+    assert {key: value or None for key, value in stated.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "made"),
+    [
+        (STORE, StoreScp(host="-", port=1, called_ae="-")),
+        (STOW, StowService(url="http://127.0.0.1")),
+    ],
+    ids=["store", "stow"],
+)
+def test_defaults_of_destinations(columns: tuple[str, ...], made: object) -> None:
+    stated = {row[columns[0]].strip("`"): row["default"] for row in rows(*columns)}
+    expected = defaults(made)
+    assert list(stated) == sorted(expected, key=list(stated).index), "every key, and no other"
+    for key, cell in stated.items():
+        if cell == NONE:
+            assert dataclass_field(made, key).default is MISSING, key
+        else:
+            assert stated_default(cell) == expected[key], key
+
+
+def dataclass_field(made: object, key: str) -> Field[object]:
+    assert is_dataclass(made)
+    return next(one for one in fields(made) if one.name == key)
+
+
+def test_the_port_of_the_node() -> None:
+    ports = rows("port", "direction", "protocol", "configured by")
+    stated = {row["configured by"]: row["port"] for row in ports}
+    assert stated["`listen.port`"] == str(Listener().port)
+    others = {port for key, port in stated.items() if key != "`listen.port`"}
+    assert others == {"none"}
+
+
+# Network
+
+
+def test_sop_classes_of_the_network() -> None:
+    table = rows("SOP Class", "UID", "user (SCU)", "provider (SCP)")
+    taken: dict[str, list[str]] = {}
+    for row in table[:-1]:
+        assert UID(row["UID"]).name == row["SOP Class"]
+        taken.setdefault(row["provider (SCP)"], []).append(row["UID"])
+    few, many = storage_classes(), storage_classes(frozenset({Permission.MODALITY}))
+    (verification,) = supported_contexts(())
+    assert set(taken["Y"]) == {verification.abstract_syntax, *few}
+    assert set(taken["`modality`"]) == set(many) - set(few)
+
+
+def test_sop_classes_that_are_received_are_named_for_their_permission() -> None:
+    """Each is an image that 1.1 accepts with it."""
+    stated = {row["UID"]: row["accepted"] for row in rows(*ACCEPTED)}
+    for uid in storage_classes(frozenset({Permission.MODALITY})):
+        assert stated.get(uid, stated["any other"]) in ("always", "`for-processing`", "`modality`")
+
+
+def test_transfer_syntaxes_of_presentation_contexts() -> None:
+    read = {row["UID"] for row in rows("transfer syntax", "UID", "decoded by", "lossy method")}
+    verification, storage = supported_contexts(storage_classes()[:1])
+    assert set(storage.transfer_syntax or ()) == read
+    columns = ("abstract syntax", "transfer syntaxes", "role", "extended negotiation")
+    stated = {row["abstract syntax"]: row["transfer syntaxes"] for row in rows(*columns)}
+    names = [UID(uid).name for uid in verification.transfer_syntax or ()]
+    assert stated[UID(verification.abstract_syntax or "").name].split("; ") == names
+    plain = " and ".join(syntax.name for syntax in PLAIN)
+    assert stated["SOP Class of each file to be sent"].endswith(f"a second context, {plain}")
+    assert stated["Storage Commitment Push Model SOP Class"] == plain
+
+
+def test_of_what_a_peer_proposes_the_first_is_taken(tmp_path: Path) -> None:
+    proposed = [JPEG2000, ExplicitVRLittleEndian]
+    receiver = Receiver(Listener(port=0), tmp_path, lambda _: Status.OUT_OF_RESOURCES)
+    receiver.start()
+    try:
+        for syntaxes in (proposed, proposed[::-1]):
+            entity = AE()
+            entity.add_requested_context(storage_classes()[0], syntaxes)
+            association = entity.associate("127.0.0.1", receiver.port, ae_title="CXRSR")
+            (context,) = association.accepted_contexts
+            assert context.transfer_syntax == syntaxes[:1]
+            acceptor = association.acceptor
+            association.release()
+            assert f"| {acceptor.maximum_length} bytes; up to" in STATEMENT
+            assert acceptor.implementation_class_uid == IMPLEMENTATION_CLASS_UID
+            assert str(acceptor.implementation_version_name) == IMPLEMENTATION_VERSION_NAME
+    finally:
+        receiver.stop(5)
+
+
+def test_the_requestor_says_who_it_is() -> None:
+    entity = application_entity("CXRSR", 30.0)
+    assert entity.implementation_class_uid == IMPLEMENTATION_CLASS_UID
+    assert entity.implementation_version_name == IMPLEMENTATION_VERSION_NAME
+    assert f"| {entity.maximum_pdu_size} bytes |" in STATEMENT
+
+
+REJECTED = ("reason", "result", "source", "diagnostic", "meaning")
+ABORTED = ("reason", "A-ABORT reason", "meaning")
+ANSWERED = ("reason", "status", "kind", "meaning")
+CLOSED = ("reason", "connection is closed")
+
+
+def test_rejections() -> None:
+    numbers = ("result", "source", "diagnostic")
+    stated = {row["reason"]: tuple(int(row[key]) for key in numbers) for row in rows(*REJECTED)}
+    expected = {
+        str(reason): (rejection.result, rejection.source, rejection.diagnostic)
+        for reason, rejection in REJECTIONS.items()
+    }
+    # Of a defect, if at all; the statement is of what is meant to be.
+    expected.pop(Reason.INTERNAL, None)
+    assert stated == expected
+
+
+def test_aborts() -> None:
+    stated = {row["reason"]: int(row["A-ABORT reason"]) for row in rows(*ABORTED)}
+    assert stated == {str(reason): int(number) for reason, number in ABORTS.items()}
+
+
+def test_statuses_of_the_provider() -> None:
+    stated = {row["reason"]: row["status"] for row in rows(*ANSWERED)}
+    assert stated.pop(NONE) == f"0x{Status.SUCCESS:04X}"
+    assert stated.pop(Reason.NOT_TAKEN) == f"0x{Status.OUT_OF_RESOURCES:04X}", "see Intake"
+    assert stated == {str(reason): f"0x{number:04X}" for reason, number in STATUSES.items()}
+
+
+def test_every_reason_of_a_refusal_has_its_consequence() -> None:
+    named = {
+        row["reason"] for table in (REJECTED, ABORTED, ANSWERED, CLOSED) for row in rows(*table)
+    }
+    assert named - {NONE} == {str(reason) for reason in Reason}
+
+
+def most_specific(stated: dict[str, str], code: str, otherwise: str = "") -> str:
+    """Find a code in a table whose rows may stand for several, as 0xA7xx does."""
+    for masked in range(len(code) + 1):
+        key = code[: len(code) - masked] + "x" * masked
+        if key in stated:
+            return stated[key]
+    return stated[otherwise]
+
+
+def test_outcomes_of_every_status() -> None:
+    stated = {
+        row["status received"]: row["outcome"]
+        for row in rows("status received", "meaning", "outcome")
+    }
+    for status in range(0x10000):
+        said = most_specific(stated, f"0x{status:04X}", "any other")
+        assert judge(status)[0] == said, hex(status)
+
+
+def test_outcomes_of_every_http_status() -> None:
+    stated = {
+        row["HTTP status"]: row["outcome"] for row in rows("HTTP status", "outcome", "meaning")
+    }
+    for status in range(200, 600):
+        assert _by_status(status)[0] == most_specific(stated, str(status)), status
+
+
+def test_what_a_store_request_says(tmp_path: Path) -> None:
+    path = tmp_path / "x.dcm"
+    path.write_bytes(b"x")
+    with Multipart(path) as body:
+        media_type, _, boundary = body.content_type.rpartition("; ")
+    assert boundary.startswith("boundary=")
+    assert f"`{media_type}`" in STATEMENT
+
+
+def test_tls() -> None:
+    context = TlsFiles().client_context()
+    stated = {(row["cipher suite"], row["version"]) for row in rows("cipher suite", "version")}
+    assert stated == {(cipher["name"], cipher["protocol"]) for cipher in context.get_ciphers()}
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
 
 
 # Codes
