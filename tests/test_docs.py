@@ -20,14 +20,30 @@ def test_every_exit_code_is_documented(code: ExitCode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "page"),
-    [("upscale", "upscale.md"), ("evaluate", "evaluating.md"), ("send", "send.md")],
+    ("command", "page", "least"),
+    [
+        ("upscale", "upscale.md", 10),
+        ("evaluate", "evaluating.md", 10),
+        ("send", "send.md", 10),
+        ("serve", "serve.md", 2),
+        ("queue list", "serve.md", 2),
+        ("queue retry", "serve.md", 1),
+        ("queue purge", "serve.md", 2),
+    ],
 )
-def test_every_option_is_documented(cxrsr: Command, command: str, page: str) -> None:
-    options = set(re.findall(r"--[a-z][a-z-]+", cxrsr(command, "--help").stdout)) - {"--help"}
+def test_every_option_is_documented(cxrsr: Command, command: str, page: str, least: int) -> None:
+    shown = cxrsr(*command.split(), "--help").stdout
+    options = set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    assert len(options) > 10
+    assert len(options) >= least, "the help is read"
     assert {option for option in options if option not in text} == set()
+
+
+def test_every_command_of_the_queue_is_documented(cxrsr: Command) -> None:
+    listed = cxrsr("queue", "--help").stdout.partition("Commands:")[2]
+    commands = re.findall(r"^  (\w+) ", listed, re.MULTILINE)
+    text = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    assert set(commands) == set(re.findall(r"^cxrsr queue (\w+) ", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cxrsr_cli.errors import ExitCode
 from tests.conftest import skip_or_fail, small_chest
 from tests.scripts import EXAMPLES, environment, install_command, run
 
@@ -72,6 +73,30 @@ def test_a_wrong_configuration_is_not_started_again() -> None:
     assert service["Restart"] == "on-failure"
     assert service["RestartPreventExitStatus"] == "2"
     assert service["ExecStart"] == f"{COMMAND} serve /etc/cxrsr/serve.yaml"
+
+
+@pytest.mark.parametrize("key", ["", "listn: {}"], ids=["right", "wrong"])
+def test_the_command_of_the_service_takes_the_example(tmp_path: Path, key: str) -> None:
+    """With the words of ExecStart, the configuration's path apart."""
+    word, command, path = dict(section("cxrsr-serve.service", "Service"))["ExecStart"].split()
+    assert word == COMMAND
+    config = tmp_path / Path(path).name
+    text = (EXAMPLES / "serve.yaml").read_text(encoding="utf-8")
+    adapted = text.replace("/var/lib/cxrsr/spool", str(tmp_path / "spool"))
+    assert adapted != text
+    config.write_text(f"{adapted}\n{key}\n", encoding="utf-8")
+    done = run(
+        install_command(tmp_path / "bin"), command, "--check", config, env={"PATH": "/usr/bin:/bin"}
+    )
+    refused = dict(section("cxrsr-serve.service", "Service"))["RestartPreventExitStatus"]
+    assert str(done.returncode) == (refused if key else "0"), done.stderr
+    assert not (tmp_path / "spool").exists()
+
+
+def test_how_the_service_ends_when_stopped_counts_as_success() -> None:
+    """With 0 after one signal, and with this after two (see the tests of the node)."""
+    success = dict(section("cxrsr-serve.service", "Service"))["SuccessExitStatus"]
+    assert success == str(int(ExitCode.INTERRUPTED))
 
 
 def night(tmp_path: Path, model: Path) -> subprocess.CompletedProcess[str]:
