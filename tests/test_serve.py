@@ -376,6 +376,29 @@ def test_a_stop_finishes_what_is_in_hand(node: Node, out: Path) -> None:
         assert len(again.events("upscaled")) == count - done
 
 
+def test_a_second_word_ends_it_at_once(node: Node, out: Path) -> None:
+    """Ctrl-C, or a signal after the first: the rest is the next process's."""
+    assert send(node, *(small_chest(index) for index in range(20))) == [SUCCESS] * 20
+    assert node.stop(signal.SIGINT) == ExitCode.INTERRUPTED
+    with running(node.log.with_suffix(".yaml")) as again:
+        wait_until(lambda: len(names(out)) == 20, "all are sent")
+        assert again.stop() == ExitCode.OK
+
+
+def test_a_destination_that_is_taken_out_is_missed(
+    tmp_path: Path, tiny_model: Path, out: Path
+) -> None:
+    share = {"share": {"kind": "folder", "path": str(out)}}
+    gone = {"gone": {"kind": "folder", "path": str(tmp_path / "gone")}}
+    with running(configure(tmp_path, tiny_model, share | gone)) as node:
+        assert send(node, small_chest()) == [SUCCESS]
+        node.wait("postponed")
+        node.stop()
+    with running(configure(tmp_path, tiny_model, share)) as node:
+        (event,) = node.wait("trouble")
+        assert "wait for 'gone', which is no destination any more" in event["reason"]
+
+
 # How it is.
 
 

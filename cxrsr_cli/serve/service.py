@@ -11,6 +11,7 @@ from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve.config import ServeConfig
+from cxrsr_cli.serve.contexts import storage_classes
 from cxrsr_cli.serve.courier import Courier
 from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.health import health_port
@@ -75,6 +76,8 @@ class Service:
             If the spool cannot be used, or another node uses it.
         UnexpectedError
             If a part of the node failed over a defect.
+        KeyboardInterrupt
+            If it came; threads are left that should be ended with the process.
         """
         config = self._config
         upscalers = load_upscalers(config)
@@ -102,6 +105,9 @@ class Service:
                 intake.accept,
                 self._refused,
                 tls=config.tls.server_context() if config.tls else None,
+                sop_classes=storage_classes(
+                    frozenset(allowed for rule in config.rules for allowed in rule.upscale.allow)
+                ),
             )
             if config.health:
                 stack.enter_context(
@@ -116,13 +122,13 @@ class Service:
                 for courier in couriers:
                     sending.enter_context(self._beside(courier.name, courier.round))
                 receiver.start()
+                patience = 0.0
                 try:
                     self._wait(receiver, asked_to_stop)
+                    patience = _PATIENCE
                 finally:
                     self._say(Event(kind=EventKind.STOPPING))
-                    receiver.stop(_PATIENCE)
-                    self._stopping.set()
-                    self._woken.set()
+                    receiver.stop(patience)
         if self._failure:
             raise self._failure
 
@@ -134,6 +140,10 @@ class Service:
                 reason=f"{listen.ae_title} on {listen.address} port {receiver.port}",
             )
         )
+        for name in self._queue.waiting():
+            if name not in self._config.destinations:
+                lost = f"outputs wait for '{name}', which is no destination any more"
+                self._say(Event(kind=EventKind.TROUBLE, reason=lost))
         due = time.monotonic()
         while not (asked_to_stop() or self._failure):
             if time.monotonic() >= due:
@@ -143,7 +153,7 @@ class Service:
 
     def _tidy(self) -> None:
         try:
-            forget_old(self._queue, self._config.history_days)
+            forget_old(self._queue, self._ledger, self._spool, self._config.history_days)
         except OutputError as error:
             self._say(Event(kind=EventKind.TROUBLE, reason=str(error)))
         for destination in self._config.destinations.values():
@@ -153,13 +163,22 @@ class Service:
     @contextmanager
     def _beside(self, name: str, work: Callable[[], bool]) -> Iterator[None]:
         """Repeat work in a thread until the node stops."""
-        thread = threading.Thread(target=self._repeat, args=(work,), name=name)
+        thread = threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
         thread.start()
         try:
             yield
-        finally:
-            self._stopping.set()
-            thread.join()
+        except KeyboardInterrupt:
+            # In a hurry: what is in hand is done by the next start.
+            raise
+        except BaseException:
+            self._end(thread)
+            raise
+        self._end(thread)
+
+    def _end(self, thread: threading.Thread) -> None:
+        self._stopping.set()
+        self._woken.set()
+        thread.join()
 
     def _repeat(self, work: Callable[[], bool]) -> None:
         while not self._stopping.is_set():

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 
 from cxrsr_cli.batch.batch import Batch
@@ -9,7 +10,7 @@ from cxrsr_cli.batch.failure import as_failure
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result
-from cxrsr_cli.errors import CxrsrError, ModelError
+from cxrsr_cli.errors import CxrsrError, ModelError, OutputError
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.acceptance import is_own_output
 from cxrsr_cli.read.dataset import read_source
@@ -68,12 +69,24 @@ class Worker:
         self._retry = retry
         self._said = said
         self._stop = stop
+        self._begun: set[str] = set()
+        """Taken from the queue, and not seen to end yet."""
 
     def round(self) -> bool:
         """Work on what is there; tell whether anything was."""
         items = self._queue.begin(_TOGETHER)
-        if not items:
-            return False
+        self._begun = {item.key for item in items}
+        try:
+            self._work_on(items)
+        except OutputError:
+            # A full disk is not an instance's fault.
+            with suppress(OutputError):
+                self._queue.give_back(list(self._begun))
+            raise
+        self._queue.give_back(list(self._begun))
+        return bool(items)
+
+    def _work_on(self, items: Sequence[Item]) -> None:
         chosen = []
         for item in items:
             rule = self._triage(item)
@@ -83,7 +96,6 @@ class Worker:
         for _, group in groupby(chosen, lambda pair: (pair[0], _alone(pair[1]))):
             pairs = list(group)
             self._upscale(pairs[0][0], [item for _, item in pairs])
-        return True
 
     def _triage(self, item: Item) -> Rule | None:
         """Find an instance's rule, or be done with it."""
@@ -107,16 +119,16 @@ class Worker:
     def _upscale(self, rule: Rule, items: Sequence[Item]) -> None:
         batch = Batch(self._upscalers[rule.upscale], self._ledger)
         jobs = [Job(self._spool.received(i.key), self._spool.output(i.key)) for i in items]
-        left = list(items)
-        for result in batch.run(jobs, stop=self._stop):
-            self._settle(left.pop(0), rule, result)
-        self._queue.give_back([item.key for item in left])
+        # Fewer results than jobs if asked to stop.
+        for item, result in zip(items, batch.run(jobs, stop=self._stop), strict=False):
+            self._settle(item, rule, result)
 
     def _settle(self, item: Item, rule: Rule, result: Result) -> None:
         if result.error:
             self._failed(item, result.error)
             return
         self._queue.dispatch(item.key, rule.name, rule.send_to)
+        self._begun.discard(item.key)
         self._said(
             Event(
                 kind=EventKind.UPSCALED,
@@ -135,15 +147,18 @@ class Worker:
         # An output of other options can be there if the configuration changed after a kill.
         self._spool.output(item.key).unlink(missing_ok=True)
         self._queue.postpone(item.key, time.time() + wait, reason)
+        self._begun.discard(item.key)
         self._said(Event(kind=EventKind.POSTPONED, key=item.key, reason=reason))
 
     def _bury(self, item: Item, reason: str) -> None:
         self._queue.bury(item.key, reason)
+        self._begun.discard(item.key)
         self._spool.lay_out(item.key, reason)
         self._said(Event(kind=EventKind.DEAD, key=item.key, reason=reason))
 
     def _ignore(self, item: Item, rule: str, reason: str) -> None:
         self._queue.ignore(item.key, rule, reason)
+        self._begun.discard(item.key)
         self._spool.clear(item.key)
         self._said(Event(kind=EventKind.IGNORED, key=item.key, reason=reason))
 
