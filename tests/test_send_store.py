@@ -21,6 +21,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
@@ -465,3 +466,22 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certi
 def test_what_can_be_no_peer_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"AE title|port|host|timeout"):
         StoreScp(**{"host": "localhost", "port": 104, "called_ae": "PEER"} | wrong)  # type: ignore[arg-type]
+
+
+def test_no_answer_gets_lost_among_threads(
+    chests: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pynetdicom's own thread took one of some hundred answers away from who waited for it.
+
+    Here it looks for requests all the time, whether it should be paused or not.
+    """
+
+    def greedy(self: Association) -> None:
+        self._is_paused = True
+        while not self._kill:
+            self.dimse.get_msg(block=False)
+
+    monkeypatch.setattr(Association, "_run_reactor", greedy)
+    with storescp(tmp_path / "got", "+xa") as scp:
+        results = list(peer(scp.port, timeout=2.0).send(chests))
+    assert outcomes(results) == [Outcome.STORED] * 5

@@ -148,7 +148,7 @@ class Peer:
         from pynetdicom import evt
         from pynetdicom.presentation import build_context
 
-        from cxrsr_cli.send.entity import break_off, forget_what_waits, make_bounded
+        from cxrsr_cli.send.entity import break_off, forget_what_waits, make_reliable
 
         context = self.tls.client_context() if self.tls else None
         connected: list[object] = []
@@ -171,7 +171,7 @@ class Peer:
                 Outcome.FAILED, f"cannot find {self.host}: {error.strerror}"
             ) from None
         if association.is_established:
-            make_bounded(association, self.timeout)
+            make_reliable(association, self.timeout)
         elif not connected:
             raise NotAssociatedError(
                 Outcome.FAILED, f"no connection to {self}: {self._why(context)}"
