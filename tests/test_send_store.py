@@ -469,19 +469,23 @@ def test_what_can_be_no_peer_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_no_answer_gets_lost_among_threads(
-    chests: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pynetdicom's own thread took one of some hundred answers away from who waited for it.
+    """pynetdicom's own thread took one of some hundred answers away from who waited for it.
 
     Here it looks for requests all the time, whether it should be paused or not.
     """
+    serve = Association._run_reactor
 
     def greedy(self: Association) -> None:
+        if self.is_acceptor:
+            serve(self)
         self._is_paused = True
         while not self._kill:
             self.dimse.get_msg(block=False)
 
     monkeypatch.setattr(Association, "_run_reactor", greedy)
-    with storescp(tmp_path / "got", "+xa") as scp:
+    with listener([(DX, [ExplicitVRLittleEndian])]) as scp:
         results = list(peer(scp.port, timeout=2.0).send(chests))
     assert outcomes(results) == [Outcome.STORED] * 5
+    assert scp.associations == 1
