@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,6 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE
-from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
@@ -29,7 +29,9 @@ from cxrsr_cli.errors import UsageError
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.send.association import Peer
 from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.instance import PLAIN
 from cxrsr_cli.send.store import StoreScp
 from cxrsr_cli.send.tls import TlsFiles
 from tests.conftest import EXAMPLE, ROOT, small_chest
@@ -468,24 +470,14 @@ def test_what_can_be_no_peer_is_refused(wrong: dict[str, object]) -> None:
         StoreScp(**{"host": "localhost", "port": 104, "called_ae": "PEER"} | wrong)  # type: ignore[arg-type]
 
 
-def test_no_answer_gets_lost_among_threads(
-    chests: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """pynetdicom's own thread took one of some hundred answers away from who waited for it.
-
-    Here it looks for requests all the time, whether it should be paused or not.
-    """
-    serve = Association._run_reactor
-
-    def greedy(self: Association) -> None:
-        if self.is_acceptor:
-            serve(self)
-        self._is_paused = True
-        while not self._kill:
-            self.dimse.get_msg(block=False)
-
-    monkeypatch.setattr(Association, "_run_reactor", greedy)
-    with listener([(DX, [ExplicitVRLittleEndian])]) as scp:
-        results = list(peer(scp.port, timeout=2.0).send(chests))
-    assert outcomes(results) == [Outcome.STORED] * 5
-    assert scp.associations == 1
+def test_an_answer_is_for_who_waits_for_it() -> None:
+    """A thread of pynetdicom that looks for requests took one of some hundred answers away."""
+    calling = Peer(host="127.0.0.1", port=0, called_ae="PEER", calling_ae="US", timeout=5.0)
+    with (
+        listener([(DX, [ExplicitVRLittleEndian])]) as scp,
+        replace(calling, port=scp.port).association([(UID(DX), PLAIN)]) as association,
+    ):
+        answer = (1, C_STORE())
+        association.dimse.msg_queue.put(answer)
+        assert association.dimse.get_msg(block=False) == (None, None)
+        assert association.dimse.get_msg(block=True) == answer
