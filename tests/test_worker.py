@@ -10,6 +10,7 @@ from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import OutputError, TooLargeError
 from cxrsr_cli.serve.arrival import Arrival
 from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.means import Means
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.retry import Retry
 from cxrsr_cli.serve.rules import Rule
@@ -33,15 +34,15 @@ class Bench:
         self.ledger = Ledger(self.spool.ledger)
         self.said: list[Event] = []
         self.stopped = False
+        means = Means(
+            spool=self.spool,
+            queue=self.queue,
+            retry=Retry(),
+            said=self.said.append,
+            stop=lambda: self.stopped,
+        )
         self.worker = Worker(
-            [RULE],
-            {RULE.upscale: upscaler},
-            self.spool,
-            self.queue,
-            self.ledger,
-            Retry(),
-            self.said.append,
-            lambda: self.stopped,
+            rules=[RULE], upscalers={RULE.upscale: upscaler}, ledger=self.ledger, means=means
         )
 
     def receive(self, count: int) -> list[str]:

@@ -17,6 +17,7 @@ from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.health import health_port
 from cxrsr_cli.serve.housekeeping import forget_old
 from cxrsr_cli.serve.intake import Intake
+from cxrsr_cli.serve.means import Means
 from cxrsr_cli.serve.metrics import Metrics
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.receiver import Receiver
@@ -87,17 +88,20 @@ class Service:
             stack.enter_context(closing(self._queue))
             stack.enter_context(closing(self._ledger))
             self._spool.recover(self._queue.state_of)
+            means = Means(
+                spool=self._spool,
+                queue=self._queue,
+                retry=config.retry,
+                said=self._say,
+                stop=self._stopping.is_set,
+            )
             worker = Worker(
-                config.rules, upscalers, self._spool, self._queue, self._ledger, config.retry,
-                self._say, self._stopping.is_set,
-            )  # fmt: skip
+                rules=config.rules, upscalers=upscalers, ledger=self._ledger, means=means
+            )
             couriers = [
-                Courier(
-                    name, destination, self._spool, self._queue, config.retry, self._say,
-                    self._stopping.is_set,
-                )
+                Courier(name=name, destination=destination, means=means)
                 for name, destination in config.destinations.items()
-            ]  # fmt: skip
+            ]
             intake = Intake(self._spool, self._queue, self._say, self._woken.set)
             receiver = Receiver(
                 config.listen,
