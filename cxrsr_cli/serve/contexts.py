@@ -39,7 +39,7 @@ Supported = list[PresentationContext]
 LARGEST_PDU = 1 << 17
 """Bytes; announced as the Maximum Length that is received (PS3.8 annex D.1)."""
 
-_VERIFICATION = UID("1.2.840.10008.1.1")
+VERIFICATION = UID("1.2.840.10008.1.1")
 APPLICATION = "1.2.840.10008.3.1.1.1"
 """The application context of DICOM (PS3.7 annex A)."""
 
@@ -86,7 +86,7 @@ def supported_contexts(sop_classes: Sequence[UID]) -> Supported:
     """Return what is supported: verification, and the storage of `sop_classes`."""
     syntaxes = readable_syntaxes()
     plain = [syntax for syntax in syntaxes if not syntax.is_compressed]
-    contexts = [(_VERIFICATION, plain), *((uid, list(syntaxes)) for uid in sop_classes)]
+    contexts = [(VERIFICATION, plain), *((uid, list(syntaxes)) for uid in sop_classes)]
     return [_context(uid, accepted) for uid, accepted in contexts]
 
 

@@ -19,6 +19,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
 from cxrsr_cli.serve.caller import Caller
+from cxrsr_cli.serve.contexts import VERIFICATION
 from cxrsr_cli.serve.inspection import Announced, is_uid
 from cxrsr_cli.serve.refusal import STATUSES, BrokenOffError, Reason
 from cxrsr_cli.serve.storing import Storing, Verdict
@@ -255,4 +256,5 @@ def _objection(
         return Reason.NO_DATA_SET
     if not is_uid(announced.sop_class) or (field == _STORE and not is_uid(announced.sop_instance)):
         return Reason.ILLEGAL_UID
-    return None if announced.sop_class == context.abstract_syntax else Reason.SOP_CLASS
+    expected = VERIFICATION if field == _ECHO else context.abstract_syntax
+    return None if announced.sop_class == expected else Reason.SOP_CLASS

@@ -34,6 +34,7 @@ _OUT_OF_THE_DOOR = 5.0
 """Seconds in which a peer that is rejected anyway may say who it is."""
 
 _EXPECTED = {
+    "Sta1": (A_ASSOCIATE_RQ, A_ABORT_RQ),  # a moment before the next
     "Sta2": (A_ASSOCIATE_RQ, A_ABORT_RQ),
     "Sta3": (A_ABORT_RQ,),
     "Sta6": (P_DATA_TF, A_RELEASE_RQ, A_ABORT_RQ),

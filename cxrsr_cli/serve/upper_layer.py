@@ -29,7 +29,11 @@ _LARGEST_TAKEN = 8 * LARGEST_PDU
 _TYPES = range(1, 8)
 _REJECTION, _RELEASE, _ABORT = 3, 6, 7
 
-_WAITS = {"Sta2": 0.05, "Sta6": 0.05, "Sta13": 2.0}
+_LINGER = 1.0
+"""Seconds in which a peer may close first, and in which the rest of a PDU may come meanwhile."""
+
+_LAST = "Sta13"
+_WAITS = {"Sta2": 0.05, "Sta6": 0.05, _LAST: _LINGER}
 """Seconds to wait for a peer, by state of the machine, where there is nothing else to do.
 
 In the last state it is the peer who closes: else the kernel could drop our last words.
@@ -63,13 +67,14 @@ class Socket(AssociationSocket):
     @property
     def ready(self) -> bool:
         """Tell whether there is something to read, after a while if not yet."""
+        dul = self.assoc.dul
+        state = dul.state_machine.current_state
         if self.socket is None or self._messages.is_busy:
             return False
-        dul = self.assoc.dul
-        wait = _WAITS.get(dul.state_machine.current_state, 0.0)
+        if not dul.event_queue.empty() and state != _LAST:
+            return False  # what came before may be the end
         # Answers are queued before the messages are no longer busy.
-        if not (dul.to_provider_queue.empty() and dul.event_queue.empty()):
-            wait = 0.0
+        wait = _WAITS.get(state, 0.0) if dul.to_provider_queue.empty() else 0.0
         try:
             if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
                 return True
@@ -94,7 +99,9 @@ class Socket(AssociationSocket):
             if nr_bytes > (_LARGEST_TAKEN if requested else _LARGEST_REQUEST):
                 self._give_up(Reason.TOO_LONG)
             return self._fill(nr_bytes)
-        self._deadline = self._messages.next_deadline()
+        self._deadline = (
+            time.monotonic() + _LINGER if self._caller.is_over else self._messages.next_deadline()
+        )
         header = self._fill(nr_bytes)
         if header and header[0] not in _TYPES:
             self._caller.blame(Reason.NOT_DICOM)
@@ -132,13 +139,15 @@ class Socket(AssociationSocket):
 
     def send(self, bytestream: bytes) -> None:
         """Send a PDU, within the time that a peer may be idle."""
-        if bytestream[0] in (_REJECTION, _RELEASE, _ABORT):
-            self._caller.is_over = True
         if bytestream[0] == _ABORT:
+            if self._caller.is_over:  # it would be repeated for all that is no PDU
+                return
             # Nobody else said why: pynetdicom could not decode what came.
             self._caller.blame(Reason.MALFORMED)
             reason = self._caller.reason or Reason.MALFORMED
             bytestream = bytes((*bytestream[:8], 2, ABORTS.get(reason, Abort.NOT_SPECIFIED)))
+        if bytestream[0] in (_REJECTION, _RELEASE, _ABORT):
+            self._caller.is_over = True
         if self.socket is not None:
             with suppress(OSError):
                 self.socket.settimeout(self._idle)
