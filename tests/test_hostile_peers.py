@@ -142,6 +142,21 @@ def test_nothing_of_a_title_can_forge_a_log(node: Node) -> None:
     assert cleaned("A\\\r\nB" + "C" * 99) == "A???B" + "C" * 11
 
 
+def test_nothing_is_logged(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    whole = data_set(EXAMPLE)
+    with node:
+        for sent in (request(calling="LOGGED"), pdu(1, request(calling="LOGGED")[6:-5])):
+            with RawPeer(node.port) as peer:
+                peer.send(sent)
+                peer.pdu()
+        for piece in (whole, whole[:-9], whole.replace(b"DX", b"\xff\n"), whole[::-1]):
+            with RawPeer(node.port) as peer:
+                begin(peer, piece, last=True)
+                peer.status()
+    assert caplog.records == []
+
+
 def test_who_only_looks_is_nothing_to_tell_of(node: Node) -> None:
     with node:
         for _ in range(20):
@@ -469,7 +484,8 @@ def test_more_elements_than_any_radiograph_has(node: Node, vr: bytes, nested: by
 def test_only_what_is_truncated_is_damaged_among_real_files(shared: Path) -> None:
     """All that pydicom reads without complaint, of any kind and syntax, is walked to its end."""
     walked, damaged = 0, set()
-    for path in sorted((shared / "dicom").rglob("*.dcm")):
+    of_pydicom = Path(pydicom.__file__).parent / "data" / "test_files"
+    for path in [*(shared / "dicom").rglob("*.dcm"), *of_pydicom.rglob("*.dcm")]:
         if path.read_bytes()[128:132] != b"DICM":
             continue
         with quiet_pydicom():
@@ -541,6 +557,18 @@ def test_too_long_an_instance(tmp_path: Path) -> None:
             assert peer.status() == Status.SUCCESS
         is_well(node)
     assert node.reasons() == {Reason.INSTANCE_TOO_LONG}
+
+
+def test_a_mostly_black_deflated_one_is_taken(node: Node) -> None:
+    size = 4 << 20
+    black = b"\x09\x70\x10\0OB\0\0" + struct.pack("<I", size) + bytes(size)
+    with node:
+        with RawPeer(node.port) as peer:
+            peer.associate((DX, [DeflatedExplicitVRLittleEndian]))
+            announce(peer)
+            peer.send(value(_deflated(_without_pixels() + black)))
+            assert peer.status() == Status.SUCCESS
+        is_well(node)
 
 
 def test_a_bomb_is_not_inflated(tmp_path: Path) -> None:
@@ -655,13 +683,13 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
                 with RawPeer(port) as peer:
                     if established:
                         peer.associate()
-                    _pour(peer, sent, 100 << 20)
+                    _pour(peer, sent, 48 << 20)
         with RawPeer(port) as peer:
             peer.associate((DX, [ExplicitVRLittleEndian]))
-            _pour(peer, value(bytes(1 << 16), command=True, last=False), 100 << 20)
+            _pour(peer, value(bytes(1 << 16), command=True, last=False), 48 << 20)
         with RawPeer(port) as peer:
             begin(peer, b"")
-            _pour(peer, value(bytes(1 << 16), last=False), 100 << 20)
+            _pour(peer, value(bytes(1 << 16), last=False), 48 << 20)
         # Requests sent ahead wait in the connection.
         with RawPeer(port) as peer:
             peer.associate()

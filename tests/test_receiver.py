@@ -5,6 +5,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -432,6 +433,22 @@ def test_every_reason_has_an_answer() -> None:
     answered = {*STATUSES, *REJECTIONS, *ABORTS, *closed, Reason.NOT_TAKEN}
     assert answered == set(Reason)
     assert all(status is not Status.SUCCESS for status in STATUSES.values())
+
+
+def test_without_pynetdicom_the_extra_is_named() -> None:
+    script = """
+import sys
+sys.modules["pynetdicom"] = None
+from cxrsr_cli.errors import MissingExtraError
+import cxrsr_cli.serve.arrival, cxrsr_cli.serve.listener, cxrsr_cli.serve.status
+try:
+    import cxrsr_cli.serve.receiver
+except MissingExtraError as error:
+    assert "pip install 'cxrsr[net]'" in str(error), error
+else:
+    raise AssertionError("imported")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 # TLS.

@@ -13,10 +13,10 @@ from pydicom.uid import UID
 from cxrsr_cli.errors import NetworkError, OutputError
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.serve.arrival import Arrival
-from cxrsr_cli.serve.caller import Node
 from cxrsr_cli.serve.contexts import storage_classes, supported_contexts
 from cxrsr_cli.serve.incoming import remove_leftovers
 from cxrsr_cli.serve.listener import Listener
+from cxrsr_cli.serve.node import Node
 from cxrsr_cli.serve.pace import Pace
 from cxrsr_cli.serve.refusal import Refusal
 from cxrsr_cli.serve.server import Server
@@ -127,7 +127,7 @@ class Receiver:
         self._thread.start()
 
     def stop(self, patience: float) -> None:
-        """End all associations and listen no more.
+        """End all associations and listen no more; for good.
 
         From now on associations are rejected as transient, and those that are idle
         are aborted; a message that is being received is finished and answered first.

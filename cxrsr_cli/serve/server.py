@@ -14,9 +14,10 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from cxrsr_cli import __version__
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID
-from cxrsr_cli.serve.caller import Caller, Node
+from cxrsr_cli.serve.caller import Caller
 from cxrsr_cli.serve.contexts import APPLICATION, LARGEST_PDU, prefer_first
 from cxrsr_cli.serve.messages import Messages
+from cxrsr_cli.serve.node import Node
 from cxrsr_cli.serve.refusal import REJECTIONS, Reason
 from cxrsr_cli.serve.upper_layer import Provider, Socket
 
@@ -79,6 +80,8 @@ class Server(ThreadedAssociationServer):
             node.contexts,
             request_handler=Handler,
         )
+        # A peer that is gone again must not keep `accept` waiting.
+        cast("socket.socket", self.socket).setblocking(False)
 
     def server_bind(self) -> None:
         """Bind; to both families if that is what was asked for."""
@@ -156,8 +159,9 @@ class Server(ThreadedAssociationServer):
     def service_actions(self) -> None:
         """Leave the garbage to Python, which collects it as associations come and go."""
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing."""
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Tell of a defect, in our own words."""
+        self.node.say(Reason.INTERNAL, str(client_address[0]))
 
     def caller(self, request: socket.socket) -> Caller:
         """Return who made a connection."""

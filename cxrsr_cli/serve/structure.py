@@ -95,32 +95,35 @@ class _Inflated:
         self._left = largest
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._held = b""
+        self._at = 0  # of what is held; cutting it for each element would copy it each time
 
     def read(self, size: int, *, may_end: bool = False) -> bytes:
-        while len(self._held) < size and self._inflate():
+        while len(self._held) - self._at < size and self._inflate():
             pass
-        got, self._held = self._held[:size], self._held[size:]
+        got = self._held[self._at : self._at + size]
+        self._at += len(got)
         if len(got) < size and (got or not may_end):
             raise EOFError
         return got
 
     def skip(self, size: int) -> None:
-        while size > len(self._held):
-            size -= len(self._held)
-            self._held = b""
+        self._at += size
+        while self._at > len(self._held):
             if not self._inflate():
                 raise EOFError
-        self._held = self._held[size:]
 
     def _inflate(self) -> bool:
         """Inflate a piece; false at the end of the stream, which must be there."""
         if self._inflater.eof:
             return False
         deflated = self._inflater.unconsumed_tail or self._opened.read(_PIECE)
-        if not deflated:
-            raise EOFError
+        # Without more to read, zlib may still hold some.
         piece = self._inflater.decompress(deflated, _PIECE)
-        self._held += piece
+        if not deflated and not piece and not self._inflater.eof:
+            raise EOFError
+        gone = min(self._at, len(self._held))
+        self._held = self._held[gone:] + piece
+        self._at -= gone
         self._left -= len(piece)
         if self._left < 0:
             raise NotStoredError(Reason.INSTANCE_TOO_LONG)
@@ -196,10 +199,9 @@ class _Walk:
         letters = all(0x40 < letter < 0x5B for letter in head[:2])
         if level.fresh:
             level.fresh = False
-            if len(self._levels) == 1:
-                self._require(letters is not level.implicit)
-            else:  # an item of implicit VR among explicit ones
-                level.implicit = level.implicit or not letters
+            # A whole data set may be of the other kind than was said, an item only implicit.
+            top = len(self._levels) == 1
+            level.implicit = not letters if top else level.implicit or not letters
         vr = head[:2]
         if level.implicit or not b"AA" <= vr <= b"ZZ":
             vr, length = b"", self._long.unpack(head)[0]
