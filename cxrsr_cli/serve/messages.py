@@ -29,7 +29,7 @@ _COMMAND_FRAGMENT, _LAST_FRAGMENT = 1, 2
 _RESPONSE = 0x8000
 _STORE, _ECHO, _CANCEL = 0x0001, 0x0030, 0x0FFF
 _GROUP = 0x0000
-_TURN = 0.05
+_TURN = 0.2
 """Seconds between looks at the time while nothing comes."""
 
 _LONGEST_COMMENT = 64

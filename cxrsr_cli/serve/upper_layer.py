@@ -5,6 +5,7 @@ without end; it is asked a thousand times a second whether something came.
 """
 
 import select
+import socket
 import ssl
 import time
 from contextlib import suppress
@@ -33,7 +34,7 @@ _LINGER = 1.0
 """Seconds in which a peer may close first, and in which the rest of a PDU may come meanwhile."""
 
 _LAST = "Sta13"
-_WAITS = {"Sta2": 0.05, "Sta6": 0.05, _LAST: _LINGER}
+_WAITS = {"Sta2": 0.2, "Sta6": 0.2, _LAST: _LINGER}
 """Seconds to wait for a peer, by state of the machine, where there is nothing else to do.
 
 In the last state it is the peer who closes: else the kernel could drop our last words.
@@ -103,6 +104,7 @@ class Socket(AssociationSocket):
             time.monotonic() + _LINGER if self._caller.is_over else self._messages.next_deadline()
         )
         header = self._fill(nr_bytes)
+        self._acknowledge()
         if header and header[0] not in _TYPES:
             self._caller.blame(Reason.NOT_DICOM)
         else:
@@ -131,6 +133,16 @@ class Socket(AssociationSocket):
             at += count
             self._messages.hear()
         return filled
+
+    def _acknowledge(self) -> None:
+        """Acknowledge at once, where the system can.
+
+        A command and its data set are small packets in a row, of which many peers
+        send the second only when the first is acknowledged, 40 ms later (RFC 896, RFC 1122).
+        """
+        if self.socket is not None and hasattr(socket, "TCP_QUICKACK"):
+            with suppress(OSError):
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _give_up(self, reason: Reason) -> NoReturn:
         self._caller.blame(reason)
