@@ -113,6 +113,51 @@ def test_items_of_random_bytes(node: Node) -> None:
     assert Reason.INTERNAL not in node.reasons()
 
 
+def test_messages_of_random_bytes(node: Node) -> None:
+    generator = random.Random(2)  # noqa: S311
+    head = command_set(sop_class=padded(DX), sop_instance=padded("1.2.3"))
+    whole = value(head, command=True) + value(data_set(EXAMPLE)[:2000]) + pdu(5, bytes(4))
+    with node:
+        for _ in range(200):
+            spoilt = bytearray(whole)
+            for _ in range(generator.randint(1, 6)):
+                at = generator.randrange(generator.choice((200, len(spoilt) - 20)))
+                spoilt[at : at + generator.randrange(3)] = generator.randbytes(1)
+            with RawPeer(node.port) as peer:
+                assert peer.associate((DX, [ExplicitVRLittleEndian]))[:1] == b"\x02"
+                try:
+                    peer.send(bytes(spoilt))
+                    peer.socket.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # aborted already
+                while peer.pdu():
+                    pass
+        is_well(node)
+    assert Reason.INTERNAL not in node.reasons()
+    assert node.arrivals[1:] == []
+
+
+@pytest.mark.parametrize("after", [pdu(5, bytes(4)), value(b"x"), pdu(9), request(), b"x"])
+def test_whatever_comes_after_a_release(node: Node, after: bytes) -> None:
+    with node:
+        with RawPeer(node.port) as peer:
+            peer.associate()
+            peer.send(pdu(5, bytes(4)) + after)
+            assert peer.pdu() == pdu(6, bytes(4))
+        is_well(node)
+
+
+def test_who_does_not_wait_for_the_acceptance(node: Node) -> None:
+    with node:
+        with RawPeer(node.port) as peer:
+            peer.send(request() + value(_echo(), command=True) + pdu(5, bytes(4)))
+            assert peer.pdu()[0] == 2
+            assert peer.status() == Status.SUCCESS
+            assert peer.pdu() == pdu(6, bytes(4))
+        is_well(node)
+    assert node.refusals == []
+
+
 def test_another_protocol_version_and_application(node: Node) -> None:
     ours = request()
     version = ours[:6] + b"\0\2" + ours[8:]

@@ -37,7 +37,6 @@ _OUT_OF_THE_DOOR = 5.0
 _EXPECTED = {
     "Sta1": (A_ASSOCIATE_RQ, A_ABORT_RQ),  # a moment before the next
     "Sta2": (A_ASSOCIATE_RQ, A_ABORT_RQ),
-    "Sta3": (A_ABORT_RQ,),
     "Sta6": (P_DATA_TF, A_RELEASE_RQ, A_ABORT_RQ),
 }
 """What a peer may send, by state of the machine (PS3.8 table 9-10)."""
@@ -71,8 +70,8 @@ class Server(ThreadedAssociationServer):
         ae.maximum_pdu_size = LARGEST_PDU
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = f"CXRSR_{__version__}"[:16]
-        # Counted here from the time of the connection on; its own count, of threads, is of
-        # those that it started.
+        # Associations are counted here, and as of the connection: where many come at once,
+        # its own count rejects all of them.
         super().__init__(
             ae,
             (listener.address, listener.port),

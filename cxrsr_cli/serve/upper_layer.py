@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.transport import AssociationSocket
 
 from cxrsr_cli.serve.caller import Caller
@@ -30,8 +29,13 @@ _LARGEST_TAKEN = 8 * LARGEST_PDU
 _TYPES = range(1, 8)
 _REJECTION, _RELEASE, _ABORT = 3, 6, 7
 
+_ABORT_PDU = bytes((_ABORT, 0, 0, 0, 0, 4, 0, 0, 2, 0))
+
 _LINGER = 1.0
 """Seconds in which a peer may close first, and in which the rest of a PDU may come meanwhile."""
+
+_OURS = ("Sta3", "Sta8")
+"""States in which it is for us to answer; what comes meanwhile is read after that."""
 
 _LAST = "Sta13"
 _WAITS = {"Sta2": 0.2, "Sta6": 0.2, _LAST: _LINGER}
@@ -70,7 +74,7 @@ class Socket(AssociationSocket):
         """Tell whether there is something to read, after a while if not yet."""
         dul = self.assoc.dul
         state = dul.state_machine.current_state
-        if self.socket is None or self._messages.is_busy:
+        if self.socket is None or self._messages.is_busy or state in _OURS:
             return False
         if not dul.event_queue.empty() and state != _LAST:
             return False  # what came before may be the end
@@ -184,7 +188,7 @@ class Provider(DULServiceProvider):
         # that its state does not know, raises.
         except Exception:
             if self.socket is not None and self.socket.socket is not None:
-                self.socket.send(A_ABORT_RQ().encode())
+                self.socket.send(_ABORT_PDU)
         finally:
             self._messages.abandon()
             # Who waits for a request waits no longer.
