@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Never
 import typer
 from tqdm import tqdm
 
+from cxrsr_cli.batch.memory import peak_memory
 from cxrsr_cli.batch.plan import Plan
 from cxrsr_cli.batch.report import Run, build_report, write_report
 from cxrsr_cli.batch.result import Result, exit_code
@@ -43,10 +44,9 @@ def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool)
     Run
         All that an account needs.
     """
-    from cxrsr_cli.batch.batch import peak_memory
     from cxrsr_cli.upscale import local_time
 
-    started, results, interrupted = local_time(), list[Result](), False
+    started, results, ended_by = local_time(), list[Result](), None
     with (
         stop_between_files() as stop,
         tqdm(total=len(plan.jobs), unit="file", disable=not progress, bar_format=_BAR) as bar,
@@ -58,17 +58,21 @@ def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool)
                 results.append(result)
                 _write(bar, narrator.result(result))
         except KeyboardInterrupt:
-            interrupted = True
+            ended_by = ExitCode.INTERRUPTED
             for result in _rest(running):
                 results.append(result)
                 _write(bar, narrator.result(result))
+        except CxrsrError as error:
+            # Of what was done there is an account nevertheless.
+            ended_by = error.exit_code
+            _write(bar, narrator.trouble(error))
     return Run(
-        upscaler=batch.upscaler,
+        profile=batch.profile,
         jobs=plan.jobs,
         results=results,
         started=started,
         finished=local_time(),
-        exit_code=ExitCode.INTERRUPTED if interrupted else exit_code(results, len(plan.jobs)),
+        exit_code=ended_by or exit_code(results, len(plan.jobs)),
         peak_memory=peak_memory(),
         dry_run=batch.dry_run,
     )
