@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
+from cxrsr_cli.clock import local_time
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.restore.restorer import Restorer
-from cxrsr_cli.upscale import Upscaler, local_time
 from cxrsr_cli.write.syntax import OutputSyntax
+
+if TYPE_CHECKING:
+    from cxrsr_cli.upscale import Upscaler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,7 @@ class Settings:
 
     def load(
         self, model: Model, *, overwrite: bool = False, clock: Callable[[], datetime] = local_time
-    ) -> Upscaler:
+    ) -> "Upscaler":
         """Load a model to be run so.
 
         Raises
@@ -44,6 +47,9 @@ class Settings:
         ModelError, DeviceError
             As `Restorer.load`.
         """
+        from cxrsr_cli.restore.restorer import Restorer
+        from cxrsr_cli.upscale import Upscaler
+
         restorer = Restorer.load(
             model.path,
             device=self.device,

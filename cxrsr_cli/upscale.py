@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrsr_cli import __version__
+from cxrsr_cli.clock import local_time
 from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.derive.identity import Recipe
 from cxrsr_cli.job import Job
@@ -101,11 +102,6 @@ class Output:
 
     sha256: str
     warnings: list[str]
-
-
-def local_time() -> datetime:
-    """Return the time now, with its zone."""
-    return datetime.now().astimezone()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cxrsr_cli.batch.accounts import Accounts
 from cxrsr_cli.batch.ledger import Ledger
-from cxrsr_cli.batch.pipeline import Pipeline
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result
 from cxrsr_cli.job import Job
 from cxrsr_cli.profile import Profile
-from cxrsr_cli.upscale import Upscaler
+
+if TYPE_CHECKING:
+    from cxrsr_cli.upscale import Upscaler
 
 
+@runtime_checkable
 class Executor(Protocol):
     """What turns jobs into results: this process (`Pipeline`), or a cluster."""
 
@@ -52,7 +54,7 @@ class Batch:
         Read and judge, but write nothing.
     """
 
-    upscaler: Upscaler | Executor
+    upscaler: "Upscaler | Executor"
     ledger: Ledger | None = None
     quarantine: Quarantine | None = None
     io_workers: int = 1
@@ -97,9 +99,11 @@ class Batch:
         """
         accounts = Accounts(self.profile, self.ledger, self.quarantine, self.dry_run)
         accounts.remove_orphans(jobs)
-        executor = (
-            Pipeline(self.upscaler, self.io_workers)
-            if isinstance(self.upscaler, Upscaler)
-            else self.upscaler
-        )
-        yield from executor.results(jobs, accounts, advance=advance, stop=stop)
+        yield from self._executor().results(jobs, accounts, advance=advance, stop=stop)
+
+    def _executor(self) -> Executor:
+        if isinstance(self.upscaler, Executor):
+            return self.upscaler
+        from cxrsr_cli.batch.pipeline import Pipeline
+
+        return Pipeline(self.upscaler, self.io_workers)

@@ -12,6 +12,7 @@ from cxrsr_cli.batch.memory import peak_memory
 from cxrsr_cli.batch.result import Result, Status
 from cxrsr_cli.batch.stages import Made, Read, Stages
 from cxrsr_cli.job import Job
+from cxrsr_cli.profile import Profile
 from cxrsr_cli.upscale import Upscaler
 
 _T = TypeVar("_T")
@@ -32,6 +33,11 @@ class Pipeline:
 
     upscaler: Upscaler
     io_workers: int = 1
+
+    @property
+    def profile(self) -> Profile:
+        """What is done to the files."""
+        return self.upscaler.profile
 
     def results(
         self,

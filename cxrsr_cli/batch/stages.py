@@ -4,8 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cxrsr_cli.batch.failure import as_failure
-from cxrsr_cli.batch.result import Result, Status, Timing
+from cxrsr_cli.batch.result import Result, Status, Timing, failed
 from cxrsr_cli.job import Job
 from cxrsr_cli.upscale import Opened, Restored, Upscaler
 
@@ -95,16 +94,3 @@ class Stages:
             plan=opened.plan,
             source_sha256=opened.sha256,
         )
-
-
-def failed(job: Job, error: Exception, timing: Timing, opened: Opened | None = None) -> Result:
-    """Return the result of a job that an error stopped."""
-    return Result(
-        job,
-        Status.FAILED,
-        error=as_failure(error),
-        warnings=opened.warnings if opened else [],
-        timing=timing,
-        input_shape=opened.shape if opened else None,
-        source_sha256=opened.sha256 if opened else None,
-    )

@@ -8,8 +8,7 @@ from threading import BoundedSemaphore
 
 from cxrsr_cli.batch.accounts import Accounts
 from cxrsr_cli.batch.failure import as_failure
-from cxrsr_cli.batch.result import Result, Timing
-from cxrsr_cli.batch.stages import failed
+from cxrsr_cli.batch.result import Result, Timing, failed
 from cxrsr_cli.cluster.dispatch import Dispatcher, EndedError
 from cxrsr_cli.cluster.errand import Errand, Introduced, Worked
 from cxrsr_cli.cluster.parcel import pack

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import dask
-import torch
+from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 
 from cxrsr_cli.cluster.address import Address
@@ -85,7 +85,7 @@ def joined(
     """
     threads = None
     if address.processes:
-        threads = max(1, torch.get_num_threads() // address.processes)
+        threads = max(1, CPU_COUNT // address.processes)
         shipping = shipping or Shipping.PATHS
     with ExitStack() as stack:
         stack.enter_context(quiet_dask())

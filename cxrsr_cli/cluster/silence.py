@@ -5,21 +5,23 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LOGGERS = ("distributed", "dask", "tornado", "asyncio")
-SILENT = logging.CRITICAL + 1
+_LIBRARIES = ("distributed", "dask", "tornado", "asyncio")
+_SILENT = logging.CRITICAL + 1
 
 
 @contextmanager
 def quiet_dask() -> Iterator[None]:
-    """Silence Dask's loggers and warnings in this process.
+    """Silence the loggers and warnings of Dask, once it is imported, in this process.
 
     What matters to a user is said by whoever meets it: a worker that died, a
     scheduler that is gone.
     """
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    # Dask gives many of its loggers levels of their own.
+    known = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _LIBRARIES]
+    loggers = [logging.getLogger(name) for name in {*_LIBRARIES, *known}]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(SILENT)
+        logger.setLevel(_SILENT)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="(distributed|dask|tornado)")

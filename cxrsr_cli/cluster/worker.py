@@ -12,8 +12,8 @@ from distributed import get_worker
 
 from cxrsr_cli.batch.failure import as_failure
 from cxrsr_cli.batch.memory import peak_memory
-from cxrsr_cli.batch.result import Result, Status, Timing
-from cxrsr_cli.batch.stages import Stages, failed
+from cxrsr_cli.batch.result import Result, Status, Timing, failed
+from cxrsr_cli.batch.stages import Stages
 from cxrsr_cli.cluster.errand import (
     Answer,
     Errand,

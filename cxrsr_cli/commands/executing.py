@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from cxrsr_cli.batch.batch import Executor
 from cxrsr_cli.cluster.address import Address
 from cxrsr_cli.cluster.shipping import Shipping
 from cxrsr_cli.restore.registry import Model
 from cxrsr_cli.settings import Settings
-from cxrsr_cli.upscale import Upscaler
+
+if TYPE_CHECKING:
+    from cxrsr_cli.upscale import Upscaler
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def executing(
     clock: Callable[[], datetime],
     shipping: Shipping | None,
     io_workers: int,
-) -> Iterator[Upscaler | Executor]:
+) -> "Iterator[Upscaler | Executor]":
     """Load the model here, or join the cluster at an address, for the time of a run."""
     if address is None:
         yield settings.load(model, overwrite=overwrite, clock=clock)

@@ -14,6 +14,7 @@ from cxrsr_cli.batch.memory import peak_memory
 from cxrsr_cli.batch.plan import Plan
 from cxrsr_cli.batch.report import Run, build_report, write_report
 from cxrsr_cli.batch.result import Result, exit_code
+from cxrsr_cli.clock import local_time
 from cxrsr_cli.commands.narration import Narrator, fatal_line
 from cxrsr_cli.commands.saying import mute, plain, say
 from cxrsr_cli.commands.stopping import stop_between_files
@@ -44,8 +45,6 @@ def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool)
     Run
         All that an account needs.
     """
-    from cxrsr_cli.upscale import local_time
-
     started, results, ended_by = local_time(), list[Result](), None
     with (
         stop_between_files() as stop,

@@ -203,9 +203,9 @@ def upscale(
             known.check()
 
         from cxrsr_cli.batch.batch import Batch
+        from cxrsr_cli.clock import local_time
         from cxrsr_cli.commands.executing import executing
         from cxrsr_cli.settings import Settings
-        from cxrsr_cli.upscale import local_time
 
         settings = Settings(
             device=device,
