@@ -1,12 +1,13 @@
 """Measure what a cluster costs and gains on this machine, for docs/scale.md.
 
-    python -m benchmarks.cluster
+    python -m benchmarks.cluster [--side 256] [--rounds 3]
 
 Some two minutes of two cores with nothing else running. All kinds of runs are
 set up first and take turns; a ratio is the median of the pairs'. The first
 turn loads the models and is not counted.
 """
 
+import argparse
 import shutil
 import tempfile
 import time
@@ -36,7 +37,7 @@ from cxrsr_cli.settings import Settings
 from cxrsr_cli.upscale import Upscaler
 
 PAGE = ROOT / "docs" / "scale.md"
-ROUNDS = 3
+SCALE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,10 @@ class Work:
         Rows and columns.
     count : int
         Files.
-    scale : int
-        Factor.
     """
 
     side: int
     count: int
-    scale: int
 
     def folder(self, parent: Path) -> Path:
         """Make it."""
@@ -67,9 +65,7 @@ class Work:
         return folder
 
 
-WORK = Work(256, 16, 4)
-"""Files that the network works at."""
-NEXT_TO_NOTHING = Work(16, 64, 4)
+NEXT_TO_NOTHING = Work(16, 32)
 """Files that show what each costs beside the network."""
 
 KINDS: dict[str, tuple[str, Shipping | None]] = {
@@ -82,30 +78,53 @@ KINDS: dict[str, tuple[str, Shipping | None]] = {
 
 def main() -> None:
     """Measure all kinds, and fill the table in."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    work = Work(arguments.side, 8)
+    starts, taken = measure(work, arguments.rounds)
+    text = tabulate(work, starts, taken)
+    note = f"{work.count} files of {work.side}x{work.side}, {arguments.rounds} rounds."
+    fill(PAGE, "cluster", f"{text}\n\n{note} {machine(torch.device('cpu'))}")
+    print(text)
+
+
+Taken = dict[tuple[str, Work], list[float]]
+"""Seconds of each kind at each work, one after the other."""
+
+
+def measure(work: Work, rounds: int) -> tuple[dict[str, float], Taken]:
+    """Return the seconds that each kind takes to start, and to do each folder."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        sources = {work: work.folder(Path(folder)) for work in (WORK, NEXT_TO_NOTHING)}
+        sources = {each: each.folder(Path(folder)) for each in (work, NEXT_TO_NOTHING)}
         kinds: dict[str, Upscaler | Executor] = {}
         starts: dict[str, float] = {}
         for name, (address, shipping) in KINDS.items():
             kinds[name], starts[name] = clock(start, stack, address, shipping)
-        taken: dict[tuple[str, Work], list[float]] = {}
-        for turn in range(ROUNDS + 1):
+        taken: Taken = {}
+        for turn in range(rounds + 1):
             for name, kind in kinds.items():
-                for work, source in sources.items():
-                    seconds = run(kind, source, Path(folder) / f"out-{turn}-{len(taken)}-{name}")
+                for each, source in sources.items():
+                    seconds = run(kind, source, Path(folder) / "out")
                     if turn:
-                        taken.setdefault((name, work), []).append(seconds)
-    here = taken["this process", WORK]
+                        taken.setdefault((name, each), []).append(seconds)
+    return starts, taken
+
+
+def tabulate(work: Work, starts: dict[str, float], taken: Taken) -> str:
+    """Lay out a table in Markdown."""
+    here = taken["this process", work]
     least = median(taken["this process", NEXT_TO_NOTHING]) / NEXT_TO_NOTHING.count
     rows = []
     for name in KINDS:
         each = median(taken[name, NEXT_TO_NOTHING]) / NEXT_TO_NOTHING.count
-        pairs = zip(here, taken[name, WORK], strict=True)
+        pairs = zip(here, taken[name, work], strict=True)
         rows.append(
             [
                 name,
                 f"{starts[name]:.1f}",
-                f"{WORK.count / median(taken[name, WORK]):.2f}",
+                f"{work.count / median(taken[name, work]):.2f}",
                 f"{median(one / other for one, other in pairs):.2f}",
                 f"{1 / each:.0f}",
                 f"{1000 * (each - least):+.1f}",
@@ -113,14 +132,12 @@ def main() -> None:
         )
     titles = ["work is done by", "start s", "files/s", "to this process"]
     titles += ["next to nothing: files/s", "more a file, ms"]
-    text = Table([(title, 0) for title in titles], rows).as_markdown()
-    fill(PAGE, "cluster", f"{text}\n\n{machine(torch.device('cpu'))}")
-    print(text)
+    return Table([(title, 0) for title in titles], rows).as_markdown()
 
 
 def start(stack: ExitStack, address: str, shipping: Shipping | None) -> Upscaler | Executor:
     """Load the model here, or start a cluster and have a worker load it."""
-    model, settings = find_model(DEFAULT_MODEL, WORK.scale), Settings(device="cpu")
+    model, settings = find_model(DEFAULT_MODEL, SCALE), Settings(device="cpu")
     if not address:
         return settings.load(model)
     return stack.enter_context(
