@@ -153,14 +153,14 @@ def rows(archive: Archive, costs: Costs) -> Iterator[list[str]]:
     yield both(
         f"GPUs for {archive.days:g} days", "{:,.1f}", [each.gpus for each in needs], "the same"
     )
-    for name, unit in (("in", "in"), ("out", "out")):
-        plain = [getattr(each, f"bytes_{unit}") / 1e15 for each in needs]
-        packed = [getattr(each, f"packed_{unit}") / 1e15 for each in needs]
+    for name in ("in", "out"):
+        plain = [getattr(each, f"bytes_{name}") / 1e15 for each in needs]
+        packed = [getattr(each, f"packed_{name}") / 1e15 for each in needs]
         yield both(f"storage {name}, PB", "{:.2f}", plain, "not compressed")
         yield both(f"storage {name} in JPEG-LS, PB", "{:.2f}", packed, "measured ratio")
     for kind, note in (("plain", "not compressed"), ("packed", "in JPEG-LS")):
         flows = [links(each, archive)[kind] for each in needs]
-        yield both("network, Gbit/s all the time", "{:.2f}", flows, note)
+        yield both("network, Gbit/s all the time", "{:.2f}", flows, f"in and out, {note}")
     yield both("files a second", "{:.2f}", [rate] * 2, f"in {archive.days:g} days")
     for limit in limits(archive, costs):
         yield both(f"{limit.name} alone, days", "{:,.1f}", [limit.days] * 2, "one for all")
@@ -173,6 +173,17 @@ def rows(archive: Archive, costs: Costs) -> Iterator[list[str]]:
     note = f"of {archive.memory_gib:g} GiB (assumed)"
     yield both("files that a client can account for", "{:,.0f}", [most] * 2, note)
     yield both("shards of 100,000 files", "{:,.0f}", [archive.images / 1e5] * 2, "as advised below")
+
+
+def breaks_first(archive: Archive, costs: Costs) -> str:
+    """Say what one client, scheduler and ledger cannot do, however many workers they have."""
+    most, worst = most_files(archive, costs), limits(archive, costs)[0]
+    if archive.images > most:
+        return (
+            f"With one client for all, its memory breaks first, after {most:,.0f} files; then "
+            f"the {worst.name}, which alone takes {worst.days:,.1f} days."
+        )
+    return f"With one client for all, the {worst.name} limits it: {worst.days:,.1f} days alone."
 
 
 def main() -> None:
@@ -194,7 +205,7 @@ def main() -> None:
         costs = replace(costs, **{name: float(value)})
     titles = [f"{archive.images:,.0f} radiographs", *(f"x{scale}" for scale in _SCALES), ""]
     table = Table([(title, 0) for title in titles], list(rows(archive, costs))).as_markdown()
-    fill(PAGE, "archive", table)
+    fill(PAGE, "archive", f"{table}\n\n{breaks_first(archive, costs)}")
     print(table)
 
 

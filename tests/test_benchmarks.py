@@ -1,13 +1,14 @@
 """What the benchmarks measure against is the same work, and they measure all of it."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import plain
-from benchmarks.archive import Archive, Needs, limits, most_files
+from benchmarks.archive import Archive, Needs, breaks_first, limits, most_files
 from benchmarks.ceiling import ceiling_seconds
 from benchmarks.costs import PAGE, Costs
 from benchmarks.precision import compare
@@ -99,6 +100,8 @@ def test_an_archive_is_added_up() -> None:
     assert worst.days == pytest.approx(2)
     assert next_worst.days == pytest.approx(1)
     assert most_files(archive, COSTS) == 2**30 / 1024
+    assert "memory breaks first" in breaks_first(archive, COSTS)
+    assert "disk limits it" in breaks_first(replace(archive, images=1e6), COSTS)
 
 
 def test_costs_are_read_from_the_page() -> None:
