@@ -8,7 +8,6 @@ from contextlib import ExitStack, closing, contextmanager
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import CxrsrError, OutputError, UnexpectedError
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve.config import ServeConfig
 from cxrsr_cli.serve.contexts import storage_classes
@@ -222,23 +221,7 @@ def load_upscalers(config: ServeConfig) -> dict[Upscaling, Upscaler]:
         As the command ``upscale``.
     """
     wanted = {rule.upscale for rule in config.rules if not rule.ignore}
-    return {how: _load(how, config) for how in wanted}
-
-
-def _load(how: Upscaling, config: ServeConfig) -> Upscaler:
-    model = find_model(how.model, how.scale)
-    return Upscaler(
-        Restorer.load(
-            model.path,
-            device=config.device,
-            precision=how.precision,
-            memory=config.memory,
-            consistent=how.consistency,
-            ensemble=how.self_ensemble,
-        ),
-        model,
-        frozenset(how.allow),
-        syntax=how.transfer_syntax,
-        keep_private=how.keep_private,
-        series_description=how.series_description,
-    )
+    return {
+        how: how.settings(config.device, config.memory).load(find_model(how.model, how.scale))
+        for how in wanted
+    }
