@@ -95,6 +95,10 @@ class TooLargeError(InputError):
     """The image does not fit in the memory at hand."""
 
 
+class WorkerDiedError(InputError):
+    """A cluster's workers died whenever they had the file."""
+
+
 class OutputError(CxrsrError):
     """The output cannot be written, or was refused to protect a file."""
 

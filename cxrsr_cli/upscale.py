@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrsr_cli import __version__
+from cxrsr_cli.clock import local_time
 from cxrsr_cli.derive.derived import derive
-from cxrsr_cli.derive.identity import Recipe, restoring
+from cxrsr_cli.derive.identity import Recipe
 from cxrsr_cli.job import Job
+from cxrsr_cli.profile import Profile
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import Source, read_source
@@ -102,11 +104,6 @@ class Output:
     warnings: list[str]
 
 
-def local_time() -> datetime:
-    """Return the time now, with its zone."""
-    return datetime.now().astimezone()
-
-
 @dataclass(frozen=True, slots=True)
 class Upscaler:
     """A loaded model and the user's choices.
@@ -141,16 +138,15 @@ class Upscaler:
     clock: Callable[[], datetime] = local_time
 
     @property
-    def choices(self) -> str:
-        """What the user chose for the outputs, whatever the machine and version."""
-        parts = (
-            restoring(consistency=self.restorer.consistent, ensemble=self.restorer.ensemble),
-            self.restorer.precision,
-            self.syntax,
-            "private" if self.keep_private else "public",
-            self.series_description or "",
+    def profile(self) -> Profile:
+        """What accounts say of this beside the files."""
+        return Profile(
+            recipe=self.recipe,
+            device=str(self.restorer.device),
+            allowed=self.allowed,
+            syntax=self.syntax,
+            overwrite=self.overwrite,
         )
-        return "|".join(parts)
 
     @property
     def recipe(self) -> Recipe:

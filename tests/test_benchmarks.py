@@ -1,13 +1,16 @@
 """What the benchmarks measure against is the same work, and they measure all of it."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import plain
+from benchmarks.archive import Archive, Needs, breaks_first, limits, most_files
 from benchmarks.ceiling import ceiling_seconds
+from benchmarks.costs import PAGE, Costs
 from benchmarks.precision import compare
 from benchmarks.radiographs import mosaic, write
 from benchmarks.timing import Budget, clock
@@ -68,3 +71,40 @@ def test_precisions_are_compared_with_float32(monkeypatch: pytest.MonkeyPatch) -
     )
     assert exact[6:] == ["1.00", "0.000", "0", "0.00 %"]
     assert 0 < float(half[7]) < 1
+
+
+COSTS = Costs(
+    core_seconds_per_megapixel_x2=3.6,
+    core_seconds_per_megapixel_x4=7.2,
+    jpegls_x2=0.25,
+    jpegls_x4=0.5,
+    jpegls_in=0.125,
+    tasks_per_second=100.0,
+    ledger_files_per_second=50.0,
+    ledger_bytes=300.0,
+    report_bytes=256.0,
+    client_bytes=512.0,
+)
+
+
+def test_an_archive_is_added_up() -> None:
+    archive = Archive(images=8.64e6, megapixels=2, days=1, gpu_teraflops=1, memory_gib=1)
+    needs = Needs.of(archive, COSTS, 4)
+    assert needs.core_hours == pytest.approx(8.64e6 * 2 * 7.2 / 3600)
+    assert needs.cores == pytest.approx(needs.core_hours / 24)
+    assert needs.gpu_hours == pytest.approx(2 * 667_761 * 8.64e6 * 2e6 / 1e12 / 3600)
+    assert needs.bytes_out == 16 * needs.bytes_in == 16 * 2 * 8.64e6 * 2e6
+    assert (needs.packed_in, needs.packed_out) == (needs.bytes_in / 8, needs.bytes_out / 2)
+    worst, next_worst = limits(archive, COSTS)
+    assert worst.name == "ledger on this machine's disk"
+    assert worst.days == pytest.approx(2)
+    assert next_worst.days == pytest.approx(1)
+    assert most_files(archive, COSTS) == 2**30 / 1024
+    assert "memory breaks first" in breaks_first(archive, COSTS)
+    assert "disk limits it" in breaks_first(replace(archive, images=1e6), COSTS)
+
+
+def test_costs_are_read_from_the_page() -> None:
+    costs = Costs.read(PAGE.read_text(encoding="utf-8"))
+    assert 0 < costs.jpegls_x4 < costs.jpegls_in < 1
+    assert costs.core_seconds_per_megapixel_x2 > 0

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +29,9 @@ from cxrsr_cli.errors import UsageError
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.send.association import Peer
 from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.instance import PLAIN
 from cxrsr_cli.send.store import StoreScp
 from cxrsr_cli.send.tls import TlsFiles
 from tests.conftest import EXAMPLE, ROOT, small_chest
@@ -465,3 +468,16 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certi
 def test_what_can_be_no_peer_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"AE title|port|host|timeout"):
         StoreScp(**{"host": "localhost", "port": 104, "called_ae": "PEER"} | wrong)  # type: ignore[arg-type]
+
+
+def test_an_answer_is_for_who_waits_for_it() -> None:
+    """A thread of pynetdicom that looks for requests took one of some hundred answers away."""
+    calling = Peer(host="127.0.0.1", port=0, called_ae="PEER", calling_ae="US", timeout=5.0)
+    with (
+        listener([(DX, [ExplicitVRLittleEndian])]) as scp,
+        replace(calling, port=scp.port).association([(UID(DX), PLAIN)]) as association,
+    ):
+        answer = (1, C_STORE())
+        association.dimse.msg_queue.put(answer)
+        assert association.dimse.get_msg(block=False) == (None, None)
+        assert association.dimse.get_msg(block=True) == answer

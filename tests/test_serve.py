@@ -23,6 +23,7 @@ from cxrsr_cli.serve.queue import Queue
 from tests.conftest import EXAMPLE, ROOT, Command, small_chest
 from tests.nodes import Node, configure, running
 from tests.orthanc import free_port, wait_until
+from tests.peers import certificates
 
 SUCCESS = 0x0000
 
@@ -71,6 +72,16 @@ def send(node: Node, *datasets: pydicom.FileDataset) -> list[int | None]:
     return statuses
 
 
+def store_by_dcmtk(node: Node) -> "subprocess.CompletedProcess[bytes]":
+    """Send the example by a foreign program, without TLS."""
+    return subprocess.run(
+        ["storescu", "-aec", "CXRSR", "127.0.0.1", str(node.port), str(EXAMPLE)],
+        check=False,
+        capture_output=True,
+        timeout=60,
+    )
+
+
 def names(folder: Path) -> list[str]:
     """List what an archive that watches a folder takes: no hidden files."""
     return sorted(path.name for path in folder.glob("[!.]*"))
@@ -102,13 +113,7 @@ def test_a_radiograph_goes_through(
 
 
 def test_the_command_of_dcmtk_sends(node: Node, out: Path) -> None:
-    done = subprocess.run(
-        ["storescu", "-aec", "CXRSR", "127.0.0.1", str(node.port), str(EXAMPLE)],
-        check=False,
-        capture_output=True,
-        timeout=60,
-    )
-    assert done.returncode == 0
+    assert store_by_dcmtk(node).returncode == 0
     node.wait("sent")
     assert len(names(out)) == 1
 
@@ -394,6 +399,29 @@ def test_a_second_signal_interrupts(node: Node, out: Path) -> None:
     assert node.stop(signal.SIGCONT) == ExitCode.INTERRUPTED
 
 
+def test_a_second_word_ends_it_at_once(node: Node, out: Path) -> None:
+    """Ctrl-C, or a signal after the first: the rest is the next process's."""
+    assert send(node, *(small_chest(index) for index in range(20))) == [SUCCESS] * 20
+    assert node.stop(signal.SIGINT) == ExitCode.INTERRUPTED
+    with running(node.log.with_suffix(".yaml")) as again:
+        wait_until(lambda: len(names(out)) == 20, "all are sent")
+        assert again.stop() == ExitCode.OK
+
+
+def test_a_destination_that_is_taken_out_is_missed(
+    tmp_path: Path, tiny_model: Path, out: Path
+) -> None:
+    share = {"share": {"kind": "folder", "path": str(out)}}
+    gone = {"gone": {"kind": "folder", "path": str(tmp_path / "gone")}}
+    with running(configure(tmp_path, tiny_model, share | gone)) as node:
+        assert send(node, small_chest()) == [SUCCESS]
+        node.wait("postponed")
+        node.stop()
+    with running(configure(tmp_path, tiny_model, share)) as node:
+        (event,) = node.wait("trouble")
+        assert "wait for 'gone', which is no destination any more" in event["reason"]
+
+
 # How it is.
 
 
@@ -500,3 +528,27 @@ def high_water(pid: int) -> int:
     text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     (line,) = (line for line in text.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
+
+
+def test_tls_from_end_to_end(tmp_path: Path, tiny_model: Path, out: Path, cxrsr: Command) -> None:
+    """Whoever has no certificate of the authority gets nothing in; who has it sends by `send`."""
+    made = certificates(tmp_path)
+    files = {
+        name: str(getattr(made.server, name)) for name in ("certificate", "key", "authorities")
+    }
+    share = {"share": {"kind": "folder", "path": str(out)}}
+    with running(configure(tmp_path, tiny_model, share, tls=files)) as node:
+        address = f"dicoms://CXRSR@127.0.0.1:{node.port}"
+        trusting = ["--authorities", made.authority]
+        showing = ["--certificate", made.client.certificate, "--key", made.client.key]
+        for arguments in ([], trusting, [*showing, "--authorities", made.stranger]):
+            assert cxrsr("send", *arguments, EXAMPLE, address).returncode == ExitCode.NETWORK
+        assert store_by_dcmtk(node).returncode != 0
+        assert {event["reason"] for event in node.wait("refused")} <= {
+            "no TLS, or no certificate that is trusted",
+            "the peer broke off",
+        }
+        assert node.events("received") == []
+        assert cxrsr("send", *showing, *trusting, EXAMPLE, address).returncode == ExitCode.OK
+        node.wait("sent")
+        assert len(names(out)) == 1

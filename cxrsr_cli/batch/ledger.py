@@ -6,6 +6,7 @@ from the hash on which side of the rename it happened. The ledger holds paths
 and hashes, nothing from inside a file.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,6 +160,19 @@ class Ledger:
             If the ledger cannot be written.
         """
         self._write(target, Entry(work, output_sha256, done=True))
+
+    def forget(self, targets: Sequence[Path]) -> None:
+        """Know nothing of outputs any more.
+
+        Raises
+        ------
+        OutputError
+            If the ledger cannot be written.
+        """
+        with self._file.use() as connection, connection:
+            connection.executemany(
+                "DELETE FROM outputs WHERE target = ?", [(self._name(path),) for path in targets]
+            )
 
     def close(self) -> None:
         """Close the file."""

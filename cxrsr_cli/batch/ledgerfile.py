@@ -36,7 +36,8 @@ class LedgerFile:
         self.path = path
         self._schema = schema
         self._read_only = read_only
-        self._lock = threading.Lock()
+        # The main thread can be interrupted with it in hand, and must be able to close the file.
+        self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
 
     @property

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cxrsr_cli.batch.result import Result, Status
 from cxrsr_cli.errors import ExitCode, OutputError
 from cxrsr_cli.job import Job
+from cxrsr_cli.profile import Profile
 from cxrsr_cli.versions import NOTICE, versions
 from cxrsr_cli.write.atomic import replacing
 from cxrsr_cli.write.dicom import check_writable
-
-if TYPE_CHECKING:
-    from cxrsr_cli.upscale import Upscaler
 
 SCHEMA = "cxrsr-run-report/1"
 """Grows by new keys; another number when one changes its meaning or goes."""
@@ -31,12 +29,12 @@ class Run:
 
     Attributes
     ----------
-    upscaler : Upscaler
+    profile : Profile
         What was done to the files.
     jobs : sequence of Job
         All that were planned.
     results : sequence of Result
-        Of those that were come to, in order.
+        Of those that were come to, in any order.
     started, finished : datetime
         With their zone.
     exit_code : ExitCode
@@ -47,7 +45,7 @@ class Run:
         Whether nothing was written.
     """
 
-    upscaler: "Upscaler"
+    profile: Profile
     jobs: Sequence[Job]
     results: Sequence[Result]
     started: datetime
@@ -71,8 +69,8 @@ def build_report(run: Run) -> dict[str, Any]:
         As docs/upscale.md describes it. Files are named by their paths, and
         nothing from inside one is in it.
     """
-    upscaler, recipe = run.upscaler, run.upscaler.recipe
-    left = [Result(job, Status.LEFT) for job in run.jobs[len(run.results) :]]
+    profile, recipe = run.profile, run.profile.recipe
+    ended = {result.job: result for result in run.results}
     return {
         "schema": SCHEMA,
         "notice": NOTICE,
@@ -83,12 +81,12 @@ def build_report(run: Run) -> dict[str, Any]:
             "consistency": recipe.consistency,
             "self_ensemble": recipe.ensemble,
             "precision": str(recipe.precision),
-            "device": str(upscaler.restorer.device),
+            "device": profile.device,
             "memory_bytes": recipe.memory,
-            "allow": sorted(upscaler.allowed),
-            "transfer_syntax": str(upscaler.syntax),
-            "overwrite": upscaler.overwrite,
-            "keep_private": upscaler.keep_private,
+            "allow": sorted(profile.allowed),
+            "transfer_syntax": str(profile.syntax),
+            "overwrite": profile.overwrite,
+            "keep_private": recipe.keep_private,
             "dry_run": run.dry_run,
         },
         "started": run.started.isoformat(timespec="seconds"),
@@ -96,7 +94,7 @@ def build_report(run: Run) -> dict[str, Any]:
         "exit_code": int(run.exit_code),
         "counts": count(run),
         "peak_memory_bytes": run.peak_memory,
-        "files": [describe(result) for result in (*run.results, *left)],
+        "files": [describe(ended.get(job) or Result(job, Status.LEFT)) for job in run.jobs],
     }
 
 

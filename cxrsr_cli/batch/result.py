@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from cxrsr_cli.batch.failure import as_failure
 from cxrsr_cli.errors import CxrsrError, ExitCode
 from cxrsr_cli.job import Job
 
 if TYPE_CHECKING:
     from cxrsr_cli.restore.deviation import Deviation
     from cxrsr_cli.restore.planner import Plan
+    from cxrsr_cli.upscale import Opened
 
 
 class Status(StrEnum):
@@ -90,6 +92,19 @@ class Result:
     source_sha256: str | None = None
     output_sha256: str | None = None
     peak_memory: int = 0
+
+
+def failed(job: Job, error: Exception, timing: Timing, opened: "Opened | None" = None) -> Result:
+    """Return the result of a job that an error stopped."""
+    return Result(
+        job,
+        Status.FAILED,
+        error=as_failure(error),
+        warnings=opened.warnings if opened else [],
+        timing=timing,
+        input_shape=opened.shape if opened else None,
+        source_sha256=opened.sha256 if opened else None,
+    )
 
 
 def exit_code(results: Sequence[Result], planned: int | None = None) -> ExitCode:

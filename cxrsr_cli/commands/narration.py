@@ -58,10 +58,10 @@ class Sentences:
     def start(self, batch: "Batch", plan: Plan) -> Iterator[str]:
         """Name model and device."""
         if self._verbosity is Verbosity.VERBOSE:
-            model, restorer = batch.upscaler.model, batch.upscaler.restorer
+            recipe = batch.profile.recipe
             yield (
-                f"model {model.name} (SHA-256 {model.sha256[:12]}), device {restorer.device}, "
-                f"{restorer.precision}, {len(plan.jobs)} files"
+                f"model {recipe.model_name} (SHA-256 {recipe.model_sha256[:12]}), "
+                f"device {batch.profile.device}, {recipe.precision}, {len(plan.jobs)} files"
             )
 
     def result(self, result: Result) -> Iterator[str]:
@@ -106,6 +106,8 @@ class Sentences:
             parts.append("nothing left to do")
         if run.exit_code is ExitCode.INTERRUPTED:
             parts.append(f"interrupted with {counts[Status.LEFT]} not come to")
+        elif counts[Status.LEFT]:
+            parts.append(f"ended early with {counts[Status.LEFT]} not come to")
         parts.append(f"{(run.finished - run.started).total_seconds():.1f} s")
         yield ", ".join(parts)
 
@@ -127,12 +129,12 @@ class JsonLines:
     def start(self, batch: "Batch", plan: Plan) -> Iterator[str]:
         """Name model and device."""
         if self._verbosity is not Verbosity.QUIET:
-            model, restorer = batch.upscaler.model, batch.upscaler.restorer
+            recipe = batch.profile.recipe
             facts = {
-                "model": model.name,
-                "sha256": model.sha256,
-                "device": str(restorer.device),
-                "precision": str(restorer.precision),
+                "model": recipe.model_name,
+                "sha256": recipe.model_sha256,
+                "device": batch.profile.device,
+                "precision": str(recipe.precision),
                 "files": len(plan.jobs),
             }
             yield json_line("info", "start", facts)

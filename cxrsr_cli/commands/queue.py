@@ -86,15 +86,17 @@ def purge(
 
     Exit codes: 0, 2 usage, 3 no such instance is dead, 6 the queue cannot be written.
     """
+    from cxrsr_cli.batch.ledger import Ledger
     from cxrsr_cli.serve.housekeeping import forget_old, purge_dead
 
     spool, queue = _open(folder)
+    ledger = Ledger(spool.ledger)
     if done_days is not None:
-        say(f"{forget_old(queue, done_days)} forgotten")
+        say(f"{forget_old(queue, ledger, spool, done_days)} forgotten")
         if not (keys or all_):
             return
     chosen = _chosen(queue, keys, all_=all_)
-    purge_dead(queue, spool, chosen)
+    purge_dead(queue, ledger, spool, chosen)
     say(f"{len(chosen)} removed")
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Never
 import typer
 from tqdm import tqdm
 
+from cxrsr_cli.batch.memory import peak_memory
 from cxrsr_cli.batch.plan import Plan
 from cxrsr_cli.batch.report import Run, build_report, write_report
 from cxrsr_cli.batch.result import Result, exit_code
+from cxrsr_cli.clock import local_time
 from cxrsr_cli.commands.narration import Narrator, fatal_line
 from cxrsr_cli.commands.saying import mute, plain, say
 from cxrsr_cli.commands.stopping import stop_between_files
@@ -44,10 +46,7 @@ def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool)
     Run
         All that an account needs.
     """
-    from cxrsr_cli.batch.batch import peak_memory
-    from cxrsr_cli.upscale import local_time
-
-    started, results, interrupted = local_time(), list[Result](), False
+    started, results, ended_by = local_time(), list[Result](), None
     with (
         stop_between_files() as stop,
         tqdm(total=len(plan.jobs), unit="file", disable=not progress, bar_format=BAR) as bar,
@@ -59,17 +58,21 @@ def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool)
                 results.append(result)
                 write_beside(bar, narrator.result(result))
         except KeyboardInterrupt:
-            interrupted = True
+            ended_by = ExitCode.INTERRUPTED
             for result in _rest(running):
                 results.append(result)
                 write_beside(bar, narrator.result(result))
+        except CxrsrError as error:
+            # Of what was done there is an account nevertheless.
+            ended_by = error.exit_code
+            write_beside(bar, narrator.trouble(error))
     return Run(
-        upscaler=batch.upscaler,
+        profile=batch.profile,
         jobs=plan.jobs,
         results=results,
         started=started,
         finished=local_time(),
-        exit_code=ExitCode.INTERRUPTED if interrupted else exit_code(results, len(plan.jobs)),
+        exit_code=ended_by or exit_code(results, len(plan.jobs)),
         peak_memory=peak_memory(),
         dry_run=batch.dry_run,
     )

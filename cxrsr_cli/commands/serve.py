@@ -1,11 +1,12 @@
 """``cxrsr serve``."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cxrsr_cli.errors import MissingExtraError
+from cxrsr_cli.errors import ExitCode, MissingExtraError
 
 
 def serve(
@@ -45,5 +46,9 @@ def serve(
             load_upscalers(read)
             typer.echo(f"{config} is fine: {len(read.rules)} rules, as {read.listen.ae_title}")
             return
-        with stop_between_files() as stop:
-            Service(read, EventLines(as_json=log_json).say).run(stop)
+        try:
+            with stop_between_files() as stop:
+                Service(read, EventLines(as_json=log_json).say).run(stop)
+        except KeyboardInterrupt:
+            # Threads may be at work for a minute; nothing acknowledged is lost without them.
+            os._exit(ExitCode.INTERRUPTED)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cxrsr_cli.cluster.shipping import Shipping
 from cxrsr_cli.commands.options import (
     DeviceOption,
     MemoryOption,
@@ -131,6 +132,22 @@ def upscale(
             min=0, max=64, help="Files read ahead, and files written, beside the network."
         ),
     ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Do it on the workers of a Dask cluster: tcp://HOST:PORT or tls://HOST:PORT of "
+            "its scheduler, its scheduler file FILE.json, or local:N processes started here.",
+        ),
+    ] = None,
+    cluster_files: Annotated[
+        Shipping | None,
+        typer.Option(
+            help="How files get to the workers: paths on a file system that all share, or bytes "
+            "through the scheduler. By default bytes; for local:N paths.",
+            show_default=False,
+        ),
+    ] = None,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Lines of JSON on stderr instead of sentences.")
     ] = False,
@@ -141,7 +158,8 @@ def upscale(
     """Enlarge chest radiographs into derived DICOM objects.
 
     Exit codes: 0 all done, 1 unexpected, 2 usage, 3 nothing to do, 4 some
-    failed, 5 all failed, 6 cannot write, 7 model problem, 130 interrupted.
+    failed, 5 all failed, 6 cannot write, 7 model problem, 8 cluster out of
+    reach, 130 interrupted.
     Not for diagnosis.
     """
     from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
@@ -149,6 +167,7 @@ def upscale(
     from cxrsr_cli.batch.plan import plan
     from cxrsr_cli.batch.quarantine import Quarantine
     from cxrsr_cli.batch.report import check_report
+    from cxrsr_cli.cluster.address import Address
     from cxrsr_cli.commands.narration import Verbosity, narrator
     from cxrsr_cli.commands.running import errors_as_json, give_account, run_batch
     from cxrsr_cli.derive.series import check_description
@@ -160,6 +179,9 @@ def upscale(
             raise UsageError("--ledger and --no-ledger exclude each other")
         if not all([*sources, target]):
             raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
+        if cluster_files and not cluster:
+            raise UsageError("--cluster-files needs --cluster")
+        address = Address.parse(cluster) if cluster else None
         level = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
         if series_description is not None:
             check_description(series_description)
@@ -181,34 +203,39 @@ def upscale(
             known.check()
 
         from cxrsr_cli.batch.batch import Batch
-        from cxrsr_cli.restore.restorer import Restorer
-        from cxrsr_cli.upscale import Upscaler, local_time
+        from cxrsr_cli.clock import local_time
+        from cxrsr_cli.commands.executing import executing
+        from cxrsr_cli.settings import Settings
 
-        upscaler = Upscaler(
-            Restorer.load(
-                found.path,
-                device=device,
-                precision=precision,
-                memory=memory,
-                consistent=consistency,
-                ensemble=self_ensemble,
-            ),
-            found,
-            frozenset(allow or ()),
-            overwrite=overwrite,
+        settings = Settings(
+            device=device,
+            precision=precision,
+            memory=memory,
+            consistent=consistency,
+            ensemble=self_ensemble,
+            allowed=frozenset(allow or ()),
             syntax=transfer_syntax,
             keep_private=keep_private,
             series_description=series_description,
-            clock=(lambda: timestamp) if timestamp else local_time,
         )
-        batch = Batch(
-            upscaler,
-            known,
-            Quarantine(quarantine, planned.folder) if quarantine else None,
+        clock = (lambda: timestamp) if timestamp else local_time
+        with executing(
+            address,
+            found,
+            settings,
+            overwrite=overwrite,
+            clock=clock,
+            shipping=cluster_files,
             io_workers=io_workers,
-            dry_run=dry_run,
-        )
-        words = narrator(level, as_json=log_json)
-        progress = show_progress(no_progress, quiet=quiet) and not log_json
-        run = run_batch(batch, planned, words, progress=progress)
+        ) as upscaler:
+            batch = Batch(
+                upscaler,
+                known,
+                Quarantine(quarantine, planned.folder) if quarantine else None,
+                io_workers=io_workers,
+                dry_run=dry_run,
+            )
+            words = narrator(level, as_json=log_json)
+            progress = show_progress(no_progress, quiet=quiet) and not log_json
+            run = run_batch(batch, planned, words, progress=progress)
         raise typer.Exit(give_account(run, words, report))

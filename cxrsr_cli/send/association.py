@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydicom.uid import UID
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
     from pynetdicom.association import Association
     from pynetdicom.events import EventHandlerType
-    from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+    from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 
 MOST_CONTEXTS = 128
 """Their identifiers are the odd numbers of a byte (PS3.8 9.3.2.2)."""
@@ -152,7 +152,7 @@ class Peer:
         from pynetdicom import evt
         from pynetdicom.presentation import build_context
 
-        from cxrsr_cli.send.entity import break_off, forget_what_waits, make_bounded
+        from cxrsr_cli.send.entity import break_off, forget_what_waits, make_reliable
 
         context = self.tls.client_context() if self.tls else None
         connected: list[object] = []
@@ -175,7 +175,7 @@ class Peer:
                 Outcome.FAILED, f"cannot find {self.host}: {error.strerror}"
             ) from None
         if association.is_established:
-            make_bounded(association, self.timeout)
+            make_reliable(association, self.timeout)
         elif not connected:
             raise NotAssociatedError(
                 Outcome.FAILED, f"no connection to {self}: {self._why(context)}"
@@ -196,8 +196,7 @@ class Peer:
 
     def _rejection(self, association: "Association") -> NotAssociatedError:
         """Put an A-ASSOCIATE-RJ in words (PS3.8 9.3.4)."""
-        answer = association.acceptor.primitive
-        assert answer is not None  # noqa: S101
+        answer = cast("A_ASSOCIATE", association.acceptor.primitive)
         reason = _REASONS.get(
             (answer.result_source or 0, answer.diagnostic or 0), "no reason given"
         )

@@ -1,6 +1,7 @@
 """An instance in an uncompressed transfer syntax, for a peer that does not take its own."""
 
 from pathlib import Path
+from typing import cast
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
@@ -40,8 +41,7 @@ def convert(path: Path, syntax: UID, target: Path) -> None:
         If it cannot be written.
     """
     source = read_source(path)
-    dataset = source.pristine
-    assert isinstance(dataset, FileDataset)  # noqa: S101
+    dataset = cast("FileDataset", source.pristine)
     with quiet_pydicom():
         if source.transfer_syntax.is_encapsulated:
             _put_pixels(source, dataset)

@@ -55,6 +55,21 @@ class Entity(ApplicationEntity):
         return connection
 
 
+class _Answers(queue.Queue[Any]):
+    """What the peer answers, for who waits for it.
+
+    pynetdicom's thread of the association looks for requests in the same queue, and
+    is not always paused when it should be. We get none there: an N-EVENT-REPORT
+    takes another way.
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ANN401
+        """Wait for an answer; nothing for who does not wait."""
+        if not block:
+            raise queue.Empty
+        return super().get(block, timeout)
+
+
 class _Bounded(queue.Queue[Any]):
     """PDUs for pynetdicom's thread to send, no more of them than the network takes.
 
@@ -93,8 +108,9 @@ class _Bounded(queue.Queue[Any]):
         return self._closed or self._qsize() < _QUEUED
 
 
-def make_bounded(association: Association, timeout: float) -> None:
-    """Bound the memory and the time that sending takes."""
+def make_reliable(association: Association, timeout: float) -> None:
+    """Bound the memory and the time that sending takes, and let no answer get lost."""
+    association.dimse.msg_queue = _Answers()
     association.dul.to_provider_queue = _Bounded(timeout)
     connection = association.dul.socket
     if connection is not None and connection.socket is not None:

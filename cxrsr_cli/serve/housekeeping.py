@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.serve.state import State
@@ -10,9 +11,16 @@ from cxrsr_cli.serve.state import State
 _DAY = 86400.0
 
 
-def forget_old(queue: Queue, days: float) -> int:
-    """Forget what was done or ignored so many days ago; return how many."""
+def forget_old(queue: Queue, ledger: Ledger, spool: Spool, days: float) -> int:
+    """Forget what was done or ignored so many days ago; return how many.
+
+    Raises
+    ------
+    OutputError
+        If the queue cannot be written.
+    """
     keys = queue.ended_before(time.time() - days * _DAY)
+    ledger.forget([spool.output(key) for key in keys])
     queue.forget(keys)
     return len(keys)
 
@@ -37,7 +45,7 @@ def retry_dead(queue: Queue, spool: Spool, keys: Sequence[str]) -> None:
         spool.take_back(key)
 
 
-def purge_dead(queue: Queue, spool: Spool, keys: Sequence[str]) -> None:
+def purge_dead(queue: Queue, ledger: Ledger, spool: Spool, keys: Sequence[str]) -> None:
     """Remove dead instances with their files.
 
     Raises
@@ -45,6 +53,7 @@ def purge_dead(queue: Queue, spool: Spool, keys: Sequence[str]) -> None:
     OutputError
         If the queue cannot be written.
     """
+    ledger.forget([spool.output(key) for key in keys])
     queue.forget(keys)
     for key in keys:
         spool.clear(key)

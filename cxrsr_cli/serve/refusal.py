@@ -62,6 +62,7 @@ REJECTIONS: dict[Reason, Rejection] = {
     Reason.CALLED_AE: Rejection(1, 1, 7),
     Reason.APPLICATION: Rejection(1, 1, 2),
     Reason.VERSION: Rejection(1, 2, 2),
+    Reason.INTERNAL: Rejection(2, 1, 1),
 }
 """How an association is rejected."""
 

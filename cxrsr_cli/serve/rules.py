@@ -14,6 +14,7 @@ from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import DEFAULT_MODEL
 from cxrsr_cli.serve.state import Item
+from cxrsr_cli.settings import Settings
 from cxrsr_cli.write.syntax import OutputSyntax
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
@@ -108,6 +109,20 @@ class Upscaling:
                 check_description(self.series_description)
             except UsageError as error:
                 raise ValueError(str(error)) from None
+
+    def settings(self, device: str, memory: int | None) -> Settings:
+        """Return how a model is to be run, on a device and within memory."""
+        return Settings(
+            device=device,
+            precision=self.precision,
+            memory=memory,
+            consistent=self.consistency,
+            ensemble=self.self_ensemble,
+            allowed=frozenset(self.allow),
+            syntax=self.transfer_syntax,
+            keep_private=self.keep_private,
+            series_description=self.series_description,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import CxrsrError, OutputError, UnexpectedError
-from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve.config import ServeConfig
 from cxrsr_cli.serve.contexts import storage_classes
@@ -18,6 +16,7 @@ from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.health import health_port
 from cxrsr_cli.serve.housekeeping import forget_old
 from cxrsr_cli.serve.intake import Intake
+from cxrsr_cli.serve.means import Means
 from cxrsr_cli.serve.metrics import Metrics
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.receiver import Receiver
@@ -78,6 +77,8 @@ class Service:
             If the spool cannot be used, or another node uses it.
         UnexpectedError
             If a part of the node failed over a defect.
+        KeyboardInterrupt
+            If it came; threads are left that should be ended with the process.
         """
         config = self._config
         upscalers = load_upscalers(config)
@@ -87,17 +88,20 @@ class Service:
             stack.enter_context(closing(self._queue))
             stack.enter_context(closing(self._ledger))
             self._spool.recover(self._queue.state_of)
+            means = Means(
+                spool=self._spool,
+                queue=self._queue,
+                retry=config.retry,
+                said=self._say,
+                stop=self._stopping.is_set,
+            )
             worker = Worker(
-                config.rules, upscalers, self._spool, self._queue, self._ledger, config.retry,
-                self._say, self._stopping.is_set,
-            )  # fmt: skip
+                rules=config.rules, upscalers=upscalers, ledger=self._ledger, means=means
+            )
             couriers = [
-                Courier(
-                    name, destination, self._spool, self._queue, config.retry, self._say,
-                    self._stopping.is_set,
-                )
+                Courier(name=name, destination=destination, means=means)
                 for name, destination in config.destinations.items()
-            ]  # fmt: skip
+            ]
             intake = Intake(self._spool, self._queue, self._say, self._woken.set)
             receiver = Receiver(
                 config.listen,
@@ -105,7 +109,9 @@ class Service:
                 intake.accept,
                 self._refused,
                 tls=config.tls.server_context() if config.tls else None,
-                sop_classes=storage_classes(_allowed(config)),
+                sop_classes=storage_classes(
+                    frozenset(allowed for rule in config.rules for allowed in rule.upscale.allow)
+                ),
             )
             if config.health:
                 stack.enter_context(
@@ -121,13 +127,13 @@ class Service:
                 for courier in couriers:
                     sending.enter_context(self._beside(courier.name, courier.round))
                 receiver.start()
+                patience = 0.0
                 try:
                     self._wait(receiver, asked_to_stop)
+                    patience = _PATIENCE
                 finally:
                     self._say(Event(kind=EventKind.STOPPING))
-                    receiver.stop(_PATIENCE)
-                    self._stopping.set()
-                    self._woken.set()
+                    receiver.stop(patience)
         if self._failure:
             raise self._failure
 
@@ -151,7 +157,8 @@ class Service:
             return False
         self._tidy_due = time.monotonic() + _HOUR
         try:
-            forget_old(self._queue, self._config.history_days)
+            self._miss_destinations()
+            forget_old(self._queue, self._ledger, self._spool, self._config.history_days)
         except OutputError as error:
             self._say(Event(kind=EventKind.TROUBLE, reason=str(error)))
         for destination in self._config.destinations.values():
@@ -159,16 +166,31 @@ class Service:
                 remove_orphans(destination.path)
         return False
 
+    def _miss_destinations(self) -> None:
+        for name in self._queue.waiting():
+            if name not in self._config.destinations:
+                lost = f"outputs wait for '{name}', which is no destination any more"
+                self._say(Event(kind=EventKind.TROUBLE, reason=lost))
+
     @contextmanager
     def _beside(self, name: str, work: Callable[[], bool]) -> Iterator[None]:
         """Repeat work in a thread until the node stops."""
-        thread = threading.Thread(target=self._repeat, args=(work,), name=name)
+        thread = threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
         thread.start()
         try:
             yield
-        finally:
-            self._stopping.set()
-            thread.join()
+        except KeyboardInterrupt:
+            # In a hurry: what is in hand is done by the next start.
+            raise
+        except BaseException:
+            self._end(thread)
+            raise
+        self._end(thread)
+
+    def _end(self, thread: threading.Thread) -> None:
+        self._stopping.set()
+        self._woken.set()
+        thread.join()
 
     def _repeat(self, work: Callable[[], bool]) -> None:
         while not self._stopping.is_set():
@@ -208,29 +230,7 @@ def load_upscalers(config: ServeConfig) -> dict[Upscaling, Upscaler]:
         As the command ``upscale``.
     """
     wanted = {rule.upscale for rule in config.rules if not rule.ignore}
-    return {how: _load(how, config) for how in wanted}
-
-
-def _allowed(config: ServeConfig) -> frozenset[Permission]:
-    return frozenset(
-        permission for rule in config.rules if not rule.ignore for permission in rule.upscale.allow
-    )
-
-
-def _load(how: Upscaling, config: ServeConfig) -> Upscaler:
-    model = find_model(how.model, how.scale)
-    return Upscaler(
-        Restorer.load(
-            model.path,
-            device=config.device,
-            precision=how.precision,
-            memory=config.memory,
-            consistent=how.consistency,
-            ensemble=how.self_ensemble,
-        ),
-        model,
-        frozenset(how.allow),
-        syntax=how.transfer_syntax,
-        keep_private=how.keep_private,
-        series_description=how.series_description,
-    )
+    return {
+        how: how.settings(config.device, config.memory).load(find_model(how.model, how.scale))
+        for how in wanted
+    }

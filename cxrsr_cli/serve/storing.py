@@ -1,34 +1,20 @@
-"""One C-STORE, from its command to the status of its response (PS3.7 9.1.1, PS3.4 B.2.3)."""
+"""The data set of one C-STORE, and the status that it is answered with (PS3.4 B.2.3)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cxrsr_cli.serve.arrival import Arrival
-from cxrsr_cli.serve.command import Command, Field, is_uid
-from cxrsr_cli.serve.contexts import Accepted
 from cxrsr_cli.serve.incoming import IncomingFile
-from cxrsr_cli.serve.inspection import inspect
+from cxrsr_cli.serve.inspection import Announced, inspect
 from cxrsr_cli.serve.listener import Limits
 from cxrsr_cli.serve.refusal import STATUSES, NotStoredError, Reason
 from cxrsr_cli.serve.status import Status
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sender:
-    """Who sends.
-
-    Attributes
-    ----------
-    calling_ae, called_ae : str
-        Application Entity titles of the association.
-    address : str
-        IP address.
-    """
-
-    calling_ae: str
-    called_ae: str
-    address: str
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,74 +38,67 @@ class Verdict:
         return cls(STATUSES[reason], reason)
 
 
-class Storing:
-    """Takes the data set of a request, and decides what it is answered with.
+class Storing(BytesIO):
+    """Takes the place of the memory in which pynetdicom would collect a data set.
 
     What is refused is refused at once, and the rest of its data set dropped as it
     comes: the association can go on with the next instance then.
 
     Parameters
     ----------
-    command : Command
-        The request; of any kind that has a data set.
-    context : Accepted
-        Presentation context of its message.
-    sender : Sender
-        Who sends it.
+    announced : Announced
+        What is to come.
     folder : Path
         Where its file is made.
     limits : Limits
         Of size and disk space.
+    refused : Reason or None
+        Why it is not wanted.
     """
 
     def __init__(
-        self, command: Command, context: Accepted, sender: Sender, folder: Path, limits: Limits
+        self, announced: Announced, folder: Path, limits: Limits, refused: Reason | None
     ) -> None:
-        self._command = command
-        self._context = context
-        self._sender = sender
+        super().__init__()
+        self._announced = announced
         self._limits = limits
         self._file: IncomingFile | None = None
-        self._refused: Reason | None = None
+        self._refused = refused
+        if refused is not None:
+            return
         try:
-            self._check_command()
             self._file = IncomingFile(
                 folder,
-                sop_class=command.sop_class,
-                sop_instance=command.sop_instance,
-                transfer_syntax=context.transfer_syntax,
+                sop_class=announced.sop_class,
+                sop_instance=announced.sop_instance,
+                transfer_syntax=announced.transfer_syntax,
                 largest=limits.instance_bytes,
                 spare=limits.free_bytes,
             )
         except NotStoredError as error:
             self._refused = error.reason
 
-    def _check_command(self) -> None:
-        if self._command.field != Field.C_STORE:
-            raise NotStoredError(Reason.OPERATION)
-        if not self._command.has_data_set:
-            raise NotStoredError(Reason.NO_DATA_SET)
-        if not is_uid(self._command.sop_class) or not is_uid(self._command.sop_instance):
-            raise NotStoredError(Reason.ILLEGAL_UID)
-        if self._command.sop_class != self._context.abstract_syntax:
-            raise NotStoredError(Reason.SOP_CLASS)
-
-    def take(self, piece: memoryview) -> None:
+    def write(self, piece: "ReadableBuffer", /) -> int:
         """Take a piece of the data set."""
-        if self._file is None:
-            return
-        try:
-            self._file.write(piece)
-        except NotStoredError as error:
-            self._refused, self._file = error.reason, None
+        view = memoryview(piece)
+        if self._file is not None:
+            try:
+                self._file.write(view)
+            except NotStoredError as error:
+                self._refused, self._file = error.reason, None
+        return len(view)
 
-    def end(self, accept: Callable[[Arrival], Status]) -> Verdict:
+    def end(
+        self, accept: Callable[[Arrival], Status], *, calling_ae: str, called_ae: str, address: str
+    ) -> Verdict:
         """Check the file, and hand it on.
 
         Parameters
         ----------
         accept : callable
             Takes an instance; the file is its own if it returns success.
+        calling_ae, called_ae, address : str
+            Who sent it.
         """
         if self._file is None:
             return Verdict.refused(self._refused or Reason.INTERNAL)
@@ -128,8 +107,7 @@ class Storing:
             path = file.finish()
             sop_instance_uid = inspect(
                 path,
-                self._command,
-                self._context.transfer_syntax,
+                self._announced,
                 begins=file.data_set_at,
                 largest=self._limits.instance_bytes,
             )
@@ -137,9 +115,9 @@ class Storing:
                 Arrival(
                     path=path,
                     sop_instance_uid=sop_instance_uid,
-                    calling_ae=self._sender.calling_ae,
-                    called_ae=self._sender.called_ae,
-                    address=self._sender.address,
+                    calling_ae=calling_ae,
+                    called_ae=called_ae,
+                    address=address,
                 )
             )
         except NotStoredError as error:

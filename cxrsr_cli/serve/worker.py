@@ -1,7 +1,9 @@
 """Upscale what was received, as its rule says."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from cxrsr_cli.batch.batch import Batch
@@ -9,15 +11,13 @@ from cxrsr_cli.batch.failure import as_failure
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result
-from cxrsr_cli.errors import CxrsrError, ModelError
+from cxrsr_cli.errors import CxrsrError, ModelError, OutputError
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.acceptance import is_own_output
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.serve.events import Event, EventKind, Say
-from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.retry import Retry
+from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.means import Means
 from cxrsr_cli.serve.rules import Rule, Upscaling, first_that_holds
-from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.serve.state import Item
 from cxrsr_cli.upscale import Upscaler
 
@@ -30,50 +30,46 @@ _DEADLY = 5
 _NO_RULE = "no rule holds for it"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """Takes instances from the queue, and puts outputs into it.
 
-    Parameters
+    Attributes
     ----------
     rules : sequence of Rule
         The first that holds is followed.
     upscalers : mapping of Upscaling to Upscaler
         Loaded, for every rule.
-    spool, queue, ledger
-        Where files and accounts are.
-    retry : Retry
-        When what failed for want of memory or disk is tried again.
-    said : callable
-        Is told.
-    stop : callable
-        Asked between files.
+    ledger : Ledger
+        Knows what was upscaled before a kill.
+    means : Means
+        What it works with.
+    begun : set of str
+        Keys of what was taken from the queue and not seen to end yet.
     """
 
-    def __init__(
-        self,
-        rules: Sequence[Rule],
-        upscalers: Mapping[Upscaling, Upscaler],
-        spool: Spool,
-        queue: Queue,
-        ledger: Ledger,
-        retry: Retry,
-        said: Say,
-        stop: Callable[[], bool],
-    ) -> None:
-        self._rules = rules
-        self._upscalers = upscalers
-        self._spool = spool
-        self._queue = queue
-        self._ledger = ledger
-        self._retry = retry
-        self._said = said
-        self._stop = stop
+    rules: Sequence[Rule]
+    upscalers: Mapping[Upscaling, Upscaler]
+    ledger: Ledger
+    means: Means
+    begun: set[str] = field(default_factory=set)
 
     def round(self) -> bool:
         """Work on what is there; tell whether anything was."""
-        items = self._queue.begin(_TOGETHER)
-        if not items:
-            return False
+        items = self.means.queue.begin(_TOGETHER)
+        self.begun.clear()
+        self.begun.update(item.key for item in items)
+        try:
+            self._work_on(items)
+        except OutputError:
+            # A full disk is not an instance's fault.
+            with suppress(OutputError):
+                self.means.queue.give_back(list(self.begun))
+            raise
+        self.means.queue.give_back(list(self.begun))
+        return bool(items)
+
+    def _work_on(self, items: Sequence[Item]) -> None:
         chosen = []
         for item in items:
             rule = self._triage(item)
@@ -83,7 +79,6 @@ class Worker:
         for _, group in groupby(chosen, lambda pair: (pair[0], _alone(pair[1]))):
             pairs = list(group)
             self._upscale(pairs[0][0], [item for _, item in pairs])
-        return True
 
     def _triage(self, item: Item) -> Rule | None:
         """Find an instance's rule, or be done with it."""
@@ -91,33 +86,35 @@ class Worker:
             self._bury(item, f"the process ended {item.begun} times while this was in work")
             return None
         try:
-            dataset = read_source(self._spool.received(item.key), leave_pixels=0).dataset
+            dataset = read_source(self.means.spool.received(item.key), leave_pixels=0).dataset
         except Exception as error:
             self._failed(item, as_failure(error))
             return None
         if is_own_output(dataset):
             self._ignore(item, "", "it is an output of cxrsr already")
             return None
-        rule = first_that_holds(self._rules, item, dataset)
+        rule = first_that_holds(self.rules, item, dataset)
         if rule is None or rule.ignore:
             self._ignore(item, rule.name if rule else "", "by its rule" if rule else _NO_RULE)
             return None
         return rule
 
     def _upscale(self, rule: Rule, items: Sequence[Item]) -> None:
-        batch = Batch(self._upscalers[rule.upscale], self._ledger)
-        jobs = [Job(self._spool.received(i.key), self._spool.output(i.key)) for i in items]
-        left = list(items)
-        for result in batch.run(jobs, stop=self._stop):
-            self._settle(left.pop(0), rule, result)
-        self._queue.give_back([item.key for item in left])
+        batch = Batch(self.upscalers[rule.upscale], self.ledger)
+        jobs = [
+            Job(self.means.spool.received(i.key), self.means.spool.output(i.key)) for i in items
+        ]
+        # Fewer results than jobs if asked to stop.
+        for result, item in zip(batch.run(jobs, stop=self.means.stop), items, strict=False):
+            self._settle(item, rule, result)
 
     def _settle(self, item: Item, rule: Rule, result: Result) -> None:
         if result.error:
             self._failed(item, result.error)
             return
-        self._queue.dispatch(item.key, rule.name, rule.send_to)
-        self._said(
+        self.means.queue.dispatch(item.key, rule.name, rule.send_to)
+        self.begun.discard(item.key)
+        self.means.said(
             Event(
                 kind=EventKind.UPSCALED,
                 key=item.key,
@@ -128,24 +125,27 @@ class Worker:
 
     def _failed(self, item: Item, error: CxrsrError) -> None:
         reason = str(error)
-        wait = self._retry.after(item.attempts + 1)
+        wait = self.means.retry.after(item.attempts + 1)
         if Quarantine.concerns(error) or isinstance(error, ModelError) or wait is None:
             self._bury(item, reason)
             return
         # An output of other options can be there if the configuration changed after a kill.
-        self._spool.output(item.key).unlink(missing_ok=True)
-        self._queue.postpone(item.key, time.time() + wait, reason)
-        self._said(Event(kind=EventKind.POSTPONED, key=item.key, reason=reason))
+        self.means.spool.output(item.key).unlink(missing_ok=True)
+        self.means.queue.postpone(item.key, time.time() + wait, reason)
+        self.begun.discard(item.key)
+        self.means.said(Event(kind=EventKind.POSTPONED, key=item.key, reason=reason))
 
     def _bury(self, item: Item, reason: str) -> None:
-        self._queue.bury(item.key, reason)
-        self._spool.lay_out(item.key, reason)
-        self._said(Event(kind=EventKind.DEAD, key=item.key, reason=reason))
+        self.means.queue.bury(item.key, reason)
+        self.begun.discard(item.key)
+        self.means.spool.lay_out(item.key, reason)
+        self.means.said(Event(kind=EventKind.DEAD, key=item.key, reason=reason))
 
     def _ignore(self, item: Item, rule: str, reason: str) -> None:
-        self._queue.ignore(item.key, rule, reason)
-        self._spool.clear(item.key)
-        self._said(Event(kind=EventKind.IGNORED, key=item.key, reason=reason))
+        self.means.queue.ignore(item.key, rule, reason)
+        self.begun.discard(item.key)
+        self.means.spool.clear(item.key)
+        self.means.said(Event(kind=EventKind.IGNORED, key=item.key, reason=reason))
 
 
 def _alone(item: Item) -> str:

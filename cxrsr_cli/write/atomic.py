@@ -4,6 +4,7 @@ import fcntl
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -62,14 +63,41 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_UMASK)
         flush(temporary)
-        if overwrite:
-            temporary.replace(path)
-        else:
-            _rename_new(temporary, path)
-        flush(path.parent)
+        give_name(temporary, path, overwrite=overwrite)
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
+
+
+def give_name(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Rename a file that is whole and on the disk, within its folder.
+
+    Parameters
+    ----------
+    temporary : Path
+        The file; may be left under this name, too.
+    path : Path
+        Final name.
+    overwrite : bool
+        Whether an existing `path` may be replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` exists and `overwrite` is false.
+    OSError
+        If it cannot be renamed.
+    """
+    if overwrite:
+        temporary.replace(path)
+    else:
+        _rename_new(temporary, path)
+    flush(path.parent)
+
+
+def temporary_name(path: Path) -> Path:
+    """Invent a name beside `path` that is an orphan's if nobody comes back to it."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
 
 
 def remove_orphans(folder: Path) -> None:

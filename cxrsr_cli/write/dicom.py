@@ -1,7 +1,8 @@
 """Write a DICOM file whole, verified, and never over its source."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,27 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"cannot write {path}: {folder} is not a folder to write in")
 
 
+@contextmanager
+def writing_to(target: Path) -> Iterator[None]:
+    """Make a target's folder, and say what then stops the writing in this program's words.
+
+    Raises
+    ------
+    OutputError
+        For any error of the operating system.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {target.parent}: {error.strerror}") from error
+    try:
+        yield
+    except FileExistsError:
+        raise OutputError(f"{target} appeared meanwhile; use --overwrite to replace it") from None
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or 'I/O error'}") from error
+
+
 def write_dicom(
     dataset: FileDataset,
     pixels: NDArray[np.integer],
@@ -99,25 +121,14 @@ def write_dicom(
     NotDicomError
         If the source's elements are too damaged to be written.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to {target.parent}: {error.strerror}") from error
-    try:
-        with replacing(target, overwrite=overwrite) as temporary:
-            with quiet_pydicom():
-                _encode(dataset, syntax)
-                _save(dataset, temporary, syntax)
-            if not reads_back(temporary, dataset, pixels):
-                raise OutputError(
-                    f"{temporary.parent}: what was written does not read back the same"
-                )
-            sha256 = sha256_of(temporary)
-            announce(sha256)
-    except FileExistsError:
-        raise OutputError(f"{target} appeared meanwhile; use --overwrite to replace it") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or 'I/O error'}") from error
+    with writing_to(target), replacing(target, overwrite=overwrite) as temporary:
+        with quiet_pydicom():
+            _encode(dataset, syntax)
+            _save(dataset, temporary, syntax)
+        if not reads_back(temporary, dataset, pixels):
+            raise OutputError(f"{temporary.parent}: what was written does not read back the same")
+        sha256 = sha256_of(temporary)
+        announce(sha256)
     return sha256
 
 

@@ -1,0 +1,169 @@
+"""Measure what a cluster costs and gains on this machine, for docs/scale.md.
+
+    python -m benchmarks.cluster [--side 256] [--rounds 3]
+
+Some two minutes of two cores with nothing else running. All kinds of runs are
+set up first and take turns; a ratio is the median of the pairs'. The first
+turn loads the models and is not counted.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.machine import machine
+from benchmarks.plan import ROOT
+from benchmarks.radiographs import write
+from benchmarks.study import fill
+from benchmarks.timing import clock
+from cxrsr_cli.batch.batch import Batch, Executor
+from cxrsr_cli.batch.ledger import Ledger
+from cxrsr_cli.batch.plan import plan
+from cxrsr_cli.batch.result import Status
+from cxrsr_cli.clock import local_time
+from cxrsr_cli.cluster.address import Address
+from cxrsr_cli.cluster.joining import joined
+from cxrsr_cli.cluster.shipping import Shipping
+from cxrsr_cli.judge.table import Table
+from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
+from cxrsr_cli.settings import Settings
+from cxrsr_cli.upscale import Upscaler
+
+PAGE = ROOT / "docs" / "scale.md"
+SCALE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A folder of equal files.
+
+    Attributes
+    ----------
+    side : int
+        Rows and columns.
+    count : int
+        Files.
+    """
+
+    side: int
+    count: int
+
+    def folder(self, parent: Path) -> Path:
+        """Make it."""
+        folder = parent / f"{self.side}"
+        folder.mkdir(exist_ok=True)
+        first = write(folder / "0.dcm", self.side, self.side)
+        for number in range(1, self.count):
+            shutil.copy(first, folder / f"{number}.dcm")
+        return folder
+
+
+NEXT_TO_NOTHING = Work(16, 32)
+"""Files that show what each costs beside the network."""
+
+KINDS: dict[str, tuple[str, Shipping | None]] = {
+    "this process": ("", None),
+    "`local:1`, paths": ("local:1", Shipping.PATHS),
+    "`local:2`, paths": ("local:2", Shipping.PATHS),
+    "`local:2`, bytes": ("local:2", Shipping.BYTES),
+}
+
+
+def main() -> None:
+    """Measure all kinds, and fill the table in."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    work = Work(arguments.side, 8)
+    starts, taken = measure(work, arguments.rounds)
+    text = tabulate(work, starts, taken)
+    note = f"{work.count} files of {work.side}x{work.side}, {arguments.rounds} rounds."
+    fill(PAGE, "cluster", f"{text}\n\n{note} {machine(torch.device('cpu'))}")
+    print(text)
+
+
+Taken = dict[tuple[str, Work], list[float]]
+"""Seconds of each kind at each work, one after the other."""
+
+
+def measure(work: Work, rounds: int) -> tuple[dict[str, float], Taken]:
+    """Return the seconds that each kind takes to start, and to do each folder."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        sources = {each: each.folder(Path(folder)) for each in (work, NEXT_TO_NOTHING)}
+        kinds: dict[str, Upscaler | Executor] = {}
+        starts: dict[str, float] = {}
+        for name, (address, shipping) in KINDS.items():
+            kinds[name], starts[name] = clock(start, stack, address, shipping)
+        taken: Taken = {}
+        for turn in range(rounds + 1):
+            for name, kind in kinds.items():
+                for each, source in sources.items():
+                    seconds = run(kind, source, Path(folder) / "out")
+                    if turn:
+                        taken.setdefault((name, each), []).append(seconds)
+    return starts, taken
+
+
+def tabulate(work: Work, starts: dict[str, float], taken: Taken) -> str:
+    """Lay out a table in Markdown."""
+    here = taken["this process", work]
+    least = median(taken["this process", NEXT_TO_NOTHING]) / NEXT_TO_NOTHING.count
+    rows = []
+    for name in KINDS:
+        each = median(taken[name, NEXT_TO_NOTHING]) / NEXT_TO_NOTHING.count
+        pairs = zip(here, taken[name, work], strict=True)
+        rows.append(
+            [
+                name,
+                f"{starts[name]:.1f}",
+                f"{work.count / median(taken[name, work]):.2f}",
+                f"{median(one / other for one, other in pairs):.2f}",
+                f"{1 / each:.0f}",
+                f"{1000 * (each - least):+.1f}",
+            ]
+        )
+    titles = ["work is done by", "start s", "files/s", "to this process"]
+    titles += ["next to nothing: files/s", "more a file, ms"]
+    return Table([(title, 0) for title in titles], rows).as_markdown()
+
+
+def start(stack: ExitStack, address: str, shipping: Shipping | None) -> Upscaler | Executor:
+    """Load the model here, or start a cluster and have a worker load it."""
+    model, settings = find_model(DEFAULT_MODEL, SCALE), Settings(device="cpu")
+    if not address:
+        return settings.load(model)
+    return stack.enter_context(
+        joined(
+            Address.parse(address),
+            model,
+            settings,
+            overwrite=False,
+            clock=local_time,
+            shipping=shipping,
+        )
+    )
+
+
+def run(kind: Upscaler | Executor, source: Path, out: Path) -> float:
+    """Do a folder with a ledger, as the command does; return the seconds."""
+    ledger = Ledger(out / "ledger")
+    started = time.perf_counter()
+    statuses = [result.status for result in Batch(kind, ledger).run(plan([source], out).jobs)]
+    seconds = time.perf_counter() - started
+    ledger.close()
+    shutil.rmtree(out)
+    if set(statuses) != {Status.DONE}:
+        raise SystemExit(f"not all was done: {statuses}")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

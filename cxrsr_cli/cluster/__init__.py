@@ -1,0 +1,1 @@
+"""Many machines: the same work on the workers of a Dask cluster."""

@@ -1,0 +1,73 @@
+"""Where a cluster is, as the user says it."""
+
+import json
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from cxrsr_cli.errors import ConfigError, MissingExtraError, UsageError
+
+_MOST_LOCAL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A scheduler, or how many processes to start on this machine.
+
+    Attributes
+    ----------
+    scheduler : str or None
+        ``tcp://HOST:PORT`` or ``tls://HOST:PORT``.
+    processes : int
+        How many to start if there is no scheduler.
+    """
+
+    scheduler: str | None
+    processes: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Read ``tcp://HOST:PORT``, ``tls://HOST:PORT``, ``local:N`` or the path of a file.
+
+        Raises
+        ------
+        UsageError
+            If it is none of these.
+        ConfigError
+            If the file is no scheduler file.
+        MissingExtraError
+            If Dask is not installed.
+        """
+        if find_spec("distributed") is None:
+            raise MissingExtraError("--cluster needs Dask: pip install 'cxrsr[cluster]'")
+        local = re.fullmatch(r"local:([0-9]{1,4})", text)
+        if local and 1 <= int(local[1]) <= _MOST_LOCAL:
+            return cls(None, int(local[1]))
+        if _is_scheduler(text):
+            return cls(text)
+        if text.endswith(".json"):
+            return cls(_address_in(Path(text)))
+        raise UsageError(
+            f"--cluster '{text}' is none of tcp://HOST:PORT, tls://HOST:PORT, "
+            f"local:N (1 to {_MOST_LOCAL} processes) and FILE.json"
+        )
+
+
+def _is_scheduler(text: str) -> bool:
+    return bool(re.fullmatch(r"(tcp|tls)://[^\s/]+:[0-9]{1,5}", text))
+
+
+def _address_in(path: Path) -> str:
+    """Read what a scheduler wrote with ``--scheduler-file``."""
+    try:
+        address = json.loads(path.read_text(encoding="utf-8"))["address"]
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the scheduler file {path}: {error.strerror}; does the scheduler run?"
+        ) from error
+    except (ValueError, KeyError, TypeError):
+        address = None
+    if not (isinstance(address, str) and _is_scheduler(address)):
+        raise ConfigError(f"{path} is no scheduler file of Dask: it holds no legal address")
+    return address

@@ -1,0 +1,197 @@
+"""Send errands to a cluster, and bring an answer back whatever workers do."""
+
+import math
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
+from uuid import uuid4
+
+from distributed import Client, Future, KilledWorker
+
+from cxrsr_cli import __version__
+from cxrsr_cli.cluster.errand import Errand, Introduced, Refused, WeightsWanted, Worked
+from cxrsr_cli.cluster.gate import Gate
+from cxrsr_cli.cluster.task import Sealed, run, seal, unseal
+from cxrsr_cli.errors import CxrsrError, ModelError, NetworkError, UsageError, WorkerDiedError
+
+_IN_COMPANY = 2
+"""Deaths on a file with others at work; then it is done alone, to see if it is to blame."""
+_PULSE = 1.0
+"""Seconds after which who waits looks whether there is still something to wait for."""
+
+_T = TypeVar("_T")
+
+
+class EndedError(Exception):
+    """The run has ended; nobody waits for this answer any more."""
+
+
+class _WeightsWantedError(Exception):
+    """The worker has not the weights."""
+
+
+class Dispatcher:
+    """Asks workers, for many threads at once.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected.
+    at_once : int
+        Answers that are in this process at a time.
+
+    Attributes
+    ----------
+    failure : CxrsrError or None
+        What ended the run.
+    """
+
+    def __init__(self, client: Client, at_once: int = 1) -> None:
+        self.failure: CxrsrError | None = None
+        self._client = client
+        self._taking = threading.BoundedSemaphore(max(1, at_once))
+        self._gate = Gate()
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._under_way: set[Future[Sealed]] = set()
+
+    def ask(
+        self,
+        make: Callable[[], Errand],
+        take: Callable[[Errand, Introduced | Worked], _T],
+        *,
+        patience: float = math.inf,
+    ) -> _T:
+        """Have an errand done.
+
+        Parameters
+        ----------
+        make : callable
+            Makes the errand; again if it has to be sent again, so that none is
+            kept while a worker has it.
+        take : callable
+            Is given errand and answer, at most `at_once` at a time.
+        patience : float
+            Seconds after which the whole run ends for want of an answer.
+
+        Returns
+        -------
+        object
+            What `take` returned.
+
+        Raises
+        ------
+        WorkerDiedError
+            If workers died on it, in the end with nothing else at work.
+        EndedError
+            If the run has ended: `failure` says why, or it was cancelled.
+        """
+        deaths, weights = 0, None
+        deadline = time.monotonic() + patience
+        while True:
+            alone = deaths >= _IN_COMPANY
+            with self._gate.alone() if alone else self._gate.together():
+                errand = replace(make(), weights=weights)
+                try:
+                    return self._send(errand, take, deadline)
+                except _WeightsWantedError:
+                    if weights is not None:
+                        error = ModelError("a worker did not get the weights as they were sent")
+                        raise self.fail(error) from None
+                    weights = errand.model.path.read_bytes()
+                except KilledWorker as error:
+                    deaths += error.allowed_failures + 1
+                    if alone:
+                        message = f"the worker died {deaths} times on it, at last with nothing else"
+                        raise WorkerDiedError(message) from None
+                finally:
+                    if errand.parcel:
+                        errand.parcel.discard()
+
+    def fail(self, error: CxrsrError) -> EndedError:
+        """End the run for a reason that is no file's; return what is to be raised."""
+        with self._lock:
+            if not self._ended.is_set():
+                self.failure = error
+        self.cancel()
+        return EndedError()
+
+    def cancel(self) -> None:
+        """Let workers drop what is under way, and nobody wait for it."""
+        self._ended.set()
+        with self._lock:
+            under_way = list(self._under_way)
+        with suppress(Exception):  # which a client raises that lost its scheduler
+            self._client.cancel(under_way, reason="the run has ended")
+
+    def _send(
+        self, errand: Errand, take: Callable[[Errand, Introduced | Worked], _T], deadline: float
+    ) -> _T:
+        future, done = self._submit(errand), threading.Event()
+        try:
+            future.add_done_callback(lambda _: done.set())
+            while not done.wait(_PULSE):
+                self._check()
+                if time.monotonic() > deadline:
+                    raise self.fail(NetworkError("no worker of the cluster answered in time"))
+            with self._taking:
+                self._check()
+                return take(errand, self._open(future))
+        finally:
+            with self._lock:
+                self._under_way.discard(future)
+
+    def _check(self) -> None:
+        if self._ended.is_set():
+            raise EndedError
+        if self._client.status == "closed":
+            raise self._lost()
+
+    def _lost(self) -> EndedError:
+        return self.fail(NetworkError("the connection to the cluster's scheduler was lost"))
+
+    def _submit(self, errand: Errand) -> Future[Sealed]:
+        self._check()
+        try:
+            # A name that says nothing: dashboards and logs show it.
+            future = self._client.submit(run, seal(errand), key=f"cxrsr-{uuid4().hex}")
+        except Exception as error:  # closed, or about to be
+            raise self._lost() from error
+        with self._lock:
+            self._under_way.add(future)
+        return future
+
+    def _open(self, future: Future[Sealed]) -> Introduced | Worked:
+        try:
+            sealed: Sealed = future.result()
+        except KilledWorker:
+            raise
+        except (CancelledError, OSError):
+            raise self._lost() from None
+        except Exception as error:
+            message = (
+                f"the cluster cannot do cxrsr's work ({type(error).__name__}); install cxrsr "
+                f"{__version__} with its extra 'cluster' for scheduler and workers, too"
+            )
+            raise self.fail(UsageError(message)) from None
+        if sealed.version != __version__:
+            theirs = re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", sealed.version)
+            message = (
+                f"a worker runs cxrsr {theirs[0] if theirs else 'of another version'}, this is "
+                f"{__version__}; outputs would differ: install one version everywhere"
+            )
+            raise self.fail(UsageError(message))
+        match unseal(sealed):
+            case Introduced() | Worked() as answer:
+                return answer
+            case WeightsWanted():
+                raise _WeightsWantedError
+            case Refused(reason):
+                raise self.fail(reason)
+        # Unwanted: dropped, so somebody had told the worker to.
+        raise self._lost()

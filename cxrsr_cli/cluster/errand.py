@@ -1,0 +1,90 @@
+"""What a client asks of a worker, and what that answers."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cxrsr_cli.batch.result import Result
+from cxrsr_cli.cluster.parcel import Parcel
+from cxrsr_cli.derive.identity import Recipe
+from cxrsr_cli.errors import CxrsrError
+from cxrsr_cli.profile import Profile
+from cxrsr_cli.restore.registry import Model
+from cxrsr_cli.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """What a worker is to do.
+
+    Attributes
+    ----------
+    model : Model
+        The client's weights file; the worker takes one with the same hash.
+    settings : Settings
+        How it is to be run.
+    recipe : Recipe or None
+        What the run's other workers do; None for the first that is asked.
+    parcel : Parcel or None
+        The file; None to say only what would be done.
+    when : datetime
+        Time of the derivation, of the client: a file that is done twice
+        becomes the same bytes.
+    dry_run : bool
+        Read and judge only.
+    threads : int or None
+        For the network; as many as Dask gave the worker, if None.
+    weights : bytes or None
+        The weights file, for a worker that has none.
+    """
+
+    model: Model
+    settings: Settings
+    recipe: Recipe | None
+    parcel: Parcel | None
+    when: datetime
+    dry_run: bool = False
+    threads: int | None = None
+    weights: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """An answer: what the worker would do."""
+
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """An answer: what became of the file.
+
+    Attributes
+    ----------
+    result : Result
+        Its job names the files as the worker saw them.
+    content : bytes or None
+        The output, if it is to be shipped.
+    """
+
+    result: Result
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsWanted:
+    """An answer: no file with the weights' hash is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An answer: nothing can be done here, whatever the file."""
+
+    error: CxrsrError
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """An answer that nobody waits for any more."""
+
+
+Answer = Introduced | Worked | WeightsWanted | Refused | Unwanted

@@ -1,0 +1,130 @@
+"""A cluster as the executor of a batch, with a bounded number of files in hand."""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from distributed import Client
+
+from cxrsr_cli.batch.accounts import Accounts
+from cxrsr_cli.batch.result import Result, Status
+from cxrsr_cli.cluster.attendant import Attendant, Manner
+from cxrsr_cli.cluster.dispatch import Dispatcher
+from cxrsr_cli.errors import NetworkError
+from cxrsr_cli.job import Job
+from cxrsr_cli.profile import Profile
+
+_EACH = 3
+"""Files in hand for each worker: one it reads, one in its network, one it writes."""
+_MOST = 1024
+"""Files in hand, each with a thread."""
+_PULSE = 0.5
+"""Seconds between looks at the cluster."""
+_PATIENCE = 60.0
+"""Seconds to wait for a worker if none is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterExecutor:
+    """An `Executor` whose files are done by a cluster's workers.
+
+    Attributes
+    ----------
+    client : distributed.Client
+        Connected.
+    manner : Manner
+        What the workers are asked to do, and how files get there.
+    """
+
+    client: Client
+    manner: Manner
+
+    @property
+    def profile(self) -> Profile:
+        """What is done to the files."""
+        return self.manner.profile
+
+    def results(
+        self,
+        jobs: Sequence[Job],
+        accounts: Accounts,
+        *,
+        advance: Callable[[float], None],
+        stop: Callable[[], bool],
+    ) -> Generator[Result, None, None]:
+        """Do every job, as `Batch.run`; results come as they end."""
+        dispatcher = Dispatcher(self.client, self.manner.io_workers)
+        attendant = Attendant(self.manner, accounts, dispatcher)
+        crew = _Crew(self.client)
+        waiting = iter(jobs)
+        hand = list[Future[Result | None]]()
+
+        def next_job() -> Job | None:
+            return None if stop() or dispatcher.failure else next(waiting, None)
+
+        def ended(*, last: bool) -> Iterator[Result]:
+            """Settle what has ended; if nothing more is wanted, wait for it to end."""
+            for future in [each for each in hand if last or each.done()]:
+                result = future.result()
+                if result:
+                    if result.status is not Status.DONE:
+                        result = accounts.settle(result)
+                    advance(1)
+                # Not before: an interruption must not lose the file.
+                hand.remove(future)
+                if result:
+                    yield result
+
+        with ThreadPoolExecutor(_MOST, "attendant") as attendants:
+            try:
+                job = next_job()
+                while job or hand:
+                    while job and len(hand) < crew.files_in_hand():
+                        hand.append(attendants.submit(attendant.attend, job))
+                        job = next_job()
+                    wait(hand, _PULSE, FIRST_COMPLETED)
+                    yield from ended(last=False)
+                    if crew.is_lost():
+                        dispatcher.fail(NetworkError("no worker of the cluster is left"))
+                    if stop() or dispatcher.failure:
+                        job = None
+            except KeyboardInterrupt:
+                dispatcher.cancel()
+                # What is there is told, in whatever order it came.
+                yield from ended(last=True)
+                raise
+            finally:
+                if hand:
+                    dispatcher.cancel()
+        if dispatcher.failure:
+            raise dispatcher.failure
+
+
+class _Crew:
+    """The workers that are there, counted now and then."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._count, self._looked = 1, -_PATIENCE
+        self._seen = time.monotonic()
+
+    def files_in_hand(self) -> int:
+        """Return how many files may be in hand."""
+        return min(_MOST, _EACH * max(1, self._look()))
+
+    def is_lost(self) -> bool:
+        """Tell whether there has been no worker for long."""
+        return not self._look() and time.monotonic() - self._seen > _PATIENCE
+
+    def _look(self) -> int:
+        now = time.monotonic()
+        if now - self._looked > 2 * _PULSE:
+            self._looked = now
+            try:
+                self._count = len(self._client.nthreads())
+            except Exception:  # the dispatcher finds out what it means
+                self._count = 0
+            if self._count:
+                self._seen = time.monotonic()
+        return self._count

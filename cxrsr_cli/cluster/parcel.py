@@ -1,0 +1,179 @@
+"""How files get to a worker and back: by their paths, or as bytes."""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrsr_cli.cluster.shipping import Shipping
+from cxrsr_cli.errors import NotReadableError, OutputError
+from cxrsr_cli.job import Job
+from cxrsr_cli.read.fingerprint import kept_still
+from cxrsr_cli.write.atomic import give_name, replacing, temporary_name
+from cxrsr_cli.write.dicom import writing_to
+
+_HEAD = 1 << 16
+"""Bytes that tell two radiographs apart: the SOP Instance UID is among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByPath:
+    """A file that the worker sees, too.
+
+    Attributes
+    ----------
+    source : Path
+        Absolute.
+    staged : Path
+        Where the worker writes: beside the target, under a name that is an
+        orphan's. Only the client gives outputs their names.
+    size : int
+        Of the source.
+    head_sha256 : str
+        Of the source's first 64 KiB.
+    """
+
+    source: Path
+    staged: Path
+    size: int
+    head_sha256: str
+
+    @classmethod
+    def of(cls, job: Job) -> "ByPath":
+        """Look at a source; raises NotReadableError."""
+        source = job.source.absolute()
+        with kept_still(job.source):
+            size, head = _look(source)
+        return cls(source, temporary_name(job.target.absolute()), size, head)
+
+    @contextmanager
+    def laid_out(self, _scratch: Path) -> Iterator[Job]:
+        """Give a worker its job.
+
+        Raises
+        ------
+        NotReadableError
+            If the worker sees another file there, or none.
+        """
+        try:
+            seen = _look(self.source)
+        except OSError:
+            seen = None
+        if seen != (self.size, self.head_sha256):
+            raise NotReadableError(
+                "the worker sees another file there, or none; are the folders on a file system "
+                "that all share? If not, use --cluster-files bytes"
+            )
+        yield Job(self.source, self.staged)
+
+    def content(self, _job: Job) -> bytes | None:
+        """Nothing goes back."""
+        return None
+
+    def deliver(
+        self,
+        target: Path,
+        _content: bytes | None,
+        sha256: str,
+        announce: Callable[[str], None],
+        *,
+        overwrite: bool,
+    ) -> None:
+        """Give what the worker wrote its name, announced before.
+
+        Raises
+        ------
+        OutputError
+            If that cannot be.
+        """
+        with writing_to(target):
+            if not self.staged.exists():
+                raise OutputError(
+                    f"{target}: what a worker wrote is not to be seen here, or was taken for an "
+                    "orphan by another run; use --cluster-files bytes if folders are not shared"
+                )
+            announce(sha256)
+            give_name(self.staged, target, overwrite=overwrite)
+
+    def discard(self) -> None:
+        """Leave nothing under the passing name."""
+        with suppress(OSError):
+            self.staged.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ByBytes:
+    """A file's content.
+
+    Attributes
+    ----------
+    source : bytes
+        All of it.
+    """
+
+    source: bytes
+
+    @classmethod
+    def of(cls, job: Job) -> "ByBytes":
+        """Read a source; raises NotReadableError."""
+        with kept_still(job.source):
+            return cls(job.source.read_bytes())
+
+    @contextmanager
+    def laid_out(self, scratch: Path) -> Iterator[Job]:
+        """Give a worker its job, in a folder that is removed afterwards."""
+        with tempfile.TemporaryDirectory(prefix="cxrsr-", dir=scratch) as folder:
+            source = Path(folder) / "in.dcm"
+            source.write_bytes(self.source)
+            yield Job(source, source.with_name("out.dcm"))
+
+    def content(self, job: Job) -> bytes | None:
+        """Return the output, to be sent back."""
+        return job.target.read_bytes()
+
+    def deliver(
+        self,
+        target: Path,
+        content: bytes | None,
+        sha256: str,
+        announce: Callable[[str], None],
+        *,
+        overwrite: bool,
+    ) -> None:
+        """Write what came, announced before it gets its name.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, or is not what the worker wrote.
+        """
+        if content is None or hashlib.sha256(content).hexdigest() != sha256:
+            raise OutputError(f"{target}: what came from the worker is not what it wrote")
+        with writing_to(target), replacing(target, overwrite=overwrite) as temporary:
+            temporary.write_bytes(content)
+            announce(sha256)
+
+    def discard(self) -> None:
+        """Leave nothing; nothing is there."""
+
+
+Parcel = ByPath | ByBytes
+
+
+def pack(job: Job, shipping: Shipping) -> Parcel:
+    """Make the parcel of a job.
+
+    Raises
+    ------
+    NotReadableError
+        If its source cannot be read.
+    """
+    return ByPath.of(job) if shipping is Shipping.PATHS else ByBytes.of(job)
+
+
+def _look(path: Path) -> tuple[int, str]:
+    with path.open("rb") as opened:
+        head = hashlib.sha256(opened.read(_HEAD)).hexdigest()
+    return path.stat().st_size, head

@@ -1,0 +1,12 @@
+"""How files get to a worker and back."""
+
+from enum import StrEnum
+
+
+class Shipping(StrEnum):
+    """How files get to a worker and back."""
+
+    PATHS = "paths"
+    """On a file system that client and workers share."""
+    BYTES = "bytes"
+    """Through the scheduler."""

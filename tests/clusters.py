@@ -1,0 +1,123 @@
+"""Dask clusters of real processes, to run batches on."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
+from cxrsr_cli.batch.plan import plan
+from cxrsr_cli.batch.quarantine import Quarantine
+from cxrsr_cli.batch.result import Result
+from cxrsr_cli.cluster.address import Address
+from cxrsr_cli.cluster.joining import joined
+from cxrsr_cli.cluster.shipping import Shipping
+from cxrsr_cli.restore.registry import find_model
+from cxrsr_cli.settings import Settings
+from tests.conftest import ROOT
+
+WHEN = datetime(2026, 11, 25, tzinfo=UTC)
+_PATIENCE = 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A scheduler and workers that run.
+
+    Attributes
+    ----------
+    file : Path
+        The scheduler's.
+    logs : list of Path
+        What each process said.
+    scheduler : subprocess.Popen
+        The scheduler.
+    """
+
+    file: Path
+    logs: list[Path]
+    scheduler: "subprocess.Popen[bytes]"
+
+    @property
+    def address(self) -> Address:
+        """Return where it is."""
+        return Address.parse(str(self.file))
+
+
+@contextmanager
+def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
+    """Start a scheduler and workers of one process each, as an administrator would."""
+    file = folder / "scheduler.json"
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+        "DASK_TEMPORARY_DIRECTORY": str(folder),
+    }
+    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    lines = [["scheduler", "--host", "127.0.0.1", "--port", "0", *common]]
+    lines += [["worker", *common, "--nthreads", "2", "--preload", "tests.cluster_workers"]]
+    lines[1] += ["--nworkers", str(workers), "--host", "127.0.0.1", "--memory-limit", "0"]
+    processes, logs = [], []
+    with ExitStack() as stack:
+        for line in lines:
+            logs.append(folder / f"{line[0]}.log")
+            log = stack.enter_context(logs[-1].open("wb"))
+            command = [sys.executable, "-m", "dask", *line]
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            stack.callback(_end, process)
+            processes.append(process)
+            until(lambda: file.exists() and bool(file.read_text()))
+        yield Cluster(file, logs, processes[0])
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(20)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for something, but not for ever."""
+    deadline = time.monotonic() + _PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def run_on(
+    address: Address,
+    weights: Path,
+    sources: Path,
+    out: Path,
+    *,
+    shipping: Shipping = Shipping.PATHS,
+    quarantine: Path | None = None,
+    dry_run: bool = False,
+) -> list[Result]:
+    """Run with the ledger in the output folder, as the command does; in the plan's order."""
+    ledger, model = Ledger(out / LEDGER_NAME, read_only=dry_run), find_model(str(weights), 2)
+    jobs = plan([sources], out).jobs
+    try:
+        with joined(
+            address,
+            model,
+            Settings(device="cpu"),
+            overwrite=False,
+            clock=lambda: WHEN,
+            shipping=shipping,
+            io_workers=2,
+        ) as executor:
+            set_apart = Quarantine(quarantine, out) if quarantine else None
+            results = list(Batch(executor, ledger, set_apart, dry_run=dry_run).run(jobs))
+    finally:
+        ledger.close()
+    return sorted(results, key=lambda result: jobs.index(result.job))

@@ -1,0 +1,124 @@
+"""Success is answered only when neither a kill nor a power cut can lose an instance."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from cxrsr_cli.errors import OutputError
+from cxrsr_cli.serve.arrival import Arrival
+from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.intake import Intake
+from cxrsr_cli.serve.queue import Queue
+from cxrsr_cli.serve.spool import Spool
+from cxrsr_cli.serve.state import State
+from cxrsr_cli.serve.status import Status
+
+
+class Node:
+    """An intake, and what it said and did."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder)
+        self.spool.make()
+        self.queue = Queue(self.spool.ledger)
+        self.said: list[Event] = []
+        self.woken = 0
+        self.intake = Intake(self.spool, self.queue, self.said.append, self._wake)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def arrive(self, content: bytes = b"object", uid: str = "1.2.3") -> Status:
+        """Let an instance arrive."""
+        path = self.spool.arriving / f"{len(self.said)}.dcm"
+        path.write_bytes(content)
+        return self.intake.accept(
+            Arrival(
+                path=path,
+                sop_instance_uid=uid,
+                calling_ae="PACS",
+                called_ae="CXRSR",
+                address="127.0.0.1",
+            )
+        )
+
+    def received(self) -> list[bytes]:
+        """Return what lies where acknowledged instances do."""
+        return [path.read_bytes() for path in (self.spool.root / "received").iterdir()]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    node = Node(tmp_path / "spool")
+    yield node
+    node.queue.close()
+
+
+def test_everything_is_flushed_before_success(node: Node) -> None:
+    """First the file, then its name, then the queue's entry."""
+    steps: list[str] = []
+
+    def flushed(path: Path) -> None:
+        place = "a file" if path.is_file() else f"the names in {path.name}"
+        steps.append(f"{place}, with {len(node.queue.items())} entries")
+
+    with patch("cxrsr_cli.serve.spool.flush", flushed):
+        assert node.arrive() is Status.SUCCESS
+    assert steps == ["a file, with 0 entries", "the names in received, with 0 entries"]
+    assert [item.state for item in node.queue.items()] == [State.RECEIVED]
+    assert node.received() == [b"object"]
+    assert node.woken == 1
+
+
+@pytest.mark.parametrize("step", ["cxrsr_cli.serve.spool.flush", "pathlib.Path.replace"])
+def test_a_disk_that_fails_is_no_success(node: Node, step: str) -> None:
+    with patch(step, side_effect=OSError(28, "No space left on device")):
+        assert node.arrive() is Status.OUT_OF_RESOURCES
+    assert node.queue.items() == []
+    assert node.received() == []
+    assert [(event.kind, event.reason) for event in node.said] == [
+        (EventKind.TROUBLE, "No space left on device")
+    ]
+    assert node.arrive() is Status.SUCCESS
+
+
+def test_a_queue_that_fails_is_no_success(node: Node) -> None:
+    with patch.object(node.queue, "admit", side_effect=OutputError("the ledger cannot be used")):
+        assert node.arrive() is Status.OUT_OF_RESOURCES
+    assert node.received() == []
+    assert node.arrive() is Status.SUCCESS
+
+
+def test_the_same_again(node: Node) -> None:
+    for _ in range(3):
+        assert node.arrive() is Status.SUCCESS
+    assert [event.kind for event in node.said] == ["received", "duplicate", "duplicate"]
+    assert len(node.queue.items()) == 1
+    assert list(node.spool.arriving.iterdir()) == []
+    assert node.woken == 1
+
+
+@pytest.mark.parametrize(("content", "uid"), [(b"others", "1.2.3"), (b"object", "1.2.4")])
+def test_another_instance(node: Node, content: bytes, uid: str) -> None:
+    node.arrive()
+    node.arrive(content, uid)
+    assert len(node.queue.items(State.RECEIVED)) == 2
+
+
+@pytest.mark.parametrize("state", [State.DEAD, State.IGNORED])
+def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: State) -> None:
+    node.arrive()
+    (item,) = node.queue.items()
+    if state is State.DEAD:
+        node.queue.bury(item.key, "damaged")
+        node.spool.lay_out(item.key, "damaged")
+    else:
+        node.queue.ignore(item.key, "", "no rule")
+        node.spool.clear(item.key)
+    assert node.arrive() is Status.SUCCESS
+    (again,) = node.queue.items()
+    assert (again.key, again.state, again.reason) == (item.key, State.RECEIVED, "")
+    assert node.received() == [b"object"]
+    assert list((node.spool.root / "dead").iterdir()) == []

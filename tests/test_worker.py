@@ -1,0 +1,148 @@
+"""What the worker makes of trouble: nothing is lost over it, and nobody wrongly blamed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from cxrsr_cli.batch.ledger import Ledger
+from cxrsr_cli.errors import OutputError, TooLargeError
+from cxrsr_cli.serve.arrival import Arrival
+from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.means import Means
+from cxrsr_cli.serve.queue import Queue
+from cxrsr_cli.serve.retry import Retry
+from cxrsr_cli.serve.rules import Rule
+from cxrsr_cli.serve.spool import Spool
+from cxrsr_cli.serve.state import State
+from cxrsr_cli.serve.worker import Worker
+from cxrsr_cli.upscale import Upscaler
+from tests.conftest import small_chest
+
+RULE = Rule(name="all", send_to=("share",))
+
+
+class Bench:
+    """A worker, its queue and spool, and no network."""
+
+    def __init__(self, folder: Path, upscaler: Upscaler) -> None:
+        self.spool = Spool(folder)
+        self.spool.make()
+        self.now = 1000.0
+        self.queue = Queue(self.spool.ledger, lambda: self.now)
+        self.ledger = Ledger(self.spool.ledger)
+        self.said: list[Event] = []
+        self.stopped = False
+        means = Means(
+            spool=self.spool,
+            queue=self.queue,
+            retry=Retry(),
+            said=self.said.append,
+            stop=lambda: self.stopped,
+        )
+        self.worker = Worker(
+            rules=[RULE], upscalers={RULE.upscale: upscaler}, ledger=self.ledger, means=means
+        )
+
+    def receive(self, count: int) -> list[str]:
+        """Have instances acknowledged; return their keys."""
+        keys = [f"{index:032d}" for index in range(count)]
+        for index, key in enumerate(keys):
+            small_chest(index).save_as(self.spool.received(key))
+            self.queue.admit(
+                key,
+                Arrival(
+                    path=Path("gone"),
+                    sop_instance_uid="1.2",
+                    calling_ae="PACS",
+                    called_ae="CXRSR",
+                    address="127.0.0.1",
+                ),
+            )
+        return keys
+
+    def kinds(self) -> list[EventKind]:
+        """Return what it said."""
+        return [event.kind for event in self.said]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, upscaler: Upscaler) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "spool", upscaler)
+    yield bench
+    bench.queue.close()
+    bench.ledger.close()
+
+
+def test_a_round(bench: Bench) -> None:
+    keys = bench.receive(3)
+    assert bench.worker.round()
+    assert bench.kinds() == [EventKind.UPSCALED] * 3
+    assert [item.state for item in bench.queue.items()] == [State.SENDING] * 3
+    assert all(bench.spool.output(key).exists() for key in keys)
+    assert not bench.worker.round()
+
+
+def test_a_queue_that_cannot_be_written_is_no_instances_fault(bench: Bench) -> None:
+    """However often: they are tried again when it can be."""
+    bench.receive(2)
+    for _ in range(7):
+        trouble = patch.object(bench.queue, "dispatch", side_effect=OutputError("full"))
+        with trouble, pytest.raises(OutputError):
+            bench.worker.round()
+    assert {item.begun for item in bench.queue.items(State.RECEIVED)} == {0}
+    assert bench.worker.round()
+    assert bench.kinds() == [EventKind.UPSCALED] * 2
+
+
+def test_a_stop_leaves_the_rest_as_it_was(bench: Bench) -> None:
+    bench.receive(3)
+    bench.stopped = True
+    bench.worker.round()
+    assert bench.said == []
+    assert {(item.state, item.begun) for item in bench.queue.items()} == {(State.RECEIVED, 0)}
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "kind"),
+    [
+        (OutputError("disk full"), State.RECEIVED, EventKind.POSTPONED),
+        (TooLargeError("not enough memory"), State.RECEIVED, EventKind.POSTPONED),
+        (MemoryError(), State.RECEIVED, EventKind.POSTPONED),
+        (ZeroDivisionError(), State.DEAD, EventKind.DEAD),
+    ],
+    ids=["disk", "planned memory", "memory", "defect"],
+)
+def test_what_may_pass_is_tried_again(
+    bench: Bench, error: Exception, state: State, kind: EventKind
+) -> None:
+    (key,) = bench.receive(1)
+    with patch("cxrsr_cli.upscale.Upscaler.restore", side_effect=error):
+        bench.worker.round()
+    assert bench.kinds() == [kind]
+    assert bench.queue.state_of(key) is state
+    assert bench.spool.dead(key).exists() is (state is State.DEAD)
+
+
+def test_an_output_of_other_options_is_made_again(bench: Bench) -> None:
+    """As left by a kill before a change of the configuration."""
+    (key,) = bench.receive(1)
+    bench.spool.output(key).write_bytes(b"made otherwise")
+    bench.worker.round()
+    assert bench.kinds() == [EventKind.POSTPONED]
+    assert not bench.spool.output(key).exists()
+    bench.now += 1e12
+    bench.worker.round()
+    assert bench.kinds()[-1] is EventKind.UPSCALED
+
+
+@pytest.mark.parametrize(("begun", "kind"), [(4, EventKind.UPSCALED), (5, EventKind.DEAD)])
+def test_what_the_process_ended_over_again_and_again(
+    bench: Bench, begun: int, kind: EventKind
+) -> None:
+    bench.receive(1)
+    for _ in range(begun):
+        bench.queue.begin(1)
+    bench.worker.round()
+    assert bench.kinds() == [kind]
