@@ -708,8 +708,6 @@ def test_rejections() -> None:
         str(reason): (rejection.result, rejection.source, rejection.diagnostic)
         for reason, rejection in REJECTIONS.items()
     }
-    # Of a defect, if at all; the statement is of what is meant to be.
-    expected.pop(Reason.INTERNAL, None)
     assert stated == expected
 
 
