@@ -35,8 +35,11 @@ from tests.conftest import COUNT, small_chest
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Start a cluster of two workers for all tests; nothing of a file is in its logs."""
-    with cluster(tmp_path_factory.mktemp("cluster"), workers=2) as running:
+    folder = tmp_path_factory.mktemp("cluster")
+    with cluster(folder, workers=2) as running:
         yield running
+        # Nor does a file stay where a worker was killed.
+        until(lambda: not list(folder.rglob("*.dcm")))
         said = "".join(log.read_text() for log in running.logs)
     assert "distributed.scheduler" in said
     assert not any(word in said for word in ("Example", "Compute Failed", "/in/", ".dcm"))
