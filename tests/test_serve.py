@@ -390,6 +390,9 @@ def test_a_stop_finishes_what_is_in_hand(node: Node, out: Path) -> None:
         assert len(again.events("upscaled")) == count - done
 
 
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="nohup has SIGHUP ignored"
+)
 def test_a_second_signal_interrupts(node: Node, out: Path) -> None:
     """Both are pending at once, so that the first cannot have ended it before the second."""
     node.wait("listening")
