@@ -30,11 +30,11 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from cxrsr_cli.serve.arrival import Arrival
-from cxrsr_cli.serve.listener import Limits, Listener
-from cxrsr_cli.serve.receiver import Receiver
-from cxrsr_cli.serve.refusal import Reason, Refusal
-from cxrsr_cli.serve.status import Status
+from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.receive.listener import Limits, Listener
+from cxrsr_cli.receive.receiver import Receiver
+from cxrsr_cli.receive.refusal import Reason, Refusal
+from cxrsr_cli.receive.status import Status
 from tests.conftest import EXAMPLE, skip_or_fail
 
 VERIFICATION = UID("1.2.840.10008.1.1")

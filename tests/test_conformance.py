@@ -39,6 +39,11 @@ from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.codecs import LOSSY_METHODS, find_decoder
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.receive.contexts import storage_classes, supported_contexts
+from cxrsr_cli.receive.listener import Listener
+from cxrsr_cli.receive.receiver import Receiver
+from cxrsr_cli.receive.refusal import ABORTS, REJECTIONS, STATUSES, Reason
+from cxrsr_cli.receive.status import Status
 from cxrsr_cli.send.association import application_entity
 from cxrsr_cli.send.instance import PLAIN
 from cxrsr_cli.send.multipart import Multipart
@@ -47,11 +52,6 @@ from cxrsr_cli.send.store import StoreScp
 from cxrsr_cli.send.stow import StowService, _by_status
 from cxrsr_cli.send.tls import TlsFiles
 from cxrsr_cli.serve.config import ServeConfig
-from cxrsr_cli.serve.contexts import storage_classes, supported_contexts
-from cxrsr_cli.serve.listener import Listener
-from cxrsr_cli.serve.receiver import Receiver
-from cxrsr_cli.serve.refusal import ABORTS, REJECTIONS, STATUSES, Reason
-from cxrsr_cli.serve.status import Status
 from cxrsr_cli.write.syntax import OutputSyntax, resolve
 from tests.conftest import ROOT, Command
 from tests.test_derive import derived_from, saved

@@ -27,10 +27,10 @@ from pydicom.uid import (
 from cxrsr_cli.errors import NotDicomError
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.serve.listener import Listener
-from cxrsr_cli.serve.refusal import ABORTS, NotStoredError, Reason, cleaned
-from cxrsr_cli.serve.status import Status
-from cxrsr_cli.serve.structure import check_structure
+from cxrsr_cli.receive.listener import Listener
+from cxrsr_cli.receive.refusal import ABORTS, NotStoredError, Reason, cleaned
+from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.structure import check_structure
 from tests.conftest import EXAMPLE
 from tests.receiving import (
     LIMITS,
@@ -643,7 +643,7 @@ def test_a_write_that_fails_is_out_of_resources(
 
     with node:
         with monkeypatch.context() as patch:
-            patch.setattr("cxrsr_cli.serve.incoming.os.open", full)
+            patch.setattr("cxrsr_cli.receive.incoming.os.open", full)
             assert store(node.port, EXAMPLE) == Status.OUT_OF_RESOURCES
         is_well(node)
     assert node.reasons() == {Reason.FULL}

@@ -7,13 +7,13 @@ from unittest.mock import patch
 import pytest
 
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.serve.arrival import Arrival
+from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.receive.status import Status
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.intake import Intake
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.serve.state import State
-from cxrsr_cli.serve.status import Status
 
 
 class Node:

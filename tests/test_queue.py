@@ -9,7 +9,7 @@ import pytest
 
 from cxrsr_cli.batch.ledger import Ledger, Work
 from cxrsr_cli.errors import ExitCode, OutputError
-from cxrsr_cli.serve.arrival import Arrival
+from cxrsr_cli.receive.arrival import Arrival
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.retry import Retry
 from cxrsr_cli.serve.spool import Spool, key_of

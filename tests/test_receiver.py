@@ -29,10 +29,10 @@ from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.permission import Permission
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.serve.contexts import readable_syntaxes, storage_classes
-from cxrsr_cli.serve.listener import Limits, Listener, Peer
-from cxrsr_cli.serve.refusal import ABORTS, REJECTIONS, STATUSES, Reason
-from cxrsr_cli.serve.status import Status
+from cxrsr_cli.receive.contexts import readable_syntaxes, storage_classes
+from cxrsr_cli.receive.listener import Limits, Listener, Peer
+from cxrsr_cli.receive.refusal import ABORTS, REJECTIONS, STATUSES, Reason
+from cxrsr_cli.receive.status import Status
 from tests.conftest import EXAMPLE, skip_or_fail, small_chest
 from tests.encodings import LOSSLESS, LOSSY, PICTURES
 from tests.receiving import (
@@ -440,9 +440,9 @@ def test_without_pynetdicom_the_extra_is_named() -> None:
 import sys
 sys.modules["pynetdicom"] = None
 from cxrsr_cli.errors import MissingExtraError
-import cxrsr_cli.serve.arrival, cxrsr_cli.serve.listener, cxrsr_cli.serve.status
+import cxrsr_cli.receive.arrival, cxrsr_cli.receive.listener, cxrsr_cli.receive.status
 try:
-    import cxrsr_cli.serve.receiver
+    import cxrsr_cli.receive.receiver
 except MissingExtraError as error:
     assert "pip install 'cxrsr[net]'" in str(error), error
 else:

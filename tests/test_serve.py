@@ -290,7 +290,7 @@ def test_what_kills_the_process_is_given_up(config: Path, tiny_model: Path) -> N
         node.wait("listening")
         assert node.stop() == ExitCode.OK
         queue = Queue(node.spool.ledger)
-    from cxrsr_cli.serve.arrival import Arrival
+    from cxrsr_cli.receive.arrival import Arrival
 
     key = "f" * 32
     small_chest().save_as(node.spool.received(key))

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.receive.listener import Limits, Listener, Peer
+from cxrsr_cli.receive.refusal import REJECTIONS, STATUSES
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.send.store import StoreScp
 from cxrsr_cli.send.stow import StowService
 from cxrsr_cli.send.tls import TlsFiles
 from cxrsr_cli.serve.config import _KINDS, Health, ServeConfig, load_serve_config
 from cxrsr_cli.serve.events import EventKind
-from cxrsr_cli.serve.listener import Limits, Listener, Peer
 from cxrsr_cli.serve.metrics import Metrics
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.refusal import REJECTIONS, STATUSES
 from cxrsr_cli.serve.retry import Retry
 from cxrsr_cli.serve.rules import Rule, Upscaling, When
 from cxrsr_cli.serve.state import State

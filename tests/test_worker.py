@@ -8,7 +8,7 @@ import pytest
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import OutputError, TooLargeError
-from cxrsr_cli.serve.arrival import Arrival
+from cxrsr_cli.receive.arrival import Arrival
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.means import Means
 from cxrsr_cli.serve.queue import Queue

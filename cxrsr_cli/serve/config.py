@@ -9,12 +9,12 @@ from pydantic import BeforeValidator, PlainValidator, TypeAdapter
 
 from cxrsr_cli.bytesize import parse_bytes
 from cxrsr_cli.configuration import checked, read_mapping
+from cxrsr_cli.receive.listener import Listener
 from cxrsr_cli.send.destination import Destination
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.send.store import StoreScp
 from cxrsr_cli.send.stow import StowService
 from cxrsr_cli.send.tls import TlsFiles
-from cxrsr_cli.serve.listener import Listener
 from cxrsr_cli.serve.retry import Retry
 from cxrsr_cli.serve.rules import Rule, check_names
 

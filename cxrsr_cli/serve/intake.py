@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable
 
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.serve.arrival import Arrival
+from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.receive.status import Status
 from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.spool import Spool, key_of
 from cxrsr_cli.serve.state import State
-from cxrsr_cli.serve.status import Status
 
 _KNOWN = (State.RECEIVED, State.SENDING, State.DONE)
 

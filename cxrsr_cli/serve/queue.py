@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlite3 import Connection
 
 from cxrsr_cli.batch.ledgerfile import LedgerFile
-from cxrsr_cli.serve.arrival import Arrival
+from cxrsr_cli.receive.arrival import Arrival
 from cxrsr_cli.serve.state import FINAL, Delivery, DeliveryState, Item, State
 
 _SCHEMA = """

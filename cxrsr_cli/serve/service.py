@@ -7,10 +7,12 @@ from contextlib import ExitStack, closing, contextmanager
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import CxrsrError, OutputError, UnexpectedError
+from cxrsr_cli.receive.contexts import storage_classes
+from cxrsr_cli.receive.receiver import Receiver
+from cxrsr_cli.receive.refusal import Refusal
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve.config import ServeConfig
-from cxrsr_cli.serve.contexts import storage_classes
 from cxrsr_cli.serve.courier import Courier
 from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.health import health_port
@@ -19,8 +21,6 @@ from cxrsr_cli.serve.intake import Intake
 from cxrsr_cli.serve.means import Means
 from cxrsr_cli.serve.metrics import Metrics
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.receiver import Receiver
-from cxrsr_cli.serve.refusal import Refusal
 from cxrsr_cli.serve.rules import Upscaling
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.serve.worker import Worker

@@ -4,8 +4,8 @@ import socket
 import time
 from contextlib import suppress
 
-from cxrsr_cli.serve.node import Node
-from cxrsr_cli.serve.refusal import Reason, is_title
+from cxrsr_cli.receive.node import Node
+from cxrsr_cli.receive.refusal import Reason, is_title
 
 
 class Caller:

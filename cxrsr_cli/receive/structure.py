@@ -19,7 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from cxrsr_cli.serve.refusal import NotStoredError, Reason
+from cxrsr_cli.receive.refusal import NotStoredError, Reason
 
 MOST_ELEMENTS = 1 << 16
 """Elements and items of a data set; a radiograph has hundreds, seldom thousands."""

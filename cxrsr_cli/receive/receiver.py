@@ -12,15 +12,15 @@ from pydicom.uid import UID
 
 from cxrsr_cli.errors import NetworkError, OutputError
 from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.serve.arrival import Arrival
-from cxrsr_cli.serve.contexts import storage_classes, supported_contexts
-from cxrsr_cli.serve.incoming import remove_leftovers
-from cxrsr_cli.serve.listener import Listener
-from cxrsr_cli.serve.node import Node
-from cxrsr_cli.serve.pace import Pace
-from cxrsr_cli.serve.refusal import Refusal
-from cxrsr_cli.serve.server import Server
-from cxrsr_cli.serve.status import Status
+from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.receive.contexts import storage_classes, supported_contexts
+from cxrsr_cli.receive.incoming import remove_leftovers
+from cxrsr_cli.receive.listener import Listener
+from cxrsr_cli.receive.node import Node
+from cxrsr_cli.receive.pace import Pace
+from cxrsr_cli.receive.refusal import Refusal
+from cxrsr_cli.receive.server import Server
+from cxrsr_cli.receive.status import Status
 
 _POLL = 0.1
 """Seconds between looks whether to stop."""

@@ -14,12 +14,12 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from cxrsr_cli import __version__
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID
-from cxrsr_cli.serve.caller import Caller
-from cxrsr_cli.serve.contexts import APPLICATION, LARGEST_PDU, prefer_first
-from cxrsr_cli.serve.messages import Messages
-from cxrsr_cli.serve.node import Node
-from cxrsr_cli.serve.refusal import REJECTIONS, Reason
-from cxrsr_cli.serve.upper_layer import Provider, Socket
+from cxrsr_cli.receive.caller import Caller
+from cxrsr_cli.receive.contexts import APPLICATION, LARGEST_PDU, prefer_first
+from cxrsr_cli.receive.messages import Messages
+from cxrsr_cli.receive.node import Node
+from cxrsr_cli.receive.refusal import REJECTIONS, Reason
+from cxrsr_cli.receive.upper_layer import Provider, Socket
 
 _DOORWAY = 128
 """Connections beyond the associations that are told why before they are closed."""

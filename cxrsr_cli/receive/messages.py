@@ -18,11 +18,11 @@ from pynetdicom.dimse_primitives import C_CANCEL, C_STORE, DimseServiceType
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
-from cxrsr_cli.serve.caller import Caller
-from cxrsr_cli.serve.contexts import VERIFICATION
-from cxrsr_cli.serve.inspection import Announced, is_uid
-from cxrsr_cli.serve.refusal import STATUSES, BrokenOffError, Reason
-from cxrsr_cli.serve.storing import Storing, Verdict
+from cxrsr_cli.receive.caller import Caller
+from cxrsr_cli.receive.contexts import VERIFICATION
+from cxrsr_cli.receive.inspection import Announced, is_uid
+from cxrsr_cli.receive.refusal import STATUSES, BrokenOffError, Reason
+from cxrsr_cli.receive.storing import Storing, Verdict
 
 _LARGEST_COMMAND = 1 << 14
 _COMMAND_FRAGMENT, _LAST_FRAGMENT = 1, 2

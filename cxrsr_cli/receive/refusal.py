@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from cxrsr_cli.errors import NetworkError
-from cxrsr_cli.serve.status import Status
+from cxrsr_cli.receive.status import Status
 
 _LONGEST_TITLE = 16
 _BACKSLASH = "\\"

@@ -12,7 +12,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from cxrsr_cli.serve.refusal import NotStoredError, Reason
+from cxrsr_cli.receive.refusal import NotStoredError, Reason
 
 _PREFIX = "arriving-"
 _SUFFIX = ".dcm"

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from cxrsr_cli.serve.refusal import is_title
+from cxrsr_cli.receive.refusal import is_title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from pydicom.uid import UID
 
 from cxrsr_cli.errors import CxrsrError, NotReadableError, TooLargeError
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.serve.refusal import NotStoredError, Reason
-from cxrsr_cli.serve.structure import check_structure
+from cxrsr_cli.receive.refusal import NotStoredError, Reason
+from cxrsr_cli.receive.structure import check_structure
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _LONGEST_UID = 64

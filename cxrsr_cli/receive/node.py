@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from cxrsr_cli.serve.arrival import Arrival
-from cxrsr_cli.serve.contexts import Supported
-from cxrsr_cli.serve.listener import Listener
-from cxrsr_cli.serve.pace import Pace
-from cxrsr_cli.serve.refusal import Reason, Refusal, cleaned
-from cxrsr_cli.serve.status import Status
+from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.receive.contexts import Supported
+from cxrsr_cli.receive.listener import Listener
+from cxrsr_cli.receive.pace import Pace
+from cxrsr_cli.receive.refusal import Reason, Refusal, cleaned
+from cxrsr_cli.receive.status import Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrsr_cli.serve.arrival import Arrival
-from cxrsr_cli.serve.incoming import IncomingFile
-from cxrsr_cli.serve.inspection import Announced, inspect
-from cxrsr_cli.serve.listener import Limits
-from cxrsr_cli.serve.refusal import STATUSES, NotStoredError, Reason
-from cxrsr_cli.serve.status import Status
+from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.receive.incoming import IncomingFile
+from cxrsr_cli.receive.inspection import Announced, inspect
+from cxrsr_cli.receive.listener import Limits
+from cxrsr_cli.receive.refusal import STATUSES, NotStoredError, Reason
+from cxrsr_cli.receive.status import Status
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

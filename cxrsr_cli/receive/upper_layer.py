@@ -15,10 +15,10 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
 
-from cxrsr_cli.serve.caller import Caller
-from cxrsr_cli.serve.contexts import LARGEST_PDU
-from cxrsr_cli.serve.messages import Messages
-from cxrsr_cli.serve.refusal import ABORTS, Abort, Reason
+from cxrsr_cli.receive.caller import Caller
+from cxrsr_cli.receive.contexts import LARGEST_PDU
+from cxrsr_cli.receive.messages import Messages
+from cxrsr_cli.receive.refusal import ABORTS, Abort, Reason
 
 _LARGEST_REQUEST = 1 << 18
 """Bytes of an A-ASSOCIATE-RQ: 128 contexts with all transfer syntaxes of the standard fit."""

@@ -1,0 +1,1 @@
+"""Receive: instances from peers, straight to the disk, whoever the peers are."""
