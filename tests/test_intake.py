@@ -12,8 +12,9 @@ from cxrsr_cli.receive.status import Status
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.intake import Intake
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.spool import Spool
+from cxrsr_cli.serve.spool import Spool, is_key, key_of
 from cxrsr_cli.serve.state import State
+from cxrsr_cli.serve.survey import Survey
 
 
 class Node:
@@ -23,6 +24,8 @@ class Node:
         self.spool = Spool(folder)
         self.spool.make()
         self.queue = Queue(self.spool.ledger)
+        self.queue.state_of("")  # makes the file
+        self.survey = Survey(self.spool.ledger)
         self.said: list[Event] = []
         self.woken = 0
         self.intake = Intake(self.spool, self.queue, self.said.append, self._wake)
@@ -37,6 +40,7 @@ class Node:
         return self.intake.accept(
             Arrival(
                 path=path,
+                data_set_at=0,
                 sop_instance_uid=uid,
                 calling_ae="PACS",
                 called_ae="CXRSR",
@@ -54,6 +58,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     node = Node(tmp_path / "spool")
     yield node
     node.queue.close()
+    node.survey.close()
 
 
 def test_everything_is_flushed_before_success(node: Node) -> None:
@@ -62,55 +67,57 @@ def test_everything_is_flushed_before_success(node: Node) -> None:
 
     def flushed(path: Path) -> None:
         place = "a file" if path.is_file() else f"the names in {path.name}"
-        steps.append(f"{place}, with {len(node.queue.items())} entries")
+        steps.append(f"{place}, with {len(list(node.survey.items()))} entries")
 
-    with patch("cxrsr_cli.serve.spool.flush", flushed):
+    with (
+        patch("cxrsr_cli.serve.intake.flush", flushed),
+        patch("cxrsr_cli.serve.spool.flush", flushed),
+    ):
         assert node.arrive() is Status.SUCCESS
     assert steps == ["a file, with 0 entries", "the names in received, with 0 entries"]
-    assert [item.state for item in node.queue.items()] == [State.RECEIVED]
+    assert [item.state for item in node.survey.items()] == [State.RECEIVED]
     assert node.received() == [b"object"]
     assert node.woken == 1
 
 
-@pytest.mark.parametrize("step", ["cxrsr_cli.serve.spool.flush", "pathlib.Path.replace"])
+@pytest.mark.parametrize("step", ["cxrsr_cli.serve.intake.flush", "pathlib.Path.replace"])
 def test_a_disk_that_fails_is_no_success(node: Node, step: str) -> None:
     with patch(step, side_effect=OSError(28, "No space left on device")):
         assert node.arrive() is Status.OUT_OF_RESOURCES
-    assert node.queue.items() == []
+    assert list(node.survey.items()) == []
     assert node.received() == []
-    assert [(event.kind, event.reason) for event in node.said] == [
-        (EventKind.TROUBLE, "No space left on device")
-    ]
+    (event,) = node.said
+    assert event.kind is EventKind.TROUBLE
+    assert "No space left on device" in event.reason
     assert node.arrive() is Status.SUCCESS
 
 
 def test_a_queue_that_fails_is_no_success(node: Node) -> None:
     with patch.object(node.queue, "admit", side_effect=OutputError("the ledger cannot be used")):
         assert node.arrive() is Status.OUT_OF_RESOURCES
-    assert node.received() == []
     assert node.arrive() is Status.SUCCESS
+    assert node.received() == [b"object"]
 
 
 def test_the_same_again(node: Node) -> None:
     for _ in range(3):
         assert node.arrive() is Status.SUCCESS
     assert [event.kind for event in node.said] == ["received", "duplicate", "duplicate"]
-    assert len(node.queue.items()) == 1
+    assert len(list(node.survey.items())) == 1
     assert list(node.spool.arriving.iterdir()) == []
-    assert node.woken == 1
 
 
 @pytest.mark.parametrize(("content", "uid"), [(b"others", "1.2.3"), (b"object", "1.2.4")])
 def test_another_instance(node: Node, content: bytes, uid: str) -> None:
     node.arrive()
     node.arrive(content, uid)
-    assert len(node.queue.items(State.RECEIVED)) == 2
+    assert len(list(node.survey.items(State.RECEIVED))) == 2
 
 
 @pytest.mark.parametrize("state", [State.DEAD, State.IGNORED])
 def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: State) -> None:
     node.arrive()
-    (item,) = node.queue.items()
+    (item,) = node.survey.items()
     if state is State.DEAD:
         node.queue.bury(item.key, "damaged")
         node.spool.lay_out(item.key, "damaged")
@@ -118,7 +125,29 @@ def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: State) -
         node.queue.ignore(item.key, "", "no rule")
         node.spool.clear(item.key)
     assert node.arrive() is Status.SUCCESS
-    (again,) = node.queue.items()
+    (again,) = node.survey.items()
     assert (again.key, again.state, again.reason) == (item.key, State.RECEIVED, "")
     assert node.received() == [b"object"]
     assert list((node.spool.root / "dead").iterdir()) == []
+
+
+def test_the_key_is_of_the_instance_and_its_data_set(tmp_path: Path) -> None:
+    """Not of the meta information, which names this software's version."""
+
+    def key(content: bytes, uid: str = "1.2.3", begins: int = 4) -> str:
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        return key_of(
+            Arrival(
+                path=path,
+                data_set_at=begins,
+                sop_instance_uid=uid,
+                calling_ae="",
+                called_ae="",
+                address="",
+            )
+        )
+
+    assert key(b"metapixels") == key(b"METApixels") == key(b"__metapixels", begins=6)
+    assert len({key(b"metapixels"), key(b"metaothers"), key(b"metapixels", "1.2.4")}) == 3
+    assert is_key(key(b"metapixels"))

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -270,12 +271,13 @@ def test_a_destination_that_refuses_makes_a_dead_letter(
     node.stop()
     (out / f"{key}.dcm").write_bytes(b"another's")
     queue = Queue(node.spool.ledger)
-    queue.forget([key])
+    queue.forget_before(inf)
     queue.close()
     with running(node.log.with_suffix(".yaml")) as again:
         assert send(again, small_chest()) == [SUCCESS]
         (dead,) = again.wait("dead")
         assert (dead["instance"], dead["destination"]) == (key, "share")
+        wait_until(lambda: again.spool.dead(key).exists(), "the dead letter is there")
         assert (out / f"{key}.dcm").read_bytes() == b"another's"
         (out / f"{key}.dcm").unlink()
         assert cxrsr("queue", "retry", again.spool.root, key).returncode == ExitCode.OK
@@ -284,28 +286,17 @@ def test_a_destination_that_refuses_makes_a_dead_letter(
         assert pydicom.dcmread(out / f"{key}.dcm").Rows == 48
 
 
-def test_what_kills_the_process_is_given_up(config: Path, tiny_model: Path) -> None:
+def test_what_kills_the_process_is_given_up(config: Path) -> None:
     """The count of beginnings without an end is on the disk."""
     with running(config) as node:
         node.wait("listening")
         assert node.stop() == ExitCode.OK
-        queue = Queue(node.spool.ledger)
-    from cxrsr_cli.receive.arrival import Arrival
-
     key = "f" * 32
     small_chest().save_as(node.spool.received(key))
-    queue.admit(
-        key,
-        Arrival(
-            path=Path("gone"),
-            sop_instance_uid="1.2",
-            calling_ae="PACS",
-            called_ae="CXRSR",
-            address="127.0.0.1",
-        ),
-    )
+    queue = Queue(node.spool.ledger)
+    queue.admit(key)
     for _ in range(5):
-        queue.begin(1)
+        queue.begin([key])
     queue.close()
     with running(config) as node:
         (event,) = node.wait("dead")
@@ -422,7 +413,8 @@ def test_a_destination_that_is_taken_out_is_missed(
         node.stop()
     with running(configure(tmp_path, tiny_model, share)) as node:
         (event,) = node.wait("trouble")
-        assert "wait for 'gone', which is no destination any more" in event["reason"]
+        assert "1 outputs were for 'gone', which is no destination any more" in event["reason"]
+        wait_until(lambda: list(node.spool.root.glob("dead/*.json")), "a dead letter is there")
 
 
 # How it is.

@@ -22,6 +22,7 @@ from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.retry import Retry
 from cxrsr_cli.serve.rules import Rule, Upscaling, When
 from cxrsr_cli.serve.state import State
+from cxrsr_cli.serve.survey import Survey
 from tests.conftest import ROOT, Command
 
 PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
@@ -120,8 +121,10 @@ def test_every_state_is_documented() -> None:
 
 
 def test_every_metric_is_documented(tmp_path: Path) -> None:
-    with closing(Queue(tmp_path / "queue.sqlite")) as queue:
-        exported = re.findall(r"^# TYPE (\w+)", Metrics(queue).text(), re.MULTILINE)
+    path = tmp_path / "queue.sqlite"
+    with closing(Queue(path)) as queue, closing(Survey(path)) as survey:
+        queue.admit("made with the first instance")
+        exported = re.findall(r"^# TYPE (\w+)", Metrics(survey).text(), re.MULTILINE)
     cells = " ".join(first_cells(section("Health and metrics")))
     assert sorted(re.findall(r"`(\w+)", cells)) == sorted(exported)
 

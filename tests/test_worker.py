@@ -1,6 +1,7 @@
 """What the worker makes of trouble: nothing is lost over it, and nobody wrongly blamed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -8,18 +9,21 @@ import pytest
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import OutputError, TooLargeError
-from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.means import Means
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.retry import Retry
-from cxrsr_cli.serve.rules import Rule
+from cxrsr_cli.serve.rules import Rule, When
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.serve.state import State
+from cxrsr_cli.serve.survey import Survey
 from cxrsr_cli.serve.worker import Worker
 from cxrsr_cli.upscale import Upscaler
 from tests.conftest import small_chest
 
+FULL = OutputError("the disk is full")
+FAILING = ("dispatch", "give_back")
 RULE = Rule(name="all", send_to=("share",))
 
 
@@ -31,6 +35,8 @@ class Bench:
         self.spool.make()
         self.now = 1000.0
         self.queue = Queue(self.spool.ledger, lambda: self.now)
+        self.queue.state_of("")  # makes the file
+        self.survey = Survey(self.spool.ledger)
         self.ledger = Ledger(self.spool.ledger)
         self.said: list[Event] = []
         self.stopped = False
@@ -50,16 +56,7 @@ class Bench:
         keys = [f"{index:032d}" for index in range(count)]
         for index, key in enumerate(keys):
             small_chest(index).save_as(self.spool.received(key))
-            self.queue.admit(
-                key,
-                Arrival(
-                    path=Path("gone"),
-                    sop_instance_uid="1.2",
-                    calling_ae="PACS",
-                    called_ae="CXRSR",
-                    address="127.0.0.1",
-                ),
-            )
+            self.queue.admit(key)
         return keys
 
     def kinds(self) -> list[EventKind]:
@@ -72,6 +69,7 @@ def bench(tmp_path: Path, upscaler: Upscaler) -> Iterator[Bench]:
     bench = Bench(tmp_path / "spool", upscaler)
     yield bench
     bench.queue.close()
+    bench.survey.close()
     bench.ledger.close()
 
 
@@ -79,7 +77,7 @@ def test_a_round(bench: Bench) -> None:
     keys = bench.receive(3)
     assert bench.worker.round()
     assert bench.kinds() == [EventKind.UPSCALED] * 3
-    assert [item.state for item in bench.queue.items()] == [State.SENDING] * 3
+    assert [item.state for item in bench.survey.items()] == [State.SENDING] * 3
     assert all(bench.spool.output(key).exists() for key in keys)
     assert not bench.worker.round()
 
@@ -88,11 +86,12 @@ def test_a_queue_that_cannot_be_written_is_no_instances_fault(bench: Bench) -> N
     """However often: they are tried again when it can be."""
     bench.receive(2)
     for _ in range(7):
-        trouble = patch.object(bench.queue, "dispatch", side_effect=OutputError("full"))
-        with trouble, pytest.raises(OutputError):
+        trouble = {name: patch.object(bench.queue, name, side_effect=FULL) for name in FAILING}
+        with trouble["dispatch"], trouble["give_back"], pytest.raises(OutputError):
             bench.worker.round()
-    assert {item.begun for item in bench.queue.items(State.RECEIVED)} == {0}
-    assert bench.worker.round()
+    assert {item.begun for item in bench.survey.items(State.RECEIVED)} == {1}
+    while bench.worker.round():
+        pass
     assert bench.kinds() == [EventKind.UPSCALED] * 2
 
 
@@ -101,7 +100,7 @@ def test_a_stop_leaves_the_rest_as_it_was(bench: Bench) -> None:
     bench.stopped = True
     bench.worker.round()
     assert bench.said == []
-    assert {(item.state, item.begun) for item in bench.queue.items()} == {(State.RECEIVED, 0)}
+    assert {(item.state, item.begun) for item in bench.survey.items()} == {(State.RECEIVED, 0)}
 
 
 @pytest.mark.parametrize(
@@ -141,8 +140,50 @@ def test_an_output_of_other_options_is_made_again(bench: Bench) -> None:
 def test_what_the_process_ended_over_again_and_again(
     bench: Bench, begun: int, kind: EventKind
 ) -> None:
-    bench.receive(1)
+    keys = bench.receive(1)
     for _ in range(begun):
-        bench.queue.begin(1)
+        bench.queue.begin(keys)
     bench.worker.round()
     assert bench.kinds() == [kind]
+
+
+def test_only_the_one_in_work_is_blamed(bench: Bench, upscaler: Upscaler) -> None:
+    """However often the process ends over it, those behind it go through."""
+    keys = bench.receive(4)
+    for _ in range(5):
+        worker = replace(bench.worker, begun=set())  # of a new process
+        with (
+            patch.object(Upscaler, "restore", side_effect=KeyboardInterrupt),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            worker.round()
+    while replace(bench.worker, begun=set()).round():
+        pass
+    assert [bench.queue.state_of(key) for key in keys] == [State.DEAD, *[State.SENDING] * 3]
+
+
+ODD = [
+    {"Rows": [24, 24]},
+    {"Modality": ["CR", "DX"]},
+    {"SeriesDescription": "pa" * 5000},
+    {"ContributingEquipmentSequence": None},
+]
+
+
+@pytest.mark.parametrize("changes", ODD, ids=lambda changes: next(iter(changes)))
+def test_odd_objects_end_nobody_but_themselves(bench: Bench, changes: dict[str, object]) -> None:
+    """Whatever a rule or the loop guard makes of them, the next one is worked on."""
+    odd, _ = bench.receive(2)
+    with quiet_pydicom():
+        dataset = small_chest(0)
+        for keyword, value in changes.items():
+            if value is None:
+                dataset.add_new(keyword, "LO", "no sequence")
+            else:
+                setattr(dataset, keyword, value)
+        dataset.save_as(bench.spool.received(odd))
+    rule = Rule(name="all", when=When(largest_side=9999, description="x"), ignore=True)
+    worker = replace(bench.worker, rules=[rule, RULE])
+    worker.round()
+    assert EventKind.UPSCALED in bench.kinds()
+    assert len(bench.kinds()) == 2

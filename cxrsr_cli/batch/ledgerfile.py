@@ -12,7 +12,7 @@ from cxrsr_cli.write.atomic import replacing
 _APPLICATION_ID = 0x63787273
 _VERSION = 1
 _PATIENCE = 60.0
-"""Seconds to wait for another process that writes to the file."""
+"""Seconds to wait for another process, or thread, that writes to the file."""
 
 
 class LedgerFile:
@@ -59,16 +59,20 @@ class LedgerFile:
         OutputError
             If the file is no ledger, or cannot be read or written.
         """
-        with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = self._open()
-                yield self._connection
-            except (sqlite3.Error, OSError) as error:
-                raise OutputError(
-                    f"the ledger {self.path} cannot be used ({error}); mend its folder, or move "
-                    "the file away to start anew"
-                ) from error
+        # Whoever holds it may wait for another process; those behind it do not wait for ever.
+        if not self._lock.acquire(timeout=_PATIENCE):
+            raise OutputError(f"the ledger {self.path} is busy for too long")
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+            yield self._connection
+        except (sqlite3.Error, OSError) as error:
+            raise OutputError(
+                f"the ledger {self.path} cannot be used ({error}); mend its folder, or move "
+                "the file away to start anew"
+            ) from error
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Close the file."""

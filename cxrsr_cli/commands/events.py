@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cxrsr_cli.commands.saying import say
+from cxrsr_cli.errors import UnexpectedError
 
 if TYPE_CHECKING:
     from cxrsr_cli.serve.events import Event
@@ -33,11 +34,20 @@ class EventLines:
             say(line, err=True)
 
 
+def unforeseen(error: BaseException | None) -> "Event":
+    """Return the event of a failure that nobody caught, without its text."""
+    from cxrsr_cli.serve.events import Event, EventKind
+
+    reason = str(UnexpectedError.of(error)) if isinstance(error, Exception) else "a thread ended"
+    return Event(kind=EventKind.TROUBLE, reason=reason)
+
+
 def _facts(event: "Event") -> dict[str, str | float]:
     facts = {
         "instance": event.key,
         "peer": event.peer,
         "destination": event.destination,
+        "rule": event.rule,
         "reason": event.reason,
     }
     given: dict[str, str | float] = {name: value for name, value in facts.items() if value}
@@ -65,6 +75,8 @@ def _sentence(event: "Event") -> str:
         parts.append(f"from {event.peer}")
     if event.destination:
         parts.append(f"to {event.destination}")
+    if event.rule:
+        parts.append(f"by '{event.rule}'")
     if event.seconds is not None:
         parts.append(f"in {event.seconds:.1f} s")
     return " ".join(parts) + (f": {event.reason}" if event.reason else "")

@@ -1,6 +1,7 @@
 """``cxrsr queue``: look into a node's queue, and lend it a hand."""
 
 import json
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,8 @@ from cxrsr_cli.errors import NothingToDoError, UsageError
 from cxrsr_cli.serve.state import Item, State
 
 if TYPE_CHECKING:
-    from cxrsr_cli.serve.queue import Queue
     from cxrsr_cli.serve.spool import Spool
+    from cxrsr_cli.serve.survey import Survey
 
 app = typer.Typer(
     help="Look into the queue of a node, running or not, and lend it a hand.",
@@ -40,12 +41,12 @@ def list_(
 
     Exit codes: 0, 2 no such spool, 6 the queue cannot be read.
     """
-    _, queue = _open(folder, read_only=True)
+    _, survey = _open(folder)
     shown = state or [State.RECEIVED, State.SENDING, State.DEAD]
-    for item in queue.items(*shown):
+    for item in survey.items(*shown):
         say(json.dumps(asdict(item)) if as_json else _line(item))
     if not as_json:
-        counts = queue.counts()
+        counts = survey.counts()
         say(", ".join(f"{number} {state.value}" for state, number in counts.items()))
 
 
@@ -54,17 +55,25 @@ def retry(
     folder: SpoolArgument,
     keys: KeysArgument = None,
     all_: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
+    waiting: Annotated[
+        bool,
+        typer.Option("--waiting", help="And what waits for another attempt: now, not when due."),
+    ] = False,
 ) -> None:
     """Try dead instances again, from where they died.
 
     Exit codes: 0, 2 usage, 3 no such instance is dead, 6 the queue cannot be written.
     """
     from cxrsr_cli.serve.housekeeping import retry_dead
+    from cxrsr_cli.serve.queue import Queue
 
-    spool, queue = _open(folder)
-    chosen = _chosen(queue, keys, all_=all_)
-    retry_dead(queue, spool, chosen)
-    say(f"{len(chosen)} to be tried again")
+    spool, survey = _open(folder)
+    queue = Queue(spool.ledger)
+    if waiting:
+        say(f"{queue.hasten()} not waited for any longer")
+        if not (keys or all_):
+            return
+    say(f"{retry_dead(queue, spool, _chosen(survey, keys, all_=all_))} to be tried again")
 
 
 @app.command()
@@ -88,34 +97,38 @@ def purge(
     """
     from cxrsr_cli.batch.ledger import Ledger
     from cxrsr_cli.serve.housekeeping import forget_old, purge_dead
+    from cxrsr_cli.serve.queue import Queue
 
-    spool, queue = _open(folder)
-    ledger = Ledger(spool.ledger)
+    spool, survey = _open(folder)
+    queue = Queue(spool.ledger)
     if done_days is not None:
-        say(f"{forget_old(queue, ledger, spool, done_days)} forgotten")
+        say(f"{forget_old(queue, Ledger(spool.ledger), spool, done_days)} forgotten")
         if not (keys or all_):
             return
-    chosen = _chosen(queue, keys, all_=all_)
-    purge_dead(queue, ledger, spool, chosen)
-    say(f"{len(chosen)} removed")
+    say(f"{purge_dead(queue, spool, _chosen(survey, keys, all_=all_))} removed")
 
 
-def _open(folder: Path, *, read_only: bool = False) -> "tuple[Spool, Queue]":
-    from cxrsr_cli.serve.queue import Queue
+def _open(folder: Path) -> "tuple[Spool, Survey]":
     from cxrsr_cli.serve.spool import Spool
+    from cxrsr_cli.serve.survey import Survey
 
     spool = Spool(folder)
-    if not spool.ledger.is_file():
+    survey = Survey(spool.ledger)
+    if not (spool.ledger.is_file() and survey.is_there):
         raise UsageError(f"{folder} is no spool of cxrsr serve")
-    return spool, Queue(spool.ledger, read_only=read_only)
+    return spool, survey
 
 
-def _chosen(queue: "Queue", keys: list[str] | None, *, all_: bool) -> list[str]:
+def _chosen(survey: "Survey", keys: list[str] | None, *, all_: bool) -> list[str]:
     from cxrsr_cli.serve.housekeeping import dead_keys
 
     if bool(keys) == all_:
         raise UsageError("give either keys or --all")
-    chosen = dead_keys(queue, keys or [])
+    for key in keys or []:
+        # What an unset variable gives must not mean all.
+        if not re.fullmatch(r"[0-9a-f]{6,32}", key):
+            raise UsageError("a key is given by 6 of its 32 hexadecimal digits at least")
+    chosen = dead_keys(survey, keys or [])
     if not chosen:
         raise NothingToDoError("no such instance is dead")
     return chosen
@@ -123,5 +136,6 @@ def _chosen(queue: "Queue", keys: list[str] | None, *, all_: bool) -> list[str]:
 
 def _line(item: Item) -> str:
     arrived = datetime.fromtimestamp(item.arrived, UTC).isoformat(timespec="seconds")
-    reason = f"  {item.reason}" if item.reason else ""
-    return f"{item.key}  {item.state:<8}  {arrived}  {item.calling_ae} {item.address}{reason}"
+    details = "".join(f"  {text}" for text in (item.rule, item.reason) if text)
+    peer = f"{item.calling_ae} {item.address}".strip()
+    return f"{item.key}  {item.state:<8}  {arrived}  {peer}{details}"

@@ -1,6 +1,7 @@
 """``cxrsr serve``."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def serve(
     configuration, 6 spool not usable, 7 model problem, 8 port not to be had,
     130 interrupted. Not for diagnosis.
     """
-    from cxrsr_cli.commands.events import EventLines
+    from cxrsr_cli.commands.events import EventLines, unforeseen
     from cxrsr_cli.commands.running import errors_as_json
     from cxrsr_cli.commands.stopping import stop_between_files
 
@@ -46,9 +47,12 @@ def serve(
             load_upscalers(read)
             typer.echo(f"{config} is fine: {len(read.rules)} rules, as {read.listen.ae_title}")
             return
+        lines = EventLines(as_json=log_json)
+        # A thread of a library that fails would write a traceback, which may quote a patient.
+        threading.excepthook = lambda failed: lines.say(unforeseen(failed.exc_value))
         try:
             with stop_between_files() as stop:
-                Service(read, EventLines(as_json=log_json).say).run(stop)
+                Service(read, lines.say).run(stop)
         except KeyboardInterrupt:
             # Threads may be at work for a minute; nothing acknowledged is lost without them.
             os._exit(ExitCode.INTERRUPTED)

@@ -12,6 +12,8 @@ class Arrival:
     ----------
     path : Path
         A file of the DICOM File Format in the spool's folder ``arriving``; its name is ours.
+    data_set_at : int
+        Offset of the data set in it.
     sop_instance_uid : str
         As in the data set, which was found to be the one announced.
     calling_ae, called_ae : str
@@ -21,6 +23,7 @@ class Arrival:
     """
 
     path: Path
+    data_set_at: int
     sop_instance_uid: str
     calling_ae: str
     called_ae: str

@@ -93,6 +93,11 @@ class Receiver:
             raise NetworkError("the receiver is not listening")
         return int(self._server.server_address[1])
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether peers are served: not before `start`, nor if a defect ended it."""
+        return self._thread is not None and self._thread.is_alive()
+
     def start(self) -> None:
         """Listen, and serve peers from now on, in threads.
 

@@ -114,6 +114,7 @@ class Storing(BytesIO):
             status = accept(
                 Arrival(
                     path=path,
+                    data_set_at=file.data_set_at,
                     sop_instance_uid=sop_instance_uid,
                     calling_ae=calling_ae,
                     called_ae=called_ae,

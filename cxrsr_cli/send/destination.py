@@ -35,6 +35,9 @@ class Sent:
         The peer's DIMSE or HTTP status, if it gave one.
     by_peer : bool
         Whether the network or the peer decided; else the file itself did.
+    about_us : bool
+        Whether it is us that are refused, whatever the file: an AE title that the peer does
+        not know, a password that it does not take, an address that has moved.
     committed : bool
         Whether the peer took responsibility for keeping it (PS3.4 annex J).
     """
@@ -44,6 +47,7 @@ class Sent:
     message: str = ""
     status: int | None = None
     by_peer: bool = True
+    about_us: bool = False
     committed: bool = False
 
     @property

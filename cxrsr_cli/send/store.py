@@ -182,7 +182,7 @@ class _Sending:
             try:
                 yield from self._associate()
             except NotAssociatedError as error:
-                yield from self._give_up(error.outcome, str(error))
+                yield from self._give_up(error.outcome, str(error), about_us=True)
             except BrokenOffError as error:
                 reason = f"{self._peer} broke off: {error}"
                 first = self._waiting[0] if self._waiting else None
@@ -194,13 +194,15 @@ class _Sending:
                 return
         yield from self._give_up(Outcome.FAILED, f"{self._peer} broke off too often")
 
-    def _give_up(self, outcome: Outcome, reason: str) -> Iterator[tuple[Sent, Instance | None]]:
+    def _give_up(
+        self, outcome: Outcome, reason: str, *, about_us: bool = False
+    ) -> Iterator[tuple[Sent, Instance | None]]:
         while self._waiting:
             item = self._waiting.popleft()
             if isinstance(item, Sent):
                 yield item, None
             else:
-                yield Sent(item.path, outcome, reason), item
+                yield Sent(item.path, outcome, reason, about_us=about_us), item
 
     def _associate(self) -> Iterator[tuple[Sent, Instance | None]]:
         while self._waiting and isinstance(item := self._waiting[0], Sent):

@@ -27,6 +27,7 @@ _STUDIES = "/studies"
 _LARGEST_ANSWER = 1 << 20
 _PIECE = 1 << 16
 _LATER = (408, 425, 429)
+_NOT_LET_IN = (401, 403)
 _OK, _ACCEPTED, _CONFLICT = 200, 202, 409
 
 _FAILED, _REFERENCED = "00081198", "00081199"
@@ -145,7 +146,8 @@ class StowService:
         if reasons is not None and status in (_OK, _ACCEPTED, _CONFLICT):
             outcome, words = _by_reasons(reasons, outcome, words)
         message = f"{self.root}: {words}, HTTP {status}" if words else ""
-        return Sent(file, outcome, message, status)
+        about_us = status in _NOT_LET_IN or 300 <= status < 400
+        return Sent(file, outcome, message, status, about_us=about_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ def _by_status(status: int) -> tuple[Outcome, str]:
         return Outcome.FAILED, "it does not say whether it has the file"
     if status in _LATER or status >= 500:
         return Outcome.FAILED, "it cannot now"
-    if status in (401, 403):
+    if status in _NOT_LET_IN:
         return Outcome.REFUSED, "it does not let us in; look at user, password or token"
     if 300 <= status < 400:
         return Outcome.REFUSED, "it is elsewhere; give the URL it redirects to"

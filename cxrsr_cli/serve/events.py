@@ -40,6 +40,8 @@ class Event:
         Whom it came from: title and address.
     destination : str
         Where it goes.
+    rule : str
+        That was followed.
     reason : str
         Why, or with what reserve; free of patient data.
     seconds : float or None
@@ -50,6 +52,7 @@ class Event:
     key: str = ""
     peer: str = ""
     destination: str = ""
+    rule: str = ""
     reason: str = ""
     seconds: float | None = None
 

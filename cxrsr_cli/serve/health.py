@@ -64,13 +64,18 @@ def health_port(
         def log_message(self, *_arguments: object) -> None:
             """Say nothing: requests are no events of the node."""
 
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_arguments: object) -> None:
+            """Say nothing: who asked is gone."""
+
     try:
-        server = ThreadingHTTPServer((address, port), Handler)
+        server = Server((address, port), Handler)
     except OSError as error:
         raise NetworkError(
             f"cannot listen on {address} port {port} for health: {error.strerror}"
         ) from error
-    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
     thread.start()
     try:

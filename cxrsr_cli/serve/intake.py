@@ -1,6 +1,5 @@
 """Acknowledge an instance: only when neither a kill nor a power cut can lose it."""
 
-import threading
 from collections.abc import Callable
 
 from cxrsr_cli.errors import OutputError
@@ -10,6 +9,7 @@ from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.spool import Spool, key_of
 from cxrsr_cli.serve.state import State
+from cxrsr_cli.write.atomic import flush
 
 _KNOWN = (State.RECEIVED, State.SENDING, State.DONE)
 
@@ -34,8 +34,6 @@ class Intake:
         self._queue = queue
         self._said = said
         self._wake = wake
-        # Two associations may send one instance at once.
-        self._lock = threading.Lock()
 
     def accept(self, arrival: Arrival) -> Status:
         """Take an instance.
@@ -53,29 +51,38 @@ class Intake:
         """
         peer = f"{arrival.calling_ae} {arrival.address}"
         try:
-            key = key_of(arrival.sop_instance_uid, arrival.path)
-            with self._lock:
-                known = self._queue.state_of(key)
-                if known in _KNOWN:
-                    arrival.path.unlink(missing_ok=True)
-                else:
-                    self._take(key, arrival)
+            key = key_of(arrival)
+            flush(arrival.path)
+            is_new = self._take(key, arrival)
+            arrival.path.unlink(missing_ok=True)
         except (OutputError, OSError) as error:
             reason = error.strerror or "I/O error" if isinstance(error, OSError) else str(error)
             self._said(Event(kind=EventKind.TROUBLE, peer=peer, reason=reason))
             return Status.OUT_OF_RESOURCES
-        if known in _KNOWN:
-            self._said(Event(kind=EventKind.DUPLICATE, key=key, peer=peer))
-            return Status.SUCCESS
-        self._said(Event(kind=EventKind.RECEIVED, key=key, peer=peer))
+        kind = EventKind.RECEIVED if is_new else EventKind.DUPLICATE
+        self._said(Event(kind=kind, key=key, peer=peer))
         self._wake()
         return Status.SUCCESS
 
-    def _take(self, key: str, arrival: Arrival) -> None:
-        self._spool.clear(key)
-        self._spool.keep(arrival.path, key)
-        try:
-            self._queue.admit(key, arrival)
-        except OutputError:
-            self._spool.clear(key)
-            raise
+    def _take(self, key: str, arrival: Arrival) -> bool:
+        """Take an instance, if it is not here already; tell whether it was not.
+
+        Its file is never removed again here: the same one may have been there before,
+        and the next start makes something of a file without an entry.
+        """
+        with self._queue.held():
+            state = self._queue.state_of(key)
+            if state in _KNOWN:
+                return False
+            if state is State.DEAD and self._is_made(key):
+                # Made again it would be another file, and go twice to who has it.
+                self._spool.take_back(key)
+                self._queue.revive(key)
+                return False
+            self._spool.keep(arrival.path, key)
+            self._queue.admit(key, arrival.calling_ae, arrival.called_ae, arrival.address)
+            self._spool.start_over(key)
+        return True
+
+    def _is_made(self, key: str) -> bool:
+        return self._queue.was_dispatched(key) and self._spool.output(key).exists()

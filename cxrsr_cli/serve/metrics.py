@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cxrsr_cli import __version__
 from cxrsr_cli.serve.events import Event, EventKind
-from cxrsr_cli.serve.queue import Queue
+from cxrsr_cli.serve.survey import Survey
 
 _EVENTS = {
     EventKind.RECEIVED: "Instances acknowledged.",
@@ -26,12 +26,12 @@ class Metrics:
 
     Parameters
     ----------
-    queue : Queue
+    survey : Survey
         Asked how many instances stand where.
     """
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
         self._lock = threading.Lock()
         self._counts: Counter[tuple[EventKind, str]] = Counter()
         self._seconds = 0.0
@@ -67,10 +67,10 @@ class Metrics:
         yield from _head("cxrsr_upscale_seconds_total", "counter", "Seconds spent upscaling.")
         yield f"cxrsr_upscale_seconds_total {seconds:.3f}"
         yield from _head("cxrsr_instances", "gauge", "Instances by where they stand.")
-        for state, number in self._queue.counts().items():
+        for state, number in self._survey.counts().items():
             yield f"cxrsr_instances{_label('state', state.value)} {number}"
         yield from _head("cxrsr_waiting", "gauge", "Outputs that wait for a destination.")
-        for place, number in sorted(self._queue.waiting().items()):
+        for place, number in sorted(self._survey.waiting().items()):
             yield f"cxrsr_waiting{_label('destination', place)} {number}"
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import CxrsrError, OutputError, UnexpectedError
@@ -16,13 +16,19 @@ from cxrsr_cli.serve.config import ServeConfig
 from cxrsr_cli.serve.courier import Courier
 from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.health import health_port
-from cxrsr_cli.serve.housekeeping import forget_old
+from cxrsr_cli.serve.housekeeping import (
+    forget_old,
+    give_up_lost,
+    lay_out_missing,
+    recover,
+)
 from cxrsr_cli.serve.intake import Intake
 from cxrsr_cli.serve.means import Means
 from cxrsr_cli.serve.metrics import Metrics
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.rules import Upscaling
 from cxrsr_cli.serve.spool import Spool
+from cxrsr_cli.serve.survey import Survey
 from cxrsr_cli.serve.worker import Worker
 from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.write.atomic import remove_orphans
@@ -34,6 +40,9 @@ _PAUSE = 5.0
 _PATIENCE = 20.0
 """Seconds that running receptions get to end when the node stops."""
 _HOUR = 3600.0
+_GLANCE = 0.2
+"""Seconds between two looks whether it is time to stop."""
+_WORKER = "worker"
 
 
 class Service:
@@ -50,14 +59,18 @@ class Service:
     def __init__(self, config: ServeConfig, said: Say) -> None:
         self._config = config
         self._spool = Spool(config.spool)
-        self._queue = Queue(self._spool.ledger)
+        self._queue = Queue(self._spool.ledger, longest=config.retry.longest)
         self._ledger = Ledger(self._spool.ledger)
-        self._metrics = Metrics(self._queue)
+        self._survey = Survey(self._spool.ledger)
+        self._metrics = Metrics(self._survey)
         self._said = said
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._failure: CxrsrError | None = None
+        self._is_asked_to_stop = False
         self._tidy_due = 0.0
+        self._troubled: set[str] = set()
+        """Names of parts whose last round failed."""
 
     def run(self, asked_to_stop: Callable[[], bool]) -> None:
         """Serve until asked to stop; what is in hand is finished first.
@@ -85,9 +98,12 @@ class Service:
         self._spool.make()
         with ExitStack() as stack:
             stack.enter_context(self._spool.held())
-            stack.enter_context(closing(self._queue))
-            stack.enter_context(closing(self._ledger))
-            self._spool.recover(self._queue.state_of)
+            for account in (self._queue, self._ledger, self._survey):
+                stack.enter_context(closing(account))
+            found = recover(self._queue, self._spool)
+            if found:
+                reason = f"{found} files without an entry in the queue are taken in anew"
+                self._say(Event(kind=EventKind.TROUBLE, reason=reason))
             means = Means(
                 spool=self._spool,
                 queue=self._queue,
@@ -118,11 +134,11 @@ class Service:
                     health_port(
                         config.health.address,
                         config.health.port,
-                        lambda: self._failure is None and not self._stopping.is_set(),
+                        lambda: receiver.is_alive and self._is_well,
                         self._metrics.text,
                     )
                 )
-            with self._beside("worker", worker.round), ExitStack() as sending:
+            with self._beside(_WORKER, worker.round), ExitStack() as sending:
                 sending.enter_context(self._beside("housekeeping", self._tidy))
                 for courier in couriers:
                     sending.enter_context(self._beside(courier.name, courier.round))
@@ -146,7 +162,14 @@ class Service:
             )
         )
         while not (asked_to_stop() or self._failure):
-            self._stopping.wait(0.2)
+            if not receiver.is_alive:
+                self._failure = UnexpectedError("what receives has ended; please report it")
+            self._stopping.wait(_GLANCE)
+        self._is_asked_to_stop = True
+
+    @property
+    def _is_well(self) -> bool:
+        return not (self._failure or self._is_asked_to_stop or self._troubled)
 
     def _tidy(self) -> bool:
         """Do once an hour what time asks for.
@@ -156,26 +179,23 @@ class Service:
         if time.monotonic() < self._tidy_due:
             return False
         self._tidy_due = time.monotonic() + _HOUR
-        try:
-            self._miss_destinations()
-            forget_old(self._queue, self._ledger, self._spool, self._config.history_days)
-        except OutputError as error:
-            self._say(Event(kind=EventKind.TROUBLE, reason=str(error)))
+        forget_old(self._queue, self._ledger, self._spool, self._config.history_days)
+        lay_out_missing(self._queue, self._survey, self._spool)
+        for name in self._survey.waiting():
+            if name not in self._config.destinations:
+                lost = give_up_lost(self._queue, self._spool, name)
+                reason = f"{lost} outputs were for '{name}', which is no destination any more"
+                self._say(Event(kind=EventKind.TROUBLE, reason=reason))
         for destination in self._config.destinations.values():
             if isinstance(destination, Folder):
-                remove_orphans(destination.path)
+                with suppress(OSError):  # a share that is away is its courier's to say
+                    remove_orphans(destination.path)
         return False
-
-    def _miss_destinations(self) -> None:
-        for name in self._queue.waiting():
-            if name not in self._config.destinations:
-                lost = f"outputs wait for '{name}', which is no destination any more"
-                self._say(Event(kind=EventKind.TROUBLE, reason=lost))
 
     @contextmanager
     def _beside(self, name: str, work: Callable[[], bool]) -> Iterator[None]:
         """Repeat work in a thread until the node stops."""
-        thread = threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
+        thread = threading.Thread(target=self._repeat, args=(name, work), name=name, daemon=True)
         thread.start()
         try:
             yield
@@ -190,16 +210,20 @@ class Service:
     def _end(self, thread: threading.Thread) -> None:
         self._stopping.set()
         self._woken.set()
-        thread.join()
+        # A peer that takes a byte a minute must not hold up the end. The worker is waited for.
+        thread.join(None if thread.name == _WORKER else _PATIENCE)
 
-    def _repeat(self, work: Callable[[], bool]) -> None:
+    def _repeat(self, name: str, work: Callable[[], bool]) -> None:
         while not self._stopping.is_set():
             try:
-                if work():
+                something = work()
+                self._troubled.discard(name)
+                if something:
                     self._woken.set()
                     continue
             except OutputError as error:
                 # A full disk can have room again.
+                self._troubled.add(name)
                 self._say(Event(kind=EventKind.TROUBLE, reason=str(error)))
                 self._stopping.wait(_PAUSE)
                 continue

@@ -4,8 +4,9 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,15 @@ from pathlib import Path
 from cxrsr_cli import __version__
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.serve.state import FINAL, State
-from cxrsr_cli.write.atomic import flush, replacing
+from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.write.atomic import (
+    TEMPORARY_PREFIX,
+    TEMPORARY_SUFFIX,
+    flush,
+    replacing,
+)
 
+_FOLDERS = ("arriving", "received", "outputs", "dead")
 _KEY_LENGTH = 32
 _SCHEMA = "cxrsr-dead-letter/1"
 
@@ -30,6 +37,10 @@ class Spool:
         The folder. ``arriving`` holds what is being received, ``received`` what was
         acknowledged, ``outputs`` what was made of it, ``dead`` what was given up, each
         with its reason. All names are ours.
+
+    Notes
+    -----
+    Whatever its methods cannot do on the disk is an `OutputError`.
     """
 
     root: Path
@@ -60,19 +71,12 @@ class Spool:
         return self.root / "dead" / f"{key}.reason.json"
 
     def make(self) -> None:
-        """Make the folders, which hold patients' images, for their owner only.
-
-        Raises
-        ------
-        OutputError
-            If they cannot be made.
-        """
-        try:
+        """Make the folders, which hold patients' images, for their owner only."""
+        with self._in_words("cannot use the spool"):
             self.root.mkdir(parents=True, exist_ok=True)
-            for name in ("arriving", "received", "outputs", "dead"):
-                (self.root / name).mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot use the spool {self.root}: {error.strerror}") from error
+            for folder in (self.root, *(self.root / name for name in _FOLDERS)):
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o700)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -83,33 +87,29 @@ class Spool:
         OutputError
             If one is in it.
         """
-        descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with self._in_words("cannot lock the spool"):
+            descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise OutputError(
-                    f"another cxrsr serve works in {self.root}; give each its own spool"
-                ) from error
+            with self._in_words("cannot lock the spool"):
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise OutputError(
+                        f"another cxrsr serve works in {self.root}; give each its own spool"
+                    ) from None
             yield
         finally:
             os.close(descriptor)
 
     def keep(self, arrived: Path, key: str) -> None:
-        """Move a file that arrived to where acknowledged ones lie, proof against power loss."""
-        flush(arrived)
+        """Move a file that arrived, and is flushed, to where acknowledged ones lie."""
         target = self.received(key)
-        arrived.replace(target)
-        flush(target.parent)
+        with self._in_words("cannot write to the spool"):
+            arrived.replace(target)
+            flush(target.parent)
 
     def lay_out(self, key: str, reason: str) -> None:
-        """Show a dead instance, and why, where people look for it.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written.
-        """
+        """Show a dead instance, and why, where people look for it."""
         source, dead = self.received(key), self.dead(key)
         words = {
             "schema": _SCHEMA,
@@ -117,63 +117,87 @@ class Spool:
             "reason": reason,
             "software": f"cxrsr {__version__}",
         }
-        try:
+        with self._in_words("no dead letter written to"):
             with replacing(self._reason(key)) as temporary:
                 temporary.write_text(json.dumps(words, indent=2) + "\n", encoding="utf-8")
             if source.exists() and not dead.exists():
                 _link(source, dead)
-        except OSError as error:
-            raise OutputError(f"no dead letter written: {error.strerror}") from error
+
+    def is_laid_out(self, key: str) -> bool:
+        """Tell whether the letter of a dead instance is there."""
+        return self._reason(key).exists()
 
     def take_back(self, key: str) -> None:
         """Remove a dead instance from where it is shown; its files stay."""
-        self.dead(key).unlink(missing_ok=True)
-        self._reason(key).unlink(missing_ok=True)
+        self._remove(self.dead(key), self._reason(key))
+
+    def remove_output(self, key: str) -> None:
+        """Remove what was made of an instance."""
+        self._remove(self.output(key))
+
+    def start_over(self, key: str) -> None:
+        """Leave nothing of an instance but the file that was received."""
+        self.take_back(key)
+        self.remove_output(key)
 
     def clear(self, key: str) -> None:
         """Remove all files of an instance."""
-        self.take_back(key)
-        self.output(key).unlink(missing_ok=True)
-        self.received(key).unlink(missing_ok=True)
+        self.start_over(key)
+        self._remove(self.received(key))
 
-    def recover(self, state_of: Callable[[str], State | None]) -> None:
-        """Make the files agree with the queue after a process that was killed.
+    def keys(self, folder: str) -> Iterator[str]:
+        """List the instances that have files in one of the folders; remove what is half written."""
+        with self._in_words("cannot read the spool"):
+            names = {path.name for path in (self.root / folder).iterdir()}
+        found = set()
+        for name in names:
+            key, dot, _ = name.partition(".")
+            if dot and is_key(key):
+                found.add(key)
+            elif name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX):
+                self._remove(self.root / folder / name)
+        yield from sorted(found)
 
-        Parameters
-        ----------
-        state_of : callable
-            Tells where an instance stands. A file of one that was never acknowledged
-            is removed: its sender was told nothing, and sends again.
+    def _remove(self, *paths: Path) -> None:
+        with self._in_words("cannot remove a file from"):
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _in_words(self, what: str) -> Iterator[None]:
+        """Say what the disk refuses, without the name of a file.
+
+        Raises
+        ------
+        OutputError
+            In place of any `OSError`.
         """
-        for folder in ("received", "outputs", "dead"):
-            for path in (self.root / folder).glob("*.*"):
-                key = path.name[:_KEY_LENGTH]
-                state = state_of(key)
-                if state is None or state in FINAL:
-                    path.unlink(missing_ok=True)
-                elif folder == "dead" and state is not State.DEAD:
-                    self.take_back(key)
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"{what} {self.root}: {error.strerror or 'I/O error'}") from error
 
 
-def key_of(sop_instance_uid: str, data: Path) -> str:
+def is_key(text: str) -> bool:
+    """Tell whether a text is the key of an instance."""
+    return re.fullmatch(f"[0-9a-f]{{{_KEY_LENGTH}}}", text) is not None
+
+
+def key_of(arrival: Arrival) -> str:
     """Return the key of an instance: the same object sent again has the same.
 
-    Parameters
-    ----------
-    sop_instance_uid : str
-        Of the instance.
-    data : Path
-        Its file as received, whose meta information is ours and depends on nothing
-        but the instance and its transfer syntax.
+    Made of its SOP Instance UID and its data set, not of the meta information, which
+    names this software's version.
 
     Returns
     -------
     str
-        32 hexadecimal digits, from which neither can be found again.
+        32 hexadecimal digits, from which nothing can be found again.
     """
-    with data.open("rb") as opened:
+    with arrival.path.open("rb") as opened:
+        opened.seek(arrival.data_set_at)
         digest = hashlib.file_digest(opened, "sha256")
-    digest.update(sop_instance_uid.encode("ascii", "replace"))
+    digest.update(arrival.sop_instance_uid.encode("ascii", "replace"))
     return digest.hexdigest()[:_KEY_LENGTH]
 
 

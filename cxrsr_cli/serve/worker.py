@@ -1,21 +1,21 @@
 """Upscale what was received, as its rule says."""
 
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 
 from cxrsr_cli.batch.batch import Batch
 from cxrsr_cli.batch.failure import as_failure
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result
-from cxrsr_cli.errors import CxrsrError, ModelError, OutputError
+from cxrsr_cli.errors import CxrsrError, ModelError
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.acceptance import is_own_output
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.housekeeping import clear_if_over
 from cxrsr_cli.serve.means import Means
 from cxrsr_cli.serve.rules import Rule, Upscaling, first_that_holds
 from cxrsr_cli.serve.state import Item
@@ -23,8 +23,6 @@ from cxrsr_cli.upscale import Upscaler
 
 _TOGETHER = 8
 """Instances taken at once, so that reading and writing run beside the network."""
-_SUSPECT = 1
-"""Unfinished beginnings after which an instance is worked on alone."""
 _DEADLY = 5
 """Unfinished beginnings after which it is given up: it may be what kills the process."""
 _NO_RULE = "no rule holds for it"
@@ -45,7 +43,7 @@ class Worker:
     means : Means
         What it works with.
     begun : set of str
-        Keys of what was taken from the queue and not seen to end yet.
+        Keys of what is in work, and counted as begun.
     """
 
     rules: Sequence[Rule]
@@ -56,44 +54,42 @@ class Worker:
 
     def round(self) -> bool:
         """Work on what is there; tell whether anything was."""
-        items = self.means.queue.begin(_TOGETHER)
-        self.begun.clear()
+        queue = self.means.queue
+        items = queue.pending(_TOGETHER)
+        if not items:
+            return False
+        # A suspect alone: what is worked on beside it would be suspected, too.
+        items = [item for item in items if item.begun][:1] or items
+        # Once by each process: what only this one failed over is nobody's fault.
+        queue.begin([item.key for item in items if item.key not in self.begun])
         self.begun.update(item.key for item in items)
-        try:
-            self._work_on(items)
-        except OutputError:
-            # A full disk is not an instance's fault.
-            with suppress(OutputError):
-                self.means.queue.give_back(list(self.begun))
-            raise
-        self.means.queue.give_back(list(self.begun))
-        return bool(items)
-
-    def _work_on(self, items: Sequence[Item]) -> None:
         chosen = []
         for item in items:
             rule = self._triage(item)
             if rule:
                 chosen.append((rule, item))
-        # A suspect alone: what is worked on beside it would be suspected, too.
-        for _, group in groupby(chosen, lambda pair: (pair[0], _alone(pair[1]))):
-            pairs = list(group)
-            self._upscale(pairs[0][0], [item for _, item in pairs])
+        for rule, group in groupby(chosen, itemgetter(0)):
+            self._upscale(rule, [item for _, item in group])
+        queue.give_back(list(self.begun))
+        self.begun.clear()
+        return True
 
     def _triage(self, item: Item) -> Rule | None:
         """Find an instance's rule, or be done with it."""
         if item.begun >= _DEADLY:
             self._bury(item, f"the process ended {item.begun} times while this was in work")
             return None
+        # Objects are odd in more ways than their readers know of.
         try:
             dataset = read_source(self.means.spool.received(item.key), leave_pixels=0).dataset
+            is_ours = is_own_output(dataset)
+            rule = first_that_holds(self.rules, item, dataset)
         except Exception as error:
             self._failed(item, as_failure(error))
             return None
-        if is_own_output(dataset):
+        if is_ours:
             self._ignore(item, "", "it is an output of cxrsr already")
             return None
-        rule = first_that_holds(self.rules, item, dataset)
         if rule is None or rule.ignore:
             self._ignore(item, rule.name if rule else "", "by its rule" if rule else _NO_RULE)
             return None
@@ -113,14 +109,12 @@ class Worker:
             self._failed(item, result.error)
             return
         self.means.queue.dispatch(item.key, rule.name, rule.send_to)
-        self.begun.discard(item.key)
-        self.means.said(
-            Event(
-                kind=EventKind.UPSCALED,
-                key=item.key,
-                reason="; ".join((*result.warnings, *result.troubles)),
-                seconds=result.timing.total,
-            )
+        self._ended(
+            item,
+            EventKind.UPSCALED,
+            "; ".join((*result.warnings, *result.troubles)),
+            rule=rule.name,
+            seconds=result.timing.total,
         )
 
     def _failed(self, item: Item, error: CxrsrError) -> None:
@@ -130,23 +124,29 @@ class Worker:
             self._bury(item, reason)
             return
         # An output of other options can be there if the configuration changed after a kill.
-        self.means.spool.output(item.key).unlink(missing_ok=True)
-        self.means.queue.postpone(item.key, time.time() + wait, reason)
-        self.begun.discard(item.key)
-        self.means.said(Event(kind=EventKind.POSTPONED, key=item.key, reason=reason))
+        self.means.spool.remove_output(item.key)
+        self.means.queue.postpone(item.key, wait, reason)
+        self._ended(item, EventKind.POSTPONED, reason)
 
     def _bury(self, item: Item, reason: str) -> None:
-        self.means.queue.bury(item.key, reason)
-        self.begun.discard(item.key)
-        self.means.spool.lay_out(item.key, reason)
-        self.means.said(Event(kind=EventKind.DEAD, key=item.key, reason=reason))
+        with self.means.queue.held():
+            self.means.spool.lay_out(item.key, reason)
+            self.means.queue.bury(item.key, reason)
+        self._ended(item, EventKind.DEAD, reason)
 
     def _ignore(self, item: Item, rule: str, reason: str) -> None:
         self.means.queue.ignore(item.key, rule, reason)
+        self._ended(item, EventKind.IGNORED, reason, rule=rule)
+        clear_if_over(self.means.queue, self.means.spool, item.key)
+
+    def _ended(
+        self,
+        item: Item,
+        kind: EventKind,
+        reason: str,
+        *,
+        rule: str = "",
+        seconds: float | None = None,
+    ) -> None:
         self.begun.discard(item.key)
-        self.means.spool.clear(item.key)
-        self.means.said(Event(kind=EventKind.IGNORED, key=item.key, reason=reason))
-
-
-def _alone(item: Item) -> str:
-    return item.key if item.begun > _SUSPECT else ""
+        self.means.said(Event(kind=kind, key=item.key, rule=rule, reason=reason, seconds=seconds))

@@ -1,0 +1,170 @@
+"""What a courier makes of a destination's answers, and of its silence."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from cxrsr_cli.errors import OutputError
+from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.serve.courier import Courier
+from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.means import Means
+from cxrsr_cli.serve.queue import Queue
+from cxrsr_cli.serve.retry import Retry
+from cxrsr_cli.serve.spool import Spool
+from cxrsr_cli.serve.state import State
+
+Answer = Callable[[Path], Sent]
+
+
+@dataclass
+class Archive:
+    """A destination that answers as a test wants."""
+
+    answer: Answer
+    asked: list[str] = field(default_factory=list)
+    closed: int = 0
+
+    def send(self, files: Sequence[Path]) -> Generator[Sent, None, None]:
+        """Answer for each file."""
+        try:
+            for file in files:
+                self.asked.append(file.stem)
+                yield self.answer(file)
+        finally:
+            self.closed += 1
+
+
+def stored(file: Path) -> Sent:
+    return Sent(file, Outcome.STORED)
+
+
+def away(file: Path) -> Sent:
+    return Sent(file, Outcome.FAILED, "no connection")
+
+
+def refused(file: Path) -> Sent:
+    return Sent(file, Outcome.REFUSED, "it cannot understand the object (0xC000)", 0xC000)
+
+
+def unknown_title(file: Path) -> Sent:
+    return Sent(file, Outcome.REFUSED, "calling AE title not recognized", about_us=True)
+
+
+class Round:
+    """A courier with outputs to send, and a clock that it cannot see."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.spool = Spool(folder)
+        self.spool.make()
+        self.now = 1000.0
+        self.queue = Queue(self.spool.ledger, lambda: self.now)
+        self.said: list[Event] = []
+        self.archive = Archive(stored)
+        self.keys = [f"{index:032d}" for index in range(count)]
+        for key in self.keys:
+            self.spool.received(key).write_bytes(b"source")
+            self.spool.output(key).write_bytes(b"output")
+            self.queue.admit(key)
+            self.queue.dispatch(key, "rule", ["archive"])
+        means = Means(
+            spool=self.spool,
+            queue=self.queue,
+            retry=Retry(first=0.001, longest=0.002, attempts=3),
+            said=self.said.append,
+            stop=lambda: False,
+        )
+        self.courier = Courier(name="archive", destination=self.archive, means=means)
+
+    def go(self, answer: Answer) -> None:
+        """Let a courier that has rested go once."""
+        self.now += 10
+        self.archive.answer = answer
+        self.archive.asked.clear()
+        self.courier._rests_until = 0.0
+        self.courier.round()
+
+    def states(self) -> list[State | None]:
+        """Return where the instances stand."""
+        return [self.queue.state_of(key) for key in self.keys]
+
+
+@pytest.fixture
+def errand(tmp_path: Path) -> Iterator[Round]:
+    errand = Round(tmp_path / "spool", 4)
+    yield errand
+    errand.queue.close()
+
+
+def test_all_at_once(errand: Round) -> None:
+    errand.go(stored)
+    assert errand.archive.asked == errand.keys
+    assert errand.states() == [State.DONE] * 4
+    assert not list(errand.spool.root.glob("*/*.dcm"))
+    assert not errand.courier.round()
+
+
+@pytest.mark.parametrize("answer", [away, unknown_title], ids=["away", "we are not known"])
+def test_a_destination_that_takes_nothing_is_tried_with_one(errand: Round, answer: Answer) -> None:
+    """However many wait: the others are neither asked for nor counted, nor said."""
+    for _ in range(2):
+        errand.go(answer)
+        assert len(errand.archive.asked) == 1
+    assert [event.kind for event in errand.said] == [EventKind.POSTPONED] * 2
+    errand.go(stored)
+    errand.go(stored)
+    assert errand.states() == [State.DONE] * 4
+
+
+def test_it_rests_between(errand: Round) -> None:
+    errand.go(away)
+    errand.courier._rests_until = float("inf")
+    errand.now += 10
+    assert not errand.courier.round()
+    assert len(errand.archive.asked) == 1
+
+
+def test_what_is_refused_for_itself_is_given_up_and_the_rest_goes(errand: Round) -> None:
+    errand.go(lambda file: refused(file) if file.stem == errand.keys[1] else stored(file))
+    assert errand.states() == [State.DONE, State.DEAD, State.DONE, State.DONE]
+    assert errand.spool.dead(errand.keys[1]).exists()
+
+
+def test_patience_has_an_end(errand: Round) -> None:
+    for _ in range(12):
+        errand.go(away)
+    assert errand.states() == [State.DEAD] * 4
+
+
+def test_what_a_destination_raises_is_its_failure(errand: Round) -> None:
+    def fail(_: Path) -> Sent:
+        raise ZeroDivisionError("Doe^Jane")
+
+    errand.go(fail)
+    (event,) = errand.said
+    assert event.kind is EventKind.POSTPONED
+    assert "ZeroDivisionError" in event.reason
+    assert "Doe" not in event.reason
+
+
+def test_trouble_of_the_queue_is_not_the_destinations(errand: Round) -> None:
+    """Nothing is counted; what arrived before is written down."""
+    real = errand.queue.delivered
+    answers = iter([real])
+
+    def once(delivery: object) -> State:
+        try:
+            return next(answers)(delivery)  # type: ignore[arg-type]
+        except StopIteration:
+            raise OutputError("the disk is full") from None
+
+    with patch.object(errand.queue, "delivered", once), pytest.raises(OutputError):
+        errand.go(stored)
+    assert errand.archive.closed == 1
+    assert errand.states() == [State.DONE, *[State.SENDING] * 3]
+    assert {delivery.attempts for delivery in errand.queue.due_at("archive", 9)} == {0}
+    errand.go(stored)
+    assert errand.states() == [State.DONE] * 4
