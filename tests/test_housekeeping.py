@@ -293,7 +293,7 @@ def test_a_spool_is_its_owners(tmp_path: Path) -> None:
     [
         ("pathlib.Path.unlink", lambda spool: spool.clear(KEY)),
         ("pathlib.Path.mkdir", lambda spool: spool.make()),
-        ("pathlib.Path.iterdir", lambda spool: list(spool.keys("dead"))),
+        ("pathlib.Path.iterdir", lambda spool: spool.keys("dead")),
         ("fcntl.flock", lambda spool: spool.held().__enter__()),
     ],
 )

@@ -27,6 +27,7 @@ def recover(queue: Queue, spool: Spool) -> int:
     OutputError
         If a file or the queue cannot be used.
     """
+    spool.remove_half_written()
     found = 0
     for key in spool.keys("received"):
         if queue.state_of(key) is None:

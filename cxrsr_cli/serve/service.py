@@ -246,7 +246,7 @@ class Service:
 
 
 def load_upscalers(config: ServeConfig) -> dict[Upscaling, Upscaler]:
-    """Load what the rules ask for, each network once.
+    """Load what the rules ask for, once for each way of upscaling.
 
     Raises
     ------

@@ -145,18 +145,17 @@ class Spool:
         self.start_over(key)
         self._remove(self.received(key))
 
-    def keys(self, folder: str) -> Iterator[str]:
-        """List the instances that have files in one of the folders; remove what is half written."""
+    def keys(self, folder: str) -> list[str]:
+        """List the instances that have files in one of the folders."""
         with self._in_words("cannot read the spool"):
-            names = {path.name for path in (self.root / folder).iterdir()}
-        found = set()
-        for name in names:
-            key, dot, _ = name.partition(".")
-            if dot and is_key(key):
-                found.add(key)
-            elif name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX):
-                self._remove(self.root / folder / name)
-        yield from sorted(found)
+            beginnings = {path.name.partition(".")[0] for path in (self.root / folder).iterdir()}
+        return sorted(filter(is_key, beginnings))
+
+    def remove_half_written(self) -> None:
+        """Remove what a killed process was writing; nobody else may use the spool."""
+        pattern = f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"
+        with self._in_words("cannot read the spool"):
+            self._remove(*self.root.glob(pattern), *self.root.glob(f"*/{pattern}"))
 
     def _remove(self, *paths: Path) -> None:
         with self._in_words("cannot remove a file from"):
