@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, cast
 from pydicom.uid import UID
 
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from cxrsr_cli.errors import MissingExtraError, NetworkError
+from cxrsr_cli.errors import MissingExtraError
 from cxrsr_cli.send.destination import Outcome
+from cxrsr_cli.send.failures import NotAssociatedError
 from cxrsr_cli.send.instance import Context
 from cxrsr_cli.send.tls import TlsFiles
 
@@ -36,18 +37,6 @@ _REASONS = {
     (3, 2): "it serves as many associations as it can",
 }
 """By source and reason (PS3.8 table 9-21)."""
-
-
-class BrokenOffError(NetworkError):
-    """The association ended before the peer answered."""
-
-
-class NotAssociatedError(NetworkError):
-    """There is no association; `outcome` is what that makes of the files."""
-
-    def __init__(self, outcome: Outcome, message: str) -> None:
-        super().__init__(message)
-        self.outcome = outcome
 
 
 def check_ae_title(title: str) -> None:

@@ -15,13 +15,12 @@ from pydicom.uid import UID
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.send.association import (
-    BrokenOffError,
-    NotAssociatedError,
     Peer,
     accepted_syntaxes,
     application_entity,
 )
 from cxrsr_cli.send.destination import Outcome
+from cxrsr_cli.send.failures import BrokenOffError, NotAssociatedError
 from cxrsr_cli.send.instance import PLAIN
 from cxrsr_cli.send.status import meaning
 

@@ -16,7 +16,7 @@ from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
-from cxrsr_cli.send.association import BrokenOffError
+from cxrsr_cli.send.failures import BrokenOffError
 
 _config.STORE_SEND_CHUNKED_DATASET = True
 _config.LOG_HANDLER_LEVEL = "none"

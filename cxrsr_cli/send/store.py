@@ -13,8 +13,6 @@ from cxrsr_cli.read.fingerprint import kept_still
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.send.association import (
     MOST_CONTEXTS,
-    BrokenOffError,
-    NotAssociatedError,
     Peer,
     accepted_syntaxes,
     application_entity,
@@ -24,6 +22,7 @@ from cxrsr_cli.send.association import (
 from cxrsr_cli.send.commitment import CommitmentScp, Reference
 from cxrsr_cli.send.conversion import convert
 from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.failures import BrokenOffError, NotAssociatedError
 from cxrsr_cli.send.instance import PLAIN, Context, Instance, unfit
 from cxrsr_cli.send.status import judge
 from cxrsr_cli.send.tls import TlsFiles

@@ -1,0 +1,16 @@
+"""How an association fails."""
+
+from cxrsr_cli.errors import NetworkError
+from cxrsr_cli.send.destination import Outcome
+
+
+class BrokenOffError(NetworkError):
+    """The association ended before the peer answered."""
+
+
+class NotAssociatedError(NetworkError):
+    """There is no association; `outcome` is what that makes of the files."""
+
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
