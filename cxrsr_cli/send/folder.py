@@ -27,16 +27,24 @@ class Folder:
 
     path: Path
 
+    def check(self) -> str:
+        """Look for the folder; as `Destination.check`."""
+        self._refuse_a_file()
+        return "" if self.path.exists() else f"{self.path} is not there"
+
     def send(self, files: Sequence[Path]) -> Iterator[Sent]:
         """Copy files, each whole or not at all; as `Destination.send`.
 
         The same file there already counts as stored, another one of its name
         is kept and refuses it.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path} is no folder")
+        self._refuse_a_file()
         for file in files:
             yield self._store(file)
+
+    def _refuse_a_file(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is no folder")
 
     def _store(self, file: Path) -> Sent:
         target = self.path / file.name

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
 from cxrsr_cli.read.fingerprint import kept_still
 from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.destination import Outcome, Sent, check_seconds
 from cxrsr_cli.send.instance import Instance, unfit
 from cxrsr_cli.send.multipart import Multipart
 from cxrsr_cli.send.status import judge
@@ -64,6 +64,8 @@ class StowService:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
+        if not self.url.isprintable() or " " in self.url:
+            raise ValueError("url is no URL")
         # Python's own complaints would quote what might be a password.
         try:
             parts = urlsplit(self.url)
@@ -85,8 +87,12 @@ class StowService:
         secret = self.token_file or self.password_file
         if secret and parts.scheme == "http" and not _is_loopback(host):
             raise ValueError("a password or token goes over https:// only, or to this machine")
-        if self.timeout <= 0:
-            raise ValueError("timeout must be above 0")
+        check_seconds(timeout=self.timeout)
+
+    def check(self) -> str:
+        """Read the files of TLS, password and token; as `Destination.check`."""
+        self._client().close()
+        return ""
 
     @property
     def root(self) -> str:
