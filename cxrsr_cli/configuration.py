@@ -93,8 +93,8 @@ def checked(
     ConfigError
         Naming every key that is unknown or has an illegal value.
     """
-    _refuse(path, _illegal(plain, "", empty=empty, seen=set()))
     try:
+        _refuse(path, _illegal(plain, "", empty=empty, seen=set()))
         made = adapter.validate_python(plain)
     except ValidationError as error:
         _refuse(

@@ -143,8 +143,8 @@ def test_sides_that_are_no_numbers_are_within_no_bounds(value: object) -> None:
     """Were they, an object would be dropped by a rule that is for small ones."""
     dataset = chest()
     dataset["Rows"]._value = value
-    for bounds in ({"smallest_side": 1}, {"largest_side": 10_000}):
-        assert not When(**bounds).holds(item(), dataset)
+    for when in (When(smallest_side=1), When(largest_side=10_000)):
+        assert not when.holds(item(), dataset)
 
 
 def test_a_description_of_several_values() -> None:
@@ -334,8 +334,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (place("store", port=True), "destinations.a.port: is a number"),
     (place("store", port=0), "destinations.a: .*a port is"),
     (place("store", host="a\0b"), "destinations.a.host: holds a character"),
-    (place("store", host="a b"), "destinations.a: .*host must be"),
-    (place("stow", url="https://a b/"), "destinations.a: .*url is no URL"),
+    *(
+        (place("store", host=host), "destinations.a: .*host must be")
+        for host in ("", "a b", "a..b", ".", "x" * 70, "a\nb")
+    ),
+    *(
+        (place("stow", url=url), "destinations.a: .*url is no URL")
+        for url in ("https://a b/", "https://a..b/", "https://a/b c", f"https://{'x' * 70}/")
+    ),
+    ({"listen": {"address": "a..b"}}, "listen: .*address must be"),
     *(
         (place(kind, **{key: value}), f"destinations.a: .*{key} must be above 0 and finite")
         for kind, key in (
@@ -415,7 +422,10 @@ def test_files_that_are_right(tmp_path: Path) -> None:
         "mount": {"kind": "folder", "path": str(tmp_path / "mount")},
     }
     config = load_serve_config(written(tmp_path, tls=tls, destinations=places))
-    assert check_files(config) == [f"destinations.mount: {tmp_path / 'mount'} is not there"]
+    (amiss,) = check_files(config)
+    assert (
+        amiss == f"destinations.mount: cannot find {tmp_path / 'mount'}: No such file or directory"
+    )
 
 
 FILES: list[tuple[dict[str, Any], str]] = [

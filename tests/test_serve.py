@@ -506,7 +506,9 @@ def test_a_check_looks_at_files(tmp_path: Path, tiny_model: Path, cxrsr: Command
     share = {"share": {"kind": "folder", "path": str(tmp_path / "out")}}
     done = cxrsr("serve", "--check", configure(tmp_path, tiny_model, share))
     assert done.returncode == ExitCode.OK
-    assert done.stderr == f"warning: destinations.share: {tmp_path / 'out'} is not there\n"
+    assert done.stderr == (
+        f"warning: destinations.share: cannot find {tmp_path / 'out'}: No such file or directory\n"
+    )
     assert "is fine" in done.stdout
     missing = {"certificate": str(tmp_path / "none.pem")}
     done = cxrsr("serve", "--check", configure(tmp_path, tiny_model, share, tls=missing))

@@ -5,9 +5,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from cxrsr_cli.configuration import Bytes
 from cxrsr_cli.receive.refusal import is_title
-
-_LONGEST = 1e9
-"""Seconds that sockets can wait."""
+from cxrsr_cli.send.destination import check_seconds, is_host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +78,11 @@ class Limits:
             raise ValueError("per_minute must be at least 1")
         if self.free_bytes < 0:
             raise ValueError("free_bytes cannot be negative")
-        times = (self.idle, self.instance_seconds, self.association_seconds)
-        if not all(0 < seconds <= _LONGEST for seconds in times):
-            raise ValueError(
-                "idle, instance_seconds and association_seconds must be above 0 and finite"
-            )
+        check_seconds(
+            idle=self.idle,
+            instance_seconds=self.instance_seconds,
+            association_seconds=self.association_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +117,7 @@ class Listener:
     def __post_init__(self) -> None:
         if not is_title(self.ae_title):
             raise ValueError("ae_title must be 1 to 16 printable ASCII characters without '\\'")
-        if not self.address or not self.address.isprintable():
+        if not is_host(self.address):
             raise ValueError("address must be an IP address or a name")
         if not 0 <= self.port <= 65535:
             raise ValueError("port must be within 0 and 65535")

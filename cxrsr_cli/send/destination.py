@@ -23,6 +23,15 @@ def check_seconds(**times: float) -> None:
             raise ValueError(f"{name} must be above 0 and finite")
 
 
+def is_host(text: str) -> bool:
+    """Tell whether a text can be a name or address; Python fails over some that cannot."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return text.isprintable() and not set(text) <= {"."} and " " not in text
+
+
 class Outcome(StrEnum):
     """What a destination made of a file."""
 

@@ -23,7 +23,7 @@ from cxrsr_cli.send.association import (
 )
 from cxrsr_cli.send.commitment import CommitmentScp, Reference
 from cxrsr_cli.send.conversion import convert
-from cxrsr_cli.send.destination import Outcome, Sent, check_seconds
+from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host
 from cxrsr_cli.send.instance import PLAIN, Context, Instance, unfit
 from cxrsr_cli.send.status import judge
 from cxrsr_cli.send.tls import TlsFiles
@@ -79,7 +79,7 @@ class StoreScp:
     commitment_timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        if not self.host or not self.host.isprintable() or " " in self.host:
+        if not is_host(self.host):
             raise ValueError("host must be a name or address")
         check_port(self.port)
         check_ae_title(self.called_ae)

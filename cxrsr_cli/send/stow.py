@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
 from cxrsr_cli.read.fingerprint import kept_still
 from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.send.destination import Outcome, Sent, check_seconds
+from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host
 from cxrsr_cli.send.instance import Instance, unfit
 from cxrsr_cli.send.multipart import Multipart
 from cxrsr_cli.send.status import judge
@@ -64,8 +64,6 @@ class StowService:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        if not self.url.isprintable() or " " in self.url:
-            raise ValueError("url is no URL")
         # Python's own complaints would quote what might be a password.
         try:
             parts = urlsplit(self.url)
@@ -74,6 +72,8 @@ class StowService:
             raise ValueError("url is no URL") from None
         if parts.scheme not in ("http", "https") or not host:
             raise ValueError("url must begin with http:// or https:// and name a host")
+        if not is_host(host) or not self.url.isprintable() or " " in self.url:
+            raise ValueError("url is no URL")
         if parts.username is not None or parts.password is not None:
             raise ValueError("url must hold no user or password; give a file")
         if parts.query or parts.fragment:
