@@ -398,11 +398,11 @@ def test_a_listener_is_read_from_plain_values() -> None:
         "ae_title": "NODE",
         "port": 104,
         "peers": [{"ae_title": "CT1", "address": "10.0.0.0/8"}],
-        "limits": {"idle": 5, "per_minute": 60},
+        "limits": {"idle": 5, "per_minute": 60, "instance_bytes": "64MiB", "free_bytes": 0},
     }
     listener = TypeAdapter(Listener).validate_python(plain)
     assert listener.peers == [Peer(ae_title="CT1", address="10.0.0.0/8")]
-    assert listener.limits == Limits(idle=5.0, per_minute=60)
+    assert listener.limits == Limits(idle=5.0, per_minute=60, instance_bytes=64 << 20, free_bytes=0)
 
 
 @pytest.mark.parametrize(
@@ -421,6 +421,12 @@ def test_a_listener_is_read_from_plain_values() -> None:
         {"limits": {"idle": float("inf")}},
         {"limits": {"per_minute": 0}},
         {"limits": {"free_bytes": -1}},
+        {"limits": {"free_bytes": "-1"}},
+        {"limits": {"instance_bytes": 0}},
+        {"limits": {"instance_bytes": "1 bit"}},
+        {"limits": {"instance_seconds": float("nan")}},
+        {"limits": {"association_seconds": 1e300}},
+        {"address": ""},
     ],
 )
 def test_a_listener_that_cannot_be_right_is_refused(plain: dict[str, object]) -> None:

@@ -1,17 +1,29 @@
 """Which object follows which rule, and which configurations are refused."""
 
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
-from cxrsr_cli.errors import ConfigError
-from cxrsr_cli.serve.config import load_serve_config
+from cxrsr_cli.errors import ConfigError, MissingExtraError, UsageError
+from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.serve.config import check_files, load_serve_config
 from cxrsr_cli.serve.rules import Rule, When, first_that_holds
 from cxrsr_cli.serve.state import Item, State
+from tests.peers import certificates
 
 
 def item(**changes: object) -> Item:
@@ -40,7 +52,9 @@ WHENS = [
     ({"called_ae": ("CXRSR4",)}, False),
     ({"modality": ("CR", "DX")}, True),
     ({"modality": ("CR",)}, False),
+    ({"modality": ("cr", "dx")}, True),
     ({"body_part": ("CHEST",)}, True),
+    ({"body_part": ("Chest",)}, True),
     ({"body_part": ("",)}, False),
     ({"description": "THORAX"}, True),
     ({"description": "^adm"}, True),
@@ -62,6 +76,7 @@ def test_what_an_object_does_not_state() -> None:
     bare = Dataset()
     assert When(modality=("",), body_part=("",)).holds(item(), bare)
     assert not When(smallest_side=1).holds(item(), bare)
+    assert not When(largest_side=511).holds(item(), bare)
     assert not When(description=".").holds(item(), bare)
 
 
@@ -69,6 +84,89 @@ def test_a_term_in_small_letters() -> None:
     dataset = chest()
     dataset["BodyPartExamined"]._value = "chest "  # as some devices write it
     assert When(body_part=("CHEST",)).holds(item(), dataset)
+
+
+def raw(vr: str | None, value: bytes) -> Callable[[str], RawDataElement]:
+    """Return an element as a file may hold it, by keyword; pydicom converts it when asked."""
+    return lambda keyword: RawDataElement(
+        Tag(tag_for_keyword(keyword) or 0), vr, len(value), value, 0, vr is None, True
+    )
+
+
+ODD = [
+    raw("US", b"\1"),
+    raw("US", b"\1\0\2\0"),
+    raw("US", b""),
+    raw("SQ", b"no items"),
+    raw("SQ", b""),
+    raw("ZZ", b"no VR"),
+    raw("UN", b"\xff\xfe"),
+    raw("CS", b"\xff\xfe"),
+    raw("IS", b"1.5"),
+    raw("DS", b"many"),
+    raw("AT", b"1"),
+    raw("LO", b"Thorax\\pa"),
+    raw("LO", b"x" * 1000),
+    raw("CS", b"CR\\DX"),
+    raw(None, b"\0"),
+]
+KEYWORDS = ["Modality", "BodyPartExamined", "SeriesDescription", "StudyDescription", "Rows"]
+ALL_THAT_CAN_BE_ASKED: dict[str, Any] = {
+    "modality": ("DX",),
+    "body_part": ("CHEST",),
+    "description": "thorax|admission",
+    "smallest_side": 1,
+    "largest_side": 10_000,
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from([*KEYWORDS, "Columns"]), st.sampled_from(ODD), min_size=1))
+def test_odd_objects_are_judged(odd: dict[str, Callable[[str], RawDataElement]]) -> None:
+    dataset = chest()
+    for keyword, element in odd.items():
+        dataset._dict[Tag(keyword)] = element(keyword)
+    for key, value in ALL_THAT_CAN_BE_ASKED.items():
+        assert When(**{key: value}).holds(item(), dataset) in (True, False)
+    assert When().holds(item(), dataset)
+
+
+@pytest.mark.parametrize("value", [Sequence(), ["CR", "DX"], 7, object()], ids=type)
+def test_a_modality_that_is_no_text_is_none_of_a_list(value: object) -> None:
+    dataset = chest()
+    dataset["Modality"]._value = value
+    assert not When(modality=("CR", "DX", "")).holds(item(), dataset)
+
+
+@pytest.mark.parametrize("value", [[2000, 2000], "2000", None, 0, Sequence()], ids=repr)
+def test_sides_that_are_no_numbers_are_within_no_bounds(value: object) -> None:
+    """Were they, an object would be dropped by a rule that is for small ones."""
+    dataset = chest()
+    dataset["Rows"]._value = value
+    for when in (When(smallest_side=1), When(largest_side=10_000)):
+        assert not when.holds(item(), dataset)
+
+
+def test_a_description_of_several_values() -> None:
+    dataset = chest()
+    with quiet_pydicom():
+        dataset.SeriesDescription = ["Thorax", "lateral"]
+    assert When(description="thorax.*lateral").holds(item(), dataset)
+
+
+def test_no_more_of_a_description_is_matched_than_its_vr_allows() -> None:
+    """A pattern as simple as this takes hours with what a peer could send."""
+    long = "chest pa " * 11_111 + "xx"
+    with quiet_pydicom():
+        dataset = chest(SeriesDescription=long, StudyDescription=["chest", long])
+    handed: list[str] = []
+
+    def search(pattern: str, text: str, flags: int) -> None:
+        handed.append(text)
+
+    with patch("cxrsr_cli.serve.rules.re.search", search):
+        assert not When(description=".*chest.*pa.*xx").holds(item(), dataset)
+    assert handed == [long[:64], f"chest\\{long}"[:64]]
 
 
 def test_the_first_rule_that_holds_is_followed() -> None:
@@ -88,6 +186,20 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"name": "a", "send_to": ["x"], "upscale": {"scale": 3}}, "scale is one of"),
     ({"name": "a", "send_to": ["x"], "upscale": {"modl": "x"}}, "modl"),
     ({"name": "a", "send_to": ["x"], "when": {"description": "("}}, "no regular expression"),
+    (
+        {"name": "a", "send_to": ["x"], "when": {"description": "a{99999999999}"}},
+        "description is no regular expression",
+    ),
+    (
+        {"name": "a", "send_to": ["x"], "when": {"description": "(" * 5000 + ")" * 5000}},
+        "description is no regular expression .*recursion",
+    ),
+    ({"name": "a", "send_to": ["x"], "when": {"smallest_side": 0}}, "must be at least 1"),
+    ({"name": "a", "send_to": ["x"], "when": {"largest_side": -1}}, "largest_side must be"),
+    (
+        {"name": "a", "send_to": ["x"], "when": {"smallest_side": 9, "largest_side": 8}},
+        "smallest_side is larger",
+    ),
     ({"name": "a", "send_to": ["x"], "when": {"modalty": ["CR"]}}, "modalty"),
     (
         {"name": "a", "send_to": ["x"], "upscale": {"series_description": "Käse"}},
@@ -129,6 +241,38 @@ def test_a_configuration(tmp_path: Path) -> None:
     assert set(config.destinations) == {"archive", "web", "share"}
 
 
+def test_a_text_alone_is_a_list_of_one(tmp_path: Path) -> None:
+    keys = ("calling_ae", "called_ae", "modality", "body_part")
+    rule = {
+        "name": "a",
+        "when": dict.fromkeys(keys, "X"),
+        "upscale": {"allow": "modality"},
+        "send_to": "archive",
+    }
+    (read,) = load_serve_config(written(tmp_path, rules=[rule])).rules
+    assert [getattr(read.when, key) for key in keys] == [("X",)] * 4
+    assert (read.upscale.allow, read.send_to) == (("modality",), ("archive",))
+
+
+def test_sizes_have_units(tmp_path: Path) -> None:
+    limits = {"instance_bytes": "512MiB", "free_bytes": "2G"}
+    config = load_serve_config(written(tmp_path, listen={"limits": limits}))
+    assert config.listen.limits.instance_bytes == 512 << 20
+    assert config.listen.limits.free_bytes == 2 << 30
+
+
+def place(kind: str, /, **changes: object) -> dict[str, Any]:
+    """Return a destination, changed."""
+    return {"destinations": {"a": {**PLACES[kind], **changes}}}
+
+
+PLACES: dict[str, dict[str, Any]] = {
+    "store": {"kind": "store", "host": "pacs", "port": 104, "called_ae": "PACS"},
+    "stow": {"kind": "stow", "url": "https://pacs/dicom-web"},
+    "folder": {"kind": "folder", "path": "out"},
+}
+INFINITE, NONE = float("inf"), float("nan")
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"spol": 1}, "spol: "),
     ({"memory": "much"}, "memory: .*'much' is no size"),
@@ -139,10 +283,207 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"rules": [*CONFIG["rules"], *CONFIG["rules"]]}, "two rules are named 'chests'"),
     ({"rules": [{"name": "a"}]}, "rules.0: .*either send_to or ignore"),
     ({"retry": {"first": 0}}, "retry: .*0 < first"),
+    ({"retry": {"first": INFINITE, "longest": INFINITE}}, "retry: .*0 < first"),
+    ({"retry": {"first": NONE}}, "retry: .*0 < first"),
+    ({"retry": {"longest": NONE}}, "retry: .*0 < first"),
+    ({"retry": {"attempts": 0}}, "retry: .*attempts"),
+    ({"retry": {"attempts": True}}, "retry.attempts: is a number"),
+    ({"health": {"port": 99999}}, "health: .*port must be within"),
+    ({"health": {"port": -1}}, "health: .*port must be within"),
+    ({"health": {"port": True}}, "health.port: is a number"),
+    ({"health": {"port": 1, "address": "::1"}}, "health: .*::1 is not IPv4"),
+    ({"health": {"port": 1, "address": "localhost"}}, "health: "),
+    ({"memory": -5}, "memory must be at least 1"),
+    ({"memory": 0}, "memory must be at least 1"),
+    ({"memory": True}, "memory: is a number"),
+    ({"history_days": -1}, "history_days must be finite"),
+    ({"history_days": NONE}, "history_days must be finite"),
+    ({"history_days": INFINITE}, "history_days must be finite"),
+    ({"history_days": False}, "history_days: is a number"),
+    ({"spool": ""}, "spool: is a path, and empty"),
+    ({"spool": "a\0b"}, "spool: holds a character"),
+    ({"spool": "\ud800"}, "spool: holds a character"),
+    ({"spool": None}, "spool: is without a value"),
+    ({"spool": ["a"]}, "spool: "),
+    ({"a\0b": 1}, "the file: a key holds a character"),
+    ({"rules": []}, "rules: there is none"),
+    ({"rules": None}, "rules: is without a value"),
+    ({"listen": {"port": True}}, "listen.port: is a number"),
+    ({"listen": {"port": 70000}}, "listen: .*port must be within"),
+    ({"listen": {"address": ""}}, "listen: .*address must be"),
+    ({"listen": {"prt": 1}}, "listen.prt: "),
+    ({"listen": {"peers": [{"ae_title": "PACS", "address": None}]}}, "peers.0.address: is without"),
+    ({"listen": {"peers": [{"ae_titel": "PACS"}]}}, "listen.peers.0.ae_titel: "),
+    ({"listen": {"limits": {"associations": True}}}, "listen.limits.associations: is a number"),
+    ({"listen": {"limits": {"instance_bytes": "much"}}}, "limits.instance_bytes: .*is no size"),
+    ({"listen": {"limits": {"idle": 1e300}}}, "listen.limits: .*idle"),
+    ({"listen": {"limits": {"idl": 1}}}, "listen.limits.idl: "),
+    ({"tls": None}, "tls: is without a value"),
+    ({"tls": {}}, "tls needs a certificate"),
+    ({"tls": {"authorities": "a"}}, "tls needs a certificate"),
+    ({"tls": {"certificate": "a", "authorities": None}}, "tls.authorities: is without a value"),
+    ({"tls": {"certificate": ""}}, "tls.certificate: is a path, and empty"),
+    ({"tls": {"certificate": "a", "key": "\0"}}, "tls.key: holds a character"),
+    ({"destinations": {"a": None}}, "destinations.a: is without a value"),
+    ({"destinations": {"a": "out"}}, "destinations.a: .*has a key 'kind'"),
+    (place("folder", kind=["folder"]), "destinations.a: .*has a key 'kind'"),
+    (place("folder", kind={"folder": 1}), "destinations.a: .*has a key 'kind'"),
+    (place("folder", path=""), "destinations.a.path: is a path, and empty"),
+    (place("folder", path="\0"), "destinations.a.path: holds a character"),
+    (place("store", tls=None), "destinations.a.tls: is without a value"),
+    (place("store", port=True), "destinations.a.port: is a number"),
+    (place("store", port=0), "destinations.a: .*a port is"),
+    (place("store", host="a\0b"), "destinations.a.host: holds a character"),
+    *(
+        (place("store", host=host), "destinations.a: .*host must be")
+        for host in ("", "a b", "a..b", ".", "x" * 70, "a\nb")
+    ),
+    *(
+        (place("stow", url=url), "destinations.a: .*url is no URL")
+        for url in ("https://a b/", "https://a..b/", "https://a/b c", f"https://{'x' * 70}/")
+    ),
+    ({"listen": {"address": "a..b"}}, "listen: .*address must be"),
+    *(
+        (place(kind, **{key: value}), f"destinations.a: .*{key} must be above 0 and finite")
+        for kind, key in (
+            ("store", "timeout"),
+            ("store", "commitment_timeout"),
+            ("stow", "timeout"),
+        )
+        for value in (0, -1, NONE, INFINITE, 1e300)
+    ),
 ]
 
 
-@pytest.mark.parametrize(("changes", "words"), WRONG, ids=[words for _, words in WRONG])
+@pytest.mark.parametrize(("changes", "words"), WRONG)
 def test_what_is_wrong_is_said_by_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_serve_config(written(tmp_path, **changes))
+
+
+UNREADABLE = [
+    ("spool: a\nrules: []\nspool: b\n", "key 'spool' is given twice, again on line 3"),
+    ("destinations:\n  web: {}\n  'web': {}\n", "key 'web' is given twice, again on line 3"),
+    ("rules:\n- {name: a, name: b}\n", "key 'name' is given twice, again on line 2"),
+    ("spool: 2026-99-99\n", "a value is illegal .*month"),
+    ("spool: !!int many\n", "a value is illegal"),
+    ("spool: !!timestamp soon\n", "a value is illegal"),
+    ("spool: " + "[" * 2000 + "]" * 2000, "nested too deep"),
+    ("spool: !!python/name:os.system\n", "is not YAML"),
+    ("? {a: b}\n: c\n", "is not YAML"),
+    ("spool: [\n", "is not YAML"),
+    ("- a\n", "holds no mapping"),
+    ("", "holds no mapping"),
+    ("1: 2\n", "spool: "),
+    ("rules: &all\n- when: *all\n", "rules.0.when: "),
+    ("history_days: " + "9" * 400 + "\n", "history_days"),
+    ("history_days: " + "9" * 5000 + "\n", "a value is illegal"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), UNREADABLE, ids=[words for _, words in UNREADABLE])
+def test_what_is_no_configuration_is_said(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
+        load_serve_config(path)
+
+
+def test_a_key_that_is_merged_in_can_be_given_again(tmp_path: Path) -> None:
+    """That is what YAML's merging is for."""
+    text = yaml.safe_dump(CONFIG).replace(
+        "destinations:\n",
+        "destinations:\n"
+        "  first: &first {kind: store, host: a, port: 104, called_ae: A}\n"
+        "  second: &second {<<: *first, host: b}\n"
+        "  third: {<<: *second, port: 11112}\n",
+    )
+    path = tmp_path / "serve.yaml"
+    path.write_text(text, encoding="utf-8")
+    made = load_serve_config(path).destinations
+    places = [(made[name].host, made[name].port) for name in ("second", "third")]  # type: ignore[attr-defined]
+    assert places == [("b", 104), ("b", 11112)]
+
+
+# The files that a configuration names
+
+
+def test_files_that_are_right(tmp_path: Path) -> None:
+    made = certificates(tmp_path)
+    tls = {name: str(getattr(made.server, name)) for name in ("certificate", "key", "authorities")}
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n", encoding="ascii")
+    places = {
+        "archive": {**PLACES["store"], "tls": tls, "commitment": True, "commitment_port": 104},
+        "system": {**PLACES["store"], "tls": {}},
+        "web": {**PLACES["stow"], "token_file": str(secret)},
+        "other": {**PLACES["stow"], "username": "me", "password_file": str(secret)},
+        "share": {"kind": "folder", "path": str(tmp_path)},
+        "mount": {"kind": "folder", "path": str(tmp_path / "mount")},
+    }
+    config = load_serve_config(written(tmp_path, tls=tls, destinations=places))
+    (amiss,) = check_files(config)
+    assert (
+        amiss == f"destinations.mount: cannot find {tmp_path / 'mount'}: No such file or directory"
+    )
+
+
+FILES: list[tuple[dict[str, Any], str]] = [
+    ({"tls": {"certificate": "none"}}, "tls: cannot read .*none"),
+    ({"tls": {"certificate": "text"}}, "tls: .*text holds no certificate"),
+    ({"tls": {"certificate": "."}}, "tls: cannot read"),
+    (place("store", tls={"authorities": "none"}), "destinations.a: cannot read .*none"),
+    (place("store", tls={"authorities": "damaged"}), "destinations.a: .*damaged certificate"),
+    (
+        place("store", tls={}, commitment=True, commitment_port=104),
+        "destinations.a: a TLS server needs a certificate",
+    ),
+    (place("stow", tls={"authorities": "text"}), "destinations.a: .*holds no certificate"),
+    (place("stow", token_file="none"), "destinations.a: cannot read .*none"),  # noqa: S106
+    (place("stow", token_file="empty"), "destinations.a: .*no password or token"),  # noqa: S106
+    (
+        place("stow", username="me", password_file="none"),  # noqa: S106
+        "destinations.a: cannot read .*none",
+    ),
+    (place("folder", path="text"), "destinations.a: .*is no folder"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), FILES, ids=[words for _, words in FILES])
+def test_a_file_that_is_not_what_it_should_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    for name, text in (("text", "text"), ("empty", ""), ("damaged", pem)):
+        (tmp_path / name).write_text(text, encoding="ascii")
+    rules = [{"name": "all", "ignore": True}]
+    config = load_serve_config(written(tmp_path, **{"rules": rules, "destinations": {}, **changes}))
+    with pytest.raises(UsageError, match=words):
+        check_files(config)
+
+
+def test_a_secret_that_may_not_be_read(tmp_path: Path) -> None:
+    """Nobody can take a right from root, who may run the tests."""
+    rules = [{"name": "all", "ignore": True}]
+    changes = place("stow", token_file="token")  # noqa: S106
+    config = load_serve_config(written(tmp_path, rules=rules, **changes))
+    with (
+        patch.object(Path, "read_text", side_effect=PermissionError(13, "Permission denied")),
+        pytest.raises(UsageError, match=r"destinations.a: cannot read token: Permission denied"),
+    ):
+        check_files(config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "extra"),
+    [("store", "cxrsr_cli.send.entity", "net"), ("stow", "cxrsr_cli.send.dicomweb", "web")],
+)
+def test_a_library_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, module: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    rules = [{"name": "all", "ignore": True}]
+    config = load_serve_config(written(tmp_path, rules=rules, **place(kind)))
+    with pytest.raises(MissingExtraError, match=re.escape(f"'cxrsr[{extra}]'")):
+        check_files(config)

@@ -1,7 +1,9 @@
 """A folder as a destination: whole files, none replaced."""
 
+import errno
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -87,6 +89,29 @@ def test_a_destination_is_read_from_a_configuration(
 def test_a_file_is_no_folder(files: list[Path]) -> None:
     with pytest.raises(UsageError, match="is no folder"):
         list(Folder(path=files[0]).send(files))
+
+
+def test_a_share_whose_server_is_away_is_no_defect(files: list[Path], outbox: Path) -> None:
+    """Asked for, it gives errors that are no absence; it may be back when it is written to."""
+    real = Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path == outbox:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path, follow_symlinks=follow_symlinks)
+
+    with patch.object(Path, "stat", stat):
+        assert Folder(path=outbox).check() == f"cannot find {outbox}: Stale file handle"
+        results = list(Folder(path=outbox).send(files))
+    assert {sent.outcome for sent in results} == {Outcome.STORED}
+
+
+def test_a_folder_is_looked_at(files: list[Path], outbox: Path) -> None:
+    assert Folder(path=outbox).check() == ""
+    with patch.object(os, "access", return_value=False):
+        assert Folder(path=outbox).check() == f"{outbox} may not be written to"
+    with pytest.raises(UsageError, match="is no folder"):
+        Folder(path=files[0]).check()
 
 
 def test_what_cannot_be_read_fails_alone(files: list[Path], outbox: Path) -> None:

@@ -24,7 +24,7 @@ from cxrsr_cli.serve.queue import Queue
 from tests.conftest import EXAMPLE, ROOT, Command, small_chest
 from tests.nodes import Node, configure, running
 from tests.orthanc import free_port, wait_until
-from tests.peers import certificates
+from tests.peers import certificates, program
 
 SUCCESS = 0x0000
 
@@ -76,7 +76,7 @@ def send(node: Node, *datasets: pydicom.FileDataset) -> list[int | None]:
 def store_by_dcmtk(node: Node) -> "subprocess.CompletedProcess[bytes]":
     """Send the example by a foreign program, without TLS."""
     return subprocess.run(
-        ["storescu", "-aec", "CXRSR", "127.0.0.1", str(node.port), str(EXAMPLE)],
+        [program("storescu"), "-aec", "CXRSR", "127.0.0.1", str(node.port), str(EXAMPLE)],
         check=False,
         capture_output=True,
         timeout=60,
@@ -249,7 +249,7 @@ def test_a_destination_that_is_away_gets_it_later(
         folder = tmp_path / "archive"
         folder.mkdir()
         with subprocess.Popen(
-            ["storescp", "-aet", "ARCHIVE", "-od", str(folder), str(port)],
+            [program("storescp"), "-aet", "ARCHIVE", "-od", str(folder), str(port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as archive:
@@ -462,6 +462,8 @@ FAULTS: list[tuple[dict[str, Any], ExitCode, str]] = [
         ExitCode.MODEL,
         "no model 'none'",
     ),
+    ({"spool": "a\0b"}, ExitCode.USAGE, "spool: "),
+    ({"tls": None}, ExitCode.USAGE, "tls: "),
     ({"listen": {"port": 1, "address": "203.0.113.1"}}, ExitCode.NETWORK, "203.0.113.1"),
 ]
 
@@ -489,6 +491,22 @@ def test_a_check_serves_nobody(config: Path, cxrsr: Command) -> None:
     assert (done.returncode, done.stderr) == (ExitCode.OK, "")
     assert "1 rules, as CXRSR" in done.stdout
     assert not (config.parent / "spool").exists()
+
+
+def test_a_check_looks_at_files(tmp_path: Path, tiny_model: Path, cxrsr: Command) -> None:
+    """A share may not be mounted yet; a certificate that is missing stays missing."""
+    share = {"share": {"kind": "folder", "path": str(tmp_path / "out")}}
+    done = cxrsr("serve", "--check", configure(tmp_path, tiny_model, share))
+    assert done.returncode == ExitCode.OK
+    assert done.stderr == (
+        f"warning: destinations.share: cannot find {tmp_path / 'out'}: No such file or directory\n"
+    )
+    assert "is fine" in done.stdout
+    missing = {"certificate": str(tmp_path / "none.pem")}
+    done = cxrsr("serve", "--check", configure(tmp_path, tiny_model, share, tls=missing))
+    assert done.returncode == ExitCode.USAGE
+    assert f"tls: cannot read {missing['certificate']}" in done.stderr
+    assert done.stdout == ""
 
 
 def test_memory_while_large_instances_come_at_once(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cxrsr_cli.bytesize import parse_bytes
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.receive.listener import Limits, Listener, Peer
 from cxrsr_cli.receive.refusal import REJECTIONS, STATUSES
@@ -20,7 +21,7 @@ from cxrsr_cli.serve.events import EventKind
 from cxrsr_cli.serve.metrics import Metrics
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.retry import Retry
-from cxrsr_cli.serve.rules import Rule, Upscaling, When
+from cxrsr_cli.serve.rules import _LONGEST_DESCRIPTION, Rule, Upscaling, When
 from cxrsr_cli.serve.state import State
 from cxrsr_cli.serve.survey import Survey
 from tests.conftest import ROOT, Command
@@ -109,6 +110,17 @@ def test_defaults_are_those_of_the_code(cell: str, made: object, names: tuple[st
     values = [getattr(made, name) for name in names]
     shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
     assert [word for word in re.findall(r"[\w.]+", row) if word not in names] == shown
+
+
+@pytest.mark.parametrize("key", ["instance_bytes", "free_bytes"])
+def test_default_sizes_are_those_of_the_code(key: str) -> None:
+    (cell,) = re.findall(rf"^\| `{key}` \| ([^|]*) \|", PAGE, re.MULTILINE)
+    assert parse_bytes(cell) == getattr(Limits(), key)
+
+
+def test_how_much_of_a_description_is_looked_at_is_documented() -> None:
+    (cell,) = re.findall(r"^\| `description` \| ([^|]*) \|", section("Rules"), re.MULTILINE)
+    assert re.findall(r"\d+", cell) == [str(_LONGEST_DESCRIPTION)]
 
 
 def test_every_event_is_documented() -> None:

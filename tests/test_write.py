@@ -1,6 +1,8 @@
 """Files appear whole or not at all, and nothing is overwritten unasked."""
 
+import errno
 import itertools
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.errors import OutputError
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.atomic import flush, replacing
 from cxrsr_cli.write.dicom import check_target, write_dicom
 from tests.conftest import EXAMPLE
 from tests.test_derive import NOW, RECIPE
@@ -72,6 +74,35 @@ def test_what_appears_meanwhile_is_kept(tmp_path: Path, hard_links: bool) -> Non
         appear_meanwhile(path)
     assert path.read_bytes() == b"theirs"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM])
+@pytest.mark.parametrize("call", ["fsync", "open"])
+def test_a_folder_that_cannot_be_flushed_is_left(tmp_path: Path, call: str, number: int) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with patch.object(os, call, side_effect=OSError(number, "")):
+        flush(tmp_path)
+        with pytest.raises(OSError, match=rf"Errno {number}\]"):
+            flush(file)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE])
+def test_a_name_that_is_not_on_the_disk_is_said(tmp_path: Path, number: int) -> None:
+    """Whoever is told of success may remove the file elsewhere."""
+    real, target = os.fsync, tmp_path / "file"
+
+    def fsync(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), tmp_path.stat()):
+            raise OSError(number, "")
+        real(descriptor)
+
+    with (
+        patch.object(os, "fsync", fsync),
+        pytest.raises(OSError, match=rf"Errno {number}\]"),
+        replacing(target) as temporary,
+    ):
+        temporary.write_bytes(b"x")
 
 
 def test_umask_decides_the_permissions(tmp_path: Path) -> None:

@@ -16,7 +16,10 @@ def serve(
     ],
     check: Annotated[
         bool,
-        typer.Option("--check", help="Read the configuration, load the models, serve nobody."),
+        typer.Option(
+            "--check",
+            help="Look at the configuration and its files, load the models, serve nobody.",
+        ),
     ] = False,
     log_json: Annotated[
         bool, typer.Option("--log-json", help="Lines of JSON on stderr instead of sentences.")
@@ -35,7 +38,7 @@ def serve(
 
     with errors_as_json(log_json):
         try:
-            from cxrsr_cli.serve.config import load_serve_config
+            from cxrsr_cli.serve.config import check_files, load_serve_config
             from cxrsr_cli.serve.service import Service, load_upscalers
         except ModuleNotFoundError as error:
             raise MissingExtraError(
@@ -44,6 +47,8 @@ def serve(
 
         read = load_serve_config(config)
         if check:
+            for amiss in check_files(read):
+                typer.echo(f"warning: {amiss}", err=True)
             load_upscalers(read)
             typer.echo(f"{config} is fine: {len(read.rules)} rules, as {read.listen.ae_title}")
             return

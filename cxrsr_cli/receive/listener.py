@@ -1,10 +1,11 @@
 """Where the node listens, to whom, and within which limits."""
 
-import math
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from cxrsr_cli.configuration import Bytes
 from cxrsr_cli.receive.refusal import is_title
+from cxrsr_cli.send.destination import check_seconds, is_host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +63,13 @@ class Limits:
         Disk space that is left free.
     """
 
-    instance_bytes: int = 1 << 30
+    instance_bytes: Bytes = 1 << 30
     associations: int = 16
     per_minute: int | None = None
     idle: float = 30.0
     instance_seconds: float = 600.0
     association_seconds: float = 3600.0
-    free_bytes: int = 1 << 30
+    free_bytes: Bytes = 1 << 30
 
     def __post_init__(self) -> None:
         if self.instance_bytes < 1 or self.associations < 1:
@@ -77,9 +78,11 @@ class Limits:
             raise ValueError("per_minute must be at least 1")
         if self.free_bytes < 0:
             raise ValueError("free_bytes cannot be negative")
-        times = (self.idle, self.instance_seconds, self.association_seconds)
-        if not all(0 < seconds < math.inf for seconds in times):
-            raise ValueError("idle, instance_seconds and association_seconds must be above 0")
+        check_seconds(
+            idle=self.idle,
+            instance_seconds=self.instance_seconds,
+            association_seconds=self.association_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,8 @@ class Listener:
     def __post_init__(self) -> None:
         if not is_title(self.ae_title):
             raise ValueError("ae_title must be 1 to 16 printable ASCII characters without '\\'")
+        if not is_host(self.address):
+            raise ValueError("address must be an IP address or a name")
         if not 0 <= self.port <= 65535:
             raise ValueError("port must be within 0 and 65535")
 

@@ -6,6 +6,31 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+_LONGEST = 1e9
+"""Seconds that sockets can wait."""
+
+
+def check_seconds(**times: float) -> None:
+    """Refuse what nobody can wait.
+
+    Raises
+    ------
+    ValueError
+        Naming what is not above 0 and finite.
+    """
+    for name, seconds in times.items():
+        if not 0 < seconds <= _LONGEST:
+            raise ValueError(f"{name} must be above 0 and finite")
+
+
+def is_host(text: str) -> bool:
+    """Tell whether a text can be a name or address; Python fails over some that cannot."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return text.isprintable() and not set(text) <= {"."} and " " not in text
+
 
 class Outcome(StrEnum):
     """What a destination made of a file."""
@@ -58,6 +83,20 @@ class Sent:
 
 class Destination(Protocol):
     """A place that takes files."""
+
+    def check(self) -> str:
+        """Look, without a word to the network, whether files could be sent.
+
+        Returns
+        -------
+        str
+            What is amiss but can pass, such as a share that is not mounted; else empty.
+
+        Raises
+        ------
+        MissingExtraError, UsageError
+            As `send`.
+        """
 
     def send(self, files: Sequence[Path]) -> Iterator[Sent]:
         """Send files, and tell of each in order as it ends.

@@ -1,6 +1,8 @@
 """A folder as a destination: a share that an archive watches, or an outbox."""
 
+import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +29,24 @@ class Folder:
 
     path: Path
 
+    def check(self) -> str:
+        """Look for the folder; as `Destination.check`."""
+        try:
+            mode = self.path.stat().st_mode
+        except OSError as error:
+            return f"cannot find {self.path}: {error.strerror or 'I/O error'}"
+        if not stat.S_ISDIR(mode):
+            raise UsageError(f"{self.path} is no folder")
+        may_write = os.access(self.path, os.W_OK | os.X_OK)
+        return "" if may_write else f"{self.path} may not be written to"
+
     def send(self, files: Sequence[Path]) -> Iterator[Sent]:
         """Copy files, each whole or not at all; as `Destination.send`.
 
         The same file there already counts as stored, another one of its name
         is kept and refuses it.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path} is no folder")
+        self.check()
         for file in files:
             yield self._store(file)
 

@@ -21,7 +21,7 @@ from cxrsr_cli.send.association import (
 )
 from cxrsr_cli.send.commitment import CommitmentScp, Reference
 from cxrsr_cli.send.conversion import convert
-from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host
 from cxrsr_cli.send.failures import BrokenOffError, NotAssociatedError
 from cxrsr_cli.send.instance import PLAIN, Context, Instance, unfit
 from cxrsr_cli.send.status import judge
@@ -78,15 +78,23 @@ class StoreScp:
     commitment_timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        if not self.host:
-            raise ValueError("host is empty")
+        if not is_host(self.host):
+            raise ValueError("host must be a name or address")
         check_port(self.port)
         check_ae_title(self.called_ae)
         check_ae_title(self.calling_ae)
         if self.commitment_port is not None:
             check_port(self.commitment_port)
-        if min(self.timeout, self.commitment_timeout) <= 0:
-            raise ValueError("timeout and commitment_timeout must be above 0")
+        check_seconds(timeout=self.timeout, commitment_timeout=self.commitment_timeout)
+
+    def check(self) -> str:
+        """Read the files of TLS; as `Destination.check`."""
+        application_entity(self.calling_ae, self.timeout)
+        if self.tls:
+            self.tls.client_context()
+            if self.commitment and self.commitment_port is not None:
+                self.tls.server_context()
+        return ""
 
     def send(self, files: Sequence[Path]) -> Iterator[Sent]:
         """Store files, on as few associations as hold their presentation contexts.

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
 from cxrsr_cli.read.fingerprint import kept_still
 from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host
 from cxrsr_cli.send.instance import Instance, unfit
 from cxrsr_cli.send.multipart import Multipart
 from cxrsr_cli.send.status import judge
@@ -73,6 +73,8 @@ class StowService:
             raise ValueError("url is no URL") from None
         if parts.scheme not in ("http", "https") or not host:
             raise ValueError("url must begin with http:// or https:// and name a host")
+        if not is_host(host) or not self.url.isprintable() or " " in self.url:
+            raise ValueError("url is no URL")
         if parts.username is not None or parts.password is not None:
             raise ValueError("url must hold no user or password; give a file")
         if parts.query or parts.fragment:
@@ -86,8 +88,12 @@ class StowService:
         secret = self.token_file or self.password_file
         if secret and parts.scheme == "http" and not _is_loopback(host):
             raise ValueError("a password or token goes over https:// only, or to this machine")
-        if self.timeout <= 0:
-            raise ValueError("timeout must be above 0")
+        check_seconds(timeout=self.timeout)
+
+    def check(self) -> str:
+        """Read the files of TLS, password and token; as `Destination.check`."""
+        self._client().close()
+        return ""
 
     @property
     def root(self) -> str:

@@ -1,14 +1,15 @@
 """The node's configuration: YAML in, checked dataclasses out."""
 
+import math
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, PlainValidator, TypeAdapter
+from pydantic import PlainValidator, TypeAdapter
 
-from cxrsr_cli.bytesize import parse_bytes
-from cxrsr_cli.configuration import checked, read_mapping
+from cxrsr_cli.configuration import Bytes, checked, read_mapping
+from cxrsr_cli.errors import UsageError
 from cxrsr_cli.receive.listener import Listener
 from cxrsr_cli.send.destination import Destination
 from cxrsr_cli.send.folder import Folder
@@ -28,20 +29,16 @@ _KINDS: dict[str, TypeAdapter[Any]] = {
 
 
 def _of_its_kind(plain: object) -> Destination:
-    if not isinstance(plain, dict) or plain.get("kind") not in _KINDS:
+    kind = plain.get("kind") if isinstance(plain, dict) else None
+    if not isinstance(plain, dict) or not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"a destination has a key 'kind', one of {', '.join(_KINDS)}")
     given = {name: value for name, value in plain.items() if name != "kind"}
-    made: Destination = _KINDS[plain["kind"]].validate_python(given)
+    made: Destination = _KINDS[kind].validate_python(given)
     return made
 
 
 AnyDestination = Annotated[Destination, PlainValidator(_of_its_kind)]
 """Of the class that its key ``kind`` names."""
-
-Bytes = Annotated[
-    int, BeforeValidator(lambda given: parse_bytes(given) if isinstance(given, str) else given)
-]
-"""A number, or a size such as ``4GiB``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +50,7 @@ class Health:
     port : int
         0 for any.
     address : str
-        Of loopback.
+        Of loopback, IPv4.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -63,8 +60,13 @@ class Health:
 
     def __post_init__(self) -> None:
         """Refuse to tell the hospital's network."""
-        if not ip_address(self.address).is_loopback:
+        address = ip_address(self.address)
+        if not address.is_loopback:
             raise ValueError(f"{self.address} is not on loopback; put a proxy before it instead")
+        if not isinstance(address, IPv4Address):
+            raise ValueError(f"address {self.address} is not IPv4; give one such as 127.0.0.1")
+        if not 0 <= self.port < 1 << 16:
+            raise ValueError("port must be within 0 and 65535")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,15 @@ class ServeConfig:
     health: Health | None = None
     history_days: float = 90.0
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.tls and not self.tls.certificate:
+            raise ValueError("tls needs a certificate; leave tls out for none")
+        if self.memory is not None and self.memory < 1:
+            raise ValueError("memory must be at least 1")
+        if not 0 <= self.history_days < math.inf:
+            raise ValueError("history_days must be finite, and not negative")
+
 
 _ADAPTER = TypeAdapter(ServeConfig)
 
@@ -131,6 +142,43 @@ def load_serve_config(path: Path) -> ServeConfig:
         If the file cannot be read, a key is unknown or its value illegal, or a rule
         sends to no destination.
     """
-    config = checked(_ADAPTER, read_mapping(path), path)
+    config = checked(_ADAPTER, read_mapping(path), path, empty=False)
     check_names(config.rules, list(config.destinations))
     return config
+
+
+def check_files(config: ServeConfig) -> list[str]:
+    """Look at what a configuration names: files of TLS, secrets, folders, libraries.
+
+    Parameters
+    ----------
+    config : ServeConfig
+        As read.
+
+    Returns
+    -------
+    list of str
+        What is amiss but can pass, such as a share that is not mounted, each with the
+        name of its destination.
+
+    Raises
+    ------
+    UsageError
+        Naming the key, and a file that is missing or not what it should be.
+    MissingExtraError
+        If a library is not installed that a destination needs.
+    """
+    if config.tls:
+        try:
+            config.tls.server_context()
+        except UsageError as error:
+            raise UsageError(f"tls: {error}") from None
+    amiss = []
+    for name, destination in config.destinations.items():
+        try:
+            told = destination.check()
+        except UsageError as error:
+            raise type(error)(f"destinations.{name}: {error}") from None
+        if told:
+            amiss.append(f"destinations.{name}: {told}")
+    return amiss

@@ -1,5 +1,6 @@
 """When something that failed is tried again."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,8 +14,9 @@ class Retry:
     first, longest : float
         Seconds.
     attempts : int
-        Of an output to a destination; by default more than four days of them, so that
-        a long weekend's failure of an archive loses nothing.
+        Of an output at each destination, and of upscaling after trouble with memory or
+        disk; by default more than four days of them, so that a long weekend's failure of
+        an archive loses nothing.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -25,8 +27,8 @@ class Retry:
 
     def __post_init__(self) -> None:
         """Refuse what would never wait, or never try."""
-        if not (0 < self.first <= self.longest and self.attempts >= 1):
-            raise ValueError("needs 0 < first <= longest, and at least one attempt")
+        if not (0 < self.first <= self.longest < math.inf and self.attempts >= 1):
+            raise ValueError("needs 0 < first <= longest, both finite, and attempts of at least 1")
 
     def after(self, attempts: int) -> float | None:
         """Return seconds to wait after so many attempts; None to give up."""

@@ -3,13 +3,16 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
+from cxrsr_cli.configuration import OneOrMore
 from cxrsr_cli.derive.series import check_description
 from cxrsr_cli.errors import ConfigError, UsageError
 from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import DEFAULT_MODEL
@@ -18,6 +21,12 @@ from cxrsr_cli.settings import Settings
 from cxrsr_cli.write.syntax import OutputSyntax
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
+
+_Texts = Annotated[tuple[str, ...], OneOrMore]
+
+_LONGEST_DESCRIPTION = 64
+"""Characters of a value of VR LO (PS3.5 table 6.2-1); a peer may send more, and Python's regular
+expressions stop every thread for as long as they take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,21 +38,22 @@ class When:
     calling_ae, called_ae : tuple of str
         Application Entity titles of the association, one of them.
     modality, body_part : tuple of str
-        Modality and Body Part Examined, one of them, in capital letters; ``""`` stands
+        Modality and Body Part Examined, one of them, whatever the case; ``""`` stands
         for an object that states none.
     description : str or None
-        A regular expression that is found in Series Description or Study Description,
-        whatever the case.
+        A regular expression that is found in the first 64 characters of Series
+        Description or of Study Description, whatever the case.
     smallest_side, largest_side : int or None
-        Bounds of Rows and Columns, themselves included.
+        Bounds of Rows and Columns, themselves included. Neither holds for an object
+        that does not state both.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
-    calling_ae: tuple[str, ...] = ()
-    called_ae: tuple[str, ...] = ()
-    modality: tuple[str, ...] = ()
-    body_part: tuple[str, ...] = ()
+    calling_ae: _Texts = ()
+    called_ae: _Texts = ()
+    modality: _Texts = ()
+    body_part: _Texts = ()
     description: str | None = None
     smallest_side: int | None = None
     largest_side: int | None = None
@@ -53,11 +63,16 @@ class When:
         if self.description is not None:
             try:
                 re.compile(self.description)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"description is no regular expression ({error})") from None
+        sides = [side for side in (self.smallest_side, self.largest_side) if side is not None]
+        if any(side < 1 for side in sides):
+            raise ValueError("smallest_side and largest_side must be at least 1")
+        if sides != sorted(sides):
+            raise ValueError("smallest_side is larger than largest_side")
 
     def holds(self, item: Item, dataset: Dataset) -> bool:
-        """Tell whether an object is what is asked for.
+        """Tell whether an object is what is asked for; one with an illegal value is not.
 
         Parameters
         ----------
@@ -66,22 +81,32 @@ class When:
         dataset : pydicom.Dataset
             The object; its pixels are not looked at.
         """
-        sides = [side for side in (dataset.get("Rows"), dataset.get("Columns")) if side]
-        return (
-            _among(item.calling_ae, self.calling_ae)
-            and _among(item.called_ae, self.called_ae)
-            and _among(_term(dataset, "Modality"), self.modality)
-            and _among(_term(dataset, "BodyPartExamined"), self.body_part)
-            and self._described(dataset)
-            and (self.smallest_side is None or min(sides, default=0) >= self.smallest_side)
-            and (self.largest_side is None or max(sides, default=0) <= self.largest_side)
-        )
+        with quiet_pydicom():
+            return (
+                _among(item.calling_ae, self.calling_ae)
+                and _among(item.called_ae, self.called_ae)
+                and _is_one_of(dataset, "Modality", self.modality)
+                and _is_one_of(dataset, "BodyPartExamined", self.body_part)
+                and self._described(dataset)
+                and self._sized(dataset)
+            )
 
     def _described(self, dataset: Dataset) -> bool:
         if self.description is None:
             return True
-        texts = (str(dataset.get(word) or "") for word in ("SeriesDescription", "StudyDescription"))
+        texts = (_description(dataset, word) for word in ("SeriesDescription", "StudyDescription"))
         return any(re.search(self.description, text, re.IGNORECASE) for text in texts)
+
+    def _sized(self, dataset: Dataset) -> bool:
+        if self.smallest_side is None and self.largest_side is None:
+            return True
+        sides = [_value(dataset, "Rows"), _value(dataset, "Columns")]
+        return all(
+            isinstance(side, int)
+            and side >= (self.smallest_side or 1)
+            and (self.largest_side is None or side <= self.largest_side)
+            for side in sides
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +120,7 @@ class Upscaling:
     precision: Precision = Precision.AUTO
     consistency: bool | None = None
     self_ensemble: bool = False
-    allow: tuple[Permission, ...] = ()
+    allow: Annotated[tuple[Permission, ...], OneOrMore] = ()
     transfer_syntax: OutputSyntax = OutputSyntax.SAME
     series_description: str | None = None
     keep_private: bool = True
@@ -148,7 +173,7 @@ class Rule:
     name: str
     when: When = field(default_factory=When)
     upscale: Upscaling = field(default_factory=Upscaling)
-    send_to: tuple[str, ...] = ()
+    send_to: _Texts = ()
     ignore: bool = False
 
     def __post_init__(self) -> None:
@@ -163,13 +188,15 @@ def first_that_holds(rules: Sequence[Rule], item: Item, dataset: Dataset) -> Rul
 
 
 def check_names(rules: Sequence[Rule], destinations: Sequence[str]) -> None:
-    """Refuse rules of one name, and those that send to nowhere.
+    """Refuse no rules, rules of one name, and those that send to nowhere.
 
     Raises
     ------
     ConfigError
         Naming the rule.
     """
+    if not rules:
+        raise ConfigError("rules: there is none, so that all that is received would be dropped")
     names = [rule.name for rule in rules]
     for rule in rules:
         if names.count(rule.name) > 1:
@@ -183,8 +210,31 @@ def check_names(rules: Sequence[Rule], destinations: Sequence[str]) -> None:
                 )
 
 
-def _term(dataset: Dataset, keyword: str) -> str:
-    return str(dataset.get(keyword) or "").strip().upper()
+def _value(dataset: Dataset, keyword: str) -> object:
+    """Return a value as pydicom has it, None for none, and nothing of use for an illegal one."""
+    try:
+        return dataset.get(keyword)
+    except Exception:  # pydicom has no one kind for what it cannot convert
+        return object()
+
+
+def _is_one_of(dataset: Dataset, keyword: str, wanted: Sequence[str]) -> bool:
+    if not wanted:
+        return True
+    value = _value(dataset, keyword)
+    term = "" if value is None else value
+    return isinstance(term, str) and _plain(term) in map(_plain, wanted)
+
+
+def _plain(term: str) -> str:
+    return term.strip().upper()
+
+
+def _description(dataset: Dataset, keyword: str) -> str:
+    value = _value(dataset, keyword)
+    if isinstance(value, MultiValue):  # a backslash, which the VR does not allow
+        value = "\\".join(str(one) for one in value)
+    return value[:_LONGEST_DESCRIPTION] if isinstance(value, str) else ""
 
 
 def _among(value: str, wanted: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ from cxrsr_cli.receive.receiver import Receiver
 from cxrsr_cli.receive.refusal import Refusal
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.send.folder import Folder
-from cxrsr_cli.serve.config import ServeConfig
+from cxrsr_cli.serve.config import ServeConfig, check_files
 from cxrsr_cli.serve.courier import Courier
 from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.health import health_port
@@ -82,6 +82,8 @@ class Service:
 
         Raises
         ------
+        UsageError, MissingExtraError
+            If a certificate, a secret or a library is not there.
         ModelError, DeviceError
             If a rule's model cannot be loaded.
         NetworkError
@@ -94,6 +96,8 @@ class Service:
             If it came; threads are left that should be ended with the process.
         """
         config = self._config
+        for warning in check_files(config):
+            self._said(Event(kind=EventKind.TROUBLE, reason=warning))
         upscalers = load_upscalers(config)
         self._spool.make()
         with ExitStack() as stack:

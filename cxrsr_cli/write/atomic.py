@@ -1,5 +1,6 @@
 """Files appear under their final name whole, or not at all."""
 
+import errno
 import fcntl
 import os
 import tempfile
@@ -14,6 +15,9 @@ TEMPORARY_SUFFIX = ".part"
 
 _GRACE = 10.0
 """Seconds in which a new temporary file is not yet taken for an orphan."""
+
+_NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
+"""What flushing says of a folder that cannot be read, or is where none can be flushed."""
 
 
 def _umask() -> int:
@@ -139,7 +143,8 @@ def flush(path: Path) -> None:
     Raises
     ------
     OSError
-        If a file cannot be flushed; a folder that cannot be is left.
+        If it cannot be flushed. A folder that may not be read is left, and one on a file
+        system that flushes none.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -147,6 +152,6 @@ def flush(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except OSError:  # a folder that cannot be read, or on a file system that cannot sync one
-        if not path.is_dir():
+    except OSError as error:
+        if error.errno not in _NOT_FOR_FOLDERS or not path.is_dir():
             raise
