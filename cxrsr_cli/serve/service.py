@@ -38,7 +38,7 @@ _POLL = 1.0
 _PAUSE = 5.0
 """Seconds after the node's own trouble, such as a full disk."""
 _PATIENCE = 20.0
-"""Seconds that running receptions get to end when the node stops."""
+"""Seconds that receptions, and what is being sent, get to end when the node stops."""
 _HOUR = 3600.0
 _GLANCE = 0.2
 """Seconds between two looks whether it is time to stop."""
@@ -145,7 +145,7 @@ class Service:
             with self._beside(_WORKER, worker.round), ExitStack() as sending:
                 sending.enter_context(self._beside("housekeeping", self._tidy))
                 for courier in couriers:
-                    sending.enter_context(self._beside(courier.name, courier.round))
+                    sending.enter_context(self._beside(f"to {courier.name}", courier.round))
                 receiver.start()
                 patience = 0.0
                 try:
