@@ -1,5 +1,7 @@
 """Many machines: what a cluster does is what this process would have done."""
 
+import gc
+import hashlib
 import json
 import os
 import shutil
@@ -8,27 +10,36 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from distributed import KilledWorker
 
+from cxrsr_cli.batch.accounts import Accounts
 from cxrsr_cli.batch.batch import Batch
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan
 from cxrsr_cli.batch.result import Status
 from cxrsr_cli.cluster.address import Address
+from cxrsr_cli.cluster.attendant import Attendant, Manner
+from cxrsr_cli.cluster.dispatch import Dispatcher
+from cxrsr_cli.cluster.errand import Errand, WeightsWanted
 from cxrsr_cli.cluster.gate import Gate
+from cxrsr_cli.cluster.parcel import ByBytes
 from cxrsr_cli.cluster.shipping import Shipping
+from cxrsr_cli.cluster.task import Sealed, seal
 from cxrsr_cli.errors import ExitCode, MissingExtraError, UsageError, WorkerDiedError
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.settings import Settings
+from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.write.atomic import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
-from tests.batches import command, statuses
+from tests.batches import command, jobs, statuses
 from tests.cluster_workers import KILL, SLOW
-from tests.clusters import WHEN, Cluster, cluster, run_on, until
+from tests.clusters import WHEN, Cluster, Pretended, cluster, run_on, until
 from tests.conftest import COUNT, small_chest
 
 
@@ -161,8 +172,6 @@ def test_a_bounded_number_of_files_is_in_hand(
 ) -> None:
     for index in range(COUNT, 24):
         small_chest(index, ImageComments=SLOW).save_as(inputs / f"{index}.dcm")
-    from cxrsr_cli.cluster.attendant import Attendant
-
     inside, most, lock = 0, 0, threading.Lock()
     attend = Attendant.attend
 
@@ -181,6 +190,84 @@ def test_a_bounded_number_of_files_is_in_hand(
     results = run_on(crew.address, tiny_model, inputs, inputs.parent / "out")
     assert statuses(results) == [Status.DONE] * 24
     assert 2 < most <= 3 * 2
+
+
+def attendant(dispatcher: Dispatcher, upscaler: Upscaler, io_workers: int = 1) -> Attendant:
+    """Return one that ships bytes."""
+    manner = Manner(
+        model=upscaler.model,
+        settings=Settings(device="cpu"),
+        profile=upscaler.profile,
+        clock=lambda: WHEN,
+        shipping=Shipping.BYTES,
+        io_workers=io_workers,
+    )
+    return Attendant(manner, Accounts(manner.profile), dispatcher)
+
+
+def contents() -> int:
+    """Count the contents of files and weights that this process keeps, packed or not."""
+    return sum(
+        (type(each) is ByBytes and bool(each.source))
+        or (type(each) is Errand and each.weights is not None)
+        or type(each) is Sealed
+        for each in gc.get_objects()
+    )
+
+
+def test_no_content_is_kept_while_workers_have_the_files(inputs: Path, upscaler: Upscaler) -> None:
+    """Not the weights, either; what is sent again after a worker's death is read again."""
+    client = Pretended()
+    dispatcher = Dispatcher(client, 2)  # type: ignore[arg-type]
+    attending = attendant(dispatcher, upscaler, 2)
+    with ThreadPoolExecutor(COUNT) as pool:
+        try:
+            results = [pool.submit(attending.attend, job) for job in jobs(inputs)]
+            until(lambda: len(client.futures) == COUNT)
+            until(lambda: contents() == 0)
+            for index in range(COUNT):
+                small_chest(10 + index).save_as(inputs / f"{index}.dcm")
+            for future in client.futures[: COUNT - 1]:
+                future.set_exception(KilledWorker("task", None, 0))  # type: ignore[arg-type]
+            answer = seal(WeightsWanted())
+            client.futures[COUNT - 1].set_result(answer)
+            del answer, future
+            client.futures[:COUNT] = []
+            until(lambda: len(client.futures) == COUNT)
+            until(lambda: contents() == 0)
+        finally:
+            dispatcher.cancel()
+        assert [result.result(10) for result in results] == [None] * COUNT
+    read = {hashlib.sha256(path.read_bytes()).digest() for path in inputs.iterdir()}
+    assert set(client.sources[COUNT:]) == read
+    assert len(client.sources) == 2 * COUNT
+
+
+def test_dask_keeps_no_content_either(
+    crew: Cluster, inputs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log of messages would."""
+    for path in inputs.iterdir():
+        small_chest(int(path.stem), ImageComments="MARKED").save_as(path)
+    delivered, seen, found = Attendant._delivered, list[int](), list[object]()
+
+    def delivering(*arguments: Any) -> Any:  # noqa: ANN401
+        seen.append(1)
+        if len(seen) == COUNT:
+            found.extend(
+                type(each)
+                for each in gc.get_referents(*gc.get_objects())
+                if type(each) in (bytes, bytearray, memoryview)
+                and b"MARKED" in bytes(each)
+                and b"not for diagnosis" not in bytes(each)  # an output
+            )
+        return delivered(*arguments)
+
+    monkeypatch.setattr(Attendant, "_delivered", delivering)
+    out = inputs.parent / "out"
+    results = run_on(crew.address, tiny_model, inputs, out, shipping=Shipping.BYTES)
+    assert statuses(results) == [Status.DONE] * COUNT
+    assert not found
 
 
 @pytest.mark.parametrize("difference", ["version", "recipe"])

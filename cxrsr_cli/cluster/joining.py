@@ -33,6 +33,8 @@ _INTRODUCTION = 300
 _CONFIGURATION = {
     # Who dies on what is counted by the dispatcher; of a local scheduler only.
     "distributed.scheduler.allowed-failures": 0,
+    # Else the last thousand messages to the scheduler, with their files, are kept.
+    "distributed.admin.low-level-log-length": 0,
     # A file in a task is meant.
     "distributed.admin.large-graph-warning-threshold": "1TiB",
     # Else the source lines that submit a task are shown on dashboards.
