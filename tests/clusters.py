@@ -165,3 +165,8 @@ class Pretended:
     def cancel(self, _futures: object, *, reason: str) -> None:
         """Forget what is under way; nothing is."""
         assert reason
+
+
+def lacking(_: Sealed) -> Sealed:
+    """Do what `run` does on a worker that lacks one of PyTorch's libraries."""
+    raise OSError("libtorch_cpu.so: cannot open shared object file")

@@ -24,6 +24,7 @@ from cxrsr_cli.batch.batch import Batch
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan
 from cxrsr_cli.batch.result import Status
+from cxrsr_cli.cluster import joining
 from cxrsr_cli.cluster.address import Address
 from cxrsr_cli.cluster.attendant import Attendant, Manner
 from cxrsr_cli.cluster.dispatch import Dispatcher
@@ -32,14 +33,21 @@ from cxrsr_cli.cluster.gate import Gate
 from cxrsr_cli.cluster.parcel import ByBytes
 from cxrsr_cli.cluster.shipping import Shipping
 from cxrsr_cli.cluster.task import Sealed, seal
-from cxrsr_cli.errors import ExitCode, MissingExtraError, UsageError, WorkerDiedError
+from cxrsr_cli.errors import (
+    ExitCode,
+    MissingExtraError,
+    ModelError,
+    NetworkError,
+    UsageError,
+    WorkerDiedError,
+)
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.settings import Settings
 from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.write.atomic import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
 from tests.batches import command, jobs, statuses
 from tests.cluster_workers import KILL, SLOW
-from tests.clusters import WHEN, Cluster, Pretended, cluster, run_on, until
+from tests.clusters import WHEN, Cluster, Pretended, cluster, lacking, run_on, until
 from tests.conftest import COUNT, small_chest
 
 
@@ -278,8 +286,6 @@ def test_workers_that_compute_otherwise_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     difference: str,
 ) -> None:
-    from cxrsr_cli.cluster import joining
-
     if difference == "version":
         for module in ("task", "dispatch"):
             monkeypatch.setattr(f"cxrsr_cli.cluster.{module}.__version__", "9.9")
@@ -295,6 +301,40 @@ def test_workers_that_compute_otherwise_are_refused(
     with pytest.raises(UsageError, match=says):
         run_on(crew.address, tiny_model, inputs, inputs.parent / "out")
     assert not list((inputs.parent / "out").glob("*.dcm"))
+
+
+def test_workers_that_die_without_a_file(upscaler: Upscaler) -> None:
+    """That is not the fault of one."""
+
+    def answer(errand: Errand) -> WeightsWanted:
+        assert errand.parcel is None
+        raise KilledWorker("task", None, 0)  # type: ignore[arg-type]
+
+    client: Any = Pretended(answer)
+    with pytest.raises(NetworkError, match="workers die while they load the model"):
+        joining._introduced(client, upscaler.model, Settings(device="cpu"), lambda: WHEN)
+    assert len(client.futures) == 3
+
+
+@pytest.mark.parametrize(
+    ("there", "says"), [(False, "cannot read the weights"), (True, "did not get the weights")]
+)
+def test_weights_that_do_not_arrive(
+    tmp_path: Path, upscaler: Upscaler, there: bool, says: str
+) -> None:
+    client: Any = Pretended(lambda _: WeightsWanted())
+    model = replace(upscaler.model, path=upscaler.model.path if there else tmp_path / "gone")
+    with pytest.raises(ModelError, match=says):
+        joining._introduced(client, model, Settings(device="cpu"), lambda: WHEN)
+
+
+def test_a_worker_that_cannot_work(
+    inputs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An OSError of a task is no lost connection."""
+    monkeypatch.setattr("cxrsr_cli.cluster.dispatch.run", lacking)
+    with pytest.raises(UsageError, match=r"a worker cannot do cxrsr's work \(OSError\)"):
+        run_on(Address(None, 1), tiny_model, inputs, inputs.parent / "out")
 
 
 def many(inputs: Path, count: int = 60) -> None:

@@ -194,12 +194,14 @@ class Dispatcher:
             sealed: Sealed = future.result()
         except KilledWorker:
             raise
-        except (CancelledError, OSError):
-            raise self._lost() from None
         except Exception as error:
+            # What the task raised may be an OSError, too: a library that is missing.
+            if future.status != "error" and isinstance(error, CancelledError | OSError):
+                raise self._lost() from None
             message = (
-                f"the cluster cannot do cxrsr's work ({type(error).__name__}); install cxrsr "
-                f"{__version__} with its extra 'cluster' for scheduler and workers, too"
+                f"a worker cannot do cxrsr's work ({type(error).__name__}); install cxrsr "
+                f"{__version__} with its extra 'cluster', and a PyTorch that can be imported, "
+                "for scheduler and workers, too"
             )
             raise self.fail(UsageError(message)) from None
         if sealed.version != __version__:

@@ -18,7 +18,7 @@ from cxrsr_cli.cluster.errand import Errand, Introduced, Worked
 from cxrsr_cli.cluster.executor import ClusterExecutor
 from cxrsr_cli.cluster.shipping import Shipping
 from cxrsr_cli.cluster.silence import quiet_dask
-from cxrsr_cli.errors import NetworkError
+from cxrsr_cli.errors import NetworkError, WorkerDiedError
 from cxrsr_cli.profile import Profile
 from cxrsr_cli.restore.registry import Model
 from cxrsr_cli.settings import Settings
@@ -163,5 +163,10 @@ def _introduced(
 
     try:
         return dispatcher.ask(make, take, patience=_INTRODUCTION)
+    except WorkerDiedError:
+        # No file is to blame: none was sent.
+        raise NetworkError(
+            "workers die while they load the model; do they have the memory for it?"
+        ) from None
     except EndedError:
         raise dispatcher.failure or NetworkError("the cluster did not answer") from None
