@@ -251,6 +251,45 @@ def test_no_content_is_kept_while_workers_have_the_files(inputs: Path, upscaler:
     assert len(client.sources) == 2 * COUNT
 
 
+@pytest.mark.parametrize(("owner", "turn", "looks"), [
+    ("attendant", 1, 0),
+    ("dispatcher", 1, 1),
+    ("attendant", 2, 1),
+])  # fmt: skip
+def test_nothing_is_read_after_the_end(
+    inputs: Path,
+    upscaler: Upscaler,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: str,
+    turn: int,
+    looks: int,
+) -> None:
+    """The run ends while a file waits for its turn to be looked at, sent, read."""
+    client: Any = Pretended()
+    dispatcher = Dispatcher(client)
+    attending = attendant(dispatcher, upscaler)
+    turns, looked = list[None](), list[Path]()
+
+    class Turns:
+        def __enter__(self) -> None:
+            turns.append(None)
+            if len(turns) == turn:
+                dispatcher.cancel()
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    if owner == "attendant":
+        attending._reading = Turns()  # type: ignore[assignment]
+    else:
+        dispatcher._making = Turns()  # type: ignore[assignment]
+    monkeypatch.setattr(Accounts, "known", lambda _, job: looked.append(job.source))
+    monkeypatch.setattr("cxrsr_cli.cluster.attendant.pack", lambda *_: pytest.fail("read"))
+    assert attending.attend(jobs(inputs)[0]) is None
+    assert (len(turns), len(looked)) == (turn, looks)
+    assert not client.futures
+
+
 def test_dask_keeps_no_content_either(
     crew: Cluster, inputs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,6 +495,7 @@ main()
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
+        ("", ExitCode.USAGE, "--cluster is empty; is a variable not set?"),
         ("nonsense", ExitCode.USAGE, "is none of tcp://HOST:PORT"),
         ("local:0", ExitCode.USAGE, "is none of"),
         ("tcp://host", ExitCode.USAGE, "is none of"),

@@ -78,6 +78,7 @@ class Attendant:
 
         def make() -> Errand:
             with self._reading:
+                self._dispatcher.check()
                 return Errand(
                     model=manner.model,
                     settings=manner.settings,
@@ -94,6 +95,8 @@ class Attendant:
 
         try:
             with self._reading:
+                # Who waited may have waited for the end.
+                self._dispatcher.check()
                 known = self._accounts.known(job)
             if known:
                 return replace(known, timing=Timing(read=time.monotonic() - started))
