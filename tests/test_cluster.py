@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
@@ -24,7 +25,7 @@ from cxrsr_cli.batch.batch import Batch
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan
 from cxrsr_cli.batch.result import Status
-from cxrsr_cli.cluster import joining
+from cxrsr_cli.cluster import executor, joining
 from cxrsr_cli.cluster.address import Address
 from cxrsr_cli.cluster.attendant import Attendant, Manner
 from cxrsr_cli.cluster.dispatch import Dispatcher
@@ -453,6 +454,38 @@ def test_the_scheduler_is_lost(inputs: Path, tiny_model: Path, tmp_path: Path) -
     assert told["counts"]["done"] == len(content(tmp_path / "out")) > 0
     assert told["counts"]["failed"] == 0
     assert told["counts"]["not come to"] == 400 - told["counts"]["done"] > 0
+
+
+def test_the_scheduler_hangs(
+    inputs: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stays; the run ends nevertheless."""
+    many(inputs, 400)
+    monkeypatch.setattr(executor, "_PATIENCE", 2.0)
+    monkeypatch.setattr(executor, "_ANSWER", 1.0)
+    monkeypatch.setattr("cxrsr_cli.cluster.dispatch._FETCHING", 1.0)
+    monkeypatch.setattr(joining, "_CONNECTING", 3)
+    with cluster(tmp_path, workers=1) as running:
+        delivered = Attendant._delivered
+
+        def delivering(*arguments: Any) -> Any:  # noqa: ANN401
+            running.scheduler.send_signal(signal.SIGSTOP)
+            return delivered(*arguments)
+
+        monkeypatch.setattr(Attendant, "_delivered", delivering)
+        try:
+            with pytest.raises(NetworkError, match=r"no worker of the cluster is left|was lost"):
+                run_on(running.address, tiny_model, inputs, inputs.parent / "out")
+        finally:
+            running.scheduler.send_signal(signal.SIGCONT)
+    assert 0 < len(content(inputs.parent / "out")) < 400
+
+
+def test_an_error_of_the_run_is_not_one_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TimeoutError, such as a file server's, is passed on."""
+    monkeypatch.setattr(joining, "Client", MagicMock())
+    with pytest.raises(TimeoutError), joining._client("tcp://127.0.0.1:1"):
+        raise TimeoutError
 
 
 @pytest.mark.parametrize("moment", ["ledger.Ledger.announce", "name", "ledger.Ledger.record"])

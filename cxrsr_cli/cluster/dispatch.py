@@ -24,6 +24,8 @@ _IN_COMPANY = 2
 """Deaths on a file with others at work; then it is done alone, to see if it is to blame."""
 _PULSE = 1.0
 """Seconds after which who waits looks whether there is still something to wait for."""
+_FETCHING = 600.0
+"""Seconds in which an answer must have come once it is ready."""
 
 _T = TypeVar("_T")
 
@@ -191,7 +193,7 @@ class Dispatcher:
 
     def _open(self, future: Future[Sealed]) -> Introduced | Worked:
         try:
-            sealed: Sealed = future.result()
+            sealed: Sealed = future.result(_FETCHING)
         except KilledWorker:
             raise
         except Exception as error:

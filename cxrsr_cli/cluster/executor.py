@@ -23,6 +23,8 @@ _PULSE = 0.5
 """Seconds between looks at the cluster."""
 _PATIENCE = 60.0
 """Seconds to wait for a worker if none is left."""
+_ANSWER = 10.0
+"""Seconds in which the scheduler says who is there; a hung one keeps its connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class _Crew:
         if now - self._looked > 2 * _PULSE:
             self._looked = now
             try:
-                self._count = len(self._client.nthreads())
+                self._count = len(self._client.nthreads(callback_timeout=_ANSWER))
             except Exception:  # the dispatcher finds out what it means
                 self._count = 0
             if self._count:

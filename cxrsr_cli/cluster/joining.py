@@ -138,12 +138,13 @@ def _client(scheduler: str) -> Iterator[Client]:
             f"no Dask scheduler that is spoken to so answers at {scheduler} within {_CONNECTING} s"
         ) from error
     try:
-        client.wait_for_workers(1, timeout=_GATHERING)
+        try:
+            client.wait_for_workers(1, timeout=_GATHERING)
+        except TimeoutError:
+            raise NetworkError(
+                f"the scheduler at {scheduler} has no worker; none came within {_GATHERING} s"
+            ) from None
         yield client
-    except TimeoutError:
-        raise NetworkError(
-            f"the scheduler at {scheduler} has no worker; none came within {_GATHERING} s"
-        ) from None
     finally:
         client.close(timeout=_CONNECTING)
 
