@@ -27,7 +27,7 @@ from cxrsr_cli.batch.plan import plan
 from cxrsr_cli.batch.result import Status
 from cxrsr_cli.cluster import executor, joining
 from cxrsr_cli.cluster.address import Address
-from cxrsr_cli.cluster.attendant import Attendant, Manner
+from cxrsr_cli.cluster.attendant import Attendant, Orders
 from cxrsr_cli.cluster.dispatch import Dispatcher
 from cxrsr_cli.cluster.errand import Errand, WeightsWanted
 from cxrsr_cli.cluster.gate import Gate
@@ -203,7 +203,7 @@ def test_a_bounded_number_of_files_is_in_hand(
 
 def attendant(dispatcher: Dispatcher, upscaler: Upscaler, io_workers: int = 1) -> Attendant:
     """Return one that ships bytes."""
-    manner = Manner(
+    orders = Orders(
         model=upscaler.model,
         settings=Settings(device="cpu"),
         profile=upscaler.profile,
@@ -211,7 +211,7 @@ def attendant(dispatcher: Dispatcher, upscaler: Upscaler, io_workers: int = 1) -
         shipping=Shipping.BYTES,
         io_workers=io_workers,
     )
-    return Attendant(manner, Accounts(manner.profile), dispatcher)
+    return Attendant(orders, Accounts(orders.profile), dispatcher)
 
 
 def contents() -> int:
@@ -473,10 +473,13 @@ def test_the_scheduler_hangs(
             return delivered(*arguments)
 
         monkeypatch.setattr(Attendant, "_delivered", delivering)
+        awake = threading.Timer(60, running.scheduler.send_signal, [signal.SIGCONT])
+        awake.start()
         try:
             with pytest.raises(NetworkError, match=r"no worker of the cluster is left|was lost"):
                 run_on(running.address, tiny_model, inputs, inputs.parent / "out")
         finally:
+            awake.cancel()
             running.scheduler.send_signal(signal.SIGCONT)
     assert 0 < len(content(inputs.parent / "out")) < 400
 

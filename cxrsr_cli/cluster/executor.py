@@ -9,7 +9,7 @@ from distributed import Client
 
 from cxrsr_cli.batch.accounts import Accounts
 from cxrsr_cli.batch.result import Result, Status
-from cxrsr_cli.cluster.attendant import Attendant, Manner
+from cxrsr_cli.cluster.attendant import Attendant, Orders
 from cxrsr_cli.cluster.dispatch import Dispatcher
 from cxrsr_cli.errors import NetworkError
 from cxrsr_cli.job import Job
@@ -35,17 +35,17 @@ class ClusterExecutor:
     ----------
     client : distributed.Client
         Connected.
-    manner : Manner
+    orders : Orders
         What the workers are asked to do, and how files get there.
     """
 
     client: Client
-    manner: Manner
+    orders: Orders
 
     @property
     def profile(self) -> Profile:
         """What is done to the files."""
-        return self.manner.profile
+        return self.orders.profile
 
     def results(
         self,
@@ -56,8 +56,8 @@ class ClusterExecutor:
         stop: Callable[[], bool],
     ) -> Generator[Result, None, None]:
         """Do every job, as `Batch.run`; results come as they end."""
-        dispatcher = Dispatcher(self.client, self.manner.io_workers)
-        attendant = Attendant(self.manner, accounts, dispatcher)
+        dispatcher = Dispatcher(self.client, self.orders.io_workers)
+        attendant = Attendant(self.orders, accounts, dispatcher)
         crew = _Crew(self.client)
         waiting = iter(jobs)
         hand = list[Future[Result | None]]()

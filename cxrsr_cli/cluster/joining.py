@@ -12,7 +12,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 
 from cxrsr_cli.cluster.address import Address
-from cxrsr_cli.cluster.attendant import Manner
+from cxrsr_cli.cluster.attendant import Orders
 from cxrsr_cli.cluster.dispatch import Dispatcher, EndedError
 from cxrsr_cli.cluster.errand import Errand, Introduced, Worked
 from cxrsr_cli.cluster.executor import ClusterExecutor
@@ -95,7 +95,7 @@ def joined(
         scheduler = address.scheduler or stack.enter_context(_local(address.processes))
         client = stack.enter_context(_client(scheduler))
         profile = _introduced(client, model, settings, clock)
-        manner = Manner(
+        orders = Orders(
             model=model,
             settings=settings,
             profile=replace(profile, overwrite=overwrite),
@@ -104,7 +104,7 @@ def joined(
             io_workers=io_workers,
             threads=threads,
         )
-        yield ClusterExecutor(client, manner)
+        yield ClusterExecutor(client, orders)
 
 
 @contextmanager
