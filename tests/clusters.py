@@ -1,14 +1,18 @@
 """Dask clusters of real processes, to run batches on."""
 
+import hashlib
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from distributed import KilledWorker
 
 from cxrsr_cli.batch.batch import Batch
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
@@ -16,8 +20,11 @@ from cxrsr_cli.batch.plan import plan
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result
 from cxrsr_cli.cluster.address import Address
+from cxrsr_cli.cluster.errand import Answer, Errand
 from cxrsr_cli.cluster.joining import joined
+from cxrsr_cli.cluster.parcel import ByBytes
 from cxrsr_cli.cluster.shipping import Shipping
+from cxrsr_cli.cluster.task import Sealed, seal, unseal
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.settings import Settings
 from tests.conftest import ROOT
@@ -121,3 +128,45 @@ def run_on(
     finally:
         ledger.close()
     return sorted(results, key=lambda result: jobs.index(result.job))
+
+
+class Pretended:
+    """A client of Dask whose workers are the test; keeps nothing of what it is given.
+
+    Parameters
+    ----------
+    answer : callable, optional
+        Is given each errand, and gives an answer, or raises what became of it;
+        nothing comes back if there is none.
+    """
+
+    status = "running"
+
+    def __init__(self, answer: Callable[[Errand], Answer] | None = None) -> None:
+        self.futures: list[Future[Sealed]] = []
+        self.sources: list[bytes] = []
+        """Of the files that came as bytes, the hashes."""
+        self._answer = answer
+
+    def submit(self, _run: object, sealed: Sealed, *, key: str) -> "Future[Sealed]":
+        """Take an errand."""
+        assert key.startswith("cxrsr-")
+        errand, future = unseal(sealed), Future[Sealed]()
+        if isinstance(errand.parcel, ByBytes):
+            self.sources.append(hashlib.sha256(errand.parcel.source).digest())
+        self.futures.append(future)
+        if self._answer:
+            try:
+                future.set_result(seal(self._answer(errand)))
+            except KilledWorker as error:
+                future.set_exception(error)
+        return future
+
+    def cancel(self, _futures: object, *, reason: str) -> None:
+        """Forget what is under way; nothing is."""
+        assert reason
+
+
+def lacking(_: Sealed) -> Sealed:
+    """Do what `run` does on a worker that lacks one of PyTorch's libraries."""
+    raise OSError("libtorch_cpu.so: cannot open shared object file")

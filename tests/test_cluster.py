@@ -1,5 +1,7 @@
 """Many machines: what a cluster does is what this process would have done."""
 
+import gc
+import hashlib
 import json
 import os
 import shutil
@@ -8,27 +10,45 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
+from distributed import KilledWorker
 
+from cxrsr_cli.batch.accounts import Accounts
 from cxrsr_cli.batch.batch import Batch
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan
 from cxrsr_cli.batch.result import Status
+from cxrsr_cli.cluster import executor, joining
 from cxrsr_cli.cluster.address import Address
+from cxrsr_cli.cluster.attendant import Attendant, Orders
+from cxrsr_cli.cluster.dispatch import Dispatcher
+from cxrsr_cli.cluster.errand import Errand, WeightsWanted
 from cxrsr_cli.cluster.gate import Gate
+from cxrsr_cli.cluster.parcel import ByBytes
 from cxrsr_cli.cluster.shipping import Shipping
-from cxrsr_cli.errors import ExitCode, MissingExtraError, UsageError, WorkerDiedError
+from cxrsr_cli.cluster.task import Sealed, seal
+from cxrsr_cli.errors import (
+    ExitCode,
+    MissingExtraError,
+    ModelError,
+    NetworkError,
+    UsageError,
+    WorkerDiedError,
+)
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.settings import Settings
+from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.write.atomic import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
-from tests.batches import command, statuses
+from tests.batches import command, jobs, statuses
 from tests.cluster_workers import KILL, SLOW
-from tests.clusters import WHEN, Cluster, cluster, run_on, until
+from tests.clusters import WHEN, Cluster, Pretended, cluster, lacking, run_on, until
 from tests.conftest import COUNT, small_chest
 
 
@@ -161,8 +181,6 @@ def test_a_bounded_number_of_files_is_in_hand(
 ) -> None:
     for index in range(COUNT, 24):
         small_chest(index, ImageComments=SLOW).save_as(inputs / f"{index}.dcm")
-    from cxrsr_cli.cluster.attendant import Attendant
-
     inside, most, lock = 0, 0, threading.Lock()
     attend = Attendant.attend
 
@@ -183,6 +201,123 @@ def test_a_bounded_number_of_files_is_in_hand(
     assert 2 < most <= 3 * 2
 
 
+def attendant(dispatcher: Dispatcher, upscaler: Upscaler, io_workers: int = 1) -> Attendant:
+    """Return one that ships bytes."""
+    orders = Orders(
+        model=upscaler.model,
+        settings=Settings(device="cpu"),
+        profile=upscaler.profile,
+        clock=lambda: WHEN,
+        shipping=Shipping.BYTES,
+        io_workers=io_workers,
+    )
+    return Attendant(orders, Accounts(orders.profile), dispatcher)
+
+
+def contents() -> int:
+    """Count the contents of files and weights that this process keeps, packed or not."""
+    return sum(
+        (type(each) is ByBytes and bool(each.source))
+        or (type(each) is Errand and each.weights is not None)
+        or type(each) is Sealed
+        for each in gc.get_objects()
+    )
+
+
+def test_no_content_is_kept_while_workers_have_the_files(inputs: Path, upscaler: Upscaler) -> None:
+    """Not the weights, either; what is sent again after a worker's death is read again."""
+    client = Pretended()
+    dispatcher = Dispatcher(client, 2)  # type: ignore[arg-type]
+    attending = attendant(dispatcher, upscaler, 2)
+    with ThreadPoolExecutor(COUNT) as pool:
+        try:
+            results = [pool.submit(attending.attend, job) for job in jobs(inputs)]
+            until(lambda: len(client.futures) == COUNT)
+            until(lambda: contents() == 0)
+            for index in range(COUNT):
+                small_chest(10 + index).save_as(inputs / f"{index}.dcm")
+            for future in client.futures[: COUNT - 1]:
+                future.set_exception(KilledWorker("task", None, 0))  # type: ignore[arg-type]
+            answer = seal(WeightsWanted())
+            client.futures[COUNT - 1].set_result(answer)
+            del answer, future
+            client.futures[:COUNT] = []
+            until(lambda: len(client.futures) == COUNT)
+            until(lambda: contents() == 0)
+        finally:
+            dispatcher.cancel()
+        assert [result.result(10) for result in results] == [None] * COUNT
+    read = {hashlib.sha256(path.read_bytes()).digest() for path in inputs.iterdir()}
+    assert set(client.sources[COUNT:]) == read
+    assert len(client.sources) == 2 * COUNT
+
+
+@pytest.mark.parametrize(("owner", "turn", "looks"), [
+    ("attendant", 1, 0),
+    ("dispatcher", 1, 1),
+    ("attendant", 2, 1),
+])  # fmt: skip
+def test_nothing_is_read_after_the_end(
+    inputs: Path,
+    upscaler: Upscaler,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: str,
+    turn: int,
+    looks: int,
+) -> None:
+    """The run ends while a file waits for its turn to be looked at, sent, read."""
+    client: Any = Pretended()
+    dispatcher = Dispatcher(client)
+    attending = attendant(dispatcher, upscaler)
+    turns, looked = list[None](), list[Path]()
+
+    class Turns:
+        def __enter__(self) -> None:
+            turns.append(None)
+            if len(turns) == turn:
+                dispatcher.cancel()
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    if owner == "attendant":
+        attending._reading = Turns()  # type: ignore[assignment]
+    else:
+        dispatcher._making = Turns()  # type: ignore[assignment]
+    monkeypatch.setattr(Accounts, "known", lambda _, job: looked.append(job.source))
+    monkeypatch.setattr("cxrsr_cli.cluster.attendant.pack", lambda *_: pytest.fail("read"))
+    assert attending.attend(jobs(inputs)[0]) is None
+    assert (len(turns), len(looked)) == (turn, looks)
+    assert not client.futures
+
+
+def test_dask_keeps_no_content_either(
+    crew: Cluster, inputs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log of messages would."""
+    for path in inputs.iterdir():
+        small_chest(int(path.stem), ImageComments="MARKED").save_as(path)
+    delivered, seen, found = Attendant._delivered, list[int](), list[object]()
+
+    def delivering(*arguments: Any) -> Any:  # noqa: ANN401
+        seen.append(1)
+        if len(seen) == COUNT:
+            found.extend(
+                type(each)
+                for each in gc.get_referents(*gc.get_objects())
+                if type(each) in (bytes, bytearray, memoryview)
+                and b"MARKED" in bytes(each)
+                and b"not for diagnosis" not in bytes(each)  # an output
+            )
+        return delivered(*arguments)
+
+    monkeypatch.setattr(Attendant, "_delivered", delivering)
+    out = inputs.parent / "out"
+    results = run_on(crew.address, tiny_model, inputs, out, shipping=Shipping.BYTES)
+    assert statuses(results) == [Status.DONE] * COUNT
+    assert not found
+
+
 @pytest.mark.parametrize("difference", ["version", "recipe"])
 def test_workers_that_compute_otherwise_are_refused(
     crew: Cluster,
@@ -191,8 +326,6 @@ def test_workers_that_compute_otherwise_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     difference: str,
 ) -> None:
-    from cxrsr_cli.cluster import joining
-
     if difference == "version":
         for module in ("task", "dispatch"):
             monkeypatch.setattr(f"cxrsr_cli.cluster.{module}.__version__", "9.9")
@@ -208,6 +341,40 @@ def test_workers_that_compute_otherwise_are_refused(
     with pytest.raises(UsageError, match=says):
         run_on(crew.address, tiny_model, inputs, inputs.parent / "out")
     assert not list((inputs.parent / "out").glob("*.dcm"))
+
+
+def test_workers_that_die_without_a_file(upscaler: Upscaler) -> None:
+    """That is not the fault of one."""
+
+    def answer(errand: Errand) -> WeightsWanted:
+        assert errand.parcel is None
+        raise KilledWorker("task", None, 0)  # type: ignore[arg-type]
+
+    client: Any = Pretended(answer)
+    with pytest.raises(NetworkError, match="workers die while they load the model"):
+        joining._introduced(client, upscaler.model, Settings(device="cpu"), lambda: WHEN)
+    assert len(client.futures) == 3
+
+
+@pytest.mark.parametrize(
+    ("there", "says"), [(False, "cannot read the weights"), (True, "did not get the weights")]
+)
+def test_weights_that_do_not_arrive(
+    tmp_path: Path, upscaler: Upscaler, there: bool, says: str
+) -> None:
+    client: Any = Pretended(lambda _: WeightsWanted())
+    model = replace(upscaler.model, path=upscaler.model.path if there else tmp_path / "gone")
+    with pytest.raises(ModelError, match=says):
+        joining._introduced(client, model, Settings(device="cpu"), lambda: WHEN)
+
+
+def test_a_worker_that_cannot_work(
+    inputs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An OSError of a task is no lost connection."""
+    monkeypatch.setattr("cxrsr_cli.cluster.dispatch.run", lacking)
+    with pytest.raises(UsageError, match=r"a worker cannot do cxrsr's work \(OSError\)"):
+        run_on(Address(None, 1), tiny_model, inputs, inputs.parent / "out")
 
 
 def many(inputs: Path, count: int = 60) -> None:
@@ -289,6 +456,41 @@ def test_the_scheduler_is_lost(inputs: Path, tiny_model: Path, tmp_path: Path) -
     assert told["counts"]["not come to"] == 400 - told["counts"]["done"] > 0
 
 
+def test_the_scheduler_hangs(
+    inputs: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stays; the run ends nevertheless."""
+    many(inputs, 400)
+    monkeypatch.setattr(executor, "_PATIENCE", 2.0)
+    monkeypatch.setattr(executor, "_ANSWER", 1.0)
+    monkeypatch.setattr("cxrsr_cli.cluster.dispatch._FETCHING", 1.0)
+    monkeypatch.setattr(joining, "_CONNECTING", 3)
+    with cluster(tmp_path, workers=1) as running:
+        delivered = Attendant._delivered
+
+        def delivering(*arguments: Any) -> Any:  # noqa: ANN401
+            running.scheduler.send_signal(signal.SIGSTOP)
+            return delivered(*arguments)
+
+        monkeypatch.setattr(Attendant, "_delivered", delivering)
+        awake = threading.Timer(60, running.scheduler.send_signal, [signal.SIGCONT])
+        awake.start()
+        try:
+            with pytest.raises(NetworkError, match=r"no worker of the cluster is left|was lost"):
+                run_on(running.address, tiny_model, inputs, inputs.parent / "out")
+        finally:
+            awake.cancel()
+            running.scheduler.send_signal(signal.SIGCONT)
+    assert 0 < len(content(inputs.parent / "out")) < 400
+
+
+def test_an_error_of_the_run_is_not_one_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TimeoutError, such as a file server's, is passed on."""
+    monkeypatch.setattr(joining, "Client", MagicMock())
+    with pytest.raises(TimeoutError), joining._client("tcp://127.0.0.1:1"):
+        raise TimeoutError
+
+
 @pytest.mark.parametrize("moment", ["ledger.Ledger.announce", "name", "ledger.Ledger.record"])
 def test_the_client_is_killed(crew: Cluster, inputs: Path, tiny_model: Path, moment: str) -> None:
     """Before it announces, names, records the third file: the next run does what is left."""
@@ -329,6 +531,7 @@ main()
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
+        ("", ExitCode.USAGE, "--cluster is empty; is a variable not set?"),
         ("nonsense", ExitCode.USAGE, "is none of tcp://HOST:PORT"),
         ("local:0", ExitCode.USAGE, "is none of"),
         ("tcp://host", ExitCode.USAGE, "is none of"),

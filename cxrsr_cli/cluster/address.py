@@ -39,6 +39,8 @@ class Address:
         MissingExtraError
             If Dask is not installed.
         """
+        if not text:
+            raise UsageError("--cluster is empty; is a variable not set?")
         if find_spec("distributed") is None:
             raise MissingExtraError("--cluster needs Dask: pip install 'cxrsr[cluster]'")
         local = re.fullmatch(r"local:([0-9]{1,4})", text)

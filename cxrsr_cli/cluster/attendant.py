@@ -22,7 +22,7 @@ from cxrsr_cli.write.dicom import check_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class Orders:
     """What workers are asked to do with every file.
 
     Attributes
@@ -57,7 +57,7 @@ class Attendant:
 
     Parameters
     ----------
-    manner : Manner
+    orders : Orders
         What the workers are asked to do.
     accounts : Accounts
         Of the run.
@@ -65,27 +65,28 @@ class Attendant:
         Brings answers.
     """
 
-    def __init__(self, manner: Manner, accounts: Accounts, dispatcher: Dispatcher) -> None:
-        self._manner = manner
+    def __init__(self, orders: Orders, accounts: Accounts, dispatcher: Dispatcher) -> None:
+        self._orders = orders
         self._accounts = accounts
         self._dispatcher = dispatcher
-        self._reading = BoundedSemaphore(max(1, manner.io_workers))
+        self._reading = BoundedSemaphore(max(1, orders.io_workers))
 
     def attend(self, job: Job) -> Result | None:
         """Return the result of a job; None if the run ended before."""
-        manner, started = self._manner, time.monotonic()
-        when = manner.clock()
+        orders, started = self._orders, time.monotonic()
+        when = orders.clock()
 
         def make() -> Errand:
             with self._reading:
+                self._dispatcher.check()
                 return Errand(
-                    model=manner.model,
-                    settings=manner.settings,
-                    recipe=manner.profile.recipe,
-                    parcel=pack(job, manner.shipping),
+                    model=orders.model,
+                    settings=orders.settings,
+                    recipe=orders.profile.recipe,
+                    parcel=pack(job, orders.shipping),
                     when=when,
                     dry_run=self._accounts.dry_run,
-                    threads=manner.threads,
+                    threads=orders.threads,
                 )
 
         def take(errand: Errand, answer: Introduced | Worked) -> Result:
@@ -94,12 +95,14 @@ class Attendant:
 
         try:
             with self._reading:
+                # Who waited may have waited for the end.
+                self._dispatcher.check()
                 known = self._accounts.known(job)
             if known:
                 return replace(known, timing=Timing(read=time.monotonic() - started))
             if job.refused:
                 raise job.refused
-            check_target(job.source, job.target, overwrite=manner.profile.overwrite)
+            check_target(job.source, job.target, overwrite=orders.profile.overwrite)
             return self._dispatcher.ask(make, take)
         except EndedError:
             return None
@@ -117,7 +120,7 @@ class Attendant:
                 answer.content,
                 sha256,
                 lambda _: self._accounts.announce(job, source, sha256),
-                overwrite=self._manner.profile.overwrite,
+                overwrite=self._orders.profile.overwrite,
             )
         except Exception as error:
             return replace(

@@ -18,11 +18,14 @@ from cxrsr_cli.cluster.errand import Errand, Introduced, Refused, WeightsWanted,
 from cxrsr_cli.cluster.gate import Gate
 from cxrsr_cli.cluster.task import Sealed, run, seal, unseal
 from cxrsr_cli.errors import CxrsrError, ModelError, NetworkError, UsageError, WorkerDiedError
+from cxrsr_cli.restore.registry import Model
 
 _IN_COMPANY = 2
 """Deaths on a file with others at work; then it is done alone, to see if it is to blame."""
 _PULSE = 1.0
 """Seconds after which who waits looks whether there is still something to wait for."""
+_FETCHING = 600.0
+"""Seconds in which an answer must have come once it is ready."""
 
 _T = TypeVar("_T")
 
@@ -43,7 +46,7 @@ class Dispatcher:
     client : distributed.Client
         Connected.
     at_once : int
-        Answers that are in this process at a time.
+        Errands that are in this process at a time on their way out, and answers.
 
     Attributes
     ----------
@@ -54,6 +57,7 @@ class Dispatcher:
     def __init__(self, client: Client, at_once: int = 1) -> None:
         self.failure: CxrsrError | None = None
         self._client = client
+        self._making = threading.BoundedSemaphore(max(1, at_once))
         self._taking = threading.BoundedSemaphore(max(1, at_once))
         self._gate = Gate()
         self._ended = threading.Event()
@@ -72,10 +76,11 @@ class Dispatcher:
         Parameters
         ----------
         make : callable
-            Makes the errand; again if it has to be sent again, so that none is
-            kept while a worker has it.
+            Makes the errand; again if it has to be sent again, so that no
+            content is kept while a worker has it.
         take : callable
-            Is given errand and answer, at most `at_once` at a time.
+            Is given the errand without content and its answer, at most
+            `at_once` at a time.
         patience : float
             Seconds after which the whole run ends for want of an answer.
 
@@ -91,27 +96,30 @@ class Dispatcher:
         EndedError
             If the run has ended: `failure` says why, or it was cancelled.
         """
-        deaths, weights = 0, None
+        deaths, with_weights = 0, False
         deadline = time.monotonic() + patience
         while True:
             alone = deaths >= _IN_COMPANY
             with self._gate.alone() if alone else self._gate.together():
-                errand = replace(make(), weights=weights)
                 try:
-                    return self._send(errand, take, deadline)
+                    return self._send(make, take, deadline, with_weights=with_weights)
                 except _WeightsWantedError:
-                    if weights is not None:
+                    if with_weights:
                         error = ModelError("a worker did not get the weights as they were sent")
                         raise self.fail(error) from None
-                    weights = errand.model.path.read_bytes()
+                    with_weights = True
                 except KilledWorker as error:
                     deaths += error.allowed_failures + 1
                     if alone:
                         message = f"the worker died {deaths} times on it, at last with nothing else"
                         raise WorkerDiedError(message) from None
-                finally:
-                    if errand.parcel:
-                        errand.parcel.discard()
+
+    def check(self) -> None:
+        """Raise EndedError if the run has ended."""
+        if self._ended.is_set():
+            raise EndedError
+        if self._client.status == "closed":
+            raise self._lost()
 
     def fail(self, error: CxrsrError) -> EndedError:
         """End the run for a reason that is no file's; return what is to be raised."""
@@ -130,53 +138,72 @@ class Dispatcher:
             self._client.cancel(under_way, reason="the run has ended")
 
     def _send(
-        self, errand: Errand, take: Callable[[Errand, Introduced | Worked], _T], deadline: float
+        self,
+        make: Callable[[], Errand],
+        take: Callable[[Errand, Introduced | Worked], _T],
+        deadline: float,
+        *,
+        with_weights: bool,
     ) -> _T:
-        future, done = self._submit(errand), threading.Event()
+        future, errand = self._submit(make, with_weights=with_weights)
+        done = threading.Event()
         try:
             future.add_done_callback(lambda _: done.set())
             while not done.wait(_PULSE):
-                self._check()
+                self.check()
                 if time.monotonic() > deadline:
                     raise self.fail(NetworkError("no worker of the cluster answered in time"))
             with self._taking:
-                self._check()
+                self.check()
                 return take(errand, self._open(future))
         finally:
             with self._lock:
                 self._under_way.discard(future)
-
-    def _check(self) -> None:
-        if self._ended.is_set():
-            raise EndedError
-        if self._client.status == "closed":
-            raise self._lost()
+            if errand.parcel:
+                errand.parcel.discard()
 
     def _lost(self) -> EndedError:
         return self.fail(NetworkError("the connection to the cluster's scheduler was lost"))
 
-    def _submit(self, errand: Errand) -> Future[Sealed]:
-        self._check()
-        try:
-            # A name that says nothing: dashboards and logs show it.
-            future = self._client.submit(run, seal(errand), key=f"cxrsr-{uuid4().hex}")
-        except Exception as error:  # closed, or about to be
-            raise self._lost() from error
+    def _submit(
+        self, make: Callable[[], Errand], *, with_weights: bool
+    ) -> tuple[Future[Sealed], Errand]:
+        """Send an errand; return it without the content of file and weights."""
+        with self._making:
+            self.check()
+            errand = make()
+            kept = replace(errand, parcel=errand.parcel and errand.parcel.emptied())
+            if with_weights:
+                errand = replace(errand, weights=self._weights(errand.model))
+            try:
+                # A name that says nothing: dashboards and logs show it.
+                future = self._client.submit(run, seal(errand), key=f"cxrsr-{uuid4().hex}")
+            except Exception as error:  # closed, or about to be
+                raise self._lost() from error
         with self._lock:
             self._under_way.add(future)
-        return future
+        return future, kept
+
+    def _weights(self, model: Model) -> bytes:
+        try:
+            return model.path.read_bytes()
+        except OSError as error:
+            message = f"cannot read the weights to send them: {error.strerror}"
+            raise self.fail(ModelError(message)) from None
 
     def _open(self, future: Future[Sealed]) -> Introduced | Worked:
         try:
-            sealed: Sealed = future.result()
+            sealed: Sealed = future.result(_FETCHING)
         except KilledWorker:
             raise
-        except (CancelledError, OSError):
-            raise self._lost() from None
         except Exception as error:
+            # What the task raised may be an OSError, too: a library that is missing.
+            if future.status != "error" and isinstance(error, CancelledError | OSError):
+                raise self._lost() from None
             message = (
-                f"the cluster cannot do cxrsr's work ({type(error).__name__}); install cxrsr "
-                f"{__version__} with its extra 'cluster' for scheduler and workers, too"
+                f"a worker cannot do cxrsr's work ({type(error).__name__}); install cxrsr "
+                f"{__version__} with its extra 'cluster', and a PyTorch that can be imported, "
+                "for scheduler and workers, too"
             )
             raise self.fail(UsageError(message)) from None
         if sealed.version != __version__:

@@ -9,7 +9,7 @@ from distributed import Client
 
 from cxrsr_cli.batch.accounts import Accounts
 from cxrsr_cli.batch.result import Result, Status
-from cxrsr_cli.cluster.attendant import Attendant, Manner
+from cxrsr_cli.cluster.attendant import Attendant, Orders
 from cxrsr_cli.cluster.dispatch import Dispatcher
 from cxrsr_cli.errors import NetworkError
 from cxrsr_cli.job import Job
@@ -23,6 +23,8 @@ _PULSE = 0.5
 """Seconds between looks at the cluster."""
 _PATIENCE = 60.0
 """Seconds to wait for a worker if none is left."""
+_ANSWER = 10.0
+"""Seconds in which the scheduler says who is there; a hung one keeps its connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,17 @@ class ClusterExecutor:
     ----------
     client : distributed.Client
         Connected.
-    manner : Manner
+    orders : Orders
         What the workers are asked to do, and how files get there.
     """
 
     client: Client
-    manner: Manner
+    orders: Orders
 
     @property
     def profile(self) -> Profile:
         """What is done to the files."""
-        return self.manner.profile
+        return self.orders.profile
 
     def results(
         self,
@@ -54,8 +56,8 @@ class ClusterExecutor:
         stop: Callable[[], bool],
     ) -> Generator[Result, None, None]:
         """Do every job, as `Batch.run`; results come as they end."""
-        dispatcher = Dispatcher(self.client, self.manner.io_workers)
-        attendant = Attendant(self.manner, accounts, dispatcher)
+        dispatcher = Dispatcher(self.client, self.orders.io_workers)
+        attendant = Attendant(self.orders, accounts, dispatcher)
         crew = _Crew(self.client)
         waiting = iter(jobs)
         hand = list[Future[Result | None]]()
@@ -122,7 +124,7 @@ class _Crew:
         if now - self._looked > 2 * _PULSE:
             self._looked = now
             try:
-                self._count = len(self._client.nthreads())
+                self._count = len(self._client.nthreads(callback_timeout=_ANSWER))
             except Exception:  # the dispatcher finds out what it means
                 self._count = 0
             if self._count:

@@ -12,13 +12,13 @@ from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 
 from cxrsr_cli.cluster.address import Address
-from cxrsr_cli.cluster.attendant import Manner
+from cxrsr_cli.cluster.attendant import Orders
 from cxrsr_cli.cluster.dispatch import Dispatcher, EndedError
 from cxrsr_cli.cluster.errand import Errand, Introduced, Worked
 from cxrsr_cli.cluster.executor import ClusterExecutor
 from cxrsr_cli.cluster.shipping import Shipping
 from cxrsr_cli.cluster.silence import quiet_dask
-from cxrsr_cli.errors import NetworkError
+from cxrsr_cli.errors import NetworkError, WorkerDiedError
 from cxrsr_cli.profile import Profile
 from cxrsr_cli.restore.registry import Model
 from cxrsr_cli.settings import Settings
@@ -33,6 +33,8 @@ _INTRODUCTION = 300
 _CONFIGURATION = {
     # Who dies on what is counted by the dispatcher; of a local scheduler only.
     "distributed.scheduler.allowed-failures": 0,
+    # Else the last thousand messages to the scheduler, with their files, are kept.
+    "distributed.admin.low-level-log-length": 0,
     # A file in a task is meant.
     "distributed.admin.large-graph-warning-threshold": "1TiB",
     # Else the source lines that submit a task are shown on dashboards.
@@ -93,7 +95,7 @@ def joined(
         scheduler = address.scheduler or stack.enter_context(_local(address.processes))
         client = stack.enter_context(_client(scheduler))
         profile = _introduced(client, model, settings, clock)
-        manner = Manner(
+        orders = Orders(
             model=model,
             settings=settings,
             profile=replace(profile, overwrite=overwrite),
@@ -102,7 +104,7 @@ def joined(
             io_workers=io_workers,
             threads=threads,
         )
-        yield ClusterExecutor(client, manner)
+        yield ClusterExecutor(client, orders)
 
 
 @contextmanager
@@ -136,12 +138,13 @@ def _client(scheduler: str) -> Iterator[Client]:
             f"no Dask scheduler that is spoken to so answers at {scheduler} within {_CONNECTING} s"
         ) from error
     try:
-        client.wait_for_workers(1, timeout=_GATHERING)
+        try:
+            client.wait_for_workers(1, timeout=_GATHERING)
+        except TimeoutError:
+            raise NetworkError(
+                f"the scheduler at {scheduler} has no worker; none came within {_GATHERING} s"
+            ) from None
         yield client
-    except TimeoutError:
-        raise NetworkError(
-            f"the scheduler at {scheduler} has no worker; none came within {_GATHERING} s"
-        ) from None
     finally:
         client.close(timeout=_CONNECTING)
 
@@ -161,5 +164,10 @@ def _introduced(
 
     try:
         return dispatcher.ask(make, take, patience=_INTRODUCTION)
+    except WorkerDiedError:
+        # No file is to blame: none was sent.
+        raise NetworkError(
+            "workers die while they load the model; do they have the memory for it?"
+        ) from None
     except EndedError:
         raise dispatcher.failure or NetworkError("the cluster did not answer") from None

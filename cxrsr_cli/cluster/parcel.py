@@ -48,6 +48,10 @@ class ByPath:
             size, head = _look(source)
         return cls(source, temporary_name(job.target.absolute()), size, head)
 
+    def emptied(self) -> "ByPath":
+        """Return what delivers; there is no content."""
+        return self
+
     @contextmanager
     def laid_out(self, _scratch: Path) -> Iterator[Job]:
         """Give a worker its job.
@@ -120,6 +124,10 @@ class ByBytes:
         """Read a source; raises NotReadableError."""
         with kept_still(job.source):
             return cls(job.source.read_bytes())
+
+    def emptied(self) -> "ByBytes":
+        """Return what delivers, without the source."""
+        return ByBytes(b"")
 
     @contextmanager
     def laid_out(self, scratch: Path) -> Iterator[Job]:

@@ -179,9 +179,9 @@ def upscale(
             raise UsageError("--ledger and --no-ledger exclude each other")
         if not all([*sources, target]):
             raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
-        if cluster_files and not cluster:
+        if cluster_files and cluster is None:
             raise UsageError("--cluster-files needs --cluster")
-        address = Address.parse(cluster) if cluster else None
+        address = Address.parse(cluster) if cluster is not None else None
         level = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
         if series_description is not None:
             check_description(series_description)
