@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.destination import Outcome, Sent, never
 from cxrsr_cli.serve.courier import Courier
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.means import Means
@@ -32,12 +32,16 @@ class Archive:
         """Have nothing to object."""
         return ""
 
-    def send(self, files: Sequence[Path]) -> Generator[Sent, None, None]:
+    def send(
+        self, files: Sequence[Path], stop: Callable[[], bool] = never
+    ) -> Generator[Sent, None, None]:
         """Answer for each file."""
         try:
             for file in files:
                 self.asked.append(file.stem)
                 yield self.answer(file)
+                if stop():
+                    return
         finally:
             self.closed += 1
 

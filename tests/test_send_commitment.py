@@ -1,5 +1,9 @@
 """Storage commitment with Orthanc, which calls back, and with peers that answer at once."""
 
+import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.events import Event
 
-from cxrsr_cli.errors import UsageError
+from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.send.association import Peer
 from cxrsr_cli.send.commitment import Answer, CommitmentScp, Reference
 from cxrsr_cli.send.destination import Outcome
@@ -196,6 +200,42 @@ def test_what_was_not_stored_is_not_asked_for(chests: list[Path]) -> None:
         (Outcome.STORED, True),
         (Outcome.REFUSED, False),
         (Outcome.WARNED, True),
+    ]
+
+
+def test_what_was_stored_before_sigterm_is_asked_for_and_told(
+    chests: list[Path], tmp_path: Path
+) -> None:
+    """The file in hand is the last one; the promise for it and those before it is kept."""
+    told, asked, stored = tmp_path / "report.json", [], []
+
+    def answer(_: Event) -> int:
+        stored.append(1)
+        if len(stored) == 2:
+            run.send_signal(signal.SIGTERM)
+        return 0
+
+    def make(event: Event) -> Dataset:
+        asked.append(len(event.action_information.ReferencedSOPSequence))
+        return report(event, failed=0)
+
+    command = [sys.executable, "-m", "cxrsr_cli", "send", *map(str, chests)]
+    options = ["--commit", "20", "--report", str(told)]
+    handlers = [(evt.EVT_N_ACTION, reporting(make))]
+    with (
+        listener(CONTEXTS, answer, handlers=handlers) as scp,
+        subprocess.Popen([*command, f"dicom://PEER@127.0.0.1:{scp.port}", *options]) as run,
+    ):
+        try:
+            run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert (run.returncode, asked) == (ExitCode.INTERRUPTED, [2])
+    files = json.loads(told.read_text())["files"]
+    assert [(item["outcome"], item.get("committed")) for item in files] == [
+        ("stored", True),
+        ("stored", True),
+        ("not come to", None),
     ]
 
 

@@ -2,7 +2,8 @@
 
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,7 @@ from cxrsr_cli.send.association import (
 )
 from cxrsr_cli.send.commitment import CommitmentScp, Reference
 from cxrsr_cli.send.conversion import convert
-from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host
+from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host, never
 from cxrsr_cli.send.failures import BrokenOffError, NotAssociatedError
 from cxrsr_cli.send.instance import PLAIN, Context, Instance, unfit
 from cxrsr_cli.send.status import judge
@@ -96,23 +97,21 @@ class StoreScp:
                 self.tls.server_context()
         return ""
 
-    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
         """Store files, on as few associations as hold their presentation contexts.
 
         As `Destination.send`. A file goes byte for byte, from the disk, if the
         peer takes its transfer syntax; else uncompressed (`convert`), in memory.
         """
-        application_entity(self.calling_ae, self.timeout)
-        if self.tls:
-            self.tls.client_context()
+        self.check()
         service = CommitmentScp(self._peer, self.commitment_port, self.commitment_timeout)
         if self.commitment:
             service.check()
         with quiet_pydicom():
             if self.commitment:
-                yield from self._committed(files, service)
+                yield from self._committed(files, service, stop)
             else:
-                yield from (sent for sent, _ in self._stored(files))
+                yield from (sent for sent, _ in self._stored(files, stop))
 
     @property
     def _peer(self) -> Peer:
@@ -125,8 +124,10 @@ class StoreScp:
             timeout=self.timeout,
         )
 
-    def _committed(self, files: Sequence[Path], service: CommitmentScp) -> Iterator[Sent]:
-        stored = list(self._stored(files))
+    def _committed(
+        self, files: Sequence[Path], service: CommitmentScp, stop: Callable[[], bool]
+    ) -> Iterator[Sent]:
+        stored = list(self._stored(files, stop))
         references = [
             Reference(instance.sop_class, instance.sop_instance)
             for sent, instance in stored
@@ -144,9 +145,16 @@ class StoreScp:
                 message = f"stored, but not committed: {answer.message}"
                 yield replace(sent, outcome=Outcome.FAILED, message=message, status=answer.reason)
 
-    def _stored(self, files: Sequence[Path]) -> Iterator[tuple[Sent, Instance | None]]:
+    def _stored(
+        self, files: Sequence[Path], stop: Callable[[], bool]
+    ) -> Iterator[tuple[Sent, Instance | None]]:
         for group in _groups(files):
-            yield from _Sending(self._peer, group).run()
+            # Closed early, it releases its association before commitment is asked for.
+            with closing(_Sending(self._peer, group).run()) as sending:
+                for told in sending:
+                    yield told
+                    if stop():
+                        return
 
 
 def _groups(files: Sequence[Path]) -> Iterator[list[_Item]]:
@@ -184,7 +192,7 @@ class _Sending:
         self._suspect: _Item | None = None
         self._numbers = count()
 
-    def run(self) -> Iterator[tuple[Sent, Instance | None]]:
+    def run(self) -> Generator[tuple[Sent, Instance | None], None, None]:
         for _ in range(_MOST_LOSSES):
             try:
                 yield from self._associate()

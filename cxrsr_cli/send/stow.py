@@ -2,7 +2,7 @@
 
 import ipaddress
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
 from cxrsr_cli.read.fingerprint import kept_still
 from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host
+from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host, never
 from cxrsr_cli.send.instance import Instance, unfit
 from cxrsr_cli.send.multipart import Multipart
 from cxrsr_cli.send.status import judge
@@ -100,7 +100,7 @@ class StowService:
         """The service's URL without ``/studies``."""
         return self.url.rstrip("/").removesuffix(_STUDIES)
 
-    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
         """Store files, each in a request of its own, as the bytes they are.
 
         As `Destination.send`.
@@ -111,6 +111,8 @@ class StowService:
                 with quiet_pydicom():
                     sent = self._store(client, file)
                 yield sent
+                if stop():
+                    return
 
     def _client(self) -> "Client":
         try:
