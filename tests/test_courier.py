@@ -127,6 +127,17 @@ def test_a_destination_that_takes_nothing_is_tried_with_one(errand: Round, answe
     assert errand.states() == [State.DONE] * 4
 
 
+def test_what_had_arrived_when_it_was_told_of_is_not_sent_again(errand: Round) -> None:
+    """As with storage commitment, where all is under way before the first is told of."""
+
+    def buffered(files: Sequence[Path], _: object) -> Iterator[Sent]:
+        return iter([away(files[0]), stored(files[1]), away(files[2]), stored(files[3])])
+
+    with patch.object(errand.archive, "send", buffered):
+        errand.go(stored)
+    assert [state is State.DONE for state in errand.states()] == [False, True, False, True]
+
+
 def test_it_rests_between(errand: Round) -> None:
     errand.go(away)
     errand.courier._rests_until = float("inf")

@@ -2,17 +2,21 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import evt
+from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from cxrsr_cli.errors import ExitCode, UsageError
@@ -182,6 +186,41 @@ def test_a_peer_that_refuses_has_stored_but_not_committed(
         assert len(scp.data_sets) == len(chests)
     assert {sent.outcome for sent in results} == {Outcome.FAILED}
     assert results[0].message.endswith(words)
+
+
+def test_what_was_stored_is_told_though_the_association_is_gone(
+    chests: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Association.send_n_action
+
+    def late(association: Association, *arguments: Any) -> Any:  # noqa: ANN401
+        association.abort()
+        return request(association, *arguments)
+
+    monkeypatch.setattr(Association, "send_n_action", late)
+    with listener(CONTEXTS) as scp:
+        results = list(committing(scp.port).send(chests))
+    assert [sent.path for sent in results] == chests
+    assert {sent.outcome for sent in results} == {Outcome.FAILED}
+    assert results[0].message.startswith("stored, but not committed: ")
+    assert results[0].message.endswith("ended the association")
+
+
+def test_what_was_stored_is_told_though_the_port_is_taken_meanwhile(chests: list[Path]) -> None:
+    port = free_port()
+    with ExitStack() as taken:
+
+        def answer(_: Event) -> int:
+            if not held:
+                held.append(taken.enter_context(socket.create_server(("127.0.0.1", port))))
+            return 0
+
+        held: list[socket.socket] = []
+        with listener(CONTEXTS, answer) as scp:
+            results = list(replace(committing(scp.port), commitment_port=port).send(chests))
+    assert [sent.path for sent in results] == chests
+    assert {sent.outcome for sent in results} == {Outcome.FAILED}
+    assert f"stored, but not committed: cannot listen on port {port}" in results[0].message
 
 
 def test_what_was_not_stored_is_not_asked_for(chests: list[Path]) -> None:

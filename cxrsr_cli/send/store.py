@@ -23,7 +23,7 @@ from cxrsr_cli.send.association import (
 from cxrsr_cli.send.commitment import CommitmentScp, Reference
 from cxrsr_cli.send.conversion import convert
 from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host, never
-from cxrsr_cli.send.failures import BrokenOffError, NotAssociatedError
+from cxrsr_cli.send.failures import BrokenOffError, HalfSentError, NotAssociatedError
 from cxrsr_cli.send.instance import PLAIN, Context, Instance, unfit
 from cxrsr_cli.send.status import judge
 from cxrsr_cli.send.tls import TlsFiles
@@ -189,24 +189,29 @@ class _Sending:
     def __init__(self, peer: Peer, group: Sequence[_Item]) -> None:
         self._peer = peer
         self._waiting = deque(group)
-        self._suspect: _Item | None = None
+        self._offered: Instance | None = None
+        self._suspect: Instance | None = None
         self._numbers = count()
 
     def run(self) -> Generator[tuple[Sent, Instance | None], None, None]:
-        for _ in range(_MOST_LOSSES):
+        losses = 0
+        while self._waiting and losses < _MOST_LOSSES:
             try:
                 yield from self._associate()
             except NotAssociatedError as error:
                 yield from self._give_up(error.outcome, str(error), about_us=True)
+            except HalfSentError:
+                pass  # no loss of the peer's: each such file has been told
             except BrokenOffError as error:
-                reason = f"{self._peer} broke off: {error}"
-                first = self._waiting[0] if self._waiting else None
-                if isinstance(first, Instance) and first is self._suspect:
+                losses += 1
+                offered, self._offered = self._offered, None
+                if offered is None:
+                    continue
+                if offered is self._suspect:
                     self._waiting.popleft()
-                    yield Sent(first.path, Outcome.FAILED, reason), first
-                self._suspect = first
-            if not self._waiting:
-                return
+                    reason = f"{self._peer} broke off: {error}"
+                    yield Sent(offered.path, Outcome.FAILED, reason), offered
+                self._suspect = offered
         yield from self._give_up(Outcome.FAILED, f"{self._peer} broke off too often")
 
     def _give_up(
@@ -239,7 +244,9 @@ class _Sending:
                 except NotReadableError as error:
                     self._waiting.popleft()
                     yield unfit(item.path, error), item
-                    raise BrokenOffError("half an object was under way") from None
+                    if isinstance(error, HalfSentError):
+                        raise
+                    continue
                 self._waiting.popleft()
                 yield sent, item
 
@@ -255,13 +262,15 @@ class _Sending:
         with tempfile.TemporaryDirectory(prefix="cxrsr-") as folder:
             converted = Path(folder, "converted.dcm")
             try:
-                convert(instance.path, plain, converted)
+                with kept_still(instance.path):
+                    try:
+                        convert(instance.path, plain, converted)
+                    except OSError as error:
+                        reason = f"cannot convert it in {folder}: {error.strerror or 'I/O error'}"
+                        return Sent(instance.path, Outcome.FAILED, reason, by_peer=False)
             except CxrsrError as error:
                 sent = unfit(instance.path, error)
                 return replace(sent, message=f"{self._peer} takes it uncompressed only: {error}")
-            except OSError as error:
-                reason = f"cannot convert it in {folder}: {error.strerror or 'I/O error'}"
-                return Sent(instance.path, Outcome.FAILED, reason, by_peer=False)
             return self._store(association, instance, converted)
 
     def _store(self, association: "Association", instance: Instance, encoded: Path) -> Sent:
@@ -269,10 +278,19 @@ class _Sending:
         if not association.is_established:
             raise BrokenOffError("it ended the association")
         with kept_still(encoded):
-            answer = association.send_c_store(encoded, number, 0)
+            self._offered = instance
+            try:
+                answer = association.send_c_store(encoded, number, 0)
+            except RuntimeError:  # so pynetdicom says that it is gone
+                self._offered = None
+                raise BrokenOffError("it ended the association") from None
+            except OSError as error:
+                reason = error.strerror or "I/O error"
+                raise HalfSentError(f"cannot read the file ({reason})") from None
         status = answer.get("Status")
         if status is None:
             raise BrokenOffError("no answer")
+        self._offered = None
         outcome, reason = judge(status)
         message = f"{self._peer}: {reason}" if reason else ""
         return Sent(instance.path, outcome, message, status)
