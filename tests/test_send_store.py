@@ -176,6 +176,7 @@ STATUSES = [
     (0x0000, Outcome.STORED, ""),
     (0xB000, Outcome.WARNED, "elements were coerced (0xB000)"),
     (0xB006, Outcome.WARNED, "elements were discarded (0xB006)"),
+    (0x0111, Outcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
     (0xB007, Outcome.WARNED, "does not match its SOP Class (0xB007)"),
     (0xA700, Outcome.FAILED, "out of resources (0xA700)"),
     (0xA7FF, Outcome.FAILED, "out of resources (0xA7FF)"),
