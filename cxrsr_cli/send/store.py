@@ -19,6 +19,7 @@ from cxrsr_cli.send.association import (
     application_entity,
     check_ae_title,
     check_port,
+    why_not_taken,
 )
 from cxrsr_cli.send.commitment import CommitmentScp, Reference
 from cxrsr_cli.send.conversion import convert
@@ -257,7 +258,7 @@ class _Sending:
             return self._store(association, instance, instance.path)
         plain = next((syntax for syntax in PLAIN if syntax in taken), None)
         if plain is None:
-            reason = _why_not_taken(association, instance)
+            reason = why_not_taken(association, instance.sop_class)
             return Sent(instance.path, Outcome.REFUSED, f"{self._peer} {reason}")
         with tempfile.TemporaryDirectory(prefix="cxrsr-") as folder:
             converted = Path(folder, "converted.dcm")
@@ -294,17 +295,3 @@ class _Sending:
         outcome, reason = judge(status)
         message = f"{self._peer}: {reason}" if reason else ""
         return Sent(instance.path, outcome, message, status)
-
-
-def _why_not_taken(association: "Association", instance: Instance) -> str:
-    """Tell whether it is the SOP Class or its encodings (PS3.8 table 9-18)."""
-    results = {
-        context.result
-        for context in association.rejected_contexts
-        if context.abstract_syntax == instance.sop_class
-    }
-    if 4 in results:
-        return "takes neither its transfer syntax nor an uncompressed one"
-    if 3 in results:
-        return "does not take its SOP Class"
-    return "accepts no presentation context for it"
