@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
 from threading import Lock
 from typing import Any, cast
 
@@ -99,6 +100,7 @@ def listener(
     *,
     entity: AE | None = None,
     handlers: Sequence[Any] = (),
+    ssl_context: SSLContext | None = None,
     **roles: bool,
 ) -> Iterator[Listener]:
     """Run a pynetdicom peer that answers C-STORE with what `answer` says."""
@@ -120,7 +122,9 @@ def listener(
     peer = Listener(free_port())
     bound = [(evt.EVT_C_STORE, store), (evt.EVT_ACCEPTED, accept), *handlers]
     with quiet_pydicom():
-        entity.start_server(("127.0.0.1", peer.port), block=False, evt_handlers=bound)
+        entity.start_server(
+            ("127.0.0.1", peer.port), block=False, evt_handlers=bound, ssl_context=ssl_context
+        )
         try:
             yield peer
         finally:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.destination import Outcome, Sent, never
 from cxrsr_cli.serve.courier import Courier
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.means import Means
@@ -32,12 +32,16 @@ class Archive:
         """Have nothing to object."""
         return ""
 
-    def send(self, files: Sequence[Path]) -> Generator[Sent, None, None]:
+    def send(
+        self, files: Sequence[Path], stop: Callable[[], bool] = never
+    ) -> Generator[Sent, None, None]:
         """Answer for each file."""
         try:
             for file in files:
                 self.asked.append(file.stem)
                 yield self.answer(file)
+                if stop():
+                    return
         finally:
             self.closed += 1
 
@@ -121,6 +125,17 @@ def test_a_destination_that_takes_nothing_is_tried_with_one(errand: Round, answe
     errand.go(stored)
     errand.go(stored)
     assert errand.states() == [State.DONE] * 4
+
+
+def test_what_had_arrived_when_it_was_told_of_is_not_sent_again(errand: Round) -> None:
+    """As with storage commitment, where all is under way before the first is told of."""
+
+    def buffered(files: Sequence[Path], _: object) -> Iterator[Sent]:
+        return iter([away(files[0]), stored(files[1]), away(files[2]), stored(files[3])])
+
+    with patch.object(errand.archive, "send", buffered):
+        errand.go(stored)
+    assert [state is State.DONE for state in errand.states()] == [False, True, False, True]
 
 
 def test_it_rests_between(errand: Round) -> None:

@@ -4,15 +4,19 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
+from cxrsr_cli.batch.walk import Found
 from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.send.address import Manner, destination_at
-from cxrsr_cli.send.destination import Outcome, Sent
-from cxrsr_cli.send.sending import exit_code
+from cxrsr_cli.send.destination import Outcome, Sent, never
+from cxrsr_cli.send.sending import exit_code, send_all
 from cxrsr_cli.send.tls import TlsFiles
 from tests.conftest import Command, small_chest
 from tests.orthanc import free_port, wait_until
@@ -248,6 +252,90 @@ def test_sigterm_ends_after_the_file_in_hand(chests: Path, tmp_path: Path) -> No
     told = json.loads(report.read_text())
     assert [item["outcome"] for item in told["files"]] == ["stored"] + ["not come to"] * 2
     assert came == [data_set(chests / "a.dcm")[0]]
+
+
+def test_what_waits_to_be_sent_again_is_told_when_sigterm_ends_the_pause(
+    chests: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "cxrsr_cli", "send", str(chests), "--report", str(report)]
+    count = iter(range(9))
+
+    def answer(_: object) -> int:
+        if next(count) == 2:
+            run.send_signal(signal.SIGTERM)
+        return 0xA700
+
+    with (
+        listener(CONTEXTS, answer) as scp,
+        subprocess.Popen([*command, "--retry", "9", address(scp.port)]) as run,
+    ):
+        try:
+            run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == ExitCode.INTERRUPTED
+    told = json.loads(report.read_text())["files"]
+    assert [(item["outcome"], item["status"]) for item in told] == [("failed", 0xA700)] * 3
+
+
+def test_trouble_in_the_middle_ends_in_an_account(
+    cxrsr: Command, chests: Path, tmp_path: Path
+) -> None:
+    """Certificates that are gone when files are sent again: what was sent is told nevertheless."""
+    report, made = tmp_path / "report.json", certificates(tmp_path)
+    statuses = iter([0x0000, 0xA700, 0x0000])
+
+    def answer(_: object) -> int:
+        made.authority.unlink(missing_ok=True)
+        return next(statuses)
+
+    server = replace(made.server, authorities=None).server_context()
+    with listener(CONTEXTS, answer, ssl_context=server) as scp:
+        done = cxrsr(
+            "send", chests, f"dicoms://PEER@127.0.0.1:{scp.port}", "--retry", "3",
+            "--report", report, "--authorities", made.authority,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "2  stored\n1  failed\n")
+    assert f"cxrsr: cannot read {made.authority}" in done.stderr
+    told = json.loads(report.read_text())
+    assert told["exit_code"] == ExitCode.USAGE
+    assert sorted(item["outcome"] for item in told["files"]) == ["failed", "stored", "stored"]
+
+
+@dataclass
+class Failing:
+    """A destination that never has room; `trouble` is what ends its second time."""
+
+    trouble: BaseException | None = None
+    times: int = 0
+
+    def check(self) -> str:
+        """Have nothing to object."""
+        return ""
+
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
+        """Fail over each file."""
+        self.times += 1
+        for file in files:
+            if self.times == 2 and self.trouble and file is files[1]:
+                raise self.trouble
+            yield Sent(file, Outcome.FAILED, str(self.times))
+            if stop():
+                return
+
+
+@pytest.mark.parametrize("trouble", [UsageError("no token"), KeyboardInterrupt(), None])
+def test_each_file_that_was_come_to_is_told_once(trouble: BaseException | None) -> None:
+    names = ["a", "b", "c"]
+    found = [Found(Path(name)) for name in names]
+    told: list[Sent] = []
+    sending = send_all(Failing(trouble), found, retries=1)
+    with pytest.raises(type(trouble)) if trouble else nullcontext():
+        told.extend(sending)
+    said = {sent.path.name: sent.message for sent in told}
+    assert len(told) == 3
+    assert said == dict(zip(names, "211" if trouble else "222", strict=True))
 
 
 def test_ctrl_c_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> None:

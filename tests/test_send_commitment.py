@@ -1,17 +1,25 @@
 """Storage commitment with Orthanc, which calls back, and with peers that answer at once."""
 
+import json
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import evt
+from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from cxrsr_cli.errors import UsageError
+from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.send.association import Peer
 from cxrsr_cli.send.commitment import Answer, CommitmentScp, Reference
 from cxrsr_cli.send.destination import Outcome
@@ -180,6 +188,41 @@ def test_a_peer_that_refuses_has_stored_but_not_committed(
     assert results[0].message.endswith(words)
 
 
+def test_what_was_stored_is_told_though_the_association_is_gone(
+    chests: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Association.send_n_action
+
+    def late(association: Association, *arguments: Any) -> Any:  # noqa: ANN401
+        association.abort()
+        return request(association, *arguments)
+
+    monkeypatch.setattr(Association, "send_n_action", late)
+    with listener(CONTEXTS) as scp:
+        results = list(committing(scp.port).send(chests))
+    assert [sent.path for sent in results] == chests
+    assert {sent.outcome for sent in results} == {Outcome.FAILED}
+    assert results[0].message.startswith("stored, but not committed: ")
+    assert results[0].message.endswith("ended the association")
+
+
+def test_what_was_stored_is_told_though_the_port_is_taken_meanwhile(chests: list[Path]) -> None:
+    port = free_port()
+    with ExitStack() as taken:
+
+        def answer(_: Event) -> int:
+            if not held:
+                held.append(taken.enter_context(socket.create_server(("127.0.0.1", port))))
+            return 0
+
+        held: list[socket.socket] = []
+        with listener(CONTEXTS, answer) as scp:
+            results = list(replace(committing(scp.port), commitment_port=port).send(chests))
+    assert [sent.path for sent in results] == chests
+    assert {sent.outcome for sent in results} == {Outcome.FAILED}
+    assert f"stored, but not committed: cannot listen on port {port}" in results[0].message
+
+
 def test_what_was_not_stored_is_not_asked_for(chests: list[Path]) -> None:
     asked = []
 
@@ -196,6 +239,42 @@ def test_what_was_not_stored_is_not_asked_for(chests: list[Path]) -> None:
         (Outcome.STORED, True),
         (Outcome.REFUSED, False),
         (Outcome.WARNED, True),
+    ]
+
+
+def test_what_was_stored_before_sigterm_is_asked_for_and_told(
+    chests: list[Path], tmp_path: Path
+) -> None:
+    """The file in hand is the last one; the promise for it and those before it is kept."""
+    told, asked, stored = tmp_path / "report.json", [], []
+
+    def answer(_: Event) -> int:
+        stored.append(1)
+        if len(stored) == 2:
+            run.send_signal(signal.SIGTERM)
+        return 0
+
+    def make(event: Event) -> Dataset:
+        asked.append(len(event.action_information.ReferencedSOPSequence))
+        return report(event, failed=0)
+
+    command = [sys.executable, "-m", "cxrsr_cli", "send", *map(str, chests)]
+    options = ["--commit", "20", "--report", str(told)]
+    handlers = [(evt.EVT_N_ACTION, reporting(make))]
+    with (
+        listener(CONTEXTS, answer, handlers=handlers) as scp,
+        subprocess.Popen([*command, f"dicom://PEER@127.0.0.1:{scp.port}", *options]) as run,
+    ):
+        try:
+            run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert (run.returncode, asked) == (ExitCode.INTERRUPTED, [2])
+    files = json.loads(told.read_text())["files"]
+    assert [(item["outcome"], item.get("committed")) for item in files] == [
+        ("stored", True),
+        ("stored", True),
+        ("not come to", None),
     ]
 
 

@@ -34,6 +34,10 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
+def test_it_ends_after_the_file_in_hand_if_asked_to(outbox: Path, files: list[Path]) -> None:
+    assert [sent.path for sent in Folder(path=outbox).send(files, lambda: True)] == files[:1]
+
+
 def test_files_are_copied_by_their_names(files: list[Path], outbox: Path) -> None:
     results = list(Folder(path=outbox).send(files))
     assert [(sent.path, sent.outcome) for sent in results] == [

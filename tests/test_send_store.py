@@ -1,11 +1,12 @@
 """C-STORE to peers that are not ours: every file arrives as it is, or is told why not."""
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pydicom
 import pytest
@@ -22,6 +23,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
@@ -30,6 +32,7 @@ from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.send.association import Peer
+from cxrsr_cli.send.conversion import convert
 from cxrsr_cli.send.destination import Outcome, Sent
 from cxrsr_cli.send.instance import PLAIN
 from cxrsr_cli.send.store import StoreScp
@@ -173,6 +176,7 @@ STATUSES = [
     (0x0000, Outcome.STORED, ""),
     (0xB000, Outcome.WARNED, "elements were coerced (0xB000)"),
     (0xB006, Outcome.WARNED, "elements were discarded (0xB006)"),
+    (0x0111, Outcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
     (0xB007, Outcome.WARNED, "does not match its SOP Class (0xB007)"),
     (0xA700, Outcome.FAILED, "out of resources (0xA700)"),
     (0xA7FF, Outcome.FAILED, "out of resources (0xA7FF)"),
@@ -346,6 +350,86 @@ def test_a_file_that_the_peer_fails_over_does_not_stop_the_others(chests: list[P
     assert outcomes(results) == [Outcome.STORED] * 2 + [Outcome.FAILED] + [Outcome.STORED] * 2
     assert "broke off" in results[2].message
     assert scp.associations == 3
+
+
+def test_files_that_vanish_are_no_losses_of_the_peer(chests: list[Path]) -> None:
+    def answer(_: Event) -> int:
+        for path in chests[1:4]:
+            path.unlink(missing_ok=True)
+        return 0
+
+    with listener([(DX, [ExplicitVRLittleEndian])], answer) as scp:
+        results = list(peer(scp.port).send(chests))
+    assert [(sent.outcome, sent.by_peer) for sent in results] == [
+        (Outcome.STORED, True),
+        *[(Outcome.FAILED, False)] * 3,
+        (Outcome.STORED, True),
+    ]
+    assert scp.associations == 1
+
+
+def sending(monkeypatch: pytest.MonkeyPatch, first: Callable[[Association, Path], None]) -> None:
+    """Let something happen when C-STORE is about to be called."""
+    send_c_store = Association.send_c_store
+
+    def late(association: Association, path: Path, *arguments: Any) -> pydicom.Dataset:  # noqa: ANN401
+        first(association, path)
+        return send_c_store(association, path, *arguments)
+
+    monkeypatch.setattr(Association, "send_c_store", late)
+
+
+def test_half_a_file_under_way_costs_an_association_and_no_other_file(
+    chests: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Association, path: Path) -> None:
+        if path in chests[:3]:
+            raise OSError(errno.EIO, "Input/output error")
+
+    sending(monkeypatch, fail)
+    bad = {data_set(chests[3])[0]}
+    with listener([(DX, [ExplicitVRLittleEndian])], aborting(bad, 1)) as scp:
+        results = list(peer(scp.port).send(chests))
+    assert [(sent.outcome, sent.by_peer) for sent in results] == [
+        *[(Outcome.FAILED, False)] * 3,
+        *[(Outcome.STORED, True)] * 2,
+    ]
+    assert results[0].message == "cannot read the file (Input/output error)"
+    assert scp.associations == 5
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(1, Outcome.STORED), (9, Outcome.FAILED)])
+def test_an_association_that_is_gone_before_a_file_is_offered(
+    chests: list[Path], monkeypatch: pytest.MonkeyPatch, times: int, outcome: Outcome
+) -> None:
+    left = [*range(times)]
+
+    def abort(association: Association, _: Path) -> None:
+        if left:
+            left.pop()
+            association.abort()
+
+    sending(monkeypatch, abort)
+    with listener([(DX, [ExplicitVRLittleEndian])]) as scp:
+        results = list(peer(scp.port).send(chests))
+    assert [sent.path for sent in results] == chests
+    assert outcomes(results) == [outcome] * 5
+
+
+def test_a_file_that_changes_while_it_is_converted_is_not_sent(
+    chests: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(path: Path, syntax: UID, target: Path) -> None:
+        convert(path, syntax, target)
+        with path.open("ab") as writing:
+            writing.write(bytes(8))
+
+    monkeypatch.setattr("cxrsr_cli.send.store.convert", late)
+    with listener([(DX, [ImplicitVRLittleEndian])]) as scp:
+        (sent,) = peer(scp.port).send(chests[:1])
+        assert not scp.data_sets
+    assert (sent.outcome, sent.by_peer) == (Outcome.FAILED, False)
+    assert "the file changed while it was read" in sent.message
 
 
 @pytest.mark.parametrize("option", ["--abort-during", "--abort-after"])

@@ -89,13 +89,16 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return certificates(tmp_path_factory.mktemp("certificates"))
 
 
-def response(**attributes: object) -> bytes:
+UID_OF_EXAMPLE = data_set(EXAMPLE)[0]
+
+
+def response(uid: str = UID_OF_EXAMPLE, **attributes: object) -> bytes:
     """Write a Store Instances Response (PS3.18 I.2) in JSON."""
-    tags = {"failed": "00081198", "stored": "00081199"}
-    reasons = {"failed": "00081197", "stored": "00081196"}
+    tags = {"failed": "00081198", "otherwise": "0008119A", "stored": "00081199"}
+    reasons = {"failed": "00081197", "otherwise": "00081197", "stored": "00081196"}
     content: dict[str, Any] = {}
     for name, reason in attributes.items():
-        item: dict[str, Any] = {"00081155": {"vr": "UI", "Value": ["2.25.1"]}}
+        item: dict[str, Any] = {"00081155": {"vr": "UI", "Value": [uid]}}
         if reason is not None:
             item[reasons[name]] = {"vr": "US", "Value": [reason]}
         content[tags[name]] = {"vr": "SQ", "Value": [item]}
@@ -143,11 +146,33 @@ def test_a_request_holds_the_file_alone(stub: Service) -> None:
     assert "Authorization" not in fields
 
 
+SAYS_NOT = "it does not say whether it has the file"
 ANSWERS = [
     (200, response(stored=None), Outcome.STORED, ""),
     (200, b"", Outcome.STORED, ""),
     (200, b"<xml/>", Outcome.STORED, ""),
     (200, response(stored=0xB000), Outcome.WARNED, "elements were coerced (0xB000), HTTP 200"),
+    (201, response(stored=None), Outcome.STORED, ""),
+    (204, b"", Outcome.STORED, ""),
+    (200, b"<html>log in</html>", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"\n<!DOCTYPE HTML><p>log in", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"<?xml version='1.0'?>\n<!DOCTYPE html>", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"OK", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b'<x><DicomAttribute tag="0008119A"/></x>', Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"{}", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"[]", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"null", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b'"stored"', Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b'{"00081199": {"vr": "SQ"}}', Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b'{"00081199": {"Value": [{}]}}', Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, response(uid="2.25.1", stored=None), Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, response(uid="2.25.1", stored=0xB000), Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, response(otherwise=0xA700), Outcome.FAILED, "out of resources (0xA700), HTTP 200"),
+    (200, response(otherwise=0xC000), Outcome.REFUSED, "cannot understand the object (0xC000)"),
+    (200, response(otherwise=None), Outcome.FAILED, "processing failure (0x0110), HTTP 200"),
+    (200, response(failed=0x0111), Outcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
+    (409, response(failed=0x0111), Outcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
+    (409, response(stored=None), Outcome.REFUSED, "does not take the file, HTTP 409"),
     (202, response(stored=0xB006), Outcome.WARNED, "elements were discarded (0xB006), HTTP 202"),
     (202, response(stored=None), Outcome.STORED, ""),
     (202, response(failed=0xA700), Outcome.FAILED, "out of resources (0xA700), HTTP 202"),
@@ -181,6 +206,19 @@ def test_every_answer_has_its_outcome(
     assert (sent.outcome, sent.status) == (outcome, status)
     assert words in sent.message
     assert len(stub.paths) == before + 1, "asked once, and nobody else"
+
+
+def test_a_page_to_log_in_by_its_type_is_no_answer(stub: Service) -> None:
+    stub.status, stub.body = 200, b"<div>log in</div>"
+    stub.headers = {"Content-Type": "text/html; charset=utf-8"}
+    (sent,) = StowService(url=stub.url).send([EXAMPLE])
+    assert sent.outcome is Outcome.FAILED
+    assert sent.message.endswith(f"{SAYS_NOT}, HTTP 200")
+
+
+def test_a_service_that_is_asked_to_stop(stub: Service) -> None:
+    stub.status, stub.body, stub.headers = 200, b"", {}
+    assert len(list(StowService(url=stub.url).send([EXAMPLE] * 3, lambda: True))) == 1
 
 
 def test_a_service_that_is_not_there() -> None:

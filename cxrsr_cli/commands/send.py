@@ -53,7 +53,9 @@ def send(
     retry: Annotated[
         int,
         typer.Option(
-            min=0, max=100, help="Send files again, so often, that failed and may succeed later."
+            min=0,
+            max=100,
+            help="Send files again, so often, that failed by the network or the peer.",
         ),
     ] = 0,
     certificate: Annotated[

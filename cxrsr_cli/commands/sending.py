@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
 from cxrsr_cli.batch.report import shown, write_report
 from cxrsr_cli.batch.walk import Found
+from cxrsr_cli.clock import local_time
 from cxrsr_cli.commands.narration import Verbosity, fatal_line, json_line
 from cxrsr_cli.commands.running import BAR, write_beside
 from cxrsr_cli.commands.saying import say
@@ -16,7 +16,7 @@ from cxrsr_cli.commands.stopping import stop_between_files
 from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 from cxrsr_cli.send.destination import Destination, Outcome, Sent
 from cxrsr_cli.send.report import SendRun, build_report, count, describe
-from cxrsr_cli.send.sending import exit_code, send_all
+from cxrsr_cli.send.sending import exit_code, may_arrive_later, send_all
 
 
 class Words:
@@ -93,7 +93,7 @@ def run_sending(
     progress : bool
         Whether a bar is drawn.
     """
-    started, results, interrupted = _now(), list[Sent](), False
+    started, results, ended_by = local_time(), list[Sent](), None
     with (
         stop_between_files() as stop,
         tqdm(total=len(found), unit="file", disable=not progress, bar_format=BAR) as bar,
@@ -104,19 +104,21 @@ def run_sending(
                 write_beside(bar, words.sent(sent))
                 bar.update()
         except KeyboardInterrupt:
-            interrupted = True
+            ended_by = ExitCode.INTERRUPTED
+        except CxrsrError as error:
+            # Of what was done there is an account nevertheless.
+            ended_by = error.exit_code
+            write_beside(bar, iter([words.trouble(error)]))
+        if retries and stop() and any(map(may_arrive_later, results)):
+            ended_by = ended_by or ExitCode.INTERRUPTED
     return SendRun(
         destination=address,
         files=[item.path for item in found],
         results=results,
         started=started,
-        finished=_now(),
-        exit_code=ExitCode.INTERRUPTED if interrupted else exit_code(results, len(found)),
+        finished=local_time(),
+        exit_code=ended_by or exit_code(results, len(found)),
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).astimezone()
 
 
 def give_account(run: SendRun, words: Words, report: Path | None) -> ExitCode:

@@ -219,3 +219,17 @@ def accepted_syntaxes(association: "Association", sop_class: UID) -> frozenset[U
         for context in association.accepted_contexts
         if context.abstract_syntax == sop_class and context.as_scu
     )
+
+
+def why_not_taken(association: "Association", sop_class: UID) -> str:
+    """Tell whether it is the SOP Class or its encodings (PS3.8 table 9-18)."""
+    results = {
+        context.result
+        for context in association.rejected_contexts
+        if context.abstract_syntax == sop_class
+    }
+    if 4 in results:
+        return "takes neither its transfer syntax nor an uncompressed one"
+    if 3 in results:
+        return "does not take its SOP Class"
+    return "accepts no presentation context for it"

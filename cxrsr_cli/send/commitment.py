@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from cxrsr_cli.errors import UsageError
+from cxrsr_cli.errors import CxrsrError, UsageError
 from cxrsr_cli.read.silence import quiet_pydicom
 from cxrsr_cli.send.association import (
     Peer,
@@ -119,10 +119,6 @@ class CommitmentScp:
         dict
             For each SOP Instance UID, whatever happens.
 
-        Raises
-        ------
-        UsageError
-            As `check`.
         """
         answers: dict[UID, Answer] = {}
         with quiet_pydicom():
@@ -134,6 +130,7 @@ class CommitmentScp:
         from pynetdicom import evt
 
         transaction = UID(f"2.25.{uuid.uuid4().int}")
+        asked = _what(references, transaction)
         told: list[Dataset] = []
         answered = threading.Event()
 
@@ -163,16 +160,20 @@ class CommitmentScp:
                 )
                 if not accepted_syntaxes(association, _PUSH_MODEL):
                     return _all(references, f"{self.peer} does no storage commitment")
-                response, _ = association.send_n_action(
-                    _what(references, transaction), _REQUEST, _PUSH_MODEL, _PUSH_MODEL_INSTANCE
-                )
+                try:
+                    response, _ = association.send_n_action(
+                        asked, _REQUEST, _PUSH_MODEL, _PUSH_MODEL_INSTANCE
+                    )
+                except RuntimeError:  # so pynetdicom says that it is gone
+                    raise BrokenOffError(f"{self.peer} ended the association") from None
                 status = response.get("Status")
                 if status is None:
                     return _all(references, f"{self.peer} did not answer the request")
                 if status != _SUCCESS:
                     return _all(references, f"{self.peer}: {meaning(status)}", status)
                 self._wait(answered, association)
-        except (NotAssociatedError, BrokenOffError) as error:
+        # A port that is taken meanwhile, too: what was stored must be told.
+        except CxrsrError as error:
             return _all(references, str(error))
         if not answered.is_set():
             return _all(references, f"no answer from {self.peer} in time")

@@ -1,6 +1,6 @@
 """Where files are sent, and what became of each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +30,11 @@ def is_host(text: str) -> bool:
     except UnicodeError:
         return False
     return text.isprintable() and not set(text) <= {"."} and " " not in text
+
+
+def never() -> bool:
+    """Tell that nobody asks for an end."""
+    return False
 
 
 class Outcome(StrEnum):
@@ -98,19 +103,21 @@ class Destination(Protocol):
             As `send`.
         """
 
-    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
         """Send files, and tell of each in order as it ends.
 
         Parameters
         ----------
         files : sequence of Path
             DICOM files; opened for reading only.
+        stop : callable
+            Asked after each file whether to leave the rest; of what was sent is still told.
 
         Yields
         ------
         Sent
-            One for each file, whatever happens: trouble with the network or a file is
-            an outcome, not an exception.
+            One for each file that is come to, whatever happens: trouble with the network
+            or a file is an outcome, not an exception.
 
         Raises
         ------

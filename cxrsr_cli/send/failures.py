@@ -1,11 +1,15 @@
 """How an association fails."""
 
-from cxrsr_cli.errors import NetworkError
+from cxrsr_cli.errors import NetworkError, NotReadableError
 from cxrsr_cli.send.destination import Outcome
 
 
 class BrokenOffError(NetworkError):
     """The association ended before the peer answered."""
+
+
+class HalfSentError(NotReadableError):
+    """A file failed while it was under way: the association can carry nothing more."""
 
 
 class NotAssociatedError(NetworkError):

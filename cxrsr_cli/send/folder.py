@@ -3,14 +3,14 @@
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from cxrsr_cli.errors import NotReadableError, OutputError, UsageError
 from cxrsr_cli.read.fingerprint import kept_still, sha256_of
-from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.destination import Outcome, Sent, never
 from cxrsr_cli.send.instance import unfit
 from cxrsr_cli.write.atomic import replacing
 
@@ -40,7 +40,7 @@ class Folder:
         may_write = os.access(self.path, os.W_OK | os.X_OK)
         return "" if may_write else f"{self.path} may not be written to"
 
-    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
         """Copy files, each whole or not at all; as `Destination.send`.
 
         The same file there already counts as stored, another one of its name
@@ -49,6 +49,8 @@ class Folder:
         self.check()
         for file in files:
             yield self._store(file)
+            if stop():
+                return
 
     def _store(self, file: Path) -> Sent:
         target = self.path / file.name

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cxrsr_cli.batch.walk import Found, find
-from cxrsr_cli.errors import ExitCode, NothingToDoError, NotReadableError
-from cxrsr_cli.send.destination import Destination, Outcome, Sent
+from cxrsr_cli.errors import CxrsrError, ExitCode, NothingToDoError, NotReadableError
+from cxrsr_cli.send.destination import Destination, Outcome, Sent, never
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds before files are sent again; each pause is twice as long."""
@@ -37,7 +37,7 @@ def send_all(
     found: Sequence[Found],
     *,
     retries: int = 0,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = never,
 ) -> Iterator[Sent]:
     """Send files, and tell of each once, when it is settled.
 
@@ -55,7 +55,13 @@ def send_all(
     Yields
     ------
     Sent
-        Of each file, if it is not stopped.
+        Of each file that was come to; of one that waits to be sent again when the
+        run ends, what became of it last.
+
+    Raises
+    ------
+    CxrsrError
+        As `Destination.send`.
     """
     waiting = []
     for item in found:
@@ -65,21 +71,29 @@ def send_all(
         later = isinstance(item.refused, NotReadableError)
         outcome = Outcome.FAILED if later else Outcome.REFUSED
         yield Sent(item.path, outcome, str(item.refused), by_peer=False)
-    for attempt in range(retries + 1):
-        if attempt and not _pause(attempt, stop):
-            return
-        last, again = attempt == retries, []
-        sending = destination.send(waiting)
-        for sent in sending:
-            if sent.outcome is Outcome.FAILED and sent.by_peer and not last:
-                again.append(sent.path)
-            else:
-                yield sent
-            if stop():
-                return
-        if not again:
-            return
-        waiting = again
+    again: dict[Path, Sent] = {}
+    try:
+        for attempt in range(retries + 1):
+            if attempt and not _pause(attempt, stop):
+                break
+            for sent in destination.send(waiting, stop):
+                again.pop(sent.path, None)
+                if attempt < retries and may_arrive_later(sent):
+                    again[sent.path] = sent
+                else:
+                    yield sent
+            if stop() or not again:
+                break
+            waiting = list(again)
+    except (CxrsrError, KeyboardInterrupt):
+        yield from again.values()
+        raise
+    yield from again.values()
+
+
+def may_arrive_later(sent: Sent) -> bool:
+    """Tell whether the same file may arrive if it is sent again, as nothing is wrong with it."""
+    return sent.outcome is Outcome.FAILED and sent.by_peer
 
 
 def _pause(attempt: int, stop: Callable[[], bool]) -> bool:

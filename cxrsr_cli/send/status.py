@@ -33,9 +33,11 @@ _MEANINGS = {
 }
 """PS3.7 annex C, PS3.4 table B.2-1, PS3.3 C.14.1.1 and PS3.18 table I.2-2."""
 
+DUPLICATE = 0x0111
+"""The peer has one of this SOP Instance UID already."""
 _TRANSIENT = (0x0110, 0x0213)
-_WARNINGS = (0x0001, 0x0107, 0x0111, 0x0116)
-"""Beside 0xBxxx (PS3.7 annex C). Of 0x0111, duplicate SOP Instance, the peer has one already."""
+_WARNINGS = (0x0001, 0x0107, DUPLICATE, 0x0116)
+"""Beside 0xBxxx (PS3.7 annex C)."""
 
 
 def judge(status: int) -> tuple[Outcome, str]:

@@ -2,7 +2,8 @@
 
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -18,11 +19,12 @@ from cxrsr_cli.send.association import (
     application_entity,
     check_ae_title,
     check_port,
+    why_not_taken,
 )
 from cxrsr_cli.send.commitment import CommitmentScp, Reference
 from cxrsr_cli.send.conversion import convert
-from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host
-from cxrsr_cli.send.failures import BrokenOffError, NotAssociatedError
+from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host, never
+from cxrsr_cli.send.failures import BrokenOffError, HalfSentError, NotAssociatedError
 from cxrsr_cli.send.instance import PLAIN, Context, Instance, unfit
 from cxrsr_cli.send.status import judge
 from cxrsr_cli.send.tls import TlsFiles
@@ -96,23 +98,21 @@ class StoreScp:
                 self.tls.server_context()
         return ""
 
-    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
         """Store files, on as few associations as hold their presentation contexts.
 
         As `Destination.send`. A file goes byte for byte, from the disk, if the
         peer takes its transfer syntax; else uncompressed (`convert`), in memory.
         """
-        application_entity(self.calling_ae, self.timeout)
-        if self.tls:
-            self.tls.client_context()
+        self.check()
         service = CommitmentScp(self._peer, self.commitment_port, self.commitment_timeout)
         if self.commitment:
             service.check()
         with quiet_pydicom():
             if self.commitment:
-                yield from self._committed(files, service)
+                yield from self._committed(files, service, stop)
             else:
-                yield from (sent for sent, _ in self._stored(files))
+                yield from (sent for sent, _ in self._stored(files, stop))
 
     @property
     def _peer(self) -> Peer:
@@ -125,8 +125,10 @@ class StoreScp:
             timeout=self.timeout,
         )
 
-    def _committed(self, files: Sequence[Path], service: CommitmentScp) -> Iterator[Sent]:
-        stored = list(self._stored(files))
+    def _committed(
+        self, files: Sequence[Path], service: CommitmentScp, stop: Callable[[], bool]
+    ) -> Iterator[Sent]:
+        stored = list(self._stored(files, stop))
         references = [
             Reference(instance.sop_class, instance.sop_instance)
             for sent, instance in stored
@@ -144,9 +146,16 @@ class StoreScp:
                 message = f"stored, but not committed: {answer.message}"
                 yield replace(sent, outcome=Outcome.FAILED, message=message, status=answer.reason)
 
-    def _stored(self, files: Sequence[Path]) -> Iterator[tuple[Sent, Instance | None]]:
+    def _stored(
+        self, files: Sequence[Path], stop: Callable[[], bool]
+    ) -> Iterator[tuple[Sent, Instance | None]]:
         for group in _groups(files):
-            yield from _Sending(self._peer, group).run()
+            # Closed early, it releases its association before commitment is asked for.
+            with closing(_Sending(self._peer, group).run()) as sending:
+                for told in sending:
+                    yield told
+                    if stop():
+                        return
 
 
 def _groups(files: Sequence[Path]) -> Iterator[list[_Item]]:
@@ -181,24 +190,29 @@ class _Sending:
     def __init__(self, peer: Peer, group: Sequence[_Item]) -> None:
         self._peer = peer
         self._waiting = deque(group)
-        self._suspect: _Item | None = None
+        self._offered: Instance | None = None
+        self._suspect: Instance | None = None
         self._numbers = count()
 
-    def run(self) -> Iterator[tuple[Sent, Instance | None]]:
-        for _ in range(_MOST_LOSSES):
+    def run(self) -> Generator[tuple[Sent, Instance | None], None, None]:
+        losses = 0
+        while self._waiting and losses < _MOST_LOSSES:
             try:
                 yield from self._associate()
             except NotAssociatedError as error:
                 yield from self._give_up(error.outcome, str(error), about_us=True)
+            except HalfSentError:
+                pass  # no loss of the peer's: each such file has been told
             except BrokenOffError as error:
-                reason = f"{self._peer} broke off: {error}"
-                first = self._waiting[0] if self._waiting else None
-                if isinstance(first, Instance) and first is self._suspect:
+                losses += 1
+                offered, self._offered = self._offered, None
+                if offered is None:
+                    continue
+                if offered is self._suspect:
                     self._waiting.popleft()
-                    yield Sent(first.path, Outcome.FAILED, reason), first
-                self._suspect = first
-            if not self._waiting:
-                return
+                    reason = f"{self._peer} broke off: {error}"
+                    yield Sent(offered.path, Outcome.FAILED, reason), offered
+                self._suspect = offered
         yield from self._give_up(Outcome.FAILED, f"{self._peer} broke off too often")
 
     def _give_up(
@@ -231,7 +245,9 @@ class _Sending:
                 except NotReadableError as error:
                     self._waiting.popleft()
                     yield unfit(item.path, error), item
-                    raise BrokenOffError("half an object was under way") from None
+                    if isinstance(error, HalfSentError):
+                        raise
+                    continue
                 self._waiting.popleft()
                 yield sent, item
 
@@ -242,18 +258,20 @@ class _Sending:
             return self._store(association, instance, instance.path)
         plain = next((syntax for syntax in PLAIN if syntax in taken), None)
         if plain is None:
-            reason = _why_not_taken(association, instance)
+            reason = why_not_taken(association, instance.sop_class)
             return Sent(instance.path, Outcome.REFUSED, f"{self._peer} {reason}")
         with tempfile.TemporaryDirectory(prefix="cxrsr-") as folder:
             converted = Path(folder, "converted.dcm")
             try:
-                convert(instance.path, plain, converted)
+                with kept_still(instance.path):
+                    try:
+                        convert(instance.path, plain, converted)
+                    except OSError as error:
+                        reason = f"cannot convert it in {folder}: {error.strerror or 'I/O error'}"
+                        return Sent(instance.path, Outcome.FAILED, reason, by_peer=False)
             except CxrsrError as error:
                 sent = unfit(instance.path, error)
                 return replace(sent, message=f"{self._peer} takes it uncompressed only: {error}")
-            except OSError as error:
-                reason = f"cannot convert it in {folder}: {error.strerror or 'I/O error'}"
-                return Sent(instance.path, Outcome.FAILED, reason, by_peer=False)
             return self._store(association, instance, converted)
 
     def _store(self, association: "Association", instance: Instance, encoded: Path) -> Sent:
@@ -261,24 +279,19 @@ class _Sending:
         if not association.is_established:
             raise BrokenOffError("it ended the association")
         with kept_still(encoded):
-            answer = association.send_c_store(encoded, number, 0)
+            self._offered = instance
+            try:
+                answer = association.send_c_store(encoded, number, 0)
+            except RuntimeError:  # so pynetdicom says that it is gone
+                self._offered = None
+                raise BrokenOffError("it ended the association") from None
+            except OSError as error:
+                reason = error.strerror or "I/O error"
+                raise HalfSentError(f"cannot read the file ({reason})") from None
         status = answer.get("Status")
         if status is None:
             raise BrokenOffError("no answer")
+        self._offered = None
         outcome, reason = judge(status)
         message = f"{self._peer}: {reason}" if reason else ""
         return Sent(instance.path, outcome, message, status)
-
-
-def _why_not_taken(association: "Association", instance: Instance) -> str:
-    """Tell whether it is the SOP Class or its encodings (PS3.8 table 9-18)."""
-    results = {
-        context.result
-        for context in association.rejected_contexts
-        if context.abstract_syntax == instance.sop_class
-    }
-    if 4 in results:
-        return "takes neither its transfer syntax nor an uncompressed one"
-    if 3 in results:
-        return "does not take its SOP Class"
-    return "accepts no presentation context for it"

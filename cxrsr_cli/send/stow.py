@@ -2,20 +2,22 @@
 
 import ipaddress
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from pydicom.uid import UID
+
 from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
 from cxrsr_cli.read.fingerprint import kept_still
 from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host
+from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host, never
 from cxrsr_cli.send.instance import Instance, unfit
 from cxrsr_cli.send.multipart import Multipart
-from cxrsr_cli.send.status import judge
+from cxrsr_cli.send.status import DUPLICATE, judge
 from cxrsr_cli.send.tls import TlsFiles
 
 if TYPE_CHECKING:
@@ -28,11 +30,15 @@ _LARGEST_ANSWER = 1 << 20
 _PIECE = 1 << 16
 _LATER = (408, 425, 429)
 _NOT_LET_IN = (401, 403)
-_OK, _ACCEPTED, _CONFLICT = 200, 202, 409
+_ACCEPTED, _CONFLICT = 202, 409
 
-_FAILED, _REFERENCED = "00081198", "00081199"
+_FAILED, _FAILED_OTHERWISE, _REFERENCED = "00081198", "0008119A", "00081199"
+_REFERENCED_INSTANCE = "00081155"
 _FAILURE_REASON, _WARNING_REASON = "00081197", "00081196"
 """Tags of the Store Instances Response (PS3.18 I.2), as in its JSON."""
+
+
+_SAYS_NOT = "it does not say whether it has the file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +106,7 @@ class StowService:
         """The service's URL without ``/studies``."""
         return self.url.rstrip("/").removesuffix(_STUDIES)
 
-    def send(self, files: Sequence[Path]) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
         """Store files, each in a request of its own, as the bytes they are.
 
         As `Destination.send`.
@@ -111,6 +117,8 @@ class StowService:
                 with quiet_pydicom():
                     sent = self._store(client, file)
                 yield sent
+                if stop():
+                    return
 
     def _client(self) -> "Client":
         try:
@@ -132,28 +140,33 @@ class StowService:
         from requests import RequestException
 
         try:
-            if Instance.read(file).syntax is None:
+            instance = Instance.read(file)
+            if instance.syntax is None:
                 raise NotDicomError("not in the DICOM File Format (PS3.10)")
             with kept_still(file), Multipart(file) as body:
                 try:
                     with client.store(body) as answer:
-                        return self._judge(file, answer)
+                        return self._judge(instance, answer)
                 except RequestException as error:
                     # Its text holds the URL and more; its kind says enough.
                     return Sent(file, Outcome.FAILED, f"{self.root}: {_why(error)}")
         except CxrsrError as error:
             return unfit(file, error)
 
-    def _judge(self, file: Path, answer: "Response") -> Sent:
+    def _judge(self, instance: Instance, answer: "Response") -> Sent:
         """Tell what an answer means (PS3.18 table 10.5.3-1)."""
         status = answer.status_code
-        reasons = _reasons(answer)
         outcome, words = _by_status(status)
-        if reasons is not None and status in (_OK, _ACCEPTED, _CONFLICT):
-            outcome, words = _by_reasons(reasons, outcome, words)
+        if 200 <= status < 300 or status == _CONFLICT:
+            content = _content(answer)
+            reasons = _reasons(content, instance.sop_instance)
+            if reasons is not None:
+                outcome, words = _by_reasons(reasons, outcome, words)
+            elif outcome is Outcome.STORED and not _may_be_a_response(answer, content):
+                outcome, words = Outcome.FAILED, _SAYS_NOT
         message = f"{self.root}: {words}, HTTP {status}" if words else ""
         about_us = status in _NOT_LET_IN or 300 <= status < 400
-        return Sent(file, outcome, message, status, about_us=about_us)
+        return Sent(instance.path, outcome, message, status, about_us=about_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +181,7 @@ class _Reasons:
 def _by_status(status: int) -> tuple[Outcome, str]:
     if status == _ACCEPTED:
         # Some were not stored, or with a warning; which, it does not say.
-        return Outcome.FAILED, "it does not say whether it has the file"
+        return Outcome.FAILED, _SAYS_NOT
     if status in _LATER or status >= 500:
         return Outcome.FAILED, "it cannot now"
     if status in _NOT_LET_IN:
@@ -183,30 +196,51 @@ def _by_status(status: int) -> tuple[Outcome, str]:
 def _by_reasons(reasons: _Reasons, outcome: Outcome, words: str) -> tuple[Outcome, str]:
     if reasons.failure is not None:
         outcome, words = judge(reasons.failure)
-        # A failure reason never means success, whatever its number.
-        return (outcome, words) if outcome is Outcome.FAILED else (Outcome.REFUSED, words)
+        if outcome is Outcome.FAILED or reasons.failure == DUPLICATE:
+            return outcome, words
+        # No other failure reason means success, whatever its number.
+        return Outcome.REFUSED, words
     if reasons.warning is not None:
         _, words = judge(reasons.warning)
         return Outcome.WARNED, words or "a warning (0x0000)"
-    return (Outcome.STORED, "") if reasons.stored else (outcome, words)
+    if reasons.stored and outcome is not Outcome.REFUSED:
+        return Outcome.STORED, ""
+    return (Outcome.FAILED, _SAYS_NOT) if outcome is Outcome.STORED else (outcome, words)
 
 
-def _reasons(answer: "Response") -> _Reasons | None:
-    """Read a Store Instances Response; None if there is none that can be read."""
+def _reasons(content: bytes, sop_instance: UID) -> _Reasons | None:
+    """Read a Store Instances Response in JSON; None if there is none that can be read."""
     try:
-        told = json.loads(_content(answer))
-        told = told[0] if isinstance(told, list) else told
-        failed = _items(told, _FAILED)
-        stored = _items(told, _REFERENCED)
+        told = json.loads(content)
+        told = told[0] if isinstance(told, list) and told else told or {}
+        # The request held one instance: every failure is of it.
+        failed = _items(told, _FAILED) + _items(told, _FAILED_OTHERWISE)
+        stored = [item for item in _items(told, _REFERENCED) if _is_of(item, sop_instance)]
         warnings = [_number(item, _WARNING_REASON) for item in stored if _WARNING_REASON in item]
         return _Reasons(
             failure=_number(failed[0], _FAILURE_REASON) if failed else None,
             warning=warnings[0] if warnings else None,
-            stored=bool(stored) and answer.status_code != _CONFLICT,
+            stored=bool(stored),
         )
     # No JSON, or of another form.
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         return None
+
+
+def _may_be_a_response(answer: "Response", content: bytes) -> bool:
+    """Tell whether a body is none, or XML as in PS3.18 I.2 that speaks of no failure."""
+    text = content.strip().lower()
+    if not text:
+        return True
+    failures = (_FAILED, _FAILED_OTHERWISE, "<html", "<!doctype")
+    if "html" in answer.headers.get("Content-Type", "").lower():
+        return False
+    return text.startswith(b"<") and not any(word.lower().encode() in text for word in failures)
+
+
+def _is_of(item: dict[str, Any], sop_instance: UID) -> bool:
+    stated = item.get(_REFERENCED_INSTANCE, {}).get("Value", [])
+    return [str(uid).rstrip("\0 ") for uid in stated] == [sop_instance]
 
 
 def _content(answer: "Response") -> bytes:

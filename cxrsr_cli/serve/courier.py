@@ -1,7 +1,7 @@
 """Bring outputs to one destination, and be stubborn about it."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,22 +51,28 @@ class Courier:
         if not waiting:
             return False
         files = [self.means.spool.output(delivery.key) for delivery in waiting]
-        outcomes = []
-        with closing(self._sending(files)) as sending:
+        outcomes: list[Outcome] = []
+
+        def stop() -> bool:
+            return self.means.stop() or outcomes == [Outcome.FAILED]
+
+        with closing(self._sending(files, stop)) as sending:
             for delivery, sent in zip(waiting, sending, strict=False):
-                outcomes.append(self._settle(delivery, sent))
-                if self.means.stop() or outcomes == [Outcome.FAILED]:
-                    break
+                # With storage commitment the rest was under way already.
+                if sent.arrived or outcomes != [Outcome.FAILED]:
+                    outcomes.append(self._settle(delivery, sent))
         self._look_at(outcomes)
         return True
 
-    def _sending(self, files: Sequence[Path]) -> Generator[Sent, None, None]:
+    def _sending(
+        self, files: Sequence[Path], stop: Callable[[], bool]
+    ) -> Generator[Sent, None, None]:
         """Send, whatever goes wrong."""
         left = list(files)
         try:
             # Closed early, a destination ends its association in order.
             with closing(
-                cast("Generator[Sent, None, None]", self.destination.send(files))
+                cast("Generator[Sent, None, None]", self.destination.send(files, stop))
             ) as sending:
                 for sent in sending:
                     left.pop(0)
