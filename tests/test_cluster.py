@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -49,7 +50,7 @@ from cxrsr_cli.write.atomic import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
 from tests.batches import command, jobs, statuses
 from tests.cluster_workers import KILL, SLOW
 from tests.clusters import WHEN, Cluster, Pretended, cluster, lacking, run_on, until
-from tests.conftest import COUNT, small_chest
+from tests.conftest import COUNT, ROOT, small_chest
 
 
 @pytest.fixture(scope="module")
@@ -617,3 +618,47 @@ def test_alone_is_alone() -> None:
     for thread in threads:
         thread.join(10)
     assert order == ["first", "alone", "later"]
+
+
+FAULTS = """
+import resource, sys, torch
+from cxrsr_cli.cluster.allocator import keep_freed_memory
+
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def strip():
+    maps = [torch.ones(1 << 20) for _ in range(4)]
+
+for _ in range(3):
+    strip()
+before = faults()
+for _ in range(10):
+    strip()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is the GNU C library's habit")
+def test_a_worker_keeps_the_memory_of_a_strip_for_the_next() -> None:
+    """Ten strips of 16 MiB are 40,000 pages, which Dask's setting has taken anew each time."""
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    counted = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", FAULTS, how],
+                check=True,
+                capture_output=True,
+                text=True,
+                cwd=ROOT,
+                env=environment,
+                timeout=120,
+            ).stdout
+        )
+        for how in ("given back", "kept")
+    }
+    assert counted["given back"] > 20_000
+    assert counted["kept"] < 1_000

@@ -14,6 +14,7 @@ from cxrsr_cli.batch.failure import as_failure
 from cxrsr_cli.batch.memory import peak_memory
 from cxrsr_cli.batch.result import Result, Status, Timing, failed
 from cxrsr_cli.batch.stages import Stages
+from cxrsr_cli.cluster.allocator import keep_freed_memory
 from cxrsr_cli.cluster.errand import (
     Answer,
     Errand,
@@ -82,6 +83,7 @@ def _upscaler(errand: Errand) -> Upscaler | None:
             model = _model(errand)
             if model is None:
                 return None
+            keep_freed_memory()
             # Only the client knows whether an output may be replaced.
             upscaler = errand.settings.load(model, overwrite=True)
             _loaded[key] = upscaler
