@@ -3,24 +3,16 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cxrsr_cli.batch.plan import Plan
 from cxrsr_cli.batch.report import Run, count, describe, shown
 from cxrsr_cli.batch.result import Result, Status
+from cxrsr_cli.commands.options import Verbosity
 from cxrsr_cli.errors import CxrsrError, ExitCode
 
 if TYPE_CHECKING:
     from cxrsr_cli.batch.batch import Batch
-
-
-class Verbosity(IntEnum):
-    """How much is said."""
-
-    QUIET = 0
-    NORMAL = 1
-    VERBOSE = 2
 
 
 class Narrator(Protocol):

@@ -1,13 +1,24 @@
 """Options that several sub-commands share, and what they mean in common."""
 
 import sys
+from enum import IntEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cxrsr_cli.bytesize import parse_bytes
+from cxrsr_cli.errors import UsageError
 from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.precision import Precision
+
+
+class Verbosity(IntEnum):
+    """How much is said."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
 
 
 def _scale(value: int) -> int:
@@ -55,6 +66,27 @@ ProgressOption = Annotated[
     bool,
     typer.Option("--no-progress", help="No bar. There is none either if stderr is no terminal."),
 ]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report of the run.")
+]
+LogJsonOption = Annotated[
+    bool, typer.Option("--log-json", help="Lines of JSON on stderr instead of sentences.")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say failures only.")]
+
+
+def verbosity(*, verbose: bool, quiet: bool) -> Verbosity:
+    """Tell how much is to be said.
+
+    Raises
+    ------
+    UsageError
+        If more and less are asked for.
+    """
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet exclude each other")
+    return Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
 
 
 def show_progress(no_progress: bool, *, quiet: bool = False) -> bool:

@@ -5,23 +5,27 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar
 
 import typer
 from tqdm import tqdm
 
 from cxrsr_cli.batch.memory import peak_memory
 from cxrsr_cli.batch.plan import Plan
-from cxrsr_cli.batch.report import Run, build_report, write_report
+from cxrsr_cli.batch.report import Run, write_report
 from cxrsr_cli.batch.result import Result, exit_code
 from cxrsr_cli.clock import local_time
 from cxrsr_cli.commands.narration import Narrator, fatal_line
 from cxrsr_cli.commands.saying import mute, plain, say
 from cxrsr_cli.commands.stopping import stop_between_files
 from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
+from cxrsr_cli.send.report import SendRun
 
 if TYPE_CHECKING:
     from cxrsr_cli.batch.batch import Batch
+
+_R = TypeVar("_R", Run, SendRun)
+_Told_contra = TypeVar("_Told_contra", contravariant=True)
 
 BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit}s [{elapsed}<{remaining}]"
 """How a bar looks."""
@@ -78,8 +82,33 @@ def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool)
     )
 
 
-def give_account(run: Run, narrator: Narrator, report: Path | None) -> ExitCode:
+class Summary(Protocol[_Told_contra]):
+    """Finds the last words of a run."""
+
+    summary_on_stderr: bool
+
+    def trouble(self, error: CxrsrError) -> Iterator[str]:
+        """Say what went wrong beside the files."""
+
+    def summary(self, run: _Told_contra) -> Iterator[str]:
+        """Say what became of all."""
+
+
+def give_account(
+    run: _R, words: Summary[_R], report: Path | None, build: Callable[[_R], dict[str, Any]]
+) -> ExitCode:
     """Write the report, if any, and sum up; a report that fails is a failure.
+
+    Parameters
+    ----------
+    run : Run or SendRun
+        That has ended.
+    words : Summary
+        Finds the words.
+    report : Path or None
+        Where the report goes.
+    build : callable
+        Makes it of a run.
 
     Returns
     -------
@@ -88,13 +117,13 @@ def give_account(run: Run, narrator: Narrator, report: Path | None) -> ExitCode:
     """
     if report:
         try:
-            write_report(build_report(run), report)
+            write_report(build(run), report)
         except OutputError as error:
-            for line in narrator.trouble(error):
+            for line in words.trouble(error):
                 say(line, err=True)
             run = replace(run, exit_code=error.exit_code)
-    for line in narrator.summary(run):
-        say(line, err=narrator.summary_on_stderr)
+    for line in words.summary(run):
+        say(line, err=words.summary_on_stderr)
     return run.exit_code
 
 

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from cxrsr_cli.commands.options import ProgressOption, show_progress
+from cxrsr_cli.commands.options import (
+    LogJsonOption,
+    ProgressOption,
+    QuietOption,
+    ReportOption,
+    VerboseOption,
+    show_progress,
+    verbosity,
+)
 from cxrsr_cli.errors import UsageError
 
 
@@ -80,15 +88,11 @@ def send(
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Its first line is a bearer token.")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a JSON report of the run.")
-    ] = None,
-    log_json: Annotated[
-        bool, typer.Option("--log-json", help="Lines of JSON on stderr instead of sentences.")
-    ] = False,
+    report: ReportOption = None,
+    log_json: LogJsonOption = False,
     no_progress: ProgressOption = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say failures only.")] = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Send DICOM files to an archive: C-STORE, or STOW-RS.
 
@@ -96,20 +100,17 @@ def send(
     failed, 5 all failed, 6 cannot write the report, 8 all failed by the network
     or the peer, 130 interrupted.
     """
-    from cxrsr_cli.commands.narration import Verbosity
-    from cxrsr_cli.commands.running import errors_as_json
+    from cxrsr_cli.commands.running import errors_as_json, give_account
 
     with errors_as_json(log_json):
-        if verbose and quiet:
-            raise UsageError("--verbose and --quiet exclude each other")
+        level = verbosity(verbose=verbose, quiet=quiet)
         if not all([*sources, address]):
             raise UsageError("INPUT or DESTINATION is empty; is a variable not set?")
-        level = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
 
         from cxrsr_cli.batch.report import check_report
-        from cxrsr_cli.commands.sending import Words, give_account, run_sending
+        from cxrsr_cli.commands.sending import Words, run_sending
         from cxrsr_cli.send.address import Manner, destination_at
-        from cxrsr_cli.send.report import SCHEMA
+        from cxrsr_cli.send.report import SCHEMA, build_report
         from cxrsr_cli.send.sending import find_all
         from cxrsr_cli.send.tls import TlsFiles
 
@@ -141,4 +142,4 @@ def send(
         words = Words(level, as_json=log_json)
         progress = show_progress(no_progress, quiet=quiet) and not log_json
         run = run_sending(destination, address, found, words, retries=retry, progress=progress)
-        raise typer.Exit(give_account(run, words, report))
+        raise typer.Exit(give_account(run, words, report, build_report))

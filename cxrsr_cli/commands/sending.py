@@ -1,21 +1,19 @@
 """Send in front of somebody: bar, lines, interruption, account."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from tqdm import tqdm
 
-from cxrsr_cli.batch.report import shown, write_report
+from cxrsr_cli.batch.report import shown
 from cxrsr_cli.batch.walk import Found
 from cxrsr_cli.clock import local_time
-from cxrsr_cli.commands.narration import Verbosity, fatal_line, json_line
+from cxrsr_cli.commands.narration import fatal_line, json_line
+from cxrsr_cli.commands.options import Verbosity
 from cxrsr_cli.commands.running import BAR, write_beside
-from cxrsr_cli.commands.saying import say
 from cxrsr_cli.commands.stopping import stop_between_files
-from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
+from cxrsr_cli.errors import CxrsrError, ExitCode
 from cxrsr_cli.send.destination import Destination, Outcome, Sent
-from cxrsr_cli.send.report import SendRun, build_report, count, describe
+from cxrsr_cli.send.report import SendRun, count, describe
 from cxrsr_cli.send.sending import exit_code, may_arrive_later, send_all
 
 
@@ -32,13 +30,14 @@ class Words:
 
     def __init__(self, verbosity: Verbosity, *, as_json: bool) -> None:
         self._verbosity = verbosity
-        self.as_json = as_json
+        self._as_json = as_json
+        self.summary_on_stderr = as_json
 
     def sent(self, sent: Sent) -> Iterator[str]:
         """Say failures always, warnings normally, successes if asked to."""
         if sent.arrived and self._verbosity is Verbosity.QUIET:
             return
-        if self.as_json:
+        if self._as_json:
             warned = sent.outcome is Outcome.WARNED
             level = "warning" if warned else "info" if sent.arrived else "error"
             yield json_line(level, "file", describe(sent))
@@ -48,16 +47,16 @@ class Words:
             committed = ", committed" if sent.committed else ""
             yield f"{sent.outcome}{committed}: {shown(sent.path)}"
 
-    def trouble(self, error: CxrsrError) -> str:
+    def trouble(self, error: CxrsrError) -> Iterator[str]:
         """Say it as the command says what ends it."""
-        return fatal_line(error) if self.as_json else f"cxrsr: {error}"
+        yield fatal_line(error) if self._as_json else f"cxrsr: {error}"
 
     def summary(self, run: SendRun) -> Iterator[str]:
         """Count: a line for each way that files ended."""
         counts = count(run)
         if self._verbosity is Verbosity.QUIET:
             return
-        if self.as_json:
+        if self._as_json:
             facts = {"counts": counts, "exit_code": int(run.exit_code)}
             yield json_line("info", "summary", facts)
             return
@@ -108,7 +107,7 @@ def run_sending(
         except CxrsrError as error:
             # Of what was done there is an account nevertheless.
             ended_by = error.exit_code
-            write_beside(bar, iter([words.trouble(error)]))
+            write_beside(bar, words.trouble(error))
         if retries and stop() and any(map(may_arrive_later, results)):
             ended_by = ended_by or ExitCode.INTERRUPTED
     return SendRun(
@@ -119,22 +118,3 @@ def run_sending(
         finished=local_time(),
         exit_code=ended_by or exit_code(results, len(found)),
     )
-
-
-def give_account(run: SendRun, words: Words, report: Path | None) -> ExitCode:
-    """Write the report, if any, and sum up; a report that fails is a failure.
-
-    Returns
-    -------
-    ExitCode
-        Of the process.
-    """
-    if report:
-        try:
-            write_report(build_report(run), report)
-        except OutputError as error:
-            say(words.trouble(error), err=True)
-            run = replace(run, exit_code=error.exit_code)
-    for line in words.summary(run):
-        say(line, err=words.as_json)
-    return run.exit_code

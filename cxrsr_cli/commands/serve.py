@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cxrsr_cli.commands.options import LogJsonOption
 from cxrsr_cli.errors import ExitCode, MissingExtraError
 
 
@@ -21,9 +22,7 @@ def serve(
             help="Look at the configuration and its files, load the models, serve nobody.",
         ),
     ] = False,
-    log_json: Annotated[
-        bool, typer.Option("--log-json", help="Lines of JSON on stderr instead of sentences.")
-    ] = False,
+    log_json: LogJsonOption = False,
 ) -> None:
     """Run a DICOM node: receive, upscale, pass on.
 

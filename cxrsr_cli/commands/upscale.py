@@ -11,12 +11,17 @@ import typer
 from cxrsr_cli.cluster.shipping import Shipping
 from cxrsr_cli.commands.options import (
     DeviceOption,
+    LogJsonOption,
     MemoryOption,
     ModelOption,
     PrecisionOption,
     ProgressOption,
+    QuietOption,
+    ReportOption,
     ScaleOption,
+    VerboseOption,
     show_progress,
+    verbosity,
 )
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.read.permission import Permission
@@ -123,9 +128,7 @@ def upscale(
         Path | None,
         typer.Option(metavar="DIR", help="Copies of bad inputs go here, each with its reason."),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a JSON report of the run.")
-    ] = None,
+    report: ReportOption = None,
     io_workers: Annotated[
         int,
         typer.Option(
@@ -148,12 +151,10 @@ def upscale(
             show_default=False,
         ),
     ] = None,
-    log_json: Annotated[
-        bool, typer.Option("--log-json", help="Lines of JSON on stderr instead of sentences.")
-    ] = False,
+    log_json: LogJsonOption = False,
     no_progress: ProgressOption = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say failures only.")] = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Enlarge chest radiographs into derived DICOM objects.
 
@@ -166,15 +167,14 @@ def upscale(
     from cxrsr_cli.batch.places import Places
     from cxrsr_cli.batch.plan import plan
     from cxrsr_cli.batch.quarantine import Quarantine
-    from cxrsr_cli.batch.report import check_report
+    from cxrsr_cli.batch.report import build_report, check_report
     from cxrsr_cli.cluster.address import Address
-    from cxrsr_cli.commands.narration import Verbosity, narrator
+    from cxrsr_cli.commands.narration import narrator
     from cxrsr_cli.commands.running import errors_as_json, give_account, run_batch
     from cxrsr_cli.derive.series import check_description
 
     with errors_as_json(log_json):
-        if verbose and quiet:
-            raise UsageError("--verbose and --quiet exclude each other")
+        level = verbosity(verbose=verbose, quiet=quiet)
         if ledger and no_ledger:
             raise UsageError("--ledger and --no-ledger exclude each other")
         if not all([*sources, target]):
@@ -182,7 +182,6 @@ def upscale(
         if cluster_files and cluster is None:
             raise UsageError("--cluster-files needs --cluster")
         address = Address.parse(cluster) if cluster is not None else None
-        level = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
         if series_description is not None:
             check_description(series_description)
         if report:
@@ -238,4 +237,4 @@ def upscale(
             words = narrator(level, as_json=log_json)
             progress = show_progress(no_progress, quiet=quiet) and not log_json
             run = run_batch(batch, planned, words, progress=progress)
-        raise typer.Exit(give_account(run, words, report))
+        raise typer.Exit(give_account(run, words, report, build_report))
