@@ -3,7 +3,7 @@
     python -m benchmarks.archive [--images N] [--days D] [--set COST=VALUE] [--costs FILE.json]
 
 Nothing is measured here: costs are those of docs/scale.md, as
-`benchmarks.costs` measured them, or given. Assumptions are arguments, and said
+`benchmarks.costs_table` measured them, or given. Assumptions are arguments, and said
 to be such in the table that is written into the page.
 """
 

@@ -31,18 +31,18 @@ from benchmarks.machine import machine
 from benchmarks.plan import PAGES, ROOT
 from benchmarks.study import fill
 from cxrsr_cli.job import Job
-from cxrsr_cli.judge.cost import Usage, metered
-from cxrsr_cli.judge.degradation import degrade
+from cxrsr_cli.judge.cost import ResourceUsage, measure_usage
+from cxrsr_cli.judge.degradation import make_low_resolution
 from cxrsr_cli.judge.metrics import psnr
-from cxrsr_cli.judge.original import read_original
-from cxrsr_cli.judge.statistics import Difference
+from cxrsr_cli.judge.original import read_ground_truth
+from cxrsr_cli.judge.statistics import PairedDifference
 from cxrsr_cli.judge.table import Table
 from cxrsr_cli.learn.images import list_images
 from cxrsr_cli.restore.network import ResidualInResidual
 from cxrsr_cli.restore.normalisation import Normalisation
-from cxrsr_cli.restore.parts import SuperResolver
+from cxrsr_cli.restore.parts import SuperResolutionNetwork
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 
 SCALE = 4
@@ -61,7 +61,7 @@ PACKAGES = ("openvino", "nncf", "onnxruntime")
 CPU = torch.device("cpu")
 
 
-class Swapped(SuperResolver):
+class Swapped(SuperResolutionNetwork):
     """A network whose residual comes from elsewhere.
 
     Attributes
@@ -70,7 +70,7 @@ class Swapped(SuperResolver):
         Spent there.
     """
 
-    def __init__(self, network: SuperResolver, compute: Compute) -> None:
+    def __init__(self, network: SuperResolutionNetwork, compute: Compute) -> None:
         super().__init__(network.architecture, network.stem)
         self.network, self.compute, self.seconds = network, compute, 0.0
 
@@ -106,7 +106,7 @@ class Line:
 
     engine: Engine
     compute: Compute | None = None
-    loading: Usage = field(default_factory=Usage)
+    loading: ResourceUsage = field(default_factory=ResourceUsage)
     height: int = HEIGHTS[0]
     seconds: list[float] = field(default_factory=list)
     gains: list[float] = field(default_factory=list)
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=30, help="of the test set, the first ones")
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    restorer = Restorer.load(find_model("rir-s", SCALE).path, device="cpu")
+    restorer = Predictor.load(find_model("rir-s", SCALE).path, device="cpu")
     network = cast("ResidualInResidual", restorer.network)
     examples = [
         restorer.network.stem(image).contiguous() for image in calibration(CALIBRATION, SCALE)
@@ -144,8 +144,8 @@ def main() -> None:
 def calibration(folder: Path, scale: int) -> Iterator[torch.Tensor]:
     """Yield every image of a folder, degraded, in network values: marks and borders too."""
     for path in list_images(folder):
-        original = read_original(path, scale)
-        low = degrade(original, scale)
+        original = read_ground_truth(path, scale)
+        low = make_low_resolution(original, scale)
         yield Normalisation.of(low, inverted=original.inverted).to_network(low)
 
 
@@ -159,7 +159,7 @@ def prepare(
         load = engine.prepare(Material(network, examples, folder))
     except ImportError:
         return Line(engine)
-    with metered(CPU) as loading:
+    with measure_usage(CPU) as loading:
         compute = load()
         compute(strip(HEIGHTS[0]))
     return Line(engine, compute, loading)
@@ -192,23 +192,23 @@ def timed(line: Line, height: int) -> float:
     return (time.perf_counter() - start) / (height * WIDTH) * 1e6
 
 
-def judge(lines: Sequence[Line], restorer: Restorer, paths: Sequence[Path]) -> None:
+def judge(lines: Sequence[Line], restorer: Predictor, paths: Sequence[Path]) -> None:
     """Compare outputs with the original, and with the first engine's."""
     scale = restorer.architecture.scale
     say(f"{len(paths)} images")
     for path in paths:
-        original = read_original(path, scale)
-        low = degrade(original, scale)
+        original = read_ground_truth(path, scale)
+        low = make_low_resolution(original, scale)
         reference, best = torch.empty(0), 0.0
         for line in lines:
-            output = _swap(restorer, line).estimate(
+            output = _swap(restorer, line).predict(
                 low,
                 minimum=original.minimum,
                 maximum=original.maximum,
                 inverted=original.inverted,
-                consistent=restorer.consistent,
+                consistent=restorer.consistency,
             )
-            found = psnr(output.round(), original.values, peak=original.span, border=scale)
+            found = psnr(output.round(), original.values, peak=original.data_range, border=scale)
             if line is lines[0]:
                 reference, best = output, found
             line.gains.append(found - best)
@@ -217,20 +217,20 @@ def judge(lines: Sequence[Line], restorer: Restorer, paths: Sequence[Path]) -> N
             line.squares.append(difference.square().mean().item())
 
 
-def others(restorer: Restorer, line: Line, scale: int) -> float:
+def others(restorer: Predictor, line: Line, scale: int) -> float:
     """Time all of an upscaling but the network, in seconds for a million input pixels."""
     swapped = _swap(restorer, line)
     upscaler = Upscaler(swapped, find_model("rir-s", scale))
     with TemporaryDirectory() as folder:
         start = time.perf_counter()
-        opened = upscaler.open(Job(SOURCE, Path(folder) / "output.dcm"))
-        upscaler.finish(upscaler.restore(opened))
+        opened = upscaler.read(Job(SOURCE, Path(folder) / "output.dcm"))
+        upscaler.write(upscaler.upscale(opened))
         everything = time.perf_counter() - start
     spent = cast("Swapped", swapped.network).seconds
     return (everything - spent) / opened.frames.size * 1e6
 
 
-def _swap(restorer: Restorer, line: Line) -> Restorer:
+def _swap(restorer: Predictor, line: Line) -> Predictor:
     if line.compute is None:
         raise ValueError("not installed")
     return replace(restorer, network=Swapped(restorer.network, line.compute), program=None)
@@ -254,7 +254,7 @@ def tabulate(lines: Sequence[Line], rest: float) -> str:
         seconds = min(line.seconds)
         turns = [one / other for one, other in zip(lines[0].seconds, line.seconds, strict=True)]
         enough = (base - ASKED * seconds) / (ASKED - 1)
-        gain = Difference.of(line.gains, larger_is_better=True)
+        gain = PairedDifference.of(line.gains, larger_is_better=True)
         peak = line.loading.peak_bytes
         cells += [
             str(line.height),
@@ -264,7 +264,7 @@ def tabulate(lines: Sequence[Line], rest: float) -> str:
             f"{(base + rest) / (seconds + rest):.2f}",
             f"{enough:.1f}" if enough > 0 else "never",
             f"{gain.mean:+.4f}",
-            f"{gain.worst:+.4f}",
+            f"{gain.smallest:+.4f}",
             f"{statistics.mean(line.squares) ** 0.5:.3f}",
             f"{max(line.largest):.2f}",
             f"{line.loading.seconds:.2f}",

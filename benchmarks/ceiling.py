@@ -7,13 +7,13 @@ from statistics import median
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
-from cxrsr_cli.restore.program import Filter, Program
+from cxrsr_cli.restore.program import Conv, ConvProgram
 
 _RUNS = 15
 
 
 @torch.inference_mode()
-def ceiling_seconds(program: Program, height: int, width: int, rows: int) -> float:
+def ceiling_seconds(program: ConvProgram, height: int, width: int, rows: int) -> float:
     """Return the seconds for the convolutions of an image without border.
 
     Each shape of convolution is run by itself, channels last, again and again on
@@ -29,7 +29,7 @@ def ceiling_seconds(program: Program, height: int, width: int, rows: int) -> flo
     rows : int
         Of a strip.
     """
-    filters = [term.filter for layer in program.layers for term in layer.terms if term.filter]
+    filters = [term.conv for layer in program.layers for term in layer.terms if term.conv]
     counts = Counter(one.weight.shape for one in filters)
     by_shape = {one.weight.shape: one for one in filters}
     strips = height / rows
@@ -38,7 +38,7 @@ def ceiling_seconds(program: Program, height: int, width: int, rows: int) -> flo
     )
 
 
-def _seconds(one: Filter, rows: int, width: int) -> float:
+def _seconds(one: Conv, rows: int, width: int) -> float:
     shape = (1, one.weight.shape[1], rows, width)
     seen = torch.rand(shape).to(memory_format=torch.channels_last)
     taken = []

@@ -23,17 +23,17 @@ from benchmarks.plan import ROOT
 from benchmarks.radiographs import write
 from benchmarks.study import fill
 from benchmarks.timing import clock
-from cxrsr_cli.batch.batch import Batch, Executor
+from cxrsr_cli.batch.batch import BatchRunner, Executor
 from cxrsr_cli.batch.ledger import Ledger
-from cxrsr_cli.batch.plan import plan
-from cxrsr_cli.batch.result import Status
-from cxrsr_cli.clock import local_time
-from cxrsr_cli.cluster.address import Address
-from cxrsr_cli.cluster.joining import joined
-from cxrsr_cli.cluster.shipping import Shipping
+from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.batch.result import FileStatus
+from cxrsr_cli.clock import now
+from cxrsr_cli.cluster.address import ClusterAddress
+from cxrsr_cli.cluster.joining import connected_cluster
+from cxrsr_cli.cluster.shipping import TransferMode
 from cxrsr_cli.judge.table import Table
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.settings import Settings
+from cxrsr_cli.settings import UpscaleOptions
 from cxrsr_cli.upscale import Upscaler
 
 PAGE = ROOT / "docs" / "scale.md"
@@ -68,11 +68,11 @@ class Work:
 NEXT_TO_NOTHING = Work(16, 32)
 """Files that show what each costs beside the network."""
 
-KINDS: dict[str, tuple[str, Shipping | None]] = {
+KINDS: dict[str, tuple[str, TransferMode | None]] = {
     "this process": ("", None),
-    "`local:1`, paths": ("local:1", Shipping.PATHS),
-    "`local:2`, paths": ("local:2", Shipping.PATHS),
-    "`local:2`, bytes": ("local:2", Shipping.BYTES),
+    "`local:1`, paths": ("local:1", TransferMode.PATHS),
+    "`local:2`, paths": ("local:2", TransferMode.PATHS),
+    "`local:2`, bytes": ("local:2", TransferMode.BYTES),
 }
 
 
@@ -135,18 +135,18 @@ def tabulate(work: Work, starts: dict[str, float], taken: Taken) -> str:
     return Table([(title, 0) for title in titles], rows).as_markdown()
 
 
-def start(stack: ExitStack, address: str, shipping: Shipping | None) -> Upscaler | Executor:
+def start(stack: ExitStack, address: str, shipping: TransferMode | None) -> Upscaler | Executor:
     """Load the model here, or start a cluster and have a worker load it."""
-    model, settings = find_model(DEFAULT_MODEL, SCALE), Settings(device="cpu")
+    model, settings = find_model(DEFAULT_MODEL, SCALE), UpscaleOptions(device="cpu")
     if not address:
         return settings.load(model)
     return stack.enter_context(
-        joined(
-            Address.parse(address),
+        connected_cluster(
+            ClusterAddress.parse(address),
             model,
             settings,
             overwrite=False,
-            clock=local_time,
+            clock=now,
             shipping=shipping,
         )
     )
@@ -156,11 +156,11 @@ def run(kind: Upscaler | Executor, source: Path, out: Path) -> float:
     """Do a folder with a ledger, as the command does; return the seconds."""
     ledger = Ledger(out / "ledger")
     started = time.perf_counter()
-    statuses = [result.status for result in Batch(kind, ledger).run(plan([source], out).jobs)]
+    statuses = [result.status for result in BatchRunner(kind, ledger).run(plan_batch([source], out).jobs)]
     seconds = time.perf_counter() - started
     ledger.close()
     shutil.rmtree(out)
-    if set(statuses) != {Status.DONE}:
+    if set(statuses) != {FileStatus.DONE}:
         raise SystemExit(f"not all was done: {statuses}")
     return seconds
 

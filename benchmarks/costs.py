@@ -25,19 +25,19 @@ from benchmarks.machine import machine
 from benchmarks.plan import ROOT
 from benchmarks.radiographs import write
 from benchmarks.study import fill
-from cxrsr_cli.batch.ledger import Ledger, Work
-from cxrsr_cli.batch.report import describe
-from cxrsr_cli.batch.result import Result, Status, Timing
+from cxrsr_cli.batch.ledger import Ledger, OutputKey
+from cxrsr_cli.batch.report import file_record
+from cxrsr_cli.batch.result import FileStatus, Result, Timing
 from cxrsr_cli.cluster.silence import quiet_dask
 from cxrsr_cli.job import Job
 from cxrsr_cli.judge.table import Table
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.restore.deviation import Deviation
-from cxrsr_cli.restore.planner import Plan
+from cxrsr_cli.restore.deviation import ConsistencyDeviation
+from cxrsr_cli.restore.planner import MemoryPlan
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.settings import Settings
-from cxrsr_cli.write.syntax import OutputSyntax
+from cxrsr_cli.settings import UpscaleOptions
+from cxrsr_cli.write.syntax import OutputTransferSyntax
 
 PAGE = ROOT / "docs" / "scale.md"
 SIDE = 1024
@@ -126,13 +126,13 @@ def core_seconds(folder: Path, scale: int) -> float:
     In time of the processor, which others on the machine do not lengthen much.
     """
     model = find_model(DEFAULT_MODEL, scale)
-    upscaler = Settings(device="cpu").load(model, overwrite=True)
+    upscaler = UpscaleOptions(device="cpu").load(model, overwrite=True)
     job = Job(write(folder / "in.dcm", SIDE, SIDE), folder / "out.dcm")
     threads, taken = torch.get_num_threads(), []
     torch.set_num_threads(1)
     for _ in range(3):
         started = time.process_time()
-        upscaler.finish(upscaler.restore(upscaler.open(job)))
+        upscaler.write(upscaler.upscale(upscaler.read(job)))
         taken.append(time.process_time() - started)
     torch.set_num_threads(threads)
     return median(taken) / (SIDE * SIDE / 1e6)
@@ -140,7 +140,7 @@ def core_seconds(folder: Path, scale: int) -> float:
 
 def compressed(folder: Path, chests: Path, scale: int) -> tuple[float, float]:
     """Upscale the middle of each chest; return what JPEG-LS makes of it, before and after."""
-    settings = Settings(device="cpu", syntax=OutputSyntax.JPEGLS)
+    settings = UpscaleOptions(device="cpu", syntax=OutputTransferSyntax.JPEGLS)
     upscaler = settings.load(find_model(DEFAULT_MODEL, scale), overwrite=True)
     ratios = []
     for path in sorted(chests.iterdir()):
@@ -154,7 +154,7 @@ def compressed(folder: Path, chests: Path, scale: int) -> tuple[float, float]:
         dataset.HighBit = dataset.BitsStored - 1
         dataset.PixelData = middle.astype("<u2").tobytes()
         dataset.save_as(folder / "cut.dcm")
-        upscaler.finish(upscaler.restore(upscaler.open(Job(folder / "cut.dcm", folder / "o.dcm"))))
+        upscaler.write(upscaler.upscale(upscaler.read(Job(folder / "cut.dcm", folder / "o.dcm"))))
         dataset.compress(pydicom.uid.JPEGLSLossless)
         output = pydicom.dcmread(folder / "o.dcm")
         pixels = 2 * CUT * CUT
@@ -181,13 +181,13 @@ def scheduled(folder: Path) -> float:
 
 def ledger(folder: Path) -> tuple[float, float]:
     """Return files a second that a ledger takes, and bytes of each."""
-    work = Work("0" * 64, "1" * 64, "consistent|fp32|same|private|")
+    work = OutputKey("0" * 64, "1" * 64, "consistent|fp32|same|private|")
     book = Ledger(folder / "ledger")
     started = time.perf_counter()
     for number in range(FEW):
         target = folder / "2026" / "11" / f"{number:032x}.dcm"
-        book.announce(target, work, f"{number:064x}")
-        book.record(target, work, f"{number:064x}")
+        book.mark_pending(target, work, f"{number:064x}")
+        book.mark_done(target, work, f"{number:064x}")
     seconds = time.perf_counter() - started
     book.close()
     many = folder / "ledger"
@@ -208,19 +208,19 @@ def accounts() -> tuple[float, float]:
         name = f"{number:032x}.dcm"
         return Result(
             Job(Path("/archive/2026/11", name), Path("/upscaled/2026/11", name)),
-            Status.DONE,
+            FileStatus.DONE,
             warnings=["no body part is stated"],
             timing=Timing(0.123, 4.567, 0.321),
             input_shape=(2500, 2048),
             output_shape=(10000, 8192),
-            deviation=Deviation(0.1234, 1.2345),
-            plan=Plan(64, (64, 512), 0.08, 1 << 30),
+            deviation=ConsistencyDeviation(0.1234, 1.2345),
+            plan=MemoryPlan(64, (64, 512), 0.08, 1 << 30),
             source_sha256=f"{number:064x}",
             output_sha256=f"{-number & (1 << 256) - 1:064x}",
-            peak_memory=1 << 30,
+            peak_rss_bytes=1 << 30,
         )
 
-    told = len(json.dumps(describe(result(1)), indent=1))
+    told = len(json.dumps(file_record(result(1)), indent=1))
     tracemalloc.start()
     kept = [result(number) for number in range(MANY)]
     size = tracemalloc.get_traced_memory()[0] / len(kept)

@@ -23,12 +23,12 @@ import torch
 
 from benchmarks.machine import machine
 from cxrsr_cli.learn.config import TrainConfig, load_train_config
-from cxrsr_cli.learn.images import GreyImage
-from cxrsr_cli.learn.loading import AHEAD, AHEAD_OF_GPU, Drawn, draw_ahead
+from cxrsr_cli.learn.images import GrayscaleImage
+from cxrsr_cli.learn.loading import AHEAD, AHEAD_OF_GPU, PrefetchedBatch, prefetch_batches
 from cxrsr_cli.learn.pairs import make_pair
-from cxrsr_cli.learn.processes import Processes
+from cxrsr_cli.learn.processes import ProcessGroup
 from cxrsr_cli.learn.sampling import PatchSampler
-from cxrsr_cli.learn.state import TrainingState
+from cxrsr_cli.learn.state import Trainer
 from cxrsr_cli.restore.architecture import ImageSkip
 from cxrsr_cli.restore.device import choose_device
 
@@ -63,12 +63,12 @@ def measure(
     config: TrainConfig, device: torch.device, steps: int, rounds: int
 ) -> list[list[float]]:
     """Return steps a second in each round: at hand, ahead, when needed, loader alone."""
-    state = TrainingState(replace(config, warm_start=None), device, Processes())
+    state = Trainer(replace(config, warm_start=None), device, ProcessGroup())
     scale = config.architecture.scale
-    kind = ImageSkip.NONE if config.degradation.active else config.architecture.image_skip
+    kind = ImageSkip.NONE if config.degradation.is_active else config.architecture.image_skip
     random = torch.Generator().manual_seed(0)
     images = (
-        GreyImage("made up", torch.randint(256, (1, 1, SIDE, SIDE), generator=random).float(), 255)
+        GrayscaleImage("made up", torch.randint(256, (1, 1, SIDE, SIDE), generator=random).float(), 255)
         for _ in range(IMAGES)
     )
     pairs = [make_pair(image, scale, kind) for image in images]
@@ -81,20 +81,20 @@ def measure(
         noise=config.noise,
     )
     stage, pin = config.stages[0], device.type == "cuda"
-    (drawn,) = draw_ahead(sampler, [stage], ahead=0, pin=pin)
+    (drawn,) = prefetch_batches(sampler, [stage], ahead=0, pin=pin)
 
     def timed(ahead: int | None, *, train: bool = True) -> float:
         """Time a round; None for the batch at hand."""
         if ahead is None:
             return steps / run(repeat(drawn, steps), train)
-        with closing(draw_ahead(sampler, repeat(stage, steps), ahead=ahead, pin=pin)) as batches:
+        with closing(prefetch_batches(sampler, repeat(stage, steps), ahead=ahead, pin=pin)) as batches:
             return steps / run(batches, train)
 
-    def run(batches: Iterable[Drawn], train: bool) -> float:
+    def run(batches: Iterable[PrefetchedBatch], train: bool) -> float:
         started = time.perf_counter()
         for each in batches:
             if train:
-                state.update(state.network, each.batch)
+                state.train_step(state.network, each.batch)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started

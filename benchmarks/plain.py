@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrsr_cli.restore.consistency import ENOUGH_STEPS, project
+from cxrsr_cli.restore.consistency import OUTPUT_STEPS, project_iteratively
 from cxrsr_cli.restore.normalisation import Normalisation
-from cxrsr_cli.restore.parts import SuperResolver
-from cxrsr_cli.restore.reflection import reflect
+from cxrsr_cli.restore.parts import SuperResolutionNetwork
+from cxrsr_cli.restore.reflection import reflect_pad
 from cxrsr_cli.restore.skip import image_skip
 
 TILE = 512
@@ -24,7 +24,7 @@ TILE = 512
 
 @torch.inference_mode()
 def restore(
-    network: SuperResolver, stored: NDArray[np.int32], *, minimum: int, maximum: int
+    network: SuperResolutionNetwork, stored: NDArray[np.int32], *, minimum: int, maximum: int
 ) -> NDArray[np.int32]:
     """Enlarge one image.
 
@@ -46,7 +46,7 @@ def restore(
     scale, halo = kind.scale, kind.halo
     low = torch.from_numpy(stored.astype(np.float32))[None, None]
     norm = Normalisation.of(low)
-    padded = reflect(norm.to_network(low), halo)
+    padded = reflect_pad(norm.to_network(low), halo)
     height, width = stored.shape
     residual = torch.empty(1, 1, height * scale, width * scale)
     inner = slice(halo * scale, -halo * scale)
@@ -60,7 +60,7 @@ def restore(
     skip = image_skip(kind.image_skip, low, scale, minimum=minimum, maximum=maximum)
     if skip is not None:
         output += skip
-    output = project(output, low, scale, minimum=minimum, maximum=maximum, steps=ENOUGH_STEPS)
+    output = project_iteratively(output, low, scale, minimum=minimum, maximum=maximum, steps=OUTPUT_STEPS)
     rounded: NDArray[np.int32] = output.round().to(torch.int32)[0, 0].numpy()
     return rounded
 

@@ -22,7 +22,7 @@ from benchmarks.timing import clock
 from cxrsr_cli.restore.device import choose_device, dtype_of
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 
 _SQUARE = 4096
 _SUM = 2
@@ -44,7 +44,7 @@ def main() -> None:
     for scale in arguments.scale:
         path = find_model(arguments.model, scale).path
         restorers = {
-            each: Restorer.load(path, device=str(device), precision=each) for each in precisions
+            each: Predictor.load(path, device=str(device), precision=each) for each in precisions
         }
         for side in arguments.side:
             rows += compare(restorers, peaks, side)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def compare(
-    restorers: dict[Precision, Restorer], peaks: dict[Precision, float], side: int
+    restorers: dict[Precision, Predictor], peaks: dict[Precision, float], side: int
 ) -> list[list[str]]:
     """Restore an image in every precision, in turns."""
     low = mosaic(side, side).astype(np.int32)

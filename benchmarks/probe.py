@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from cxrsr_cli.job import Job
-from cxrsr_cli.judge.cost import metered
+from cxrsr_cli.judge.cost import measure_usage
 from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 
 
@@ -28,15 +28,15 @@ def main() -> None:
     parser.add_argument("--memory", type=int)
     arguments = parser.parse_args()
     model = find_model(DEFAULT_MODEL, arguments.scale)
-    restorer = Restorer.load(model.path, device="cpu", memory=arguments.memory)
+    restorer = Predictor.load(model.path, device="cpu", memory=arguments.memory)
     upscaler = Upscaler(restorer, model, overwrite=True)
-    with metered(restorer.device) as usage:
+    with measure_usage(restorer.device) as usage:
         start = time.perf_counter()
-        opened = upscaler.open(Job(arguments.source, arguments.target))
+        opened = upscaler.read(Job(arguments.source, arguments.target))
         read = time.perf_counter()
-        restored = upscaler.restore(opened)
+        restored = upscaler.upscale(opened)
         made = time.perf_counter()
-        upscaler.finish(restored)
+        upscaler.write(restored)
         written = time.perf_counter()
     itemsize = PixelFormat.of(opened.source.dataset).dtype.itemsize
     plan = restorer.plan(*opened.shape, itemsize)

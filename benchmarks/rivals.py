@@ -24,12 +24,12 @@ from benchmarks.radiographs import mosaic, write
 from benchmarks.speed import CPU, MIB, PAGE, RANGE, ROUNDS, table
 from benchmarks.study import fill, judge, mean
 from benchmarks.timing import clock
-from cxrsr_cli.judge.cost import metered
+from cxrsr_cli.judge.cost import measure_usage
 from cxrsr_cli.judge.score import PSNR
 from cxrsr_cli.restore.build import build
 from cxrsr_cli.restore.consistency import consistent_bicubic
 from cxrsr_cli.restore.resample import upsample
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 
 SCALE, SIDE = 4, 256
 NETWORKS = ("rir-32", "edsr-32", "rcan-32", "srcnn", "rir-64", "edsr", "rcan")
@@ -73,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rivals = [*interpolations(Path(folder)), *networks()]
         for rival in rivals:
-            with metered(CPU) as usage:
+            with measure_usage(CPU) as usage:
                 rival.work()
             rival.peak_bytes = (usage.peak_bytes or 0) if rival.here else 0
         for _ in range(ROUNDS):
@@ -121,7 +121,7 @@ def networks() -> list[Rival]:
     for name in NETWORKS:
         entry = study.entries[name]
         architecture = Training(name, entry, SCALE).config().architecture
-        restorer = Restorer.of(build(architecture).eval(), CPU)
+        restorer = Predictor.from_network(build(architecture).eval(), CPU)
         work = partial(restorer.restore, low, minimum=0, maximum=RANGE)
         macs = architecture.cost.macs
         rivals.append(Rival(f"`{name}`, {entry.about}", work, macs, found.get(name)))

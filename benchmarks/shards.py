@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from cxrsr_cli.errors import CxrsrError, InputError, OutputError, UsageError
-from cxrsr_cli.read.fingerprint import sha256_of
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.read.fingerprint import sha256_file
+from cxrsr_cli.write.atomic import atomic_write
 
 SUMS = "SHA256SUMS"
 MIB = 2**20
@@ -117,8 +117,8 @@ def pack(data: Path, out: Path, limit: int) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     for path, shard in zip(paths, shards, strict=True):
         _write(path, shard)
-    with replacing(out / SUMS) as temporary:
-        lines = [f"{sha256_of(path)}  {path.name}\n" for path in paths]
+    with atomic_write(out / SUMS) as temporary:
+        lines = [f"{sha256_file(path)}  {path.name}\n" for path in paths]
         temporary.write_text("".join(lines), encoding="utf-8")
     return paths
 
@@ -147,7 +147,7 @@ def unpack(shards: Path, data: Path) -> int:
     """
     sums = _read_sums(shards / SUMS)
     paths = [shards / name for name in sums]
-    wrong = [path for path in paths if not path.is_file() or sha256_of(path) != sums[path.name]]
+    wrong = [path for path in paths if not path.is_file() or sha256_file(path) != sums[path.name]]
     if wrong:
         raise InputError(f"{_list(wrong)}: missing or damaged, not what {SUMS} says")
     data.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def _shared_out(members: Iterable[Member], limit: int) -> Iterator[list[Member]]
 
 def _write(path: Path, shard: list[Member]) -> None:
     with (
-        replacing(path) as temporary,
+        atomic_write(path) as temporary,
         tarfile.open(temporary, "w", format=_FORMAT, encoding=_ENCODING) as archive,
     ):
         for member in shard:

@@ -30,16 +30,16 @@ from benchmarks.timing import Budget, clock
 from cxrsr_cli.job import Job
 from cxrsr_cli.judge.table import Table as Layout
 from cxrsr_cli.restore.consistency import (
-    ENOUGH_STEPS,
     MARGIN,
+    OUTPUT_STEPS,
     consistent_bicubic,
-    make_consistent,
-    project,
+    enforce_consistency,
+    project_iteratively,
 )
-from cxrsr_cli.restore.finishing import Finish
+from cxrsr_cli.restore.finishing import OutputAssembler
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.restore.streaming import stream
 from cxrsr_cli.upscale import Upscaler
 
@@ -62,9 +62,9 @@ def main() -> None:
         print(f"\n{name}\n\n{text}", flush=True)
 
 
-def restorer(scale: int) -> Restorer:
+def restorer(scale: int) -> Predictor:
     """Load the default model."""
-    return Restorer.load(find_model(DEFAULT_MODEL, scale).path, device="cpu")
+    return Predictor.load(find_model(DEFAULT_MODEL, scale).path, device="cpu")
 
 
 def ceiling(folder: Path) -> str:
@@ -131,17 +131,17 @@ def projection(_: Path) -> str:
     for scale in (2, 4, 8):
         of = restorer(scale)
         low = torch.from_numpy(mosaic(1024, 1024).astype(np.float32))[None, None]
-        estimate = of.estimate(low, minimum=0, maximum=RANGE, consistent=False)
-        finish = Finish(of.architecture, unit(), low, low, 0, RANGE)
+        estimate = of.predict(low, minimum=0, maximum=RANGE, consistent=False)
+        finish = OutputAssembler(of.architecture, unit(), low, low, 0, RANGE)
         noise = estimate - consistent_bicubic(low, scale, minimum=0, maximum=RANGE)
         network, iterated, closed = [], [], []
         for _round in range(ROUNDS):
             network.append(clock(run_network, of, low)[1])
             iterated.append(clock(iterate, estimate, low, scale)[1])
             closed.append(clock(in_bands, finish, noise)[1])
-        reference = project(estimate, low, scale, minimum=0, maximum=RANGE, steps=60)
-        found = make_consistent(estimate, low, scale, minimum=0, maximum=RANGE, steps=60)
-        fifteen = project(estimate, low, scale, minimum=0, maximum=RANGE)
+        reference = project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE, steps=60)
+        found = enforce_consistency(estimate, low, scale, minimum=0, maximum=RANGE, steps=60)
+        fifteen = project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE)
         pairs = list(zip(iterated, closed, network, strict=True))
         rows.append(
             [
@@ -164,7 +164,7 @@ def unit() -> Normalisation:
 
 
 @torch.inference_mode()
-def run_network(of: Restorer, low: torch.Tensor) -> None:
+def run_network(of: Predictor, low: torch.Tensor) -> None:
     """Run the network and drop what it makes."""
     if of.program:
         for _ in stream(of.program, low / RANGE, rows=of.plan(*low.shape[-2:]).rows):
@@ -175,11 +175,11 @@ def run_network(of: Restorer, low: torch.Tensor) -> None:
 def iterate(estimate: torch.Tensor, low: torch.Tensor, scale: int) -> None:
     """Iterate for the image skip, and for the output."""
     consistent_bicubic(low, scale, minimum=0, maximum=RANGE)
-    project(estimate, low, scale, minimum=0, maximum=RANGE, steps=ENOUGH_STEPS)
+    project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE, steps=OUTPUT_STEPS)
 
 
 @torch.inference_mode()
-def in_bands(finish: Finish, residual: torch.Tensor) -> None:
+def in_bands(finish: OutputAssembler, residual: torch.Tensor) -> None:
     """Do both as `upscale` does."""
     height, scale = finish.seen.shape[-2], finish.architecture.scale
     for top in range(0, height, 64):

@@ -24,12 +24,12 @@ from benchmarks.machine import machine
 from benchmarks.plan import PAGES, RECIPE, RUNS, Study, Table, Training, load_study, study_names
 from cxrsr_cli.judge.method import Method
 from cxrsr_cli.judge.score import HAARPSI_MED, MS_SSIM, PSNR, SSIM, Metric
-from cxrsr_cli.judge.statistics import Difference
+from cxrsr_cli.judge.statistics import PairedDifference
 from cxrsr_cli.judge.table import Table as Layout
 from cxrsr_cli.learn.checkpoint import FILE_NAME
 from cxrsr_cli.restore.device import choose_device
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.weights import read_description
+from cxrsr_cli.restore.weights import read_metadata
 
 METRICS = (SSIM, MS_SSIM, HAARPSI_MED)
 """Beside PSNR."""
@@ -75,7 +75,7 @@ def train_all(study: Study, table: Table, scale: int, extra: tuple[str, ...], de
         if entry.method:
             continue
         if training.weights.exists():
-            if read_description(training.weights).config_sha256 != training.config(extra).sha256():
+            if read_metadata(training.weights).config_sha256 != training.config(extra).sha256():
                 raise SystemExit(f"{training.folder} holds another training; move it away")
             continue
         command = ["train", str(RECIPE), "--run-dir", str(training.folder), "--device", device]
@@ -183,8 +183,8 @@ def mean(judged: Judged, metric: Metric) -> float:
 def _gain(judged: Judged, reference: Judged) -> list[str]:
     pairs = [(judged.images[name], other) for name, other in reference.images.items()]
     gains = [one[PSNR.key] - other[PSNR.key] for one, other in pairs]
-    found = Difference.of(gains, larger_is_better=True)
-    better = f"{found.better}/{found.count}"
+    found = PairedDifference.of(gains, larger_is_better=True)
+    better = f"{found.wins}/{found.count}"
     if len(gains) < FEW:
         return [f"{found.mean:+.3f}", ", ".join(f"{gain:+.3f}" for gain in gains), better, ""]
     p_value = "" if math.isnan(found.p_value) else f"{found.p_value:.1g}"

@@ -36,15 +36,15 @@ class Budget:
     def of(cls, upscaler: Upscaler, job: Job) -> "Budget":
         """Measure one job."""
         start = time.perf_counter()
-        opened = upscaler.open(job)
+        opened = upscaler.read(job)
         read = time.perf_counter()
         with (
             timed("cxrsr_cli.restore.streaming._State.advance") as network,
             timed("cxrsr_cli.restore.finishing.Finish.band") as consistency,
         ):
-            restored = upscaler.restore(opened)
+            restored = upscaler.upscale(opened)
         made = time.perf_counter()
-        upscaler.finish(restored)
+        upscaler.write(restored)
         end = time.perf_counter()
         rest = made - read - sum(network) - sum(consistency)
         return cls(read - start, sum(network), sum(consistency), rest, end - made)

@@ -27,15 +27,15 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter
 
-from cxrsr_cli.commands.stopping import interrupt_when_asked
+from cxrsr_cli.commands.stopping import install_interrupt_handlers
 from cxrsr_cli.errors import ConfigError, CxrsrError, ExitCode, TrainingError
 from cxrsr_cli.learn.checkpoint import FILE_NAME
-from cxrsr_cli.learn.config import Stage, TrainConfig, load_train_config
+from cxrsr_cli.learn.config import StageConfig, TrainConfig, load_train_config
 from cxrsr_cli.learn.log import METRICS_NAME
 from cxrsr_cli.restore.device import choose_device
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.weights import SUFFIX
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.atomic import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGGED = 100
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of a CPU, for each training")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    interrupt_when_asked()
+    install_interrupt_handlers()
     try:
         run = Run(arguments)
         sys.exit(run.all([training for training in TRAININGS if training.name in arguments.only]))
@@ -196,14 +196,14 @@ def main() -> None:
         sys.exit(ExitCode.INTERRUPTED)
 
 
-def probe_stages(stages: Sequence[Stage]) -> str:
-    """Return the stages that `Speed.of` can read, as an override."""
+def probe_stages(stages: Sequence[StageConfig]) -> str:
+    """Return the stages that `Speed.from_network` can read, as an override."""
     steps = [2 * LOGGED for _ in stages]
     steps[-1] += LOGGED
     return stages_override(stages, steps)
 
 
-def stages_override(stages: Sequence[Stage], steps: Sequence[int]) -> str:
+def stages_override(stages: Sequence[StageConfig], steps: Sequence[int]) -> str:
     """Return `stages` with other numbers of steps, as an override."""
     plain = [
         {"steps": count, "batch": stage.batch, "patch": stage.patch}
@@ -334,7 +334,7 @@ class Run:
         )
         decided = Decided(decided.steps, (overrides[0], *decided.overrides), speed)
         self._plan.trainings[training.name] = decided
-        with replacing(self._plan_path) as temporary:
+        with atomic_write(self._plan_path) as temporary:
             temporary.write_bytes(_PLAN.dump_json(self._plan, indent=2))
         return decided
 

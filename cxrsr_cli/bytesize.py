@@ -5,7 +5,7 @@ import re
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def parse_bytes(text: str) -> int:
+def parse_byte_size(text: str) -> int:
     """Read a number of bytes, with K, M, G or T for powers of 1024.
 
     Parameters

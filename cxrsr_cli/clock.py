@@ -3,6 +3,6 @@
 from datetime import datetime
 
 
-def local_time() -> datetime:
+def now() -> datetime:
     """Return the time now, with its zone."""
     return datetime.now().astimezone()

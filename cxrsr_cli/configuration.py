@@ -7,17 +7,17 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from cxrsr_cli.bytesize import parse_bytes
+from cxrsr_cli.bytesize import parse_byte_size
 from cxrsr_cli.errors import ConfigError
 
 _T = TypeVar("_T")
 
-Bytes = Annotated[
-    int, BeforeValidator(lambda given: parse_bytes(given) if isinstance(given, str) else given)
+ByteSize = Annotated[
+    int, BeforeValidator(lambda given: parse_byte_size(given) if isinstance(given, str) else given)
 ]
 """A number, or a size such as ``4GiB``."""
 
-OneOrMore = BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
+StrOrList = BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
 """For a list of texts: a text alone is a list of one."""
 
 
@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def load_yaml_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds keys and values.
 
     Raises
@@ -52,7 +52,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     except Exception as error:  # a date of month 99 and the like; PyYAML has no one kind for them
-        raise ConfigError(f"{path} is not YAML that can be read: {_in_words(error)}") from error
+        raise ConfigError(f"{path} is not YAML that can be read: {_describe(error)}") from error
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values")
     return plain
@@ -66,13 +66,13 @@ def _plain(text: str) -> object:
         loader.dispose()
 
 
-def _in_words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     return f"a value is illegal ({error})"
 
 
-def checked(
+def validate(
     adapter: TypeAdapter[_T], plain: dict[str, Any], path: Path, *, empty: bool = True
 ) -> _T:
     """Turn plain values into what they describe.
@@ -94,7 +94,7 @@ def checked(
         Naming every key that is unknown or has an illegal value.
     """
     try:
-        _refuse(path, _illegal(plain, "", empty=empty, seen=set()))
+        _refuse(path, _unrepresentable_values(plain, "", empty=empty, seen=set()))
         made = adapter.validate_python(plain)
     except ValidationError as error:
         _refuse(
@@ -106,8 +106,8 @@ def checked(
         )
         raise
     except (OverflowError, RecursionError) as error:
-        raise ConfigError(f"{path}: {_in_words(error)}") from error
-    _refuse(path, _mistaken(plain, made, ""))
+        raise ConfigError(f"{path}: {_describe(error)}") from error
+    _refuse(path, _wrongly_coerced(plain, made, ""))
     return made
 
 
@@ -116,7 +116,7 @@ def _refuse(path: Path, faults: Iterator[str]) -> None:
         raise ConfigError(f"{path}: " + "; ".join(lines))
 
 
-def _illegal(plain: object, place: str, *, empty: bool, seen: set[int]) -> Iterator[str]:
+def _unrepresentable_values(plain: object, place: str, *, empty: bool, seen: set[int]) -> Iterator[str]:
     """Tell of what no value can be."""
     if isinstance(plain, dict | list):
         if id(plain) in seen:  # an alias, perhaps of what it is in
@@ -126,22 +126,22 @@ def _illegal(plain: object, place: str, *, empty: bool, seen: set[int]) -> Itera
             if isinstance(key, str) and not _is_text(key):
                 yield f"{place or 'the file'}: a key holds a character that no text has"
             else:
-                yield from _illegal(value, _under(place, key), empty=empty, seen=seen)
+                yield from _unrepresentable_values(value, _under(place, key), empty=empty, seen=seen)
     elif isinstance(plain, str) and not _is_text(plain):
         yield f"{place}: holds a character that no text has"
     elif plain is None and not empty:
         yield f"{place}: is without a value; give one, or leave the key out"
 
 
-def _mistaken(plain: object, made: object, place: str) -> Iterator[str]:
+def _wrongly_coerced(plain: object, made: object, place: str) -> Iterator[str]:
     """Tell of what pydantic takes for something else."""
     if isinstance(plain, dict):
         for key, value in plain.items():
             part = made.get(key) if isinstance(made, dict) else getattr(made, str(key), None)
-            yield from _mistaken(value, part, _under(place, key))
+            yield from _wrongly_coerced(value, part, _under(place, key))
     elif isinstance(plain, list) and isinstance(made, list | tuple):
         for index, (value, part) in enumerate(zip(plain, made, strict=False)):
-            yield from _mistaken(value, part, _under(place, index))
+            yield from _wrongly_coerced(value, part, _under(place, index))
     elif isinstance(plain, bool) and isinstance(made, int | float) and not isinstance(made, bool):
         yield f"{place}: is a number, not true or false"
     elif plain == "" and isinstance(made, Path):

@@ -14,13 +14,13 @@ class ExitCode(IntEnum):
     OK = 0
     UNEXPECTED = 1
     USAGE = 2
-    NOTHING_TO_DO = 3
+    NO_INPUT = 3
     SOME_FAILED = 4
     ALL_FAILED = 5
     CANNOT_WRITE = 6
     MODEL = 7
     NETWORK = 8
-    NOT_VERIFIED = 9
+    VERIFICATION = 9
     INTERRUPTED = 130
 
 
@@ -30,11 +30,11 @@ class CxrsrError(Exception):
     exit_code = ExitCode.UNEXPECTED
 
 
-class UnexpectedError(CxrsrError):
+class InternalError(CxrsrError):
     """A defect of this program, met while it worked on one input."""
 
     @classmethod
-    def of(cls, error: Exception) -> "UnexpectedError":
+    def of(cls, error: Exception) -> "InternalError":
         """Name an error's kind and place, but not its text: it may quote a patient."""
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{frame.name}, line {frame.lineno} of {frame.filename}"
@@ -59,10 +59,10 @@ class MissingExtraError(UsageError):
     """What was asked for needs libraries that are not installed; names the extra."""
 
 
-class NothingToDoError(CxrsrError):
+class NoInputError(CxrsrError):
     """No input to work on was found."""
 
-    exit_code = ExitCode.NOTHING_TO_DO
+    exit_code = ExitCode.NO_INPUT
 
 
 class InputError(CxrsrError):
@@ -71,7 +71,7 @@ class InputError(CxrsrError):
     exit_code = ExitCode.ALL_FAILED
 
 
-class NotReadableError(InputError):
+class UnreadableFileError(InputError):
     """The file cannot be read now: no permission, no regular file, or still being written."""
 
 
@@ -91,11 +91,11 @@ class UndecodablePixelDataError(InputError):
     """The pixel data are damaged, or no codec reads their transfer syntax."""
 
 
-class TooLargeError(InputError):
+class MemoryLimitError(InputError):
     """The image does not fit in the memory at hand."""
 
 
-class WorkerDiedError(InputError):
+class WorkerCrashedError(InputError):
     """A cluster's workers died whenever they had the file."""
 
 
@@ -123,7 +123,7 @@ class NetworkError(CxrsrError):
     exit_code = ExitCode.NETWORK
 
 
-class NotVerifiedError(CxrsrError):
+class VerificationError(CxrsrError):
     """A derived object is not what its source would have become."""
 
-    exit_code = ExitCode.NOT_VERIFIED
+    exit_code = ExitCode.VERIFICATION

@@ -20,4 +20,4 @@ class Job:
 
     source: Path
     target: Path
-    refused: CxrsrError | None = None
+    error: CxrsrError | None = None

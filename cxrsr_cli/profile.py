@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from cxrsr_cli.derive.identity import Recipe, restoring
-from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.write.syntax import OutputSyntax
+from cxrsr_cli.derive.identity import DerivationParameters, mode_label
+from cxrsr_cli.read.permission import AcceptanceOverride
+from cxrsr_cli.write.syntax import OutputTransferSyntax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class RunInfo:
     """What accounts say of a run beside its files.
 
     Attributes
@@ -25,18 +25,18 @@ class Profile:
         Whether existing outputs are replaced.
     """
 
-    recipe: Recipe
+    recipe: DerivationParameters
     device: str
-    allowed: frozenset[Permission]
-    syntax: OutputSyntax
+    allowed: frozenset[AcceptanceOverride]
+    syntax: OutputTransferSyntax
     overwrite: bool
 
     @property
-    def choices(self) -> str:
+    def options_key(self) -> str:
         """What the user chose for the outputs, whatever the machine and version."""
         recipe = self.recipe
         parts = (
-            restoring(consistency=recipe.consistency, ensemble=recipe.ensemble),
+            mode_label(consistency=recipe.consistency, ensemble=recipe.ensemble),
             recipe.precision,
             self.syntax,
             "private" if recipe.keep_private else "public",

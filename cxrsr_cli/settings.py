@@ -5,24 +5,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from cxrsr_cli.clock import local_time
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.clock import now
+from cxrsr_cli.read.permission import AcceptanceOverride
 from cxrsr_cli.restore.precision import Precision
-from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.write.syntax import OutputSyntax
+from cxrsr_cli.restore.registry import ModelFile
+from cxrsr_cli.write.syntax import OutputTransferSyntax
 
 if TYPE_CHECKING:
     from cxrsr_cli.upscale import Upscaler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class UpscaleOptions:
     """The user's choices for the outputs.
 
     Attributes
     ----------
     device, precision, memory, consistent, ensemble
-        As `Restorer.load` takes them.
+        As `Predictor.load` takes them.
     allowed, syntax, keep_private, series_description
         As `Upscaler` takes them.
     """
@@ -32,25 +32,25 @@ class Settings:
     memory: int | None = None
     consistent: bool | None = None
     ensemble: bool = False
-    allowed: frozenset[Permission] = frozenset()
-    syntax: OutputSyntax = OutputSyntax.SAME
+    allowed: frozenset[AcceptanceOverride] = frozenset()
+    syntax: OutputTransferSyntax = OutputTransferSyntax.SAME
     keep_private: bool = True
     series_description: str | None = None
 
     def load(
-        self, model: Model, *, overwrite: bool = False, clock: Callable[[], datetime] = local_time
+        self, model: ModelFile, *, overwrite: bool = False, clock: Callable[[], datetime] = now
     ) -> "Upscaler":
         """Load a model to be run so.
 
         Raises
         ------
         ModelError, DeviceError
-            As `Restorer.load`.
+            As `Predictor.load`.
         """
-        from cxrsr_cli.restore.restorer import Restorer
+        from cxrsr_cli.restore.restorer import Predictor
         from cxrsr_cli.upscale import Upscaler
 
-        restorer = Restorer.load(
+        restorer = Predictor.load(
             model.path,
             device=self.device,
             precision=self.precision,

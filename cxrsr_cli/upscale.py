@@ -8,32 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrsr_cli import __version__
-from cxrsr_cli.clock import local_time
+from cxrsr_cli.clock import now
 from cxrsr_cli.derive.derived import derive
-from cxrsr_cli.derive.identity import Recipe
+from cxrsr_cli.derive.identity import DerivationParameters
 from cxrsr_cli.job import Job
-from cxrsr_cli.profile import Profile
+from cxrsr_cli.profile import RunInfo
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.cells import PixelFormat
-from cxrsr_cli.read.dataset import Source, read_source
-from cxrsr_cli.read.fingerprint import kept_still, sha256_of
+from cxrsr_cli.read.dataset import DicomSource, read_source
+from cxrsr_cli.read.fingerprint import ensure_unchanged, sha256_file
 from cxrsr_cli.read.padding import Padding
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.permission import AcceptanceOverride
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.restore.deviation import Deviation
-from cxrsr_cli.restore.padding import cover, fill
-from cxrsr_cli.restore.planner import Plan
-from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.deviation import ConsistencyDeviation
+from cxrsr_cli.restore.padding import fill_padding, reapply_padding
+from cxrsr_cli.restore.planner import MemoryPlan
+from cxrsr_cli.restore.registry import ModelFile
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.write.dicom import check_target, write_dicom
-from cxrsr_cli.write.syntax import OutputSyntax, resolve, writing_share
+from cxrsr_cli.write.syntax import (
+    OutputTransferSyntax,
+    resolve_transfer_syntax,
+    write_memory_factor,
+)
 
 _CONSISTENT = 1.0
 """Stored units RMS that rounding alone never reaches."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class DecodedSource:
     """A source that was found fit, and its stored values.
 
     Attributes
@@ -53,10 +57,10 @@ class Opened:
     """
 
     job: Job
-    source: Source
+    source: DicomSource
     sha256: str
     frames: NDArray[np.int32]
-    plan: Plan
+    plan: MemoryPlan
     warnings: list[str]
 
     @property
@@ -67,7 +71,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class UpscaledFrames:
     """New stored values of a source.
 
     Attributes
@@ -82,14 +86,14 @@ class Restored:
         What went otherwise than planned.
     """
 
-    opened: Opened
+    decoded: DecodedSource
     frames: NDArray[np.integer]
-    deviation: Deviation
+    deviation: ConsistencyDeviation
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class WrittenFile:
     """A file that was written.
 
     Attributes
@@ -123,50 +127,50 @@ class Upscaler:
     keep_private : bool
         Whether private elements are copied.
     series_description : str or None
-        Stands before "not for diagnosis" (`check_description`).
+        Stands before "not for diagnosis" (`validate_series_description`).
     clock : callable
         Gives the time of derivation, with its zone.
     """
 
-    restorer: Restorer
-    model: Model
-    allowed: frozenset[Permission] = frozenset()
+    predictor: Predictor
+    model: ModelFile
+    allowed: frozenset[AcceptanceOverride] = frozenset()
     overwrite: bool = False
-    syntax: OutputSyntax = OutputSyntax.SAME
+    syntax: OutputTransferSyntax = OutputTransferSyntax.SAME
     keep_private: bool = True
     series_description: str | None = None
-    clock: Callable[[], datetime] = local_time
+    clock: Callable[[], datetime] = now
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> RunInfo:
         """What accounts say of this beside the files."""
-        return Profile(
+        return RunInfo(
             recipe=self.recipe,
-            device=str(self.restorer.device),
+            device=str(self.predictor.device),
             allowed=self.allowed,
             syntax=self.syntax,
             overwrite=self.overwrite,
         )
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> DerivationParameters:
         """Everything that decides an output beside its input and the time."""
-        return Recipe(
+        return DerivationParameters(
             software=__version__,
             model_name=self.model.name,
             model_sha256=self.model.sha256,
-            scale=self.restorer.architecture.scale,
-            consistency=self.restorer.consistent,
-            precision=self.restorer.precision,
-            device=self.restorer.device.type,
-            memory=self.restorer.memory,
-            ensemble=self.restorer.ensemble,
-            impulse_filter=self.restorer.architecture.impulse_filter,
+            scale=self.predictor.architecture.scale,
+            consistency=self.predictor.consistency,
+            precision=self.predictor.precision,
+            device=self.predictor.device.type,
+            memory=self.predictor.memory,
+            ensemble=self.predictor.self_ensemble,
+            impulse_filter=self.predictor.architecture.impulse_filter,
             keep_private=self.keep_private,
             series_description=self.series_description,
         )
 
-    def open(self, job: Job) -> Opened:
+    def read(self, job: Job) -> DecodedSource:
         """Read a source and everything that could be said against upscaling it.
 
         Parameters
@@ -186,22 +190,22 @@ class Upscaler:
         OutputError
             If the output could not be written.
         """
-        if job.refused:
-            raise job.refused
+        if job.error:
+            raise job.error
         check_target(job.source, job.target, overwrite=self.overwrite)
-        with kept_still(job.source):
+        with ensure_unchanged(job.source):
             source = read_source(job.source)
             warnings = check_acceptance(source.dataset, self.recipe.scale, self.allowed)
-            sha256, frames = sha256_of(job.source), decode(source)
+            sha256, frames = sha256_file(job.source), decode(source)
         itemsize = PixelFormat.of(source.dataset).dtype.itemsize
         count, rows, columns = frames.shape
-        written = writing_share(resolve(self.syntax, source.transfer_syntax))
-        plan = self.restorer.plan(rows, columns, itemsize, count, written)
-        return Opened(job, source, sha256, frames, plan, warnings)
+        written = write_memory_factor(resolve_transfer_syntax(self.syntax, source.transfer_syntax))
+        plan = self.predictor.plan(rows, columns, itemsize, count, written)
+        return DecodedSource(job, source, sha256, frames, plan, warnings)
 
-    def restore(
-        self, opened: Opened, advance: Callable[[float], None] = lambda _: None
-    ) -> Restored:
+    def upscale(
+        self, opened: DecodedSource, advance: Callable[[float], None] = lambda _: None
+    ) -> UpscaledFrames:
         """Run the network on every frame.
 
         Parameters
@@ -230,8 +234,8 @@ class Upscaler:
         notes = list[str]()
         frames = np.empty((count, rows * scale, columns * scale), pixel_format.dtype)
         for frame, stored in zip(frames, opened.frames, strict=True):
-            bands = self.restorer.bands(
-                fill(stored, padding.mask(stored)) if padding else stored,
+            bands = self.predictor.predict_strips(
+                fill_padding(stored, padding.mask(stored)) if padding else stored,
                 plan=opened.plan,
                 minimum=minimum,
                 maximum=maximum,
@@ -244,13 +248,13 @@ class Upscaler:
                 place[:] = band
                 if padding:
                     below = stored[top // scale :][: len(band) // scale]
-                    place[:] = cover(place, below, padding, minimum=minimum, maximum=maximum)
-        deviation = Deviation.of_worst(frames, opened.frames, padding)
-        return Restored(opened, frames, deviation, notes)
+                    place[:] = reapply_padding(place, below, padding, minimum=minimum, maximum=maximum)
+        deviation = ConsistencyDeviation.of_worst(frames, opened.frames, padding)
+        return UpscaledFrames(opened, frames, deviation, notes)
 
-    def finish(
-        self, restored: Restored, announce: Callable[[str], None] = lambda _: None
-    ) -> Output:
+    def write(
+        self, restored: UpscaledFrames, announce: Callable[[str], None] = lambda _: None
+    ) -> WrittenFile:
         """Derive the object and write it.
 
         Parameters
@@ -272,7 +276,7 @@ class Upscaler:
         OutputError
             If the output cannot be written.
         """
-        opened = restored.opened
+        opened = restored.decoded
         derived, kept = derive(
             opened.source, opened.frames, restored.frames, self.recipe, self.clock()
         )
@@ -280,13 +284,13 @@ class Upscaler:
             derived,
             restored.frames,
             opened.job.target,
-            syntax=resolve(self.syntax, opened.source.transfer_syntax),
+            syntax=resolve_transfer_syntax(self.syntax, opened.source.transfer_syntax),
             overwrite=self.overwrite,
             announce=announce,
         )
-        if self.restorer.consistent and restored.deviation.rms > _CONSISTENT:
+        if self.predictor.consistency and restored.deviation.rms > _CONSISTENT:
             kept.append(
                 f"downsampled, the output is {restored.deviation.rms:.1f} stored units RMS off "
                 "the input; edges between the two ends of the stored range are the usual cause"
             )
-        return Output(sha256, opened.warnings + restored.notes + kept)
+        return WrittenFile(sha256, opened.warnings + restored.notes + kept)

@@ -12,7 +12,7 @@ _PACKAGES = ("torch", "pydicom", "numpy", "highdicom", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class OptionalFeature:
     """What an extra brings.
 
     Attributes
@@ -49,9 +49,9 @@ def versions() -> dict[str, str | None]:
     }
 
 
-def services() -> list[Service]:
+def optional_features() -> list[OptionalFeature]:
     """Return the services that extras bring; no library is imported."""
-    return [Service(*what, _version(what[-1])) for what in _SERVICES]
+    return [OptionalFeature(*what, _version(what[-1])) for what in _SERVICES]
 
 
 def _version(package: str) -> str | None:

@@ -4,22 +4,22 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from cxrsr_cli.restore.architecture import (
-    Architecture,
     Attention,
     ImageSkip,
-    RirArchitecture,
+    NetworkConfig,
+    RirConfig,
     Stem,
-    Tail,
+    Upsampler,
 )
 from cxrsr_cli.restore.rival_architectures import (
-    EdsrArchitecture,
-    RcanArchitecture,
-    SrcnnArchitecture,
+    EdsrConfig,
+    RcanConfig,
+    SrcnnConfig,
 )
 
-Make = Callable[..., Architecture]
+Make = Callable[..., NetworkConfig]
 
-_rir = partial(RirArchitecture, channels=6, groups=2, blocks=2)
+_rir = partial(RirConfig, channels=6, groups=2, blocks=2)
 
 SMALL: Mapping[str, Make] = {
     "rir": _rir,
@@ -29,16 +29,16 @@ SMALL: Mapping[str, Make] = {
     "rir no long skip": partial(_rir, long_skip=False),
     "rir block attention": partial(_rir, attention=Attention.BLOCK, reduction=1),
     "rir group attention": partial(_rir, attention=Attention.GROUP, reduction=1),
-    "srcnn": partial(SrcnnArchitecture, channels=6, mapped=4),
-    "srcnn 9-1-5": partial(SrcnnArchitecture, channels=6, mapped=4, kernels=(9, 1, 5)),
-    "edsr": partial(EdsrArchitecture, channels=6, blocks=3),
+    "srcnn": partial(SrcnnConfig, channels=6, mapped=4),
+    "srcnn 9-1-5": partial(SrcnnConfig, channels=6, mapped=4, kernels=(9, 1, 5)),
+    "edsr": partial(EdsrConfig, channels=6, blocks=3),
     "edsr matched": partial(
-        EdsrArchitecture, channels=6, blocks=3, stem=Stem.WHITENED, tail=Tail.CONV_SHUFFLE
+        EdsrConfig, channels=6, blocks=3, stem=Stem.WHITENED, upsampler=Upsampler.CONV_SHUFFLE
     ),
-    "rcan": partial(RcanArchitecture, channels=6, groups=2, blocks=2, reduction=2),
+    "rcan": partial(RcanConfig, channels=6, groups=2, blocks=2, reduction=2),
     "rcan matched": partial(
-        RcanArchitecture, channels=6, groups=2, blocks=2, reduction=2,
-        stem=Stem.WHITENED, tail=Tail.CONV_SHUFFLE,
+        RcanConfig, channels=6, groups=2, blocks=2, reduction=2,
+        stem=Stem.WHITENED, upsampler=Upsampler.CONV_SHUFFLE,
     ),
 }  # fmt: skip
 
@@ -48,6 +48,6 @@ GLOBAL = {"rir block attention", "rir group attention", "rcan", "rcan matched"}
 LOCAL = sorted(set(SMALL) - GLOBAL)
 
 
-def small(name: str, scale: int = 2, skip: ImageSkip = ImageSkip.NONE) -> Architecture:
+def small(name: str, scale: int = 2, skip: ImageSkip = ImageSkip.NONE) -> NetworkConfig:
     """Make one of `SMALL`; without an image skip its weights are all random."""
     return SMALL[name](scale=scale, image_skip=skip)

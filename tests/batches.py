@@ -4,28 +4,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.batch import BatchRunner
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
-from cxrsr_cli.batch.plan import plan
-from cxrsr_cli.batch.result import Result, Status
+from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.job import Job
 from cxrsr_cli.upscale import Upscaler
 
 
 def jobs(inputs: Path) -> list[Job]:
-    return plan([inputs], inputs.parent / "out").jobs
+    return plan_batch([inputs], inputs.parent / "out").jobs
 
 
 def run(upscaler: Upscaler, inputs: Path, **options: object) -> list[Result]:
     """Run with the ledger in the output folder, as the command does."""
     ledger = Ledger(inputs.parent / "out" / LEDGER_NAME)
     try:
-        return list(Batch(upscaler, ledger, **options).run(jobs(inputs)))  # type: ignore[arg-type]
+        return list(BatchRunner(upscaler, ledger, **options).run(jobs(inputs)))  # type: ignore[arg-type]
     finally:
         ledger.close()
 
 
-def statuses(results: list[Result]) -> list[Status]:
+def statuses(results: list[Result]) -> list[FileStatus]:
     return [result.status for result in results]
 
 

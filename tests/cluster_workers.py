@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cxrsr_cli.cluster import parcel, worker
-from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.upscale import Opened, Restored, Upscaler
+from cxrsr_cli.restore.registry import ModelFile
+from cxrsr_cli.upscale import DecodedSource, UpscaledFrames, Upscaler
 
 KILL = "KILL"
 """Image Comments of a file that kills every worker; followed by a path: only the first."""
@@ -18,9 +18,9 @@ SLOW = "SLOW"
 
 def dask_setup(_worker: object) -> None:
     """Change what a worker does."""
-    restore, look, is_model = Upscaler.restore, parcel._look, worker._is
+    restore, look, is_model = Upscaler.upscale, parcel._look, worker._is
 
-    def restoring(self: Upscaler, opened: Opened, advance: Callable[[float], None]) -> Restored:
+    def restoring(self: Upscaler, opened: DecodedSource, advance: Callable[[float], None]) -> UpscaledFrames:
         word, _, marker = str(opened.source.dataset.get("ImageComments")).partition(" ")
         if word == KILL and not (marker and Path(marker).exists()):
             if marker:
@@ -36,9 +36,9 @@ def dask_setup(_worker: object) -> None:
         size, head = look(path)
         return (size, "another") if path.name == "elsewhere.dcm" else (size, head)
 
-    def seeing(path: Path, model: Model) -> bool:
+    def seeing(path: Path, model: ModelFile) -> bool:
         return path.name != "hidden.safetensors" and is_model(path, model)
 
-    Upscaler.restore = restoring  # type: ignore[assignment, method-assign]
+    Upscaler.upscale = restoring  # type: ignore[assignment, method-assign]
     parcel._look = looking
     worker._is = seeing

@@ -14,19 +14,19 @@ from pathlib import Path
 
 from distributed import KilledWorker
 
-from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.batch import BatchRunner
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
-from cxrsr_cli.batch.plan import plan
+from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result
-from cxrsr_cli.cluster.address import Address
-from cxrsr_cli.cluster.errand import Answer, Errand
-from cxrsr_cli.cluster.joining import joined
-from cxrsr_cli.cluster.parcel import ByBytes
-from cxrsr_cli.cluster.shipping import Shipping
-from cxrsr_cli.cluster.task import Sealed, seal, unseal
+from cxrsr_cli.cluster.address import ClusterAddress
+from cxrsr_cli.cluster.errand import WorkRequest, WorkResponse
+from cxrsr_cli.cluster.joining import connected_cluster
+from cxrsr_cli.cluster.parcel import BytesTransfer
+from cxrsr_cli.cluster.shipping import TransferMode
+from cxrsr_cli.cluster.task import VersionedPickle, pack, unpack
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.settings import Settings
+from cxrsr_cli.settings import UpscaleOptions
 from tests.conftest import ROOT
 
 WHEN = datetime(2026, 11, 25, tzinfo=UTC)
@@ -52,9 +52,9 @@ class Cluster:
     scheduler: "subprocess.Popen[bytes]"
 
     @property
-    def address(self) -> Address:
+    def address(self) -> ClusterAddress:
         """Return where it is."""
-        return Address.parse(str(self.file))
+        return ClusterAddress.parse(str(self.file))
 
 
 @contextmanager
@@ -101,30 +101,30 @@ def until(happened: Callable[[], bool]) -> None:
 
 
 def run_on(
-    address: Address,
+    address: ClusterAddress,
     weights: Path,
     sources: Path,
     out: Path,
     *,
-    shipping: Shipping = Shipping.PATHS,
+    shipping: TransferMode = TransferMode.PATHS,
     quarantine: Path | None = None,
     dry_run: bool = False,
 ) -> list[Result]:
     """Run with the ledger in the output folder, as the command does; in the plan's order."""
     ledger, model = Ledger(out / LEDGER_NAME, read_only=dry_run), find_model(str(weights), 2)
-    jobs = plan([sources], out).jobs
+    jobs = plan_batch([sources], out).jobs
     try:
-        with joined(
+        with connected_cluster(
             address,
             model,
-            Settings(device="cpu"),
+            UpscaleOptions(device="cpu"),
             overwrite=False,
             clock=lambda: WHEN,
             shipping=shipping,
             io_workers=2,
         ) as executor:
             set_apart = Quarantine(quarantine, out) if quarantine else None
-            results = list(Batch(executor, ledger, set_apart, dry_run=dry_run).run(jobs))
+            results = list(BatchRunner(executor, ledger, set_apart, dry_run=dry_run).run(jobs))
     finally:
         ledger.close()
     return sorted(results, key=lambda result: jobs.index(result.job))
@@ -142,22 +142,22 @@ class Pretended:
 
     status = "running"
 
-    def __init__(self, answer: Callable[[Errand], Answer] | None = None) -> None:
-        self.futures: list[Future[Sealed]] = []
+    def __init__(self, answer: Callable[[WorkRequest], WorkResponse] | None = None) -> None:
+        self.futures: list[Future[VersionedPickle]] = []
         self.sources: list[bytes] = []
         """Of the files that came as bytes, the hashes."""
         self._answer = answer
 
-    def submit(self, _run: object, sealed: Sealed, *, key: str) -> "Future[Sealed]":
+    def submit(self, _run: object, sealed: VersionedPickle, *, key: str) -> "Future[VersionedPickle]":
         """Take an errand."""
         assert key.startswith("cxrsr-")
-        errand, future = unseal(sealed), Future[Sealed]()
-        if isinstance(errand.parcel, ByBytes):
+        errand, future = unpack(sealed), Future[VersionedPickle]()
+        if isinstance(errand.parcel, BytesTransfer):
             self.sources.append(hashlib.sha256(errand.parcel.source).digest())
         self.futures.append(future)
         if self._answer:
             try:
-                future.set_result(seal(self._answer(errand)))
+                future.set_result(pack(self._answer(errand)))
             except KilledWorker as error:
                 future.set_exception(error)
         return future
@@ -167,6 +167,6 @@ class Pretended:
         assert reason
 
 
-def lacking(_: Sealed) -> Sealed:
+def lacking(_: VersionedPickle) -> VersionedPickle:
     """Do what `run` does on a worker that lacks one of PyTorch's libraries."""
     raise OSError("libtorch_cpu.so: cannot open shared object file")

@@ -11,11 +11,11 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from cxrsr_cli.restore.architecture import Architecture, RirArchitecture
+from cxrsr_cli.restore.architecture import NetworkConfig, RirConfig
 from cxrsr_cli.restore.build import build
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
-from cxrsr_cli.restore.weights import ModelDescription, save_network
+from cxrsr_cli.restore.restorer import Predictor
+from cxrsr_cli.restore.weights import ModelMetadata, save_network
 from cxrsr_cli.upscale import Upscaler
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,14 +81,14 @@ def cxrsr() -> Command:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save an untrained narrow network at x2: its output is consistent bicubic."""
     path = tmp_path_factory.mktemp("model") / "tiny-x2.safetensors"
-    architecture = RirArchitecture(scale=2, channels=4, groups=1, blocks=1)
+    architecture = RirConfig(scale=2, channels=4, groups=1, blocks=1)
     save_network(build(architecture), describe(architecture), path)
     return path
 
 
-def describe(architecture: Architecture) -> ModelDescription:
+def describe(architecture: NetworkConfig) -> ModelMetadata:
     """Describe a model that tests made."""
-    return ModelDescription(
+    return ModelMetadata(
         name="tiny",
         architecture=architecture,
         data="none",
@@ -135,4 +135,4 @@ def inputs(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def upscaler(tiny_model: Path) -> Upscaler:
     """Load the tiny model."""
-    return Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2))
+    return Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2))

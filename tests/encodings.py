@@ -34,7 +34,7 @@ from pydicom.uid import (
 
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from tests.conftest import EXAMPLE, skip_or_fail
 
 ROWS, COLUMNS = 57, 66
@@ -44,7 +44,7 @@ ROWS, COLUMNS = 57, 66
 @cache
 def _read(path: Path) -> tuple[pydicom.FileDataset, NDArray[np.int32]]:
     """Return the middle of a picture, and an object without it."""
-    with quiet_pydicom():
+    with quiet_libraries():
         dataset, whole = pydicom.dcmread(path), decode(read_source(path))[0]
         del dataset.PixelData
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -22,8 +22,8 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.read.cells import PixelFormat
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.write.syntax import OutputSyntax
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.write.syntax import OutputTransferSyntax
 from tests.conftest import EXAMPLE
 
 ROWS, COLUMNS = 36, 32
@@ -54,7 +54,7 @@ class Header:
     overlay_origin: list[int] | None = None
     padding: str = "none"
     source: UID = ExplicitVRLittleEndian
-    wanted: OutputSyntax = OutputSyntax.SAME
+    wanted: OutputTransferSyntax = OutputTransferSyntax.SAME
 
 
 EDGES = {
@@ -90,7 +90,7 @@ def headers(draw: st.DrawFn) -> Header:
     stored = draw(st.integers(8, 16))
     allocated = draw(st.sampled_from([8, 16])) if stored == 8 else 16
     source = draw(st.sampled_from([*KEEP_CELLS, *KNOW_VALUES_ONLY]))
-    wanted = draw(st.sampled_from(list(OutputSyntax)))
+    wanted = draw(st.sampled_from(list(OutputTransferSyntax)))
     # The other codecs know values, not cells, so these must lie at the bottom.
     high = draw(st.integers(stored - 1, allocated - 1)) if source in KEEP_CELLS else stored - 1
     distances = st.decimals("0.05", "1.5", places=draw(st.integers(2, 6)))
@@ -198,7 +198,7 @@ def plane() -> NDArray[np.uint8]:
 def save(dataset: FileDataset, header: Header, path: Path) -> None:
     syntax = header.source
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    with quiet_pydicom():
+    with quiet_libraries():
         if syntax.is_compressed:
             stored = dataset.BitsStored
             if syntax == RLELossless:  # pydicom would cut the cells to Bits Stored

@@ -20,8 +20,8 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.events import Event
 
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.send.tls import TlsConfig
 from tests.conftest import skip_or_fail
 from tests.orthanc import free_port, wait_until
 
@@ -121,7 +121,7 @@ def listener(
 
     peer = Listener(free_port())
     bound = [(evt.EVT_C_STORE, store), (evt.EVT_ACCEPTED, accept), *handlers]
-    with quiet_pydicom():
+    with quiet_libraries():
         entity.start_server(
             ("127.0.0.1", peer.port), block=False, evt_handlers=bound, ssl_context=ssl_context
         )
@@ -198,8 +198,8 @@ class Certificates:
 
     authority: Path
     stranger: Path
-    server: TlsFiles
-    client: TlsFiles
+    server: TlsConfig
+    client: TlsConfig
 
 
 def certificates(folder: Path) -> Certificates:
@@ -220,8 +220,8 @@ def certificates(folder: Path) -> Certificates:
         call(*f"x509 -req -CA authority.pem -CAkey authority.key -CAcreateserial {signed}".split())
     authority = folder / "authority.pem"
     server, client = (
-        TlsFiles(
-            certificate=folder / f"{name}.pem", key=folder / f"{name}.key", authorities=authority
+        TlsConfig(
+            certificate=folder / f"{name}.pem", key=folder / f"{name}.key", ca_file=authority
         )
         for name in ("server", "client")
     )

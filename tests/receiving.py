@@ -30,19 +30,19 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from cxrsr_cli.receive.arrival import Arrival
-from cxrsr_cli.receive.listener import Limits, Listener
-from cxrsr_cli.receive.receiver import Receiver
-from cxrsr_cli.receive.refusal import Reason, Refusal
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.arrival import ReceivedInstance
+from cxrsr_cli.receive.listener import ScpConfig, ScpLimits
+from cxrsr_cli.receive.receiver import StorageScp
+from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason
+from cxrsr_cli.receive.status import DimseStatus
 from tests.conftest import EXAMPLE, skip_or_fail
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 PATIENCE = 20.0
 """Seconds that anything may take; nothing is judged by the time that it takes."""
 
-LIMITS = Limits(idle=10.0, free_bytes=0)
-LISTENER = Listener(port=0, limits=LIMITS)
+LIMITS = ScpLimits(idle_timeout=10.0, min_free_bytes=0)
+LISTENER = ScpConfig(port=0, limits=LIMITS)
 
 
 @dataclass
@@ -50,16 +50,16 @@ class Node:
     """A receiver with all that it said and received."""
 
     folder: Path
-    listener: Listener = LISTENER
+    listener: ScpConfig = LISTENER
     tls: ssl.SSLContext | None = None
     sop_classes: tuple[UID, ...] | None = None
-    answer: Callable[[Arrival], Status] = lambda _: Status.SUCCESS
-    arrivals: list[Arrival] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    answer: Callable[[ReceivedInstance], DimseStatus] = lambda _: DimseStatus.SUCCESS
+    arrivals: list[ReceivedInstance] = field(default_factory=list)
+    refusals: list[RefusalEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.kept.mkdir(parents=True)
-        self.receiver = Receiver(
+        self.receiver = StorageScp(
             self.listener,
             self.arriving,
             self._accept,
@@ -83,9 +83,9 @@ class Node:
         """Return where it listens."""
         return self.receiver.port
 
-    def _accept(self, arrival: Arrival) -> Status:
+    def _accept(self, arrival: ReceivedInstance) -> DimseStatus:
         status = self.answer(arrival)
-        if status is Status.SUCCESS:
+        if status is DimseStatus.SUCCESS:
             path = arrival.path.rename(self.kept / arrival.path.name)
             self.arrivals.append(replace(arrival, path=path))
         return status
@@ -102,7 +102,7 @@ class Node:
     ) -> None:
         self.receiver.stop(0.0)
 
-    def reasons(self) -> set[Reason]:
+    def reasons(self) -> set[RefusalReason]:
         """Return what it refused for."""
         return {refusal.reason for refusal in self.refusals}
 
@@ -125,7 +125,7 @@ def is_well(node: Node) -> None:
     assert list(node.arriving.iterdir()) == []
     echo(node.port)
     before = len(node.arrivals)
-    assert store(node.port, EXAMPLE) == Status.SUCCESS
+    assert store(node.port, EXAMPLE) == DimseStatus.SUCCESS
     assert len(node.arrivals) == before + 1
     assert data_set(node.arrivals[-1].path) == data_set(EXAMPLE)
     assert list(node.arriving.iterdir()) == []
@@ -342,7 +342,7 @@ def process(folder: Path, **limits: float) -> Iterator[tuple[int, Callable[[], i
 
 
 def _main(folder: str, limits: str) -> None:
-    listener = Listener(port=0, limits=replace(LIMITS, **json.loads(limits)))
+    listener = ScpConfig(port=0, limits=replace(LIMITS, **json.loads(limits)))
     with Node(Path(folder), listener) as node:
         sys.stdout.write(f"{node.port}\n")
         sys.stdout.flush()

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cxrsr_cli.restore.architecture import Attention, ImageSkip, RirArchitecture
+from cxrsr_cli.restore.architecture import Attention, ImageSkip, RirConfig
 from cxrsr_cli.restore.network import ResidualBlock, ResidualGroup, ResidualInResidual
 from cxrsr_cli.restore.parts import ChannelAttention
 
-WHOLE = RirArchitecture(scale=2, channels=4, groups=2, blocks=2, reduction=2)
+WHOLE = RirConfig(scale=2, channels=4, groups=2, blocks=2, reduction=2)
 
 
-def network(changed: RirArchitecture) -> ResidualInResidual:
+def network(changed: RirConfig) -> ResidualInResidual:
     torch.manual_seed(0)
     return ResidualInResidual(replace(changed, image_skip=ImageSkip.NONE))
 
@@ -92,7 +92,7 @@ def test_attention_of_a_group_gates_what_it_makes() -> None:
 @pytest.mark.parametrize("channels", [32, 64])
 @pytest.mark.parametrize("attention", [Attention.BLOCK, Attention.GROUP])
 def test_attention_costs_next_to_nothing(attention: Attention, channels: int) -> None:
-    plain = RirArchitecture(scale=4, channels=channels).cost
-    attended = RirArchitecture(scale=4, channels=channels, attention=attention).cost
+    plain = RirConfig(scale=4, channels=channels).cost
+    attended = RirConfig(scale=4, channels=channels, attention=attention).cost
     assert attended.macs == plain.macs
     assert plain.parameters < attended.parameters < 1.005 * plain.parameters

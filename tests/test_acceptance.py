@@ -14,18 +14,18 @@ from pydicom.uid import (
 
 from cxrsr_cli.errors import CxrsrError, NoPixelDataError, UnsupportedImageError
 from cxrsr_cli.read.acceptance import check_acceptance
-from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.permission import AcceptanceOverride
+from cxrsr_cli.read.silence import quiet_libraries
 
 
 def change(dataset: Dataset, changes: dict[str, Any]) -> None:
     """Set attributes, legal or not."""
-    with quiet_pydicom():
+    with quiet_libraries():
         for keyword, value in changes.items():
             setattr(dataset, keyword, value)
 
 
-NOTHING: frozenset[Permission] = frozenset()
+NOTHING: frozenset[AcceptanceOverride] = frozenset()
 
 
 def region(code: str) -> dict[str, Any]:
@@ -69,32 +69,32 @@ def test_no_stated_body_part_is_accepted_with_a_warning(chest: pydicom.FileDatas
 @pytest.mark.parametrize(
     ("changes", "says", "permission"),
     [
-        ({"BodyPartExamined": "HIP"}, "body part", Permission.BODY_PART),
-        (region("29836001"), "body part", Permission.BODY_PART),
-        ({"SOPClassUID": CTImageStorage}, "not a CR or DX", Permission.MODALITY),
+        ({"BodyPartExamined": "HIP"}, "body part", AcceptanceOverride.BODY_PART),
+        (region("29836001"), "body part", AcceptanceOverride.BODY_PART),
+        ({"SOPClassUID": CTImageStorage}, "not a CR or DX", AcceptanceOverride.MODALITY),
         (
             {"SOPClassUID": SecondaryCaptureImageStorage, "Modality": "OT"},
             "not a CR or DX",
-            Permission.MODALITY,
+            AcceptanceOverride.MODALITY,
         ),
         (
             {"SOPClassUID": DigitalXRayImageStorageForProcessing},
             "FOR PROCESSING",
-            Permission.FOR_PROCESSING,
+            AcceptanceOverride.FOR_PROCESSING,
         ),
         (
             {"PresentationIntentType": "FOR PROCESSING"},
             "FOR PROCESSING",
-            Permission.FOR_PROCESSING,
+            AcceptanceOverride.FOR_PROCESSING,
         ),
     ],
     ids=str,
 )
 def test_what_the_models_never_saw_must_be_allowed(
-    chest: pydicom.FileDataset, changes: dict[str, Any], says: str, permission: Permission
+    chest: pydicom.FileDataset, changes: dict[str, Any], says: str, permission: AcceptanceOverride
 ) -> None:
     change(chest, changes)
-    others = frozenset(Permission) - {permission}
+    others = frozenset(AcceptanceOverride) - {permission}
     with pytest.raises(UnsupportedImageError, match=f"{says}.*--allow {permission}"):
         check_acceptance(chest, 4, others)
     check_acceptance(chest, 4, frozenset({permission}))
@@ -116,7 +116,7 @@ def test_what_the_models_never_saw_must_be_allowed(
 def test_never_accepted(chest: pydicom.FileDataset, changes: dict[str, Any], says: str) -> None:
     change(chest, changes)
     with pytest.raises(UnsupportedImageError, match=says):
-        check_acceptance(chest, 4, frozenset(Permission))
+        check_acceptance(chest, 4, frozenset(AcceptanceOverride))
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cxrsr_cli.batch.quarantine import Quarantine
-from cxrsr_cli.batch.result import Status
+from cxrsr_cli.batch.result import FileStatus
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.read.fingerprint import sha256_of
+from cxrsr_cli.read.fingerprint import sha256_file
 from cxrsr_cli.upscale import Upscaler
 from tests.batches import command, run, statuses
 from tests.conftest import COUNT, Command, small_chest
@@ -52,8 +52,8 @@ def test_quarantine(upscaler: Upscaler, inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "sub" / "taken.dcm").write_bytes(b"precious")
     for _ in range(2):
         results = run(upscaler, inputs, quarantine=Quarantine(quarantine, tmp_path / "out"))
-        assert statuses(results).count(Status.FAILED) == 3
-    digest = sha256_of(inputs / "sub" / "bad.dcm")[:12]
+        assert statuses(results).count(FileStatus.FAILED) == 3
+    digest = sha256_file(inputs / "sub" / "bad.dcm")[:12]
     assert {str(path.relative_to(quarantine)) for path in quarantine.rglob("*.*")} == {
         "2.dcm", "2.dcm.reason.json",
         "sub/bad.dcm", f"sub/bad.{digest}.dcm", f"sub/bad.{digest}.dcm.reason.json",
@@ -61,7 +61,7 @@ def test_quarantine(upscaler: Upscaler, inputs: Path, tmp_path: Path) -> None:
     assert (quarantine / "2.dcm").read_bytes() == (inputs / "2.dcm").read_bytes()
     reason = json.loads((quarantine / "2.dcm.reason.json").read_text())
     assert "body part" in reason["reason"]
-    assert reason["source_sha256"] == sha256_of(inputs / "2.dcm")
+    assert reason["source_sha256"] == sha256_file(inputs / "2.dcm")
     assert "Example" not in str(reason)
 
 
@@ -71,8 +71,8 @@ def test_a_quarantine_that_cannot_be_written_is_said(
     (inputs / "1.dcm").write_bytes(b"bad")
     (tmp_path / "q").write_bytes(b"a file")
     results = run(upscaler, inputs, quarantine=Quarantine(tmp_path / "q"))
-    assert statuses(results).count(Status.DONE) == COUNT - 1
-    assert "quarantine" in results[1].troubles[0]
+    assert statuses(results).count(FileStatus.DONE) == COUNT - 1
+    assert "quarantine" in results[1].record_errors[0]
 
 
 def test_report(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_report(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path) 
             first = report
     assert report["counts"]["already done"] == first["counts"]["done"] == COUNT - 1
     assert first["schema"] == "cxrsr-run-report/1"
-    assert first["model"]["sha256"] == sha256_of(tiny_model)
+    assert first["model"]["sha256"] == sha256_file(tiny_model)
     assert first["exit_code"] == ExitCode.SOME_FAILED
     assert first["versions"]["torch"]
     assert datetime.fromisoformat(first["started"]) <= datetime.fromisoformat(first["finished"])
@@ -96,8 +96,8 @@ def test_report(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path) 
     )  # fmt: skip
     assert good["seconds"]["total"] > 0
     assert good["peak_memory_bytes"] > 50e6
-    assert good["source_sha256"] == sha256_of(inputs / "0.dcm")
-    assert good["output_sha256"] == sha256_of(tmp_path / "o" / "0.dcm")
+    assert good["source_sha256"] == sha256_file(inputs / "0.dcm")
+    assert good["output_sha256"] == sha256_file(tmp_path / "o" / "0.dcm")
     assert bad["status"] == "failed"
     assert bad["error"]["kind"] == "NotDicomError"
     assert "Example" not in path.read_text()
@@ -123,7 +123,7 @@ def test_json_log(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path
     assert events[-1]["exit_code"] == done.returncode == ExitCode.SOME_FAILED
     assert all(datetime.fromisoformat(event["time"]) for event in events)
     fatal = cxrsr("upscale", "--log-json", tmp_path / "none", tmp_path / "out")
-    assert fatal.returncode == ExitCode.NOTHING_TO_DO
+    assert fatal.returncode == ExitCode.NO_INPUT
     assert json.loads(fatal.stderr)["event"] == "fatal"
 
 

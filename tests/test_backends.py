@@ -10,14 +10,14 @@ import torch
 from benchmarks import backends
 from benchmarks.engines import Compute, Engine, Lean, Material, torch_engine
 from benchmarks.plan import PAGES
-from cxrsr_cli.judge.cost import Usage
+from cxrsr_cli.judge.cost import ResourceUsage
 from cxrsr_cli.restore.network import ResidualInResidual
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 
 
-def shipped(scale: int) -> Restorer:
-    return Restorer.load(find_model("rir-s", scale).path, device="cpu")
+def shipped(scale: int) -> Predictor:
+    return Predictor.load(find_model("rir-s", scale).path, device="cpu")
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -48,7 +48,7 @@ def test_what_is_not_installed_says_so(tmp_path: Path) -> None:
     missing = backends.prepare(Engine("Other", "INT8", absent), network, (), tmp_path / "other")
     assert missing.compute is None
     reference, faster = (
-        backends.Line(Engine(name, "", torch_engine(torch.float32)), torch.relu, Usage(1.0, 2**20),
+        backends.Line(Engine(name, "", torch_engine(torch.float32)), torch.relu, ResourceUsage(1.0, 2**20),
                       seconds=seconds, gains=[0.0, gain], largest=[0.0, 1.0], squares=[0.0, 0.5])
         for name, seconds, gain in (("One", [4.0, 6.0], 0.0), ("Two", [2.0, 2.0], -0.02))
     )  # fmt: skip

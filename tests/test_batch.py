@@ -15,16 +15,16 @@ from unittest.mock import patch
 
 import pytest
 
-from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.batch import BatchRunner
 from cxrsr_cli.batch.ledger import LEDGER_NAME
-from cxrsr_cli.batch.plan import plan
-from cxrsr_cli.batch.result import Result, Status, exit_code
+from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.batch.result import FileStatus, Result, exit_code
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 from tests.batches import jobs, run, spoil, statuses
 from tests.conftest import COUNT, small_chest
@@ -35,10 +35,10 @@ def test_order_and_progress(upscaler: Upscaler, inputs: Path, io_workers: int) -
     (inputs / "1.dcm").write_bytes(b"bad")
     (inputs / "5.dcm").unlink()
     shown: list[float] = []
-    batch = Batch(upscaler, io_workers=io_workers)
+    batch = BatchRunner(upscaler, io_workers=io_workers)
     results = list(batch.run(jobs(inputs), advance=shown.append))
     assert [result.job for result in results] == jobs(inputs)
-    assert statuses(results) == [Status.FAILED if n == 1 else Status.DONE for n in range(COUNT - 1)]
+    assert statuses(results) == [FileStatus.FAILED if n == 1 else FileStatus.DONE for n in range(COUNT - 1)]
     assert sum(shown) == pytest.approx(COUNT - 1)
     assert min(shown) >= 0
 
@@ -47,12 +47,12 @@ def test_every_number_of_workers_gives_the_same_bytes(tiny_model: Path, inputs: 
     hashes = []
     for io_workers in (0, 2):
         upscaler = Upscaler(
-            Restorer.load(tiny_model),
+            Predictor.load(tiny_model),
             find_model(str(tiny_model), 2),
             clock=lambda: datetime(2026, 11, 22, tzinfo=UTC),
         )
         out = inputs.parent / str(io_workers)
-        results = Batch(upscaler, io_workers=io_workers).run(plan([inputs], out).jobs)
+        results = BatchRunner(upscaler, io_workers=io_workers).run(plan_batch([inputs], out).jobs)
         hashes.append([result.output_sha256 for result in results])
     assert hashes[0] == hashes[1]
     assert len(set(hashes[0])) == COUNT
@@ -63,7 +63,7 @@ def test_reading_and_writing_overlap_with_the_network(
 ) -> None:
     """The second file is read, and the first written, while the network works."""
     read, wrote = threading.Event(), threading.Event()
-    real_open, real_restore, real_finish = Upscaler.open, Upscaler.restore, Upscaler.finish
+    real_open, real_restore, real_finish = Upscaler.read, Upscaler.upscale, Upscaler.write
 
     def opening(self: Upscaler, job: Job) -> object:
         opened = real_open(self, job)
@@ -84,10 +84,10 @@ def test_reading_and_writing_overlap_with_the_network(
         wrote.set()
         return output
 
-    monkeypatch.setattr(Upscaler, "open", opening)
-    monkeypatch.setattr(Upscaler, "restore", restoring)
-    monkeypatch.setattr(Upscaler, "finish", finishing)
-    assert statuses(run(upscaler, inputs)) == [Status.DONE] * COUNT
+    monkeypatch.setattr(Upscaler, "read", opening)
+    monkeypatch.setattr(Upscaler, "upscale", restoring)
+    monkeypatch.setattr(Upscaler, "write", finishing)
+    assert statuses(run(upscaler, inputs)) == [FileStatus.DONE] * COUNT
 
 
 def test_no_more_files_are_in_memory_than_asked_for(
@@ -95,7 +95,7 @@ def test_no_more_files_are_in_memory_than_asked_for(
 ) -> None:
     """Read ahead: io_workers; in the network: one."""
     opened, restored, most = 0, 0, 0
-    real_open, real_restore = Upscaler.open, Upscaler.restore
+    real_open, real_restore = Upscaler.read, Upscaler.upscale
 
     def opening(self: Upscaler, job: Job) -> object:
         nonlocal opened, most
@@ -109,8 +109,8 @@ def test_no_more_files_are_in_memory_than_asked_for(
         restored += 1
         return real_restore(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Upscaler, "open", opening)
-    monkeypatch.setattr(Upscaler, "restore", restoring)
+    monkeypatch.setattr(Upscaler, "read", opening)
+    monkeypatch.setattr(Upscaler, "upscale", restoring)
     run(upscaler, inputs, io_workers=2)
     assert 1 < most <= 3
 
@@ -120,10 +120,10 @@ def test_stopping_finishes_what_is_in_hand(
     upscaler: Upscaler, inputs: Path, io_workers: int
 ) -> None:
     done: list[Result] = []
-    batch = Batch(upscaler, io_workers=io_workers)
+    batch = BatchRunner(upscaler, io_workers=io_workers)
     running = batch.run(jobs(inputs), stop=lambda: len(done) >= 2)
     done.extend(result for result in running)
-    assert statuses(done) == [Status.DONE] * len(done)
+    assert statuses(done) == [FileStatus.DONE] * len(done)
     assert 2 <= len(done) <= 2 + 1 + io_workers
     written = {path.name for path in (inputs.parent / "out").iterdir()}
     assert written == {result.job.target.name for result in done}
@@ -179,7 +179,7 @@ def test_a_file_still_being_written_is_not_taken(
 
     monkeypatch.setattr("cxrsr_cli.upscale.read_source", growing)
     results = run(upscaler, inputs)
-    assert statuses(results).count(Status.DONE) == COUNT - 1
+    assert statuses(results).count(FileStatus.DONE) == COUNT - 1
     assert "still being written" in str(results[2].error)
 
 
@@ -188,7 +188,7 @@ def test_failures_keep_no_pixels(upscaler: Upscaler, inputs: Path) -> None:
     small_chest(3, BodyPartExamined="HIP").save_as(inputs / "2.dcm")
     (inputs.parent / "out").mkdir()
     (inputs.parent / "out" / "4.dcm").write_bytes(b"precious")
-    errors = [result.error for result in Batch(upscaler).run(jobs(inputs)) if result.error]
+    errors = [result.error for result in BatchRunner(upscaler).run(jobs(inputs)) if result.error]
     assert len(errors) == 2
     assert all(error.__traceback__ is None for error in errors)
     assert all(error.__cause__ is error.__context__ is None for error in errors)
@@ -201,7 +201,7 @@ def test_what_is_no_file_is_not_waited_for(upscaler: Upscaler, inputs: Path) -> 
     results = {result.job.source.name: result for result in run(upscaler, inputs)}
     for name in ("pipe.dcm", "endless.dcm"):
         assert "not a regular file" in str(results[name].error)
-    assert sum(result.status is Status.DONE for result in results.values()) == COUNT
+    assert sum(result.status is FileStatus.DONE for result in results.values()) == COUNT
 
 
 def test_a_drop_box_is_written_to(upscaler: Upscaler, inputs: Path) -> None:
@@ -214,4 +214,4 @@ def test_a_drop_box_is_written_to(upscaler: Upscaler, inputs: Path) -> None:
         return real(path, *arguments, **options)
 
     with patch("os.open", refuse):
-        assert statuses(list(Batch(upscaler).run(jobs(inputs)))) == [Status.DONE] * COUNT
+        assert statuses(list(BatchRunner(upscaler).run(jobs(inputs)))) == [FileStatus.DONE] * COUNT

@@ -19,12 +19,12 @@ from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 
 
-def restorer(scale: int, precision: Precision = Precision.FP32) -> Restorer:
-    return Restorer.load(find_model("rir-s", scale).path, device="cpu", precision=precision)
+def restorer(scale: int, precision: Precision = Precision.FP32) -> Predictor:
+    return Predictor.load(find_model("rir-s", scale).path, device="cpu", precision=precision)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -59,7 +59,7 @@ def test_the_ceiling_counts_every_convolution(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
     program = restorer(4).program
     assert program
-    filters = sum(bool(term.filter) for layer in program.layers for term in layer.terms)
+    filters = sum(bool(term.conv) for layer in program.layers for term in layer.terms)
     assert ceiling_seconds(program, 64, 64, 32) == 2 * filters
 
 

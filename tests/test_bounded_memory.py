@@ -28,8 +28,8 @@ from cxrsr_cli.errors import InputError
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.read.streams import Stated
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.read.streams import FrameSize
 
 ALLOWED = 32 << 20
 """Bytes at a time: pydicom and its dictionaries take some of them."""
@@ -73,7 +73,7 @@ def refused(tmp_path: Path) -> Callable[[bytes], str]:
 
 def content_of(dataset: FileDataset, path: Path, syntax: UID = ExplicitVRLittleEndian) -> bytes:
     dataset.file_meta.TransferSyntaxUID = syntax
-    with quiet_pydicom():
+    with quiet_libraries():
         dataset.save_as(path, implicit_vr=False, little_endian=True)
     return path.read_bytes()
 
@@ -177,7 +177,7 @@ def test_a_size_claimed_by_a_stream(
         generate_instance_uid=False,
     )
     stream = next(generate_frames(chest.PixelData, number_of_frames=1))
-    assert Stated.by(stream) == Stated(256, 256)
+    assert FrameSize.by(stream) == FrameSize(256, 256)
     boxed = bytes(4) + b"jP  " + bytes(40)  # JP2, which is not allowed, and seen
     for before in (b"",) if syntax == JPEGLSLossless else (b"", boxed):
         chest.PixelData = encapsulate([before + claims(stream, 60_000)])
@@ -201,10 +201,10 @@ def test_the_size_that_real_streams_state(
     name: str,
     size: tuple[int, int] | None,
 ) -> None:
-    with quiet_pydicom():
+    with quiet_libraries():
         dataset = pydicom.dcmread(shared / "dicom" / name)
         stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        assert Stated.by(stream) == Stated(*(size or (dataset.Rows, dataset.Columns)))
+        assert FrameSize.by(stream) == FrameSize(*(size or (dataset.Rows, dataset.Columns)))
         dataset.PixelData = encapsulate([claims(stream, 60_000)])
         dataset.BodyPartExamined = "CHEST"
         dataset.pop("AnatomicRegionSequence", None)
@@ -217,7 +217,7 @@ def test_the_size_that_real_streams_state(
                b"\xff\xd8\xff\xda" + bytes(9), b"\xff\x4f\xff\x51", bytes(64), b"\xff\xd8" * 40],
 )  # fmt: skip
 def test_a_stream_that_states_no_size(stream: bytes) -> None:
-    assert Stated.by(stream) is None
+    assert FrameSize.by(stream) is None
 
 
 @pytest.mark.parametrize("damage", ["offsets", "segments"])

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from cxrsr_cli.learn.config import load_train_config
-from cxrsr_cli.restore.registry import shipped_models
+from cxrsr_cli.restore.registry import bundled_models
 from cxrsr_cli.restore.weights import SUFFIX, load_network
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "models"
 TEMPLATE = FOLDER / "TEMPLATE.md"
 CARDS = sorted(path for path in FOLDER.glob("*.md") if path != TEMPLATE)
-MODELS = {model.path.stem: model for model in shipped_models()}
+MODELS = {model.path.stem: model for model in bundled_models()}
 
 every_card = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
 

@@ -19,9 +19,9 @@ from pydicom.uid import (
 
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.write.dicom import write_dicom
-from cxrsr_cli.write.syntax import OutputSyntax, resolve
+from cxrsr_cli.write.syntax import OutputTransferSyntax, resolve_transfer_syntax
 from tests.test_derive import derived_from
 
 # Names of PS3.5 annexes H to K, and what real files hold.
@@ -64,7 +64,7 @@ def with_text(chest: FileDataset, syntax: UID, character_set: str, text: bytes) 
     if syntax == ExplicitVRBigEndian:
         chest.PixelData = np.frombuffer(chest.PixelData, "<u2").astype(">u2").tobytes()
     file = BytesIO()
-    with quiet_pydicom():
+    with quiet_libraries():
         pydicom.dcmwrite(
             file, chest, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
         )
@@ -88,18 +88,18 @@ def split(file: bytes) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize(
     ("syntax", "wanted"),
     [
-        (ImplicitVRLittleEndian, OutputSyntax.SAME),
-        (ImplicitVRLittleEndian, OutputSyntax.EXPLICIT),
-        (ImplicitVRLittleEndian, OutputSyntax.JPEGLS),
-        (ExplicitVRLittleEndian, OutputSyntax.SAME),
-        (DeflatedExplicitVRLittleEndian, OutputSyntax.SAME),
-        (ExplicitVRBigEndian, OutputSyntax.SAME),
+        (ImplicitVRLittleEndian, OutputTransferSyntax.SAME),
+        (ImplicitVRLittleEndian, OutputTransferSyntax.EXPLICIT),
+        (ImplicitVRLittleEndian, OutputTransferSyntax.JPEGLS),
+        (ExplicitVRLittleEndian, OutputTransferSyntax.SAME),
+        (DeflatedExplicitVRLittleEndian, OutputTransferSyntax.SAME),
+        (ExplicitVRBigEndian, OutputTransferSyntax.SAME),
     ],
     ids=lambda value: value.keyword if isinstance(value, UID) else str(value),
 )
 @pytest.mark.parametrize("language", TEXTS)
 def test_text_is_byte_for_byte(
-    chest: FileDataset, tmp_path: Path, language: str, syntax: UID, wanted: OutputSyntax
+    chest: FileDataset, tmp_path: Path, language: str, syntax: UID, wanted: OutputTransferSyntax
 ) -> None:
     """Also where the bytes are illegal in the stated character set, or that is not known."""
     chest.PixelData = chest.pixel_array[:16, :16].tobytes()
@@ -109,10 +109,10 @@ def test_text_is_byte_for_byte(
     source.write_bytes(with_text(chest, syntax, character_set, text))
     derived, _ = derived_from(source)
     pixels = decode(read_source(source)).repeat(4, 1).repeat(4, 2)
-    write_dicom(derived, pixels, target, syntax=resolve(wanted, syntax))
+    write_dicom(derived, pixels, target, syntax=resolve_transfer_syntax(wanted, syntax))
     _, body = split(target.read_bytes())
     assert body.count(text) == len(WRITTEN) + 2
-    with quiet_pydicom():
+    with quiet_libraries():
         before, after = pydicom.dcmread(source), pydicom.dcmread(target)
         for keyword in (*WRITTEN, "SpecificCharacterSet"):
             assert after.get(keyword) == before.get(keyword), keyword

@@ -21,30 +21,30 @@ import psutil
 import pytest
 from distributed import KilledWorker
 
-from cxrsr_cli.batch.accounts import Accounts
-from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.accounts import RunRecords
+from cxrsr_cli.batch.batch import BatchRunner
 from cxrsr_cli.batch.ledger import LEDGER_NAME
-from cxrsr_cli.batch.plan import plan
-from cxrsr_cli.batch.result import Status
+from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.batch.result import FileStatus
 from cxrsr_cli.cluster import executor, joining
-from cxrsr_cli.cluster.address import Address
-from cxrsr_cli.cluster.attendant import Attendant, Orders
+from cxrsr_cli.cluster.address import ClusterAddress
+from cxrsr_cli.cluster.attendant import ClientWorker, ClusterRunConfig
 from cxrsr_cli.cluster.dispatch import Dispatcher
-from cxrsr_cli.cluster.errand import Errand, WeightsWanted
-from cxrsr_cli.cluster.gate import Gate
-from cxrsr_cli.cluster.parcel import ByBytes
-from cxrsr_cli.cluster.shipping import Shipping
-from cxrsr_cli.cluster.task import Sealed, seal
+from cxrsr_cli.cluster.errand import WeightsMissing, WorkRequest
+from cxrsr_cli.cluster.gate import SharedExclusiveLock
+from cxrsr_cli.cluster.parcel import BytesTransfer
+from cxrsr_cli.cluster.shipping import TransferMode
+from cxrsr_cli.cluster.task import VersionedPickle, pack
 from cxrsr_cli.errors import (
     ExitCode,
     MissingExtraError,
     ModelError,
     NetworkError,
     UsageError,
-    WorkerDiedError,
+    WorkerCrashedError,
 )
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.settings import Settings
+from cxrsr_cli.settings import UpscaleOptions
 from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.write.atomic import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
 from tests.batches import command, jobs, statuses
@@ -85,9 +85,9 @@ def report(path: Path) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.parametrize("shipping", list(Shipping))
+@pytest.mark.parametrize("shipping", list(TransferMode))
 def test_everything_is_as_from_a_local_run(
-    crew: Cluster, inputs: Path, tiny_model: Path, shipping: Shipping
+    crew: Cluster, inputs: Path, tiny_model: Path, shipping: TransferMode
 ) -> None:
     """Outputs, report, quarantine, exit code, lines; then there is nothing left to do."""
     folder = inputs.parent
@@ -119,37 +119,37 @@ def test_everything_is_as_from_a_local_run(
     assert theirs == ours
     assert not list((folder / "out").rglob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"))
     results = run_on(crew.address, tiny_model, inputs, folder / "out", shipping=shipping)
-    assert statuses(results).count(Status.ALREADY) == 4
-    assert statuses(results).count(Status.FAILED) == 4
+    assert statuses(results).count(FileStatus.UP_TO_DATE) == 4
+    assert statuses(results).count(FileStatus.FAILED) == 4
 
 
 def test_a_dry_run_writes_nothing(crew: Cluster, inputs: Path, tiny_model: Path) -> None:
     (inputs / "1.dcm").write_bytes(b"bad")
     results = run_on(crew.address, tiny_model, inputs, inputs.parent / "out", dry_run=True)
-    assert statuses(results).count(Status.PLANNED) == COUNT - 1
+    assert statuses(results).count(FileStatus.DRY_RUN) == COUNT - 1
     assert results[0].output_shape == (48, 40)
     assert {path.name for path in inputs.parent.iterdir()} == {"in"}
 
 
-@pytest.mark.parametrize("shipping", list(Shipping))
+@pytest.mark.parametrize("shipping", list(TransferMode))
 def test_a_file_that_kills_workers_fails_alone(
-    crew: Cluster, inputs: Path, tiny_model: Path, shipping: Shipping
+    crew: Cluster, inputs: Path, tiny_model: Path, shipping: TransferMode
 ) -> None:
     """One that does so once is done; the other files do not suffer."""
     marker = inputs.parent / "marker"
     small_chest(1, ImageComments=f"{KILL} {marker}").save_as(inputs / "1.dcm")
-    if shipping is Shipping.PATHS:
+    if shipping is TransferMode.PATHS:
         small_chest(2, ImageComments=KILL).save_as(inputs / "2.dcm")
     out, quarantine = inputs.parent / "out", inputs.parent / "q"
     results = run_on(
         crew.address, tiny_model, inputs, out, shipping=shipping, quarantine=quarantine
     )
     assert marker.exists()
-    bad = [result for result in results if result.status is not Status.DONE]
+    bad = [result for result in results if result.status is not FileStatus.DONE]
     assert set(content(out)) == {f"{n}.dcm" for n in range(COUNT)} - set(content(quarantine))
     assert [result.job.source.name for result in bad] == list(content(quarantine))
-    if shipping is Shipping.PATHS:
-        assert isinstance(bad[0].error, WorkerDiedError)
+    if shipping is TransferMode.PATHS:
+        assert isinstance(bad[0].error, WorkerCrashedError)
         assert "the worker died 3 times on it" in str(bad[0].error)
 
 
@@ -163,7 +163,7 @@ def test_weights_are_shipped_to_workers_without_them(
         opened.seek(0)
         opened.write(text)
     results = run_on(crew.address, hidden, inputs, inputs.parent / "out")
-    assert statuses(results) == [Status.DONE] * COUNT
+    assert statuses(results) == [FileStatus.DONE] * COUNT
 
 
 def test_a_file_system_that_is_not_shared_is_found_out(
@@ -172,7 +172,7 @@ def test_a_file_system_that_is_not_shared_is_found_out(
     shutil.move(inputs / "5.dcm", inputs / "elsewhere.dcm")
     out, quarantine = inputs.parent / "out", inputs.parent / "q"
     results = run_on(crew.address, tiny_model, inputs, out, quarantine=quarantine)
-    assert statuses(results) == [Status.DONE] * (COUNT - 1) + [Status.FAILED]
+    assert statuses(results) == [FileStatus.DONE] * (COUNT - 1) + [FileStatus.FAILED]
     assert "use --cluster-files bytes" in str(results[-1].error)
     assert not quarantine.exists()
 
@@ -183,9 +183,9 @@ def test_a_bounded_number_of_files_is_in_hand(
     for index in range(COUNT, 24):
         small_chest(index, ImageComments=SLOW).save_as(inputs / f"{index}.dcm")
     inside, most, lock = 0, 0, threading.Lock()
-    attend = Attendant.attend
+    attend = ClientWorker.run
 
-    def attending(self: Attendant, job: Any) -> Any:  # noqa: ANN401
+    def attending(self: ClientWorker, job: Any) -> Any:  # noqa: ANN401
         nonlocal inside, most
         with lock:
             inside += 1
@@ -196,31 +196,31 @@ def test_a_bounded_number_of_files_is_in_hand(
             with lock:
                 inside -= 1
 
-    monkeypatch.setattr(Attendant, "attend", attending)
+    monkeypatch.setattr(ClientWorker, "run", attending)
     results = run_on(crew.address, tiny_model, inputs, inputs.parent / "out")
-    assert statuses(results) == [Status.DONE] * 24
+    assert statuses(results) == [FileStatus.DONE] * 24
     assert 2 < most <= 3 * 2
 
 
-def attendant(dispatcher: Dispatcher, upscaler: Upscaler, io_workers: int = 1) -> Attendant:
+def attendant(dispatcher: Dispatcher, upscaler: Upscaler, io_workers: int = 1) -> ClientWorker:
     """Return one that ships bytes."""
-    orders = Orders(
+    orders = ClusterRunConfig(
         model=upscaler.model,
-        settings=Settings(device="cpu"),
-        profile=upscaler.profile,
+        options=UpscaleOptions(device="cpu"),
+        run_info=upscaler.profile,
         clock=lambda: WHEN,
-        shipping=Shipping.BYTES,
+        transfer_mode=TransferMode.BYTES,
         io_workers=io_workers,
     )
-    return Attendant(orders, Accounts(orders.profile), dispatcher)
+    return ClientWorker(orders, RunRecords(orders.run_info), dispatcher)
 
 
 def contents() -> int:
     """Count the contents of files and weights that this process keeps, packed or not."""
     return sum(
-        (type(each) is ByBytes and bool(each.source))
-        or (type(each) is Errand and each.weights is not None)
-        or type(each) is Sealed
+        (type(each) is BytesTransfer and bool(each.source))
+        or (type(each) is WorkRequest and each.weights is not None)
+        or type(each) is VersionedPickle
         for each in gc.get_objects()
     )
 
@@ -232,14 +232,14 @@ def test_no_content_is_kept_while_workers_have_the_files(inputs: Path, upscaler:
     attending = attendant(dispatcher, upscaler, 2)
     with ThreadPoolExecutor(COUNT) as pool:
         try:
-            results = [pool.submit(attending.attend, job) for job in jobs(inputs)]
+            results = [pool.submit(attending.run, job) for job in jobs(inputs)]
             until(lambda: len(client.futures) == COUNT)
             until(lambda: contents() == 0)
             for index in range(COUNT):
                 small_chest(10 + index).save_as(inputs / f"{index}.dcm")
             for future in client.futures[: COUNT - 1]:
                 future.set_exception(KilledWorker("task", None, 0))  # type: ignore[arg-type]
-            answer = seal(WeightsWanted())
+            answer = pack(WeightsMissing())
             client.futures[COUNT - 1].set_result(answer)
             del answer, future
             client.futures[:COUNT] = []
@@ -285,9 +285,9 @@ def test_nothing_is_read_after_the_end(
         attending._reading = Turns()  # type: ignore[assignment]
     else:
         dispatcher._making = Turns()  # type: ignore[assignment]
-    monkeypatch.setattr(Accounts, "known", lambda _, job: looked.append(job.source))
-    monkeypatch.setattr("cxrsr_cli.cluster.attendant.pack", lambda *_: pytest.fail("read"))
-    assert attending.attend(jobs(inputs)[0]) is None
+    monkeypatch.setattr(RunRecords, "find_completed", lambda _, job: looked.append(job.source))
+    monkeypatch.setattr("cxrsr_cli.cluster.attendant.prepare_transfer", lambda *_: pytest.fail("read"))
+    assert attending.run(jobs(inputs)[0]) is None
     assert (len(turns), len(looked)) == (turn, looks)
     assert not client.futures
 
@@ -298,7 +298,7 @@ def test_dask_keeps_no_content_either(
     """Its log of messages would."""
     for path in inputs.iterdir():
         small_chest(int(path.stem), ImageComments="MARKED").save_as(path)
-    delivered, seen, found = Attendant._delivered, list[int](), list[object]()
+    delivered, seen, found = ClientWorker._delivered, list[int](), list[object]()
 
     def delivering(*arguments: Any) -> Any:  # noqa: ANN401
         seen.append(1)
@@ -312,10 +312,10 @@ def test_dask_keeps_no_content_either(
             )
         return delivered(*arguments)
 
-    monkeypatch.setattr(Attendant, "_delivered", delivering)
+    monkeypatch.setattr(ClientWorker, "_delivered", delivering)
     out = inputs.parent / "out"
-    results = run_on(crew.address, tiny_model, inputs, out, shipping=Shipping.BYTES)
-    assert statuses(results) == [Status.DONE] * COUNT
+    results = run_on(crew.address, tiny_model, inputs, out, shipping=TransferMode.BYTES)
+    assert statuses(results) == [FileStatus.DONE] * COUNT
     assert not found
 
 
@@ -331,13 +331,13 @@ def test_workers_that_compute_otherwise_are_refused(
         for module in ("task", "dispatch"):
             monkeypatch.setattr(f"cxrsr_cli.cluster.{module}.__version__", "9.9")
     else:
-        real = joining._introduced
+        real = joining._handshake
 
         def introducing(*arguments: Any) -> object:  # noqa: ANN401
             profile = real(*arguments)
             return replace(profile, recipe=replace(profile.recipe, device="cuda"))
 
-        monkeypatch.setattr(joining, "_introduced", introducing)
+        monkeypatch.setattr(joining, "_handshake", introducing)
     says = "this is 9.9" if difference == "version" else "do not all compute alike"
     with pytest.raises(UsageError, match=says):
         run_on(crew.address, tiny_model, inputs, inputs.parent / "out")
@@ -347,13 +347,13 @@ def test_workers_that_compute_otherwise_are_refused(
 def test_workers_that_die_without_a_file(upscaler: Upscaler) -> None:
     """That is not the fault of one."""
 
-    def answer(errand: Errand) -> WeightsWanted:
-        assert errand.parcel is None
+    def answer(errand: WorkRequest) -> WeightsMissing:
+        assert errand.transfer is None
         raise KilledWorker("task", None, 0)  # type: ignore[arg-type]
 
     client: Any = Pretended(answer)
     with pytest.raises(NetworkError, match="workers die while they load the model"):
-        joining._introduced(client, upscaler.model, Settings(device="cpu"), lambda: WHEN)
+        joining._handshake(client, upscaler.model, UpscaleOptions(device="cpu"), lambda: WHEN)
     assert len(client.futures) == 3
 
 
@@ -363,19 +363,19 @@ def test_workers_that_die_without_a_file(upscaler: Upscaler) -> None:
 def test_weights_that_do_not_arrive(
     tmp_path: Path, upscaler: Upscaler, there: bool, says: str
 ) -> None:
-    client: Any = Pretended(lambda _: WeightsWanted())
+    client: Any = Pretended(lambda _: WeightsMissing())
     model = replace(upscaler.model, path=upscaler.model.path if there else tmp_path / "gone")
     with pytest.raises(ModelError, match=says):
-        joining._introduced(client, model, Settings(device="cpu"), lambda: WHEN)
+        joining._handshake(client, model, UpscaleOptions(device="cpu"), lambda: WHEN)
 
 
 def test_a_worker_that_cannot_work(
     inputs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An OSError of a task is no lost connection."""
-    monkeypatch.setattr("cxrsr_cli.cluster.dispatch.run", lacking)
+    monkeypatch.setattr("cxrsr_cli.cluster.dispatch.handle_packed_request", lacking)
     with pytest.raises(UsageError, match=r"a worker cannot do cxrsr's work \(OSError\)"):
-        run_on(Address(None, 1), tiny_model, inputs, inputs.parent / "out")
+        run_on(ClusterAddress(None, 1), tiny_model, inputs, inputs.parent / "out")
 
 
 def many(inputs: Path, count: int = 60) -> None:
@@ -418,8 +418,8 @@ def test_a_local_worker_is_killed(inputs: Path, tiny_model: Path) -> None:
     assert (process.returncode, error) == (ExitCode.OK, "")
     assert output.startswith("60 upscaled, 0 failed")
     until(lambda: not any(map(alive, children)))
-    here = Settings(device="cpu").load(find_model(str(tiny_model), 2), clock=lambda: WHEN)
-    assert len(list(Batch(here).run(plan([inputs], folder / "local").jobs))) == 60
+    here = UpscaleOptions(device="cpu").load(find_model(str(tiny_model), 2), clock=lambda: WHEN)
+    assert len(list(BatchRunner(here).run(plan_batch([inputs], folder / "local").jobs))) == 60
     assert content(folder / "out") == content(folder / "local")
 
 
@@ -462,18 +462,18 @@ def test_the_scheduler_hangs(
 ) -> None:
     """Its connection stays; the run ends nevertheless."""
     many(inputs, 400)
-    monkeypatch.setattr(executor, "_PATIENCE", 2.0)
-    monkeypatch.setattr(executor, "_ANSWER", 1.0)
-    monkeypatch.setattr("cxrsr_cli.cluster.dispatch._FETCHING", 1.0)
-    monkeypatch.setattr(joining, "_CONNECTING", 3)
+    monkeypatch.setattr(executor, "_RECONNECT_TIMEOUT", 2.0)
+    monkeypatch.setattr(executor, "_SCHEDULER_TIMEOUT", 1.0)
+    monkeypatch.setattr("cxrsr_cli.cluster.dispatch._RESULT_TIMEOUT", 1.0)
+    monkeypatch.setattr(joining, "_CONNECT_TIMEOUT", 3)
     with cluster(tmp_path, workers=1) as running:
-        delivered = Attendant._delivered
+        delivered = ClientWorker._delivered
 
         def delivering(*arguments: Any) -> Any:  # noqa: ANN401
             running.scheduler.send_signal(signal.SIGSTOP)
             return delivered(*arguments)
 
-        monkeypatch.setattr(Attendant, "_delivered", delivering)
+        monkeypatch.setattr(ClientWorker, "_delivered", delivering)
         awake = threading.Timer(60, running.scheduler.send_signal, [signal.SIGCONT])
         awake.start()
         try:
@@ -487,7 +487,7 @@ def test_the_scheduler_hangs(
 
 def test_an_error_of_the_run_is_not_one_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A TimeoutError, such as a file server's, is passed on."""
-    monkeypatch.setattr(joining, "Client", MagicMock())
+    monkeypatch.setattr(joining, "StowClient", MagicMock())
     with pytest.raises(TimeoutError), joining._client("tcp://127.0.0.1:1"):
         raise TimeoutError
 
@@ -521,8 +521,8 @@ main()
     for orphan in out.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
         os.utime(orphan, (0, 0))
     results = run_on(crew.address, tiny_model, inputs, out)
-    assert statuses(results).count(Status.ALREADY) == len(named)
-    assert statuses(results).count(Status.DONE) == COUNT - len(named)
+    assert statuses(results).count(FileStatus.UP_TO_DATE) == len(named)
+    assert statuses(results).count(FileStatus.DONE) == COUNT - len(named)
     assert {path.name for path in out.iterdir() if path.suffix != TEMPORARY_SUFFIX} == {
         LEDGER_NAME, *(f"{index}.dcm" for index in range(COUNT)),
     }  # fmt: skip
@@ -571,7 +571,7 @@ def test_clusters_that_are_not_there(
 def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cxrsr_cli.cluster.address.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'cxrsr\[cluster\]'"):
-        Address.parse("local:2")
+        ClusterAddress.parse("local:2")
 
 
 def test_help_needs_no_dask() -> None:
@@ -590,21 +590,21 @@ def test_help_needs_no_dask() -> None:
 
 def test_alone_is_alone() -> None:
     """Who wants to be alone waits for those inside, and those who come later for it."""
-    gate, inside, order = Gate(), threading.Event(), list[str]()
+    gate, inside, order = SharedExclusiveLock(), threading.Event(), list[str]()
     leave = threading.Event()
 
     def first() -> None:
-        with gate.together():
+        with gate.shared():
             inside.set()
             leave.wait(10)
             order.append("first")
 
     def alone() -> None:
-        with gate.alone():
+        with gate.exclusive():
             order.append("alone")
 
     def later() -> None:
-        with gate.together():
+        with gate.shared():
             order.append("later")
 
     threads = [threading.Thread(target=first), threading.Thread(target=alone)]

@@ -29,30 +29,30 @@ from pydicom.uid import (
 from pynetdicom import AE
 
 from cxrsr_cli import __version__
-from cxrsr_cli.bytesize import parse_bytes
-from cxrsr_cli.derive.changes import may_change
-from cxrsr_cli.derive.geometry import TABLE, CountedInPixels, Rule
+from cxrsr_cli.bytesize import parse_byte_size
+from cxrsr_cli.derive.changes import is_modified
+from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, PixelGeometryAttribute, ScalingRule
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read import acceptance
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.codecs import LOSSY_METHODS, find_decoder
-from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.permission import AcceptanceOverride
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.receive.contexts import storage_classes, supported_contexts
-from cxrsr_cli.receive.listener import Listener
-from cxrsr_cli.receive.receiver import Receiver
-from cxrsr_cli.receive.refusal import ABORTS, REJECTIONS, STATUSES, Reason
-from cxrsr_cli.receive.status import Status
-from cxrsr_cli.send.association import application_entity
-from cxrsr_cli.send.instance import PLAIN
-from cxrsr_cli.send.multipart import Multipart
-from cxrsr_cli.send.status import judge
-from cxrsr_cli.send.store import StoreScp
-from cxrsr_cli.send.stow import StowService, _by_status
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.receive.listener import ScpConfig
+from cxrsr_cli.receive.receiver import StorageScp
+from cxrsr_cli.receive.refusal import ABORTS, REJECTIONS, STATUSES, RefusalReason
+from cxrsr_cli.receive.status import DimseStatus
+from cxrsr_cli.send.association import make_ae
+from cxrsr_cli.send.instance import FALLBACK_SYNTAXES
+from cxrsr_cli.send.multipart import MultipartRelatedFile
+from cxrsr_cli.send.status import classify_status
+from cxrsr_cli.send.store import CStoreDestination
+from cxrsr_cli.send.stow import StowDestination, _by_status
+from cxrsr_cli.send.tls import TlsConfig
 from cxrsr_cli.serve.config import ServeConfig
-from cxrsr_cli.write.syntax import OutputSyntax, resolve
+from cxrsr_cli.write.syntax import OutputTransferSyntax, resolve_transfer_syntax
 from tests.conftest import ROOT, Command
 from tests.test_derive import derived_from, saved
 
@@ -199,11 +199,11 @@ def test_transfer_syntaxes_written() -> None:
         for row in rows("transfer syntax", "UID", "other names", "encoded by")
     }
     written = {
-        str(resolve(OutputSyntax.SAME, UID(syntax))): "" for syntax in AllTransferSyntaxes
+        str(resolve_transfer_syntax(OutputTransferSyntax.SAME, UID(syntax))): "" for syntax in AllTransferSyntaxes
     } | {
-        str(resolve(wanted, UID("1.2.840.10008.1.2"))): wanted.value
-        for wanted in OutputSyntax
-        if wanted is not OutputSyntax.SAME
+        str(resolve_transfer_syntax(wanted, UID("1.2.840.10008.1.2"))): wanted.value
+        for wanted in OutputTransferSyntax
+        if wanted is not OutputTransferSyntax.SAME
     }
     assert stated == written
 
@@ -256,8 +256,8 @@ def _stated_permission(uid: str, modality: str) -> str:
 
 
 def _needed_permission(dataset: Dataset) -> str:
-    for permission in ("always", *Permission):
-        allowed = {permission} if isinstance(permission, Permission) else set()
+    for permission in ("always", *AcceptanceOverride):
+        allowed = {permission} if isinstance(permission, AcceptanceOverride) else set()
         try:
             check_acceptance(dataset, 4, frozenset(allowed))
         except UnsupportedImageError:
@@ -273,7 +273,7 @@ def test_sop_classes_have_their_names() -> None:
 
 def test_permissions() -> None:
     stated = [row["permission"].strip("`") for row in rows("permission", "what it lets in")]
-    assert stated == list(Permission)
+    assert stated == list(AcceptanceOverride)
 
 
 # Attributes
@@ -309,7 +309,7 @@ def fill(dataset: Dataset, tag: int, vr: str, multiplicity: str) -> None:
     dataset.add_new(tag, vr, value)
 
 
-def fill_nested(dataset: Dataset, line: CountedInPixels) -> None:
+def fill_nested(dataset: Dataset, line: PixelGeometryAttribute) -> None:
     for keyword in line.within:
         dataset = dataset[keyword].value[0]
     tag = tag_for_keyword(line.keyword)
@@ -319,7 +319,7 @@ def fill_nested(dataset: Dataset, line: CountedInPixels) -> None:
 
 def with_every_attribute(chest: FileDataset) -> None:
     """Add all that the data dictionary knows and is not refused, an overlay and a curve."""
-    refused = {line.keyword for line in TABLE if line.rule is Rule.REFUSE and not line.within}
+    refused = {line.keyword for line in PIXEL_GEOMETRY if line.rule is ScalingRule.REFUSE and not line.within}
     of_another_image = {"FloatPixelData", "DoubleFloatPixelData"} | refused
     chest.SpecificCharacterSet = "ISO_IR 100"
     chest.TimezoneOffsetFromUTC = "+0000"
@@ -333,8 +333,8 @@ def with_every_attribute(chest: FileDataset) -> None:
         special = tag >> 16 in (0x0000, 0x0002, 0xFFFE) or keyword in of_another_image
         if keyword and not special:
             fill(chest, tag, vr, multiplicity)
-    for line in TABLE:
-        if line.within and line.rule is not Rule.REFUSE:
+    for line in PIXEL_GEOMETRY:
+        if line.within and line.rule is not ScalingRule.REFUSE:
             fill_nested(chest, line)
     for mask, (vr, multiplicity, *_) in RepeatersDictionary.items():
         if mask.startswith(("50xx", "60xx")):
@@ -380,7 +380,7 @@ Pair = tuple[FileDataset, FileDataset]
 def derive_from(prepare: Callable[[FileDataset], None], folder: Path) -> Pair:
     """Give source and output, both as read from files."""
     chest = pydicom.dcmread(ROOT / "examples" / "chest-256.dcm")
-    with quiet_pydicom():
+    with quiet_libraries():
         prepare(chest)
         path = saved(chest, folder / "in.dcm")
         derived, _ = derived_from(path)
@@ -437,7 +437,7 @@ def by_path(table: list[Row]) -> dict[str, Row]:
 
 def test_what_is_written_is_stated_and_the_other_way_round(pairs: list[Pair]) -> None:
     found: set[str] = set()
-    with quiet_pydicom():
+    with quiet_libraries():
         for source, derived in pairs:
             found.update(written(source, derived))
             found.update(name(tag) for tag in derived.file_meta.keys())
@@ -511,20 +511,20 @@ def test_presence_and_source_are_in_the_words_that_are_explained() -> None:
 
 
 FORMULAE = {
-    Rule.MULTIPLY: "\N{MULTIPLICATION SIGN} s",
-    Rule.DIVIDE: "÷ s",
-    Rule.FIRST_PIXEL: "(c - 1)·s + 1",
-    Rule.LAST_PIXEL: "c·s",
-    Rule.CENTRE: "(c - 1)·s + s/2",
-    Rule.MULTIPLY_AREA: "\N{MULTIPLICATION SIGN} s²",
-    Rule.FIRST_CENTRE: "centre of the new first pixel",
+    ScalingRule.MULTIPLY: "\N{MULTIPLICATION SIGN} s",
+    ScalingRule.DIVIDE: "÷ s",
+    ScalingRule.FIRST_PIXEL: "(c - 1)·s + 1",
+    ScalingRule.LAST_PIXEL: "c·s",
+    ScalingRule.CENTRE: "(c - 1)·s + s/2",
+    ScalingRule.MULTIPLY_AREA: "\N{MULTIPLICATION SIGN} s²",
+    ScalingRule.FIRST_PIXEL_POSITION: "centre of the new first pixel",
 }
 
 
-@pytest.mark.parametrize("line", TABLE, ids=lambda line: line.keyword)
-def test_geometry_follows_its_rule(line: CountedInPixels) -> None:
+@pytest.mark.parametrize("line", PIXEL_GEOMETRY, ids=lambda line: line.keyword)
+def test_geometry_follows_its_rule(line: PixelGeometryAttribute) -> None:
     path = " > ".join((*line.within, line.keyword))
-    if line.rule is Rule.REFUSE:
+    if line.rule is ScalingRule.REFUSE:
         assert path in by_path(rows(*REFUSED))
     else:
         value = stated_as_written()[path]["value"]
@@ -536,12 +536,12 @@ def test_the_audit_allows_what_is_stated_and_nothing_else() -> None:
     stated = {row["keyword"] for row in named if not row["keyword"].startswith(">")}
     for tag in DicomDictionary:
         if tag >> 16 != 0x0002 and keyword_for_tag(tag):
-            assert may_change(BaseTag(tag)) == (keyword_for_tag(tag) in stated), BaseTag(tag)
+            assert is_modified(BaseTag(tag)) == (keyword_for_tag(tag) in stated), BaseTag(tag)
 
 
 def test_nothing_else_is_refused() -> None:
     """Every attribute of the table, and the sequences that these lie in."""
-    refused = [line for line in TABLE if line.rule is Rule.REFUSE]
+    refused = [line for line in PIXEL_GEOMETRY if line.rule is ScalingRule.REFUSE]
     keywords = {keyword for line in refused for keyword in (*line.within, line.keyword)}
     assert {row["keyword"].lstrip(">") for row in rows(*REFUSED)} == keywords
 
@@ -589,7 +589,7 @@ def stated_default(cell: str) -> object:
     if cell in ("none", "this machine"):
         return None
     with contextlib.suppress(ValueError):
-        return parse_bytes(cell)
+        return parse_byte_size(cell)
     return {"true": True, "false": False}.get(cell.strip("`"), cell.strip("`"))
 
 
@@ -604,8 +604,8 @@ def test_defaults_of_the_node() -> None:
 @pytest.mark.parametrize(
     ("columns", "made"),
     [
-        (STORE, StoreScp(host="-", port=1, called_ae="-")),
-        (STOW, StowService(url="http://127.0.0.1")),
+        (STORE, CStoreDestination(host="-", port=1, called_ae="-")),
+        (STOW, StowDestination(url="http://127.0.0.1")),
     ],
     ids=["store", "stow"],
 )
@@ -628,7 +628,7 @@ def dataclass_field(made: object, key: str) -> Field[object]:
 def test_the_port_of_the_node() -> None:
     ports = rows("port", "direction", "protocol", "configured by")
     stated = {row["configured by"]: row["port"] for row in ports}
-    assert stated["`listen.port`"] == str(Listener().port)
+    assert stated["`listen.port`"] == str(ScpConfig().port)
     others = {port for key, port in stated.items() if key != "`listen.port`"}
     assert others == {"none"}
 
@@ -642,7 +642,7 @@ def test_sop_classes_of_the_network() -> None:
     for row in table[:-1]:
         assert UID(row["UID"]).name == row["SOP Class"]
         taken.setdefault(row["provider (SCP)"], []).append(row["UID"])
-    few, many = storage_classes(), storage_classes(frozenset({Permission.MODALITY}))
+    few, many = storage_classes(), storage_classes(frozenset({AcceptanceOverride.MODALITY}))
     (verification,) = supported_contexts(())
     assert set(taken["Y"]) == {verification.abstract_syntax, *few}
     assert set(taken["`modality`"]) == set(many) - set(few)
@@ -651,7 +651,7 @@ def test_sop_classes_of_the_network() -> None:
 def test_sop_classes_that_are_received_are_named_for_their_permission() -> None:
     """Each is an image that 1.1 accepts with it."""
     stated = {row["UID"]: row["accepted"] for row in rows(*ACCEPTED)}
-    for uid in storage_classes(frozenset({Permission.MODALITY})):
+    for uid in storage_classes(frozenset({AcceptanceOverride.MODALITY})):
         assert stated.get(uid, stated["any other"]) in ("always", "`for-processing`", "`modality`")
 
 
@@ -663,14 +663,14 @@ def test_transfer_syntaxes_of_presentation_contexts() -> None:
     stated = {row["abstract syntax"]: row["transfer syntaxes"] for row in rows(*columns)}
     names = [UID(uid).name for uid in verification.transfer_syntax or ()]
     assert stated[UID(verification.abstract_syntax or "").name].split("; ") == names
-    plain = " and ".join(syntax.name for syntax in PLAIN)
+    plain = " and ".join(syntax.name for syntax in FALLBACK_SYNTAXES)
     assert stated["SOP Class of each file to be sent"].endswith(f"a second context, {plain}")
     assert stated["Storage Commitment Push Model SOP Class"] == plain
 
 
 def test_of_what_a_peer_proposes_the_first_is_taken(tmp_path: Path) -> None:
     proposed = [JPEG2000, ExplicitVRLittleEndian]
-    receiver = Receiver(Listener(port=0), tmp_path, lambda _: Status.OUT_OF_RESOURCES)
+    receiver = StorageScp(ScpConfig(port=0), tmp_path, lambda _: DimseStatus.OUT_OF_RESOURCES)
     receiver.start()
     try:
         for syntaxes in (proposed, proposed[::-1]):
@@ -689,7 +689,7 @@ def test_of_what_a_peer_proposes_the_first_is_taken(tmp_path: Path) -> None:
 
 
 def test_the_requestor_says_who_it_is() -> None:
-    entity = application_entity("CXRSR", 30.0)
+    entity = make_ae("CXRSR", 30.0)
     assert entity.implementation_class_uid == IMPLEMENTATION_CLASS_UID
     assert entity.implementation_version_name == IMPLEMENTATION_VERSION_NAME
     assert f"| {entity.maximum_pdu_size} bytes |" in STATEMENT
@@ -718,8 +718,8 @@ def test_aborts() -> None:
 
 def test_statuses_of_the_provider() -> None:
     stated = {row["reason"]: row["status"] for row in rows(*ANSWERED)}
-    assert stated.pop(NONE) == f"0x{Status.SUCCESS:04X}"
-    assert stated.pop(Reason.NOT_TAKEN) == f"0x{Status.OUT_OF_RESOURCES:04X}", "see Intake"
+    assert stated.pop(NONE) == f"0x{DimseStatus.SUCCESS:04X}"
+    assert stated.pop(RefusalReason.NOT_TAKEN) == f"0x{DimseStatus.OUT_OF_RESOURCES:04X}", "see Intake"
     assert stated == {str(reason): f"0x{number:04X}" for reason, number in STATUSES.items()}
 
 
@@ -727,7 +727,7 @@ def test_every_reason_of_a_refusal_has_its_consequence() -> None:
     named = {
         row["reason"] for table in (REJECTED, ABORTED, ANSWERED, CLOSED) for row in rows(*table)
     }
-    assert named - {NONE} == {str(reason) for reason in Reason}
+    assert named - {NONE} == {str(reason) for reason in RefusalReason}
 
 
 def most_specific(stated: dict[str, str], code: str, otherwise: str = "") -> str:
@@ -746,7 +746,7 @@ def test_outcomes_of_every_status() -> None:
     }
     for status in range(0x10000):
         said = most_specific(stated, f"0x{status:04X}", "any other")
-        assert judge(status)[0] == said, hex(status)
+        assert classify_status(status)[0] == said, hex(status)
 
 
 def test_outcomes_of_every_http_status() -> None:
@@ -760,14 +760,14 @@ def test_outcomes_of_every_http_status() -> None:
 def test_what_a_store_request_says(tmp_path: Path) -> None:
     path = tmp_path / "x.dcm"
     path.write_bytes(b"x")
-    with Multipart(path) as body:
+    with MultipartRelatedFile(path) as body:
         media_type, _, boundary = body.content_type.rpartition("; ")
     assert boundary.startswith("boundary=")
     assert f"`{media_type}`" in STATEMENT
 
 
 def test_tls() -> None:
-    context = TlsFiles().client_context()
+    context = TlsConfig().client_context()
     stated = {(row["cipher suite"], row["version"]) for row in rows("cipher suite", "version")}
     assert stated == {(cipher["name"], cipher["protocol"]) for cipher in context.get_ciphers()}
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2

@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 from cxrsr_cli.judge.metrics import psnr
 from cxrsr_cli.learn.images import list_images, read_image
 from cxrsr_cli.learn.pairs import degrade
-from cxrsr_cli.restore.consistency import MARGIN, consistent_bicubic, make_consistent, project
+from cxrsr_cli.restore.consistency import (
+    MARGIN,
+    consistent_bicubic,
+    enforce_consistency,
+    project_iteratively,
+)
 from cxrsr_cli.restore.resample import downsample, upsample
-from cxrsr_cli.restore.unrestrained import unrestrained
+from cxrsr_cli.restore.unrestrained import project_closed_form
 from tests.conftest import EXAMPLE
 
 
@@ -25,7 +30,7 @@ def test_any_estimate_becomes_consistent(seed: int, scale: int) -> None:
     original = torch.rand(1, 1, 8 * scale, 8 * scale, generator=generator)
     low = downsample(original, scale)
     estimate = torch.rand(original.shape, generator=generator)
-    result = project(estimate, low, scale, minimum=0, maximum=1, steps=200)
+    result = project_iteratively(estimate, low, scale, minimum=0, maximum=1, steps=200)
     assert result.min() >= 0
     assert result.max() <= 1
     before = (downsample(estimate, scale) - low).square().mean().sqrt()
@@ -35,7 +40,7 @@ def test_any_estimate_becomes_consistent(seed: int, scale: int) -> None:
 
 def test_a_consistent_legal_image_is_left_alone() -> None:
     image = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    projected = project(image, downsample(image, 4), 4, minimum=0, maximum=1)
+    projected = project_iteratively(image, downsample(image, 4), 4, minimum=0, maximum=1)
     assert torch.allclose(projected, image, atol=1e-6)
 
 
@@ -66,9 +71,9 @@ STEPS = 60
 def test_iterating_only_where_the_range_binds_is_the_same(scale: int, interpolating: bool) -> None:
     low, estimate, minimum, maximum = example(scale)
     start = upsample(low, scale) if interpolating else estimate
-    iterated = project(start, low, scale, minimum=minimum, maximum=maximum, steps=STEPS)
+    iterated = project_iteratively(start, low, scale, minimum=minimum, maximum=maximum, steps=STEPS)
     given = None if interpolating else estimate
-    found = make_consistent(given, low, scale, minimum=minimum, maximum=maximum, steps=STEPS)
+    found = enforce_consistency(given, low, scale, minimum=minimum, maximum=maximum, steps=STEPS)
     assert found.min() >= minimum
     assert found.max() <= maximum
     assert (found - iterated).abs().max() <= 0.1
@@ -82,7 +87,7 @@ def test_windows_with_a_margin_make_the_whole(scale: int, interpolating: bool) -
 
     def made(rows: slice, columns: slice) -> torch.Tensor:
         high = tuple(slice(part.start * scale, part.stop * scale) for part in (rows, columns))
-        return make_consistent(
+        return enforce_consistency(
             None if given is None else given[..., high[0], high[1]],
             low[..., rows, columns],
             scale,
@@ -102,15 +107,15 @@ def test_a_faint_square_on_black_of_16_bits_is_kept() -> None:
     """What is cut off at the range's end is cut off in stored units, not in shares of it."""
     low = torch.zeros(1, 1, 40, 40)
     low[..., 15:25, 15:25] = torch.randint(26, 52, (10, 10)).float()
-    found = make_consistent(None, low, 4, minimum=0, maximum=65535, steps=STEPS)
-    iterated = project(upsample(low, 4), low, 4, minimum=0, maximum=65535, steps=STEPS)
+    found = enforce_consistency(None, low, 4, minimum=0, maximum=65535, steps=STEPS)
+    iterated = project_iteratively(upsample(low, 4), low, 4, minimum=0, maximum=65535, steps=STEPS)
     assert (found - iterated).abs().max() <= 0.1
 
 
 def test_what_is_no_number_stays_none() -> None:
     low = torch.zeros(1, 1, 9, 9)
     estimate = torch.full((1, 1, 18, 18), torch.nan)
-    assert make_consistent(estimate, low, 2, minimum=0, maximum=255).isnan().any()
+    assert enforce_consistency(estimate, low, 2, minimum=0, maximum=255).isnan().any()
 
 
 @settings(max_examples=20, deadline=None)
@@ -119,10 +124,10 @@ def test_without_a_range_the_answer_is_exact(height: int, width: int, scale: int
     generator = torch.Generator().manual_seed(height)
     low = 4095 * torch.rand(1, 1, height, width, generator=generator)
     estimate = 4095 * torch.rand(1, 1, height * scale, width * scale, generator=generator)
-    found = unrestrained(estimate, low, scale)
+    found = project_closed_form(estimate, low, scale)
     assert (downsample(found, scale) - low).abs().max() <= 0.01
     # Nearest: what was added is what up-samples from somewhere.
-    assert torch.allclose(unrestrained(found, low, scale), found, atol=0.02)
+    assert torch.allclose(project_closed_form(found, low, scale), found, atol=0.02)
 
 
 # Mean PSNR in dB on nih/test without any network, found independently

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from cxrsr_cli.judge.cost import Complexity, Usage, count_macs, metered
-from cxrsr_cli.restore.registry import shipped_models
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.judge.cost import NetworkComplexity, ResourceUsage, count_macs, measure_usage
+from cxrsr_cli.restore.registry import bundled_models
+from cxrsr_cli.restore.restorer import Predictor
 
 CPU = torch.device("cpu")
 
@@ -23,8 +23,8 @@ def test_macs_of_convolutions() -> None:
 @pytest.mark.parametrize("ensemble", [False, True])
 def test_a_residual_network_multiplies_every_weight_once_a_pixel(ensemble: bool) -> None:
     """And no bias; the stem's fixed 9 filters of 3x3 come on top."""
-    restorer = Restorer.load(shipped_models()[0].path, device="cpu")
-    found = Complexity.of(restorer, ensemble=ensemble)
+    restorer = Predictor.load(bundled_models()[0].path, device="cpu")
+    found = NetworkComplexity.of(restorer, ensemble=ensemble)
     parameters = list(restorer.network.parameters())
     weights = sum(parameter.numel() for parameter in parameters if parameter.ndim > 1)
     assert found.parameters == sum(parameter.numel() for parameter in parameters)
@@ -33,7 +33,7 @@ def test_a_residual_network_multiplies_every_weight_once_a_pixel(ensemble: bool)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs proc(5)")
 def test_memory_that_was_given_back_is_seen() -> None:
-    with metered(CPU) as usage:
+    with measure_usage(CPU) as usage:
         torch.ones(25_000_000)
         time.sleep(0.05)
     assert usage.peak_bytes == pytest.approx(100e6, rel=0.1)
@@ -44,4 +44,4 @@ def test_memory_that_was_given_back_is_seen() -> None:
     ("first", "second", "peak"), [(3, 5, 5), (5, 3, 5), (None, 3, 3), (None, None, None)]
 )
 def test_work_adds_up(first: int | None, second: int | None, peak: int | None) -> None:
-    assert Usage(1.0, first).then(Usage(2.0, second)) == Usage(3.0, peak)
+    assert ResourceUsage(1.0, first).combined_with(ResourceUsage(2.0, second)) == ResourceUsage(3.0, peak)

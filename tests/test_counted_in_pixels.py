@@ -7,8 +7,8 @@ import pytest
 from highdicom import _standard_utils as standard
 from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 
-from cxrsr_cli.derive.geometry import TABLE, Rule
-from cxrsr_cli.derive.provenance import UNTRUE
+from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, ScalingRule
+from cxrsr_cli.derive.provenance import INVALIDATED
 
 IODS = (
     "computed-radiography-image",
@@ -136,7 +136,7 @@ def of_the_dictionary() -> Iterator[Place]:
     keywords = [entry[4] for tag, entry in DicomDictionary.items() if tag >> 16 in groups]
     keywords += [entry[4] for mask, entry in RepeatersDictionary.items() if mask[:2] == "60"]
     # Where a keyword of the table lies is a matter of the IODs above.
-    for keyword in set(keywords) - {line.keyword for line in TABLE}:
+    for keyword in set(keywords) - {line.keyword for line in PIXEL_GEOMETRY}:
         yield from ((path, keyword) for path in used.get(keyword, {()}))
 
 
@@ -149,14 +149,14 @@ def speaks_of_geometry(place: Place) -> bool:
 
 def is_known(place: Place) -> bool:
     path, keyword = place
-    if any((line.within, line.keyword) == place for line in TABLE):
+    if any((line.within, line.keyword) == place for line in PIXEL_GEOMETRY):
         return True
-    if any(line.rule is Rule.REFUSE and line.keyword in path for line in TABLE):
+    if any(line.rule is ScalingRule.REFUSE and line.keyword in path for line in PIXEL_GEOMETRY):
         return True
     # Objects with functional groups are refused (check_acceptance).
     if any(sequence.endswith("FunctionalGroupsSequence") for sequence in path):
         return True
-    if {keyword, *path} & set(UNTRUE):
+    if {keyword, *path} & set(INVALIDATED):
         return True
     return any(keyword in names.split() for names in NOT_COUNTED_IN_IMAGE_PIXELS.values())
 
@@ -173,13 +173,13 @@ def test_no_reason_is_stated_twice_or_for_nothing() -> None:
     names = [name for text in NOT_COUNTED_IN_IMAGE_PIXELS.values() for name in text.split()]
     screened = {place[1] for place in {*of_the_iods(), *of_the_dictionary()}}
     assert sorted(names) == sorted(set(names) & screened)
-    assert set(names).isdisjoint(line.keyword for line in TABLE)
+    assert set(names).isdisjoint(line.keyword for line in PIXEL_GEOMETRY)
 
 
 def test_the_table_is_of_the_standards_attributes() -> None:
     used = places()
     dictionary = {entry[4] for entry in (*DicomDictionary.values(), *RepeatersDictionary.values())}
-    for line in TABLE:
+    for line in PIXEL_GEOMETRY:
         assert line.keyword in dictionary
         assert not line.within or line.within in used[line.keyword], line
-    assert len({(line.within, line.keyword) for line in TABLE}) == len(TABLE)
+    assert len({(line.within, line.keyword) for line in PIXEL_GEOMETRY}) == len(PIXEL_GEOMETRY)

@@ -8,42 +8,42 @@ import pydicom
 import pytest
 
 from cxrsr_cli.batch.ledger import Ledger
-from cxrsr_cli.receive.arrival import Arrival
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.arrival import ReceivedInstance
+from cxrsr_cli.receive.status import DimseStatus
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve import courier, housekeeping, intake, spool
-from cxrsr_cli.serve.courier import Courier
-from cxrsr_cli.serve.intake import Intake
-from cxrsr_cli.serve.means import Means
+from cxrsr_cli.serve.courier import DeliveryWorker
+from cxrsr_cli.serve.intake import InstanceAcceptor
+from cxrsr_cli.serve.means import NodeContext
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.retry import Retry
-from cxrsr_cli.serve.rules import Rule
+from cxrsr_cli.serve.retry import RetryPolicy
+from cxrsr_cli.serve.rules import RoutingRule
 from cxrsr_cli.serve.spool import Spool
-from cxrsr_cli.serve.state import State
-from cxrsr_cli.serve.survey import Survey
-from cxrsr_cli.serve.worker import Worker
+from cxrsr_cli.serve.state import ItemState
+from cxrsr_cli.serve.survey import QueueView
+from cxrsr_cli.serve.worker import UpscaleWorker
 from cxrsr_cli.upscale import Upscaler
 from tests.conftest import small_chest
 
 STEPS: list[tuple[object, str]] = [
-    (intake, "key_of"),
-    (intake, "flush"),
-    (spool, "flush"),
-    (Spool, "keep"),
-    (Queue, "admit"),
-    (Spool, "start_over"),
-    (Queue, "begin"),
-    (Upscaler, "open"),
-    (Upscaler, "restore"),
-    (Ledger, "announce"),
-    (Upscaler, "finish"),
-    (Ledger, "record"),
-    (Queue, "dispatch"),
-    (Queue, "give_back"),
+    (intake, "instance_key"),
+    (intake, "fsync_path"),
+    (spool, "fsync_path"),
+    (Spool, "move_to_received"),
+    (Queue, "enqueue"),
+    (Spool, "reset"),
+    (Queue, "mark_started"),
+    (Upscaler, "read"),
+    (Upscaler, "upscale"),
+    (Ledger, "mark_pending"),
+    (Upscaler, "write"),
+    (Ledger, "mark_done"),
+    (Queue, "add_deliveries"),
+    (Queue, "unmark_started"),
     (Folder, "send"),
     (Folder, "_store"),
-    (Queue, "delivered"),
-    (courier, "clear_if_over"),
+    (Queue, "mark_sent"),
+    (courier, "remove_files_if_finished"),
     (Spool, "clear"),
     (Spool, "remove_output"),
     (Path, "unlink"),
@@ -69,37 +69,37 @@ class Machine:
         self.spool = Spool(self.root)
         self.spool.make()
         self.queue, self.ledger = Queue(self.spool.ledger), Ledger(self.spool.ledger)
-        housekeeping.recover(self.queue, self.spool)
-        rule = Rule(name="all", send_to=("share",))
-        means = Means(
+        housekeeping.reconcile(self.queue, self.spool)
+        rule = RoutingRule(name="all", send_to=("share",))
+        means = NodeContext(
             spool=self.spool,
             queue=self.queue,
-            retry=Retry(),
-            said=lambda _: None,
+            retry=RetryPolicy(),
+            on_event=lambda _: None,
             stop=lambda: False,
         )
-        self.intake = Intake(self.spool, self.queue, lambda _: None, lambda: None)
-        self.worker = Worker(
+        self.intake = InstanceAcceptor(self.spool, self.queue, lambda _: None, lambda: None)
+        self.worker = UpscaleWorker(
             rules=[rule],
             upscalers={rule.upscale: self.upscaler},
             ledger=self.ledger,
-            means=means,
+            context=means,
         )
-        self.courier = Courier(name="share", destination=Folder(path=self.out), means=means)
+        self.courier = DeliveryWorker(name="share", destination=Folder(path=self.out), context=means)
 
     def stop(self) -> None:
         """Close what a process has open."""
         self.queue.close()
         self.ledger.close()
 
-    def receive(self) -> Status:
+    def receive(self) -> DimseStatus:
         """Receive the instance."""
-        path = self.spool.arriving / "arriving.dcm"
+        path = self.spool.incoming / "arriving.dcm"
         small_chest().save_as(path)
         return self.intake.accept(
-            Arrival(
+            ReceivedInstance(
                 path=path,
-                data_set_at=0,
+                dataset_offset=0,
                 sop_instance_uid="1.2",
                 calling_ae="PACS",
                 called_ae="CXRSR",
@@ -109,7 +109,7 @@ class Machine:
 
     def work(self) -> None:
         """Do all that there is to do."""
-        while self.worker.round() or self.courier.round():
+        while self.worker.run_once() or self.courier.run_once():
             pass
 
 
@@ -143,7 +143,7 @@ def test_an_end_at_any_step(
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, ending(getattr(owner, name), before=before))
         try:
-            acknowledged = machine.receive() is Status.SUCCESS
+            acknowledged = machine.receive() is DimseStatus.SUCCESS
             machine.work()
         except PowerCutError:
             ended = True
@@ -151,12 +151,12 @@ def test_an_end_at_any_step(
     machine.stop()
     machine.start()
     if not acknowledged:  # its sender was told nothing, and sends again
-        assert machine.receive() is Status.SUCCESS
+        assert machine.receive() is DimseStatus.SUCCESS
     machine.work()
     (derived,) = machine.out.glob("[!.]*")
     assert pydicom.dcmread(derived).Rows == 48
-    survey = Survey(machine.spool.ledger)
-    assert [item.state for item in survey.items()] == [State.DONE]
+    survey = QueueView(machine.spool.ledger)
+    assert [item.state for item in survey.items()] == [ItemState.DONE]
     survey.close()
     machine.stop()
     machine.start()  # what a kill left is removed by the next start at the latest

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from cxrsr_cli.errors import ExitCode, NothingToDoError
-from cxrsr_cli.learn.datasets import Copy, Dataset, check_copy, find_dataset, known_datasets
+from cxrsr_cli.errors import ExitCode, NoInputError
+from cxrsr_cli.learn.datasets import (
+    LocalCopyCheck,
+    PublicDataset,
+    check_local_copy,
+    find_dataset,
+    known_datasets,
+)
 from tests.conftest import Command
 from tests.test_training_data import picture, radiograph
 
@@ -17,7 +23,7 @@ NIH = find_dataset("nih-chestxray14")
 
 
 @pytest.mark.parametrize("dataset", known_datasets(), ids=lambda dataset: dataset.name)
-def test_every_entry_says_where_on_what_terms_and_whom_to_credit(dataset: Dataset) -> None:
+def test_every_entry_says_where_on_what_terms_and_whom_to_credit(dataset: PublicDataset) -> None:
     assert re.fullmatch(r"https?://\S+", dataset.source)
     assert re.search(r"(19|20)\d\d|DOI", dataset.citation)
     assert dataset.terms
@@ -55,8 +61,8 @@ def copy(tmp_path: Path) -> Path:
 
 def test_a_whole_copy_has_no_problem(copy: Path) -> None:
     whole = replace(NIH, count=3)
-    found = check_copy(whole, copy)
-    assert found == Copy(3, 0, 3, (), (8,), 0, 2)
+    found = check_local_copy(whole, copy)
+    assert found == LocalCopyCheck(3, 0, 3, (), (8,), 0, 2)
     assert found.problems(whole) == []
 
 
@@ -81,26 +87,26 @@ def test_a_copy_with_a_problem(copy: Path, damage: object, problem: str) -> None
     assert callable(damage)
     damage(copy)
     whole = replace(NIH, count=3)
-    assert any(text.startswith(problem) for text in check_copy(whole, copy).problems(whole))
+    assert any(text.startswith(problem) for text in check_local_copy(whole, copy).problems(whole))
 
 
 def test_a_depth_that_is_not_what_it_should_be(tmp_path: Path) -> None:
     radiograph(tmp_path / "a.dcm")
     dataset = replace(NIH, count=1, images=("*.dcm",), patient_of=None)
-    assert check_copy(dataset, tmp_path).problems(dataset) == ["depth is 12 bits, not 8"]
+    assert check_local_copy(dataset, tmp_path).problems(dataset) == ["depth is 12 bits, not 8"]
     of_any = replace(dataset, bits=None)
-    assert check_copy(of_any, tmp_path).problems(of_any) == []
+    assert check_local_copy(of_any, tmp_path).problems(of_any) == []
 
 
 def test_what_is_excluded_is_neither_an_image_nor_a_stranger(copy: Path) -> None:
     picture(copy / "images_001" / "00000001_000_mask.png")
     dataset = replace(NIH, count=3, exclude=("**/*_mask.png",))
-    assert check_copy(dataset, copy).problems(dataset) == []
+    assert check_local_copy(dataset, copy).problems(dataset) == []
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
-    with pytest.raises(NothingToDoError, match="no image of nih"):
-        check_copy(NIH, tmp_path)
+    with pytest.raises(NoInputError, match="no image of nih"):
+        check_local_copy(NIH, tmp_path)
 
 
 def test_the_command(cxrsr: Command, copy: Path) -> None:
@@ -110,7 +116,7 @@ def test_the_command(cxrsr: Command, copy: Path) -> None:
     assert "not identified" in listed.stdout
     assert "NIH Clinical Center" in cxrsr("datasets", NIH.name).stdout
     checked = cxrsr("datasets", NIH.name, "--check", copy)
-    assert checked.returncode == ExitCode.NOT_VERIFIED
+    assert checked.returncode == ExitCode.VERIFICATION
     assert "2 patients by name" in checked.stdout
     assert "problem: 3 images, a whole copy has 112120" in checked.stdout
     assert cxrsr("datasets", "imagenet").returncode == ExitCode.USAGE

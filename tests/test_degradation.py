@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from cxrsr_cli.learn.degradation import Degradation
+from cxrsr_cli.learn.degradation import DegradationConfig
 from cxrsr_cli.learn.degrading import degrade_patch
-from cxrsr_cli.learn.images import GreyImage
+from cxrsr_cli.learn.images import GrayscaleImage
 from cxrsr_cli.learn.pairs import make_degraded_pair, make_pair
-from cxrsr_cli.learn.processes import Processes
+from cxrsr_cli.learn.processes import ProcessGroup
 from cxrsr_cli.learn.sampling import PatchSampler
 from cxrsr_cli.restore.architecture import ImageSkip
 from cxrsr_cli.restore.resample import downsample
@@ -29,7 +29,7 @@ def original(side: int = 128) -> torch.Tensor:
 
 
 def degraded(seed: int = 0, **what: object) -> tuple[torch.Tensor, torch.Tensor]:
-    degradation = replace(Degradation(), **what)  # type: ignore[arg-type]
+    degradation = replace(DegradationConfig(), **what)  # type: ignore[arg-type]
     made = degrade_patch(original(), SCALE, degradation, step=STEP, seed=seed)
     return made.low, made.high
 
@@ -134,20 +134,20 @@ def test_every_depth_of_the_range_is_drawn() -> None:
 )
 def test_illegal_strengths_are_named(what: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        Degradation(**what)
+        DegradationConfig(**what)
 
 
-def image(inverted: bool = False) -> GreyImage:
+def image(inverted: bool = False) -> GrayscaleImage:
     values = original()[None] * 255
-    return GreyImage("a", 255 - values if inverted else values, 255, inverted=inverted)
+    return GrayscaleImage("a", 255 - values if inverted else values, 255, inverted=inverted)
 
 
 def sampler(
-    degradation: Degradation,
+    degradation: DegradationConfig,
     *,
     inverted: bool = False,
     noise: float = 0,
-    processes: Processes | None = None,
+    processes: ProcessGroup | None = None,
 ) -> PatchSampler:
     return PatchSampler(
         [make_pair(image(inverted), SCALE, ImageSkip.NONE)],
@@ -162,7 +162,7 @@ def sampler(
 
 @pytest.mark.parametrize("inverted", [False, True])
 def test_a_degraded_patch_and_its_skip_show_the_same_place(inverted: bool) -> None:
-    batch = sampler(Degradation(depth=(16, 16)), inverted=inverted).sample(16, 20)
+    batch = sampler(DegradationConfig(depth=(16, 16)), inverted=inverted).sample(16, 20)
     assert batch.skip is not None
     inner = (..., slice(3, -3), slice(3, -3))
     for large in (batch.high, batch.skip):
@@ -171,19 +171,19 @@ def test_a_degraded_patch_and_its_skip_show_the_same_place(inverted: bool) -> No
 
 def test_many_salt_pixels_move_the_range_that_the_network_sees() -> None:
     """As the percentiles of a whole image of that kind would."""
-    batch = sampler(Degradation(salt_pepper=(0.02, 0.02))).sample(8, 24)
+    batch = sampler(DegradationConfig(salt_pepper=(0.02, 0.02))).sample(8, 24)
     assert set(batch.minimum.flatten().tolist()) == {0}
     assert set(batch.maximum.flatten().tolist()) == {1}
     whole = make_degraded_pair(
-        image(), SCALE, ImageSkip.NONE, Degradation(salt_pepper=(0.02, 0.02)), seed=3
+        image(), SCALE, ImageSkip.NONE, DegradationConfig(salt_pepper=(0.02, 0.02)), seed=3
     )
     assert (whole.minimum, whole.maximum) == (0, 1)
-    little = sampler(Degradation(gaussian=(0.001, 0.001))).sample(8, 24)
+    little = sampler(DegradationConfig(gaussian=(0.001, 0.001))).sample(8, 24)
     assert little.maximum.min() > 1
 
 
 def test_a_whole_negative_is_degraded_as_the_image_itself() -> None:
-    what = Degradation(salt_pepper=(0.05, 0.05))
+    what = DegradationConfig(salt_pepper=(0.05, 0.05))
     one, other = (
         make_degraded_pair(image(inverted), SCALE, ImageSkip.NONE, what, seed=1)
         for inverted in (False, True)
@@ -192,16 +192,16 @@ def test_a_whole_negative_is_degraded_as_the_image_itself() -> None:
     assert torch.allclose(one.high, other.high, atol=1e-5)
 
 
-@pytest.mark.parametrize("what", [Degradation(), Degradation(**EACH)], ids=["plain", "all"])
-def test_shares_of_processes_make_the_batch_of_one(what: Degradation) -> None:
+@pytest.mark.parametrize("what", [DegradationConfig(), DegradationConfig(**EACH)], ids=["plain", "all"])
+def test_shares_of_processes_make_the_batch_of_one(what: DegradationConfig) -> None:
     whole = sampler(what, noise=0.1).sample(4, 16)
     parts = [
-        sampler(what, noise=0.1, processes=Processes(rank, 2)).sample(4, 16) for rank in (0, 1)
+        sampler(what, noise=0.1, processes=ProcessGroup(rank, 2)).sample(4, 16) for rank in (0, 1)
     ]
     assert torch.equal(whole.low, torch.cat([part.low for part in parts]))
     assert torch.equal(whole.high, torch.cat([part.high for part in parts]))
 
 
 def test_a_patch_as_large_as_the_image_needs_no_margin() -> None:
-    batch = sampler(Degradation(blur=(1, 1))).sample(2, 64)
+    batch = sampler(DegradationConfig(blur=(1, 1))).sample(2, 64)
     assert batch.low.shape == (2, 1, 64, 64)

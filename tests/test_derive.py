@@ -18,15 +18,15 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.derive.derived import derive
-from cxrsr_cli.derive.identity import Recipe
-from cxrsr_cli.derive.lossy import keep_lossy_history
+from cxrsr_cli.derive.identity import DerivationParameters
+from cxrsr_cli.derive.lossy import mark_lossy
 from cxrsr_cli.derive.provenance import image_type
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 
 NOW = datetime(2026, 11, 22, 10, 30, 15, tzinfo=UTC)
-RECIPE = Recipe(
+RECIPE = DerivationParameters(
     software="0.1.0",
     model_name="rir-s-x4",
     model_sha256="ab" * 32,
@@ -47,7 +47,7 @@ def derived_from(path: Path, scale: int = 4) -> tuple[FileDataset, list[str]]:
 
 
 def saved(dataset: FileDataset, path: Path) -> Path:
-    with quiet_pydicom():
+    with quiet_libraries():
         dataset.save_as(path, enforce_file_format=True)
     return path
 
@@ -214,10 +214,10 @@ def test_lossy_by_syntax_alone_is_flagged(shared: Path) -> None:
     source = read_source(shared / "dicom" / "chest" / "Fake_MONOHR1.dcm")
     assert source.transfer_syntax == JPEGBaseline8Bit
     derived = Dataset()
-    keep_lossy_history(derived, source)
+    mark_lossy(derived, source)
     assert len(derived) == 0, "the source states it"
     del source.dataset.LossyImageCompression
-    keep_lossy_history(derived, source)
+    mark_lossy(derived, source)
     assert derived.LossyImageCompression == "01"
     assert derived.LossyImageCompressionMethod == "ISO_10918_1"
     assert float(derived.LossyImageCompressionRatio) > 5

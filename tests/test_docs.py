@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 
-from cxrsr_cli.derive.geometry import TABLE, CountedInPixels
+from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, PixelGeometryAttribute
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.judge.score import METRICS, Metric
 from tests.conftest import ROOT, Command
@@ -52,8 +52,8 @@ def test_every_metric_is_defined(metric: Metric) -> None:
     assert re.search(rf"^\| {metric.title} \|", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("line", TABLE, ids=lambda line: line.keyword)
-def test_every_rescaled_attribute_is_documented(line: CountedInPixels) -> None:
+@pytest.mark.parametrize("line", PIXEL_GEOMETRY, ids=lambda line: line.keyword)
+def test_every_rescaled_attribute_is_documented(line: PixelGeometryAttribute) -> None:
     """By its name, or for shutters and collimators by what it counts."""
     text = (ROOT / "docs" / "derived-object.md").read_text(encoding="utf-8")
     kinds = {"Edge": "edges", "Center": "centres", "Vertices": "vertices", "Radius": "radii"}

@@ -5,16 +5,16 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from cxrsr_cli.restore.architecture import ImageSkip, RirArchitecture
-from cxrsr_cli.restore.ensemble import from_all_sides
+from cxrsr_cli.restore.architecture import ImageSkip, RirConfig
+from cxrsr_cli.restore.ensemble import self_ensemble
 from cxrsr_cli.restore.network import ResidualInResidual
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 
 
 @pytest.fixture(scope="module")
 def network() -> ResidualInResidual:
     torch.manual_seed(0)
-    architecture = RirArchitecture(
+    architecture = RirConfig(
         scale=2, channels=6, groups=1, blocks=1, image_skip=ImageSkip.NONE, residual_scale=1
     )
     return ResidualInResidual(architecture).eval()
@@ -34,7 +34,7 @@ def test_is_the_mean_of_eight(network: ResidualInResidual) -> None:
             output = network(turned)
             total += (output.mT if diagonal else output).flip(flips)
     with torch.no_grad():
-        assert torch.allclose(from_all_sides(network)(image()), total / 8, atol=1e-6)
+        assert torch.allclose(self_ensemble(network)(image()), total / 8, atol=1e-6)
 
 
 def quarter(x: torch.Tensor) -> torch.Tensor:
@@ -50,7 +50,7 @@ def mirrored(x: torch.Tensor) -> torch.Tensor:
 def test_turning_before_or_after_is_the_same(
     network: ResidualInResidual, turn: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    ensemble = from_all_sides(network)
+    ensemble = self_ensemble(network)
     assert torch.allclose(turn(ensemble(image())), ensemble(turn(image())), atol=1e-6)
     assert not torch.allclose(turn(network(image())), network(turn(image())), atol=1e-4)
 
@@ -59,8 +59,8 @@ def test_a_restorer_does_so_strip_by_strip(network: ResidualInResidual) -> None:
     stored = (255 * image(40, 50)).round()
 
     def estimate(*, ensemble: bool, memory: int) -> torch.Tensor:
-        restorer = Restorer.of(network, torch.device("cpu"), memory=memory, ensemble=ensemble)
-        return restorer.estimate(stored, minimum=0, maximum=255)
+        restorer = Predictor.from_network(network, torch.device("cpu"), memory=memory, ensemble=ensemble)
+        return restorer.predict(stored, minimum=0, maximum=255)
 
     whole = estimate(ensemble=True, memory=1 << 30)
     assert torch.allclose(estimate(ensemble=True, memory=65 << 20), whole, atol=0.01)

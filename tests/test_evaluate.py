@@ -13,26 +13,26 @@ import torch
 from PIL import Image
 
 from cxrsr_cli.errors import ExitCode, ModelError, UsageError
-from cxrsr_cli.judge.cost import Complexity, Usage
-from cxrsr_cli.judge.degradation import degrade
-from cxrsr_cli.judge.evaluation import Bench, ImageScores
+from cxrsr_cli.judge.cost import NetworkComplexity, ResourceUsage
+from cxrsr_cli.judge.degradation import make_low_resolution
+from cxrsr_cli.judge.evaluation import Evaluator, ImageScores
 from cxrsr_cli.judge.method import BICUBIC, CONSISTENT_MODEL, DEFAULT, MODEL, REFERENCE, Method
 from cxrsr_cli.judge.metrics import psnr
 from cxrsr_cli.judge.noise import Noise
-from cxrsr_cli.judge.original import read_original
-from cxrsr_cli.judge.outcome import Outcome
+from cxrsr_cli.judge.original import read_ground_truth
+from cxrsr_cli.judge.outcome import EvaluationResult
 from cxrsr_cli.judge.plots import check_plotting
 from cxrsr_cli.judge.report import SCHEMA, build_report
 from cxrsr_cli.judge.score import METRICS, Score, score
-from cxrsr_cli.judge.table import fidelity, format_markdown, format_text
+from cxrsr_cli.judge.table import fidelity_table, format_markdown, format_text
 from cxrsr_cli.judge.worst import SIDE, worst_cases
-from cxrsr_cli.learn.images import GreyImage, list_images
-from cxrsr_cli.restore.consistency import project
-from cxrsr_cli.restore.registry import Model, shipped_models
+from cxrsr_cli.learn.images import GrayscaleImage, list_images
+from cxrsr_cli.restore.consistency import project_iteratively
+from cxrsr_cli.restore.registry import ModelFile, bundled_models
 from cxrsr_cli.restore.resample import downsample, upsample
 from tests.conftest import EXAMPLE, ROOT, Command, small_chest
 
-MODELS = shipped_models()
+MODELS = bundled_models()
 CLASSIC = (Method(BICUBIC), REFERENCE)
 
 
@@ -55,18 +55,18 @@ PROMISES = {
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_shipped_models_clear_the_floor_on_every_image(shared: Path, model: Model) -> None:
+def test_shipped_models_clear_the_floor_on_every_image(shared: Path, model: ModelFile) -> None:
     """Range-aware consistent bicubic is the floor, of the filtered image where there is noise."""
     promise = PROMISES[model.name]
-    scale, projected = model.description.architecture.scale, model.description.projected
+    scale, projected = model.description.architecture.scale, model.description.consistency
     assert projected == (promise.noise is None)
     ours = Method(MODEL, consistent=projected)
     methods = (promise.reference, ours)
-    bench = Bench.load(scale, methods, {MODEL: model.path}, device="cpu")
+    bench = Evaluator.load(scale, methods, {MODEL: model.path}, device="cpu")
     gains = []
     for path in list_images(shared / "cxr" / "nih" / "test"):
-        original = read_original(path, scale)
-        low = degrade(original, scale, promise.noise)
+        original = read_ground_truth(path, scale)
+        low = make_low_resolution(original, scale, promise.noise)
         outputs = {method: output.values for method, output in bench.outputs(original, low)}
         floor, found = (
             psnr(outputs[method], original.values, peak=255, border=scale) for method in methods
@@ -83,26 +83,26 @@ def test_weights_are_small_enough_to_ship() -> None:
     assert sum(path.stat().st_size for path in (ROOT / "models").iterdir()) < 64 << 20
 
 
-def picture(side: int = 196, seed: int = 0) -> GreyImage:
+def picture(side: int = 196, seed: int = 0) -> GrayscaleImage:
     """Make smooth noise of 12 bits, signed."""
     noise = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(seed))
     values = (upsample(noise, 4)[..., :side, :side] * 500).round_()
-    return GreyImage(f"seed {seed}", values, minimum=-2048, maximum=2047)
+    return GrayscaleImage(f"seed {seed}", values, minimum=-2048, maximum=2047)
 
 
 def test_methods_are_what_they_are_called() -> None:
     original = picture()
-    low = degrade(original, 2)
-    outputs = dict(Bench(2, CLASSIC, {}).outputs(original, low))
+    low = make_low_resolution(original, 2)
+    outputs = dict(Evaluator(2, CLASSIC, {}).outputs(original, low))
     bicubic = upsample(low, 2)
-    consistent = project(bicubic, low, 2, minimum=-2048, maximum=2047)
+    consistent = project_iteratively(bicubic, low, 2, minimum=-2048, maximum=2047)
     assert torch.equal(outputs[CLASSIC[0]].values, bicubic.clamp(-2048, 2047).round())
     assert torch.equal(outputs[CLASSIC[1]].values, consistent.round())
 
 
 def test_a_score_does_not_depend_on_where_the_range_begins() -> None:
     original = picture()
-    low, output = degrade(original, 2), original.values.roll(1, -1)
+    low, output = make_low_resolution(original, 2), original.values.roll(1, -1)
     expected = score(output, original, low, 2)
     unsigned = replace(original, values=original.values + 2048, minimum=0, maximum=4095)
     found = score(output + 2048, unsigned, low + 2048, 2)
@@ -112,7 +112,7 @@ def test_a_score_does_not_depend_on_where_the_range_begins() -> None:
 
 def test_lr_psnr_is_the_rms_to_the_input_by_the_range() -> None:
     original = picture()
-    low = degrade(original, 2)
+    low = make_low_resolution(original, 2)
     found = score(original.values + 3, original, low, 2)
     # The input is rounded, which adds a twelfth of a unit squared.
     assert found.inconsistency == pytest.approx(math.sqrt(9 + 1 / 12), rel=0.001)
@@ -123,12 +123,12 @@ def test_monochrome1_is_restored_as_its_negative_is() -> None:
     """The network sees bone bright either way, so the outputs are negatives."""
     model = next(model for model in MODELS if model.name == "rir-s-x2")
     method = Method("rir-s")
-    bench = Bench.load(2, (method,), {method.base: model.path}, device="cpu")
+    bench = Evaluator.load(2, (method,), {method.base: model.path}, device="cpu")
     pixels = small_chest().pixel_array.astype(np.float32)
     low = torch.from_numpy(pixels)[None, None]
 
     def restore(values: torch.Tensor, *, inverted: bool) -> torch.Tensor:
-        original = GreyImage("a", upsample(values, 2), 255, inverted=inverted)
+        original = GrayscaleImage("a", upsample(values, 2), 255, inverted=inverted)
         ((_, output),) = bench.outputs(original, values)
         return output.values
 
@@ -139,15 +139,15 @@ def test_monochrome1_is_restored_as_its_negative_is() -> None:
 
 def test_a_network_that_makes_no_numbers_is_refused(tiny_model: Path) -> None:
     method = Method("tiny", consistent=True)
-    bench = Bench.load(2, (method,), {"tiny": tiny_model}, device="cpu")
+    bench = Evaluator.load(2, (method,), {"tiny": tiny_model}, device="cpu")
     original = picture(32)
-    for parameter in bench.restorers["tiny"].network.parameters():
+    for parameter in bench.predictors["tiny"].network.parameters():
         parameter.data.fill_(math.nan)
     with pytest.raises(ModelError, match="not numbers of seed 0"):
-        list(bench.outputs(original, degrade(original, 2)))
+        list(bench.outputs(original, make_low_resolution(original, 2)))
 
 
-def outcome(values: dict[Method, list[float]]) -> Outcome:
+def outcome(values: dict[Method, list[float]]) -> EvaluationResult:
     """Make up an outcome of PSNRs, all else equal."""
     blank = Score(0, 0.9, math.nan, 0.8, math.inf, 0.1, 0.0)
     rows = zip(*values.values(), strict=True)
@@ -159,19 +159,19 @@ def outcome(values: dict[Method, list[float]]) -> Outcome:
             0,
             255,
             {method: replace(blank, psnr=found) for method, found in zip(values, row, strict=True)},
-            {method: Usage(4.0 * (index + 1), 1000 * (index + 1)) for method in values},
+            {method: ResourceUsage(4.0 * (index + 1), 1000 * (index + 1)) for method in values},
         )
         for index, row in enumerate(rows)
     ]
-    complexities = dict.fromkeys(values, Complexity(7, 8.0))
-    return Outcome(2, tuple(values), REFERENCE, {}, images, complexities, "data", "cpu", 1)
+    complexities = dict.fromkeys(values, NetworkComplexity(7, 8.0))
+    return EvaluationResult(2, tuple(values), REFERENCE, {}, images, complexities, "data", "cpu", 1)
 
 
 THREE = {Method(BICUBIC): [30.0, 31.0, 33.0], REFERENCE: [31.0, 31.5, 32.0]}
 
 
 def test_the_table_begins_as_the_model_cards_quote_it() -> None:
-    header, bicubic, floor = fidelity(outcome(THREE)).as_text().splitlines()
+    header, bicubic, floor = fidelity_table(outcome(THREE)).as_text().splitlines()
     card = (ROOT / "models" / "rir-s-x4.md").read_text(encoding="utf-8")
     (quoted,) = {line for line in card.splitlines() if line.startswith("method  ")}
     assert header.startswith(quoted)
@@ -191,7 +191,7 @@ def test_costs_are_the_median_time_and_the_largest_memory_of_a_megapixel() -> No
     cost = outcome(THREE).cost(REFERENCE)
     assert cost.seconds == 4.0
     assert cost.peak_bytes == 1500
-    assert cost.complexity == Complexity(7, 8.0)
+    assert cost.complexity == NetworkComplexity(7, 8.0)
 
 
 def test_what_is_not_a_number_is_none_in_json_and_a_dash_in_tables() -> None:
@@ -212,7 +212,7 @@ def test_worst_cases_show_the_worst_image_where_it_is_worst(tmp_path: Path) -> N
             pixels[200:260, 20:80] = random.integers(0, 255, (60, 60))
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
     paths = list_images(tmp_path)
-    bench = Bench(2, CLASSIC, {})
+    bench = Evaluator(2, CLASSIC, {})
     images = list(bench.evaluate(paths))
     made = replace(outcome(THREE), images=images)
     (case,) = worst_cases(made, bench, paths)
@@ -320,5 +320,5 @@ def test_refuses(
 
 def test_refuses_a_folder_without_images(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
     done = cxrsr("evaluate", "--data", tmp_path, "-s", 2, "-m", tiny_model)
-    assert done.returncode == ExitCode.NOTHING_TO_DO
+    assert done.returncode == ExitCode.NO_INPUT
     assert re.search("no image .* below", done.stderr)

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from cxrsr_cli.errors import ConfigError, TooLargeError
+from cxrsr_cli.errors import ConfigError, MemoryLimitError
 from cxrsr_cli.learn.config import TrainConfig, load_train_config
-from cxrsr_cli.restore.architecture import Architecture, ImageSkip, Network, RirArchitecture
+from cxrsr_cli.restore.architecture import ImageSkip, NetworkConfig, NetworkFamily, RirConfig
 from cxrsr_cli.restore.build import build
-from cxrsr_cli.restore.cost import Convolution
-from cxrsr_cli.restore.family import FAMILY, read_architecture
-from cxrsr_cli.restore.parts import SuperResolver, WhiteningStem
-from cxrsr_cli.restore.restorer import Restorer
-from cxrsr_cli.restore.weights import load_network, read_description, save_network
+from cxrsr_cli.restore.cost import ConvSpec
+from cxrsr_cli.restore.family import FAMILY, config_from_dict
+from cxrsr_cli.restore.parts import SuperResolutionNetwork, WhiteningStem
+from cxrsr_cli.restore.restorer import Predictor
+from cxrsr_cli.restore.weights import load_network, read_metadata, save_network
 from tests.architectures import GLOBAL, LOCAL, SMALL, small
 from tests.conftest import ROOT, describe
 
@@ -24,14 +24,14 @@ SCALES = (2, 4, 8)
 BASE = ROOT / "models" / "clean" / "rir-s-x4.yaml"
 
 
-def built(name: str, scale: int = 2, skip: ImageSkip = ImageSkip.NONE) -> SuperResolver:
+def built(name: str, scale: int = 2, skip: ImageSkip = ImageSkip.NONE) -> SuperResolutionNetwork:
     torch.manual_seed(0)
     return build(small(name, scale, skip))
 
 
 def test_every_family_is_tried() -> None:
-    assert set(FAMILY) == set(Network)
-    assert {small(name).network for name in SMALL} == set(Network)
+    assert set(FAMILY) == set(NetworkFamily)
+    assert {small(name).network for name in SMALL} == set(NetworkFamily)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -70,18 +70,18 @@ def test_receptive_radius_is_what_gradients_reach(name: str, scale: int) -> None
     assert reached.max() - middle >= radius - 1
 
 
-def restorer(name: str, memory: int | None = None) -> Restorer:
-    return Restorer.of(built(name), torch.device("cpu"), memory=memory)
+def restorer(name: str, memory: int | None = None) -> Predictor:
+    return Predictor.from_network(built(name), torch.device("cpu"), memory=memory)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_network_that_averages_the_image_is_not_run_in_strips(name: str) -> None:
     stored = np.random.default_rng(0).integers(0, 255, (24, 40)).astype(np.int32)
-    assert small(name).whole_image == (name in GLOBAL)
+    assert small(name).needs_whole_image == (name in GLOBAL)
     whole = restorer(name).restore(stored, minimum=0, maximum=255)
     if name in GLOBAL:
         assert restorer(name).program is None
-        with pytest.raises(TooLargeError, match="see --memory"):
+        with pytest.raises(MemoryLimitError, match="see --memory"):
             restorer(name, 60 << 20).restore(stored, minimum=0, maximum=255)
     else:
         plan = restorer(name).plan(24, 40)
@@ -103,7 +103,7 @@ def test_averages_differ_from_part_to_part(name: str) -> None:
     assert (part - whole).abs().max() > 2e-5 * (whole.max() - whole.min())
 
 
-def macs_by_hooks(network: SuperResolver, side: int) -> int:
+def macs_by_hooks(network: SuperResolutionNetwork, side: int) -> int:
     """Count what the convolutions do to one image, without what is done once for it."""
     done = []
 
@@ -136,7 +136,7 @@ def test_weights_come_back_as_they_were_saved(name: str, skip: ImageSkip, tmp_pa
     network = built(name, 4, skip)
     path = tmp_path / "model.safetensors"
     save_network(network, describe(network.architecture), path)
-    assert read_description(path) == describe(network.architecture)
+    assert read_metadata(path) == describe(network.architecture)
     loaded = load_network(path)
     assert type(loaded) is type(network)
     image = torch.rand(1, 1, 9, 9)
@@ -146,8 +146,8 @@ def test_weights_come_back_as_they_were_saved(name: str, skip: ImageSkip, tmp_pa
 @pytest.mark.parametrize("name", SMALL)
 def test_yaml_and_header_read_the_same(name: str) -> None:
     architecture = small(name, 4, ImageSkip.BICUBIC)
-    text = json.dumps(architecture.to_plain())
-    assert read_architecture(json.loads(text)) == architecture
+    text = json.dumps(architecture.to_dict())
+    assert config_from_dict(json.loads(text)) == architecture
     assert configured(text).architecture == architecture
 
 
@@ -202,19 +202,19 @@ def test_configuration_errors_name_the_key(architecture: str, says: str) -> None
 )
 def test_headers_that_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises((ValueError, TypeError)):
-        read_architecture(RirArchitecture(scale=2).to_plain() | changes)
+        config_from_dict(RirConfig(scale=2).to_dict() | changes)
 
 
 def test_a_header_may_lack_only_what_came_later() -> None:
-    plain = RirArchitecture(scale=2).to_plain()
+    plain = RirConfig(scale=2).to_dict()
     for field in plain:
         with pytest.raises(ValueError, match=field):
-            read_architecture({key: value for key, value in plain.items() if key != field})
+            config_from_dict({key: value for key, value in plain.items() if key != field})
 
 
 def test_the_papers_network_is_written_as_before_there_were_others() -> None:
     """Shipped weights and the hashes of their configurations rest on it."""
-    assert RirArchitecture(scale=4, channels=32).to_plain() == {
+    assert RirConfig(scale=4, channels=32).to_dict() == {
         "scale": 4, "channels": 32, "groups": 4, "blocks": 4, "negative_slope": 0.1,
         "image_skip": "consistent", "tail": "conv_shuffle", "residual_scale": 0.1,
         "stem": "whitened",
@@ -240,10 +240,10 @@ def test_an_ablation_has_a_hash_of_its_own() -> None:
 
 
 def test_no_network_for_an_unknown_description() -> None:
-    class Other(Architecture):
+    class Other(NetworkConfig):
         receptive_radius = 0
 
-        def convolutions(self) -> list[Convolution]:
+        def convolutions(self) -> list[ConvSpec]:
             return []
 
     with pytest.raises(TypeError, match="Other"):

@@ -14,7 +14,12 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, JPEGLSLossless, RLELossless
 
-from cxrsr_cli.derive.geometry import TABLE, CountedInPixels, Rule, rescale_geometry
+from cxrsr_cli.derive.geometry import (
+    PIXEL_GEOMETRY,
+    PixelGeometryAttribute,
+    ScalingRule,
+    rescale_geometry,
+)
 from cxrsr_cli.errors import UnsupportedImageError
 from tests.test_derive import derived_from, saved
 
@@ -86,9 +91,9 @@ def test_items_of_sequences_are_counted_too(
     assert list(item[keyword].value) == before
 
 
-@pytest.mark.parametrize("line", TABLE, ids=lambda line: line.keyword)
+@pytest.mark.parametrize("line", PIXEL_GEOMETRY, ids=lambda line: line.keyword)
 def test_every_line_of_the_table_leaves_what_can_be_written(
-    line: CountedInPixels, chest: FileDataset, tmp_path: Path
+    line: PixelGeometryAttribute, chest: FileDataset, tmp_path: Path
 ) -> None:
     """Whatever its VR; a line that refuses does so."""
     chest.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
@@ -104,7 +109,7 @@ def test_every_line_of_the_table_leaves_what_can_be_written(
         one = 1.0 if vr == "FL" else 1
         place.add_new(tag, vr, one if multiplicity == "1" else [one] * max(2, int(multiplicity[0])))
     path = saved(chest, tmp_path / "in.dcm")
-    if line.rule is Rule.REFUSE:
+    if line.rule is ScalingRule.REFUSE:
         with pytest.raises(UnsupportedImageError, match="not a radiograph"):
             derived_from(path)
         return

@@ -24,9 +24,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.write.dicom import write_dicom
-from cxrsr_cli.write.syntax import OutputSyntax, resolve
+from cxrsr_cli.write.syntax import OutputTransferSyntax, resolve_transfer_syntax
 from tests.test_derive import derived_from
 
 SCALE = 2
@@ -205,15 +205,15 @@ def raw(path: Path, keyword: str) -> object:
 @pytest.mark.parametrize(
     ("implicit", "wanted"),
     [
-        (True, OutputSyntax.SAME),
-        (True, OutputSyntax.EXPLICIT),
-        (False, OutputSyntax.SAME),
-        (False, OutputSyntax.RLE),
+        (True, OutputTransferSyntax.SAME),
+        (True, OutputTransferSyntax.EXPLICIT),
+        (False, OutputTransferSyntax.SAME),
+        (False, OutputTransferSyntax.RLE),
     ],
     ids=["implicit", "implicit to explicit", "explicit", "explicit to RLE"],
 )
 def test_the_picture_stays_the_same(
-    case: FileDataset, tmp_path: Path, implicit: bool, wanted: OutputSyntax
+    case: FileDataset, tmp_path: Path, implicit: bool, wanted: OutputTransferSyntax
 ) -> None:
     source, target = tmp_path / "in.dcm", tmp_path / "out.dcm"
     syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
@@ -221,8 +221,8 @@ def test_the_picture_stays_the_same(
     case.save_as(source, implicit_vr=implicit, little_endian=True)
     derived, _ = derived_from(source, SCALE)
     larger = decode(read_source(source)).repeat(SCALE, 1).repeat(SCALE, 2)
-    write_dicom(derived, larger, target, syntax=resolve(wanted, syntax))
-    with quiet_pydicom():
+    write_dicom(derived, larger, target, syntax=resolve_transfer_syntax(wanted, syntax))
+    with quiet_libraries():
         before, after = list(shown(pydicom.dcmread(source))), list(shown(pydicom.dcmread(target)))
     assert len(before) == len(after)
     for old, new in zip(before, after, strict=True):
@@ -231,7 +231,7 @@ def test_the_picture_stays_the_same(
         assert np.array_equal(new, old.repeat(SCALE, 0).repeat(SCALE, 1))
     for keyword in RENDERING:
         old_value, new_value = raw(source, keyword), raw(target, keyword)
-        if wanted is OutputSyntax.EXPLICIT and implicit:
+        if wanted is OutputTransferSyntax.EXPLICIT and implicit:
             assert (old_value is None) == (new_value is None)
             continue  # a sequence of other VR encoding has other bytes
         assert new_value == old_value, keyword

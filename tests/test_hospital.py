@@ -12,9 +12,9 @@ from pydicom.uid import UID
 
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.verify.verification import verify
-from cxrsr_cli.write.syntax import OutputSyntax, resolve
+from cxrsr_cli.write.syntax import OutputTransferSyntax, resolve_transfer_syntax
 from tests.encodings import LOSSLESS, LOSSY, PICTURES
 from tests.nodes import Node, configure, running
 from tests.orthanc import Orthanc, free_port, modality, running_orthanc
@@ -94,15 +94,15 @@ def check(hospital: Hospital, sources: dict[str, Path]) -> None:
     kept = {"archive": hospital.archive.files(), "web": hospital.web.files()}
     assert len(made) == len(sources)
     for name, path in sources.items():
-        with quiet_pydicom():
+        with quiet_libraries():
             source = pydicom.dcmread(path)
         file, derived = made[source.SOPInstanceUID]
         assert verify(path, file, least_lr_psnr=0).holds, name
-        assert derived.file_meta.TransferSyntaxUID == resolve(
-            OutputSyntax.SAME, read_source(path).transfer_syntax
+        assert derived.file_meta.TransferSyntaxUID == resolve_transfer_syntax(
+            OutputTransferSyntax.SAME, read_source(path).transfer_syntax
         )
         for archive, files in kept.items():
-            with quiet_pydicom():
+            with quiet_libraries():
                 back = pydicom.dcmread(pydicom.filebase.DicomBytesIO(files[derived.SOPInstanceUID]))
                 assert elements(back) == elements(derived), (name, archive)
         for server in (hospital.archive, hospital.web):
@@ -125,7 +125,7 @@ def test_every_transfer_syntax_comes_back_sharper(
         uid = UID(f"2.25.{4000 + index}")
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
         path = tmp_path / f"{UID(syntax).keyword}.dcm"
-        with quiet_pydicom():
+        with quiet_libraries():
             dataset.save_as(tmp_path / "plain", implicit_vr=False, little_endian=True)
             encode(tmp_path / "plain", path)
         sources[UID(syntax).keyword] = path

@@ -26,10 +26,15 @@ from pydicom.uid import (
 
 from cxrsr_cli.errors import NotDicomError
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.receive.listener import Listener
-from cxrsr_cli.receive.refusal import ABORTS, NotStoredError, Reason, cleaned
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.receive.listener import ScpConfig
+from cxrsr_cli.receive.refusal import (
+    ABORTS,
+    InstanceRejectedError,
+    RefusalReason,
+    sanitize_ae_title,
+)
+from cxrsr_cli.receive.status import DimseStatus
 from cxrsr_cli.receive.structure import check_structure
 from tests.conftest import EXAMPLE
 from tests.receiving import (
@@ -52,7 +57,7 @@ from tests.receiving import (
 )
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
-HASTY = replace(LIMITS, idle=0.5, instance_seconds=1.5)
+HASTY = replace(LIMITS, idle_timeout=0.5, instance_timeout=1.5)
 """For peers that are waited for; real ones are done much earlier."""
 
 
@@ -63,7 +68,7 @@ def node(tmp_path: Path) -> Node:
 
 @pytest.fixture
 def hasty(tmp_path: Path) -> Node:
-    return Node(tmp_path / "hasty", Listener(port=0, limits=HASTY))
+    return Node(tmp_path / "hasty", ScpConfig(port=0, limits=HASTY))
 
 
 def pdu(kind: int, body: bytes = b"", length: int | None = None) -> bytes:
@@ -72,17 +77,17 @@ def pdu(kind: int, body: bytes = b"", length: int | None = None) -> bytes:
 
 # Instead of a request.
 
-GARBAGE: dict[str, tuple[bytes, Reason]] = {
-    "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Reason.NOT_DICOM),
-    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Reason.NOT_DICOM),
-    "zeros": (bytes(4096), Reason.NOT_DICOM),
-    "4 GiB announced": (pdu(1, length=0xFFFFFFFF), Reason.TOO_LONG),
-    "megabytes of a request": (pdu(1, bytes(2 << 20)), Reason.TOO_LONG),
-    "an empty request": (pdu(1), Reason.MALFORMED),
-    "items cut short": (pdu(1, request()[6:-9]), Reason.MALFORMED),
-    "data first": (value(b"x"), Reason.UNEXPECTED),
-    "release first": (pdu(5, bytes(4)), Reason.UNEXPECTED),
-    "acceptance first": (pdu(2, request()[6:]), Reason.UNEXPECTED),
+GARBAGE: dict[str, tuple[bytes, RefusalReason]] = {
+    "http": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", RefusalReason.NOT_DICOM),
+    "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", RefusalReason.NOT_DICOM),
+    "zeros": (bytes(4096), RefusalReason.NOT_DICOM),
+    "4 GiB announced": (pdu(1, length=0xFFFFFFFF), RefusalReason.TOO_LONG),
+    "megabytes of a request": (pdu(1, bytes(2 << 20)), RefusalReason.TOO_LONG),
+    "an empty request": (pdu(1), RefusalReason.MALFORMED),
+    "items cut short": (pdu(1, request()[6:-9]), RefusalReason.MALFORMED),
+    "data first": (value(b"x"), RefusalReason.UNEXPECTED),
+    "release first": (pdu(5, bytes(4)), RefusalReason.UNEXPECTED),
+    "acceptance first": (pdu(2, request()[6:]), RefusalReason.UNEXPECTED),
 }
 
 
@@ -110,7 +115,7 @@ def test_items_of_random_bytes(node: Node) -> None:
                 peer.send(bytes(spoilt))
                 assert peer.pdu()[:1] in (b"\x02", b"\x03", b"\x07")
         is_well(node)
-    assert Reason.INTERNAL not in node.reasons()
+    assert RefusalReason.INTERNAL not in node.reasons()
 
 
 def test_messages_of_random_bytes(node: Node) -> None:
@@ -133,7 +138,7 @@ def test_messages_of_random_bytes(node: Node) -> None:
                 while peer.pdu():
                     pass
         is_well(node)
-    assert Reason.INTERNAL not in node.reasons()
+    assert RefusalReason.INTERNAL not in node.reasons()
     assert node.arrivals[1:] == []
 
 
@@ -152,7 +157,7 @@ def test_who_does_not_wait_for_the_acceptance(node: Node) -> None:
         with RawPeer(node.port) as peer:
             peer.send(request() + value(_echo(), command=True) + pdu(5, bytes(4)))
             assert peer.pdu()[0] == 2
-            assert peer.status() == Status.SUCCESS
+            assert peer.status() == DimseStatus.SUCCESS
             assert peer.pdu() == pdu(6, bytes(4))
         is_well(node)
     assert node.refusals == []
@@ -173,7 +178,7 @@ def test_another_protocol_version_and_application(node: Node) -> None:
                 peer.send(sent)
                 assert tuple(peer.pdu()[7:]) == rejection
         is_well(node)
-    assert node.reasons() == {Reason.VERSION, Reason.APPLICATION}
+    assert node.reasons() == {RefusalReason.VERSION, RefusalReason.APPLICATION}
 
 
 def test_nothing_of_a_title_can_forge_a_log(node: Node) -> None:
@@ -184,7 +189,7 @@ def test_nothing_of_a_title_can_forge_a_log(node: Node) -> None:
             assert peer.pdu()[:1] in (b"\x03", b"\x07")
         is_well(node)
     assert re.fullmatch(r"[ -~]{0,16}", node.refusals[0].calling_ae)
-    assert cleaned("A\\\r\nB" + "C" * 99) == "A???B" + "C" * 11
+    assert sanitize_ae_title("A\\\r\nB" + "C" * 99) == "A???B" + "C" * 11
 
 
 def test_nothing_is_logged(node: Node, caplog: pytest.LogCaptureFixture) -> None:
@@ -254,7 +259,7 @@ def test_the_silent_are_left(hasty: Node, start: Callable[[RawPeer], None]) -> N
             assert peer.pdu()[:1] in ((b"\x07",) if start in _ASSOCIATED else (b"\x07", b""))
             assert peer.pdu() == b""
         is_well(node)
-    assert node.reasons() == {Reason.SLOW}
+    assert node.reasons() == {RefusalReason.SLOW}
 
 
 @pytest.mark.parametrize("what", ["request", "command", "instance"])
@@ -286,12 +291,12 @@ def test_a_trickle_is_not_enough(hasty: Node, what: str) -> None:
                 begin(peer, b"")
                 trickle(peer, value(b"\x08\0", last=False) * 1000, 14)
         is_well(node)
-    assert node.reasons() == {Reason.SLOW}
+    assert node.reasons() == {RefusalReason.SLOW}
 
 
 def test_an_association_ends_some_day(tmp_path: Path) -> None:
-    limits = replace(LIMITS, association_seconds=0.5)
-    with Node(tmp_path / "spool", Listener(port=0, limits=limits)) as node:
+    limits = replace(LIMITS, association_timeout=0.5)
+    with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port) as peer:
             peer.associate()
             question = value(_echo(), command=True)
@@ -320,7 +325,7 @@ def test_who_does_not_read_answers_is_left(hasty: Node) -> None:
             peer.associate()
             assert not _pour(peer, question * 1000, 1 << 40)
         is_well(node)
-    assert node.reasons() <= {Reason.SLOW, Reason.BROKEN_OFF}
+    assert node.reasons() <= {RefusalReason.SLOW, RefusalReason.BROKEN_OFF}
 
 
 # Within an association.
@@ -331,30 +336,30 @@ def _command(*, context: int = 1, **elements: bytes) -> bytes:
 
 
 _OTHER_GROUP = struct.pack("<HHI", 16, 16, 2) + b"XX"
-MESSAGES: dict[str, tuple[list[bytes], Reason]] = {
-    "4 GiB announced": ([pdu(4, length=0xFFFFFFFF)], Reason.TOO_LONG),
-    "an unknown PDU": ([pdu(9, bytes(4))], Reason.NOT_DICOM),
-    "a second request": ([request()], Reason.UNEXPECTED),
-    "no value": ([pdu(4)], Reason.MALFORMED),
-    "a value of no length": ([pdu(4, bytes(6))], Reason.MALFORMED),
+MESSAGES: dict[str, tuple[list[bytes], RefusalReason]] = {
+    "4 GiB announced": ([pdu(4, length=0xFFFFFFFF)], RefusalReason.TOO_LONG),
+    "an unknown PDU": ([pdu(9, bytes(4))], RefusalReason.NOT_DICOM),
+    "a second request": ([request()], RefusalReason.UNEXPECTED),
+    "no value": ([pdu(4)], RefusalReason.MALFORMED),
+    "a value of no length": ([pdu(4, bytes(6))], RefusalReason.MALFORMED),
     "a value longer than its PDU": (
         [pdu(4, struct.pack(">IBB", 1 << 31, 1, 3) + b"x" * 20)],
-        Reason.MALFORMED,
+        RefusalReason.MALFORMED,
     ),
-    "a context that was not accepted": ([_command(context=9)], Reason.UNEXPECTED),
-    "a data set without command": ([value(b"x")], Reason.UNEXPECTED),
+    "a context that was not accepted": ([_command(context=9)], RefusalReason.UNEXPECTED),
+    "a data set without command": ([value(b"x")], RefusalReason.UNEXPECTED),
     "an endless command set": (
         [value(bytes(1000), command=True, last=False)] * 100,
-        Reason.TOO_LONG,
+        RefusalReason.TOO_LONG,
     ),
-    "a command set of garbage": ([value(b"\xff" * 64, command=True)], Reason.MALFORMED),
-    "a command set of another group": ([value(_OTHER_GROUP, command=True)], Reason.MALFORMED),
-    "no command field": ([_command(field=b"")], Reason.MALFORMED),
-    "no message ID": ([_command(message_id=b"1")], Reason.MALFORMED),
-    "an empty command set": ([value(b"", command=True)], Reason.MALFORMED),
-    "a response": ([_command(field=b"\x01\x80")], Reason.UNEXPECTED),
-    "a command within an instance": ([_command(), _command()], Reason.UNEXPECTED),
-    "release within an instance": ([_command(), pdu(5, bytes(4))], Reason.UNEXPECTED),
+    "a command set of garbage": ([value(b"\xff" * 64, command=True)], RefusalReason.MALFORMED),
+    "a command set of another group": ([value(_OTHER_GROUP, command=True)], RefusalReason.MALFORMED),
+    "no command field": ([_command(field=b"")], RefusalReason.MALFORMED),
+    "no message ID": ([_command(message_id=b"1")], RefusalReason.MALFORMED),
+    "an empty command set": ([value(b"", command=True)], RefusalReason.MALFORMED),
+    "a response": ([_command(field=b"\x01\x80")], RefusalReason.UNEXPECTED),
+    "a command within an instance": ([_command(), _command()], RefusalReason.UNEXPECTED),
+    "release within an instance": ([_command(), pdu(5, bytes(4))], RefusalReason.UNEXPECTED),
 }
 
 
@@ -380,14 +385,14 @@ def test_other_operations_are_answered(node: Node) -> None:
                     peer.send(value(command_set(field=field, data_set=data), command=True))
                     if follows:
                         peer.send(value(bytes(10)))
-                    assert peer.status() == Status.UNRECOGNISED_OPERATION
+                    assert peer.status() == DimseStatus.UNRECOGNISED_OPERATION
             peer.send(value(command_set(field=b"\xff\x0f", data_set=b"\x01\x01"), command=True))
             peer.send(value(_echo(), command=True))
-            assert peer.status() == Status.SUCCESS
+            assert peer.status() == DimseStatus.SUCCESS
             peer.send(pdu(5, bytes(4)))
             assert peer.pdu() == pdu(6, bytes(4))
         is_well(node)
-    assert node.reasons() == {Reason.OPERATION}
+    assert node.reasons() == {RefusalReason.OPERATION}
 
 
 # Instances.
@@ -420,14 +425,14 @@ def test_illegal_uids(node: Node, tmp_path: Path, where: str, uid: str) -> None:
         with RawPeer(node.port) as peer:
             # In the command, in the data set, and in both alike.
             begin(peer, data_set(EXAMPLE), last=True, **{name: encoded})
-            assert peer.status() == Status.CANNOT_UNDERSTAND
+            assert peer.status() == DimseStatus.CANNOT_UNDERSTAND
             for announced in ({}, {name: encoded}):
                 announce(peer, **announced)
                 peer.send(value(spoilt))
-                assert peer.status() in (Status.CANNOT_UNDERSTAND, Status.DATA_SET_MISMATCH)
+                assert peer.status() in (DimseStatus.CANNOT_UNDERSTAND, DimseStatus.DATA_SET_MISMATCH)
         assert {path for path in tmp_path.rglob("*") if path.is_file()} <= everything
         is_well(node)
-    assert node.reasons() <= {Reason.ILLEGAL_UID, Reason.UNREADABLE, Reason.UID_MISMATCH}
+    assert node.reasons() <= {RefusalReason.ILLEGAL_UID, RefusalReason.UNREADABLE, RefusalReason.UID_MISMATCH}
     assert not any(uid and uid in str(refusal) for refusal in node.refusals)
 
 
@@ -443,20 +448,20 @@ def test_another_instance_than_announced(node: Node) -> None:
     with node:
         with RawPeer(node.port) as peer:
             begin(peer, data_set(EXAMPLE), last=True, sop_instance=padded("1.2.3"))
-            assert peer.status() == Status.DATA_SET_MISMATCH
+            assert peer.status() == DimseStatus.DATA_SET_MISMATCH
             announce(peer)
             peer.send(value(_with_class(b"1.2.840.10008.5.1.4.1.1.1\0")))
-            assert peer.status() == Status.DATA_SET_MISMATCH
+            assert peer.status() == DimseStatus.DATA_SET_MISMATCH
             announce(peer, sop_class=padded("1.2.840.10008.5.1.4.1.1.1"))
             peer.send(value(data_set(EXAMPLE)))
-            assert peer.status() == Status.SOP_CLASS_NOT_SUPPORTED
+            assert peer.status() == DimseStatus.SOP_CLASS_NOT_SUPPORTED
             announce(peer, data_set=b"\x01\x01")
-            assert peer.status() == Status.CANNOT_UNDERSTAND
+            assert peer.status() == DimseStatus.CANNOT_UNDERSTAND
             announce(peer)
             peer.send(value(data_set(EXAMPLE)))
-            assert peer.status() == Status.SUCCESS
+            assert peer.status() == DimseStatus.SUCCESS
         is_well(node)
-    assert node.reasons() == {Reason.UID_MISMATCH, Reason.SOP_CLASS, Reason.NO_DATA_SET}
+    assert node.reasons() == {RefusalReason.UID_MISMATCH, RefusalReason.SOP_CLASS, RefusalReason.NO_DATA_SET}
 
 
 def _with_class(uid: bytes) -> bytes:
@@ -521,9 +526,9 @@ def test_more_elements_than_any_radiograph_has(node: Node, vr: bytes, nested: by
             sent = _without_pixels() + element
             for at in range(0, len(sent), 100_000):
                 peer.send(value(sent[at : at + 100_000], last=at + 100_000 >= len(sent)))
-            assert peer.status() == Status.CANNOT_UNDERSTAND
+            assert peer.status() == DimseStatus.CANNOT_UNDERSTAND
         is_well(node)
-    assert node.reasons() == {Reason.UNREADABLE}
+    assert node.reasons() == {RefusalReason.UNREADABLE}
 
 
 def test_only_what_is_truncated_is_damaged_among_real_files(shared: Path) -> None:
@@ -533,7 +538,7 @@ def test_only_what_is_truncated_is_damaged_among_real_files(shared: Path) -> Non
     for path in [*(shared / "dicom").rglob("*.dcm"), *of_pydicom.rglob("*.dcm")]:
         if path.read_bytes()[128:132] != b"DICM":
             continue
-        with quiet_pydicom():
+        with quiet_libraries():
             try:
                 syntax = read_file_meta_info(path).TransferSyntaxUID
                 read_source(path)
@@ -542,7 +547,7 @@ def test_only_what_is_truncated_is_damaged_among_real_files(shared: Path) -> Non
         walked += 1
         try:
             check_structure(path, path.stat().st_size - len(data_set(path)), syntax, 1 << 30)
-        except NotStoredError:
+        except InstanceRejectedError:
             damaged.add(path.name)
     assert walked > 50
     assert damaged == {"MR_truncated.dcm", "rtplan_truncated.dcm"}
@@ -556,9 +561,9 @@ def test_damaged_instances(node: Node, name: str) -> None:
             peer.associate((DX, [syntax]))
             announce(peer)
             peer.send(value(sent))
-            assert peer.status() == Status.CANNOT_UNDERSTAND
+            assert peer.status() == DimseStatus.CANNOT_UNDERSTAND
         is_well(node)
-    assert node.reasons() == {Reason.UNREADABLE}
+    assert node.reasons() == {RefusalReason.UNREADABLE}
 
 
 def test_a_whole_encapsulated_one_is_taken(node: Node) -> None:
@@ -567,7 +572,7 @@ def test_a_whole_encapsulated_one_is_taken(node: Node) -> None:
             peer.associate((DX, [JPEG2000Lossless]))
             announce(peer)
             peer.send(value(_encapsulated()))
-            assert peer.status() == Status.SUCCESS
+            assert peer.status() == DimseStatus.SUCCESS
         is_well(node)
 
 
@@ -582,12 +587,12 @@ def test_broken_off_in_the_middle(node: Node, ending: str) -> None:
             elif ending == "reset":
                 peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         is_well(node)
-    assert node.reasons() == {Reason.BROKEN_OFF}
+    assert node.reasons() == {RefusalReason.BROKEN_OFF}
 
 
 def test_too_long_an_instance(tmp_path: Path) -> None:
-    limits = replace(LIMITS, instance_bytes=200_000)
-    with Node(tmp_path / "spool", Listener(port=0, limits=limits)) as node:
+    limits = replace(LIMITS, max_instance_bytes=200_000)
+    with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port) as peer:
             begin(peer, data_set(EXAMPLE))
             sent = 0
@@ -596,12 +601,12 @@ def test_too_long_an_instance(tmp_path: Path) -> None:
                 sent += 100_000
             eventually(lambda: not list(node.arriving.iterdir()), "the file is removed at once")
             peer.send(value(b""))
-            assert peer.status() == Status.OUT_OF_RESOURCES
+            assert peer.status() == DimseStatus.OUT_OF_RESOURCES
             announce(peer)
             peer.send(value(data_set(EXAMPLE)))
-            assert peer.status() == Status.SUCCESS
+            assert peer.status() == DimseStatus.SUCCESS
         is_well(node)
-    assert node.reasons() == {Reason.INSTANCE_TOO_LONG}
+    assert node.reasons() == {RefusalReason.INSTANCE_TOO_LONG}
 
 
 def test_a_mostly_black_deflated_one_is_taken(node: Node) -> None:
@@ -612,7 +617,7 @@ def test_a_mostly_black_deflated_one_is_taken(node: Node) -> None:
             peer.associate((DX, [DeflatedExplicitVRLittleEndian]))
             announce(peer)
             peer.send(value(_deflated(_without_pixels() + black)))
-            assert peer.status() == Status.SUCCESS
+            assert peer.status() == DimseStatus.SUCCESS
         is_well(node)
 
 
@@ -621,15 +626,15 @@ def test_a_bomb_is_not_inflated(tmp_path: Path) -> None:
         _without_pixels() + b"\x09\x70\x10\0OB\0\0" + struct.pack("<I", 64 << 20) + bytes(64 << 20)
     )
     assert len(bomb) < 1 << 20
-    limits = replace(LIMITS, instance_bytes=1 << 20)
-    with Node(tmp_path / "spool", Listener(port=0, limits=limits)) as node:
+    limits = replace(LIMITS, max_instance_bytes=1 << 20)
+    with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port) as peer:
             peer.associate((DX, [DeflatedExplicitVRLittleEndian]))
             announce(peer)
             peer.send(value(bomb))
-            assert peer.status() == Status.OUT_OF_RESOURCES
+            assert peer.status() == DimseStatus.OUT_OF_RESOURCES
         is_well(node)
-    assert node.reasons() == {Reason.INSTANCE_TOO_LONG}
+    assert node.reasons() == {RefusalReason.INSTANCE_TOO_LONG}
 
 
 def test_a_write_that_fails_is_out_of_resources(
@@ -644,17 +649,17 @@ def test_a_write_that_fails_is_out_of_resources(
     with node:
         with monkeypatch.context() as patch:
             patch.setattr("cxrsr_cli.receive.incoming.os.open", full)
-            assert store(node.port, EXAMPLE) == Status.OUT_OF_RESOURCES
+            assert store(node.port, EXAMPLE) == DimseStatus.OUT_OF_RESOURCES
         is_well(node)
-    assert node.reasons() == {Reason.FULL}
+    assert node.reasons() == {RefusalReason.FULL}
 
 
 # Many at once.
 
 
 def test_more_associations_than_allowed(tmp_path: Path) -> None:
-    limits = replace(LIMITS, associations=4)
-    with Node(tmp_path / "spool", Listener(port=0, limits=limits)) as node:
+    limits = replace(LIMITS, max_associations=4)
+    with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         everybody_asked = threading.Barrier(64)
 
         def visit(_: int) -> bytes:
@@ -668,24 +673,24 @@ def test_more_associations_than_allowed(tmp_path: Path) -> None:
         assert [answer[0] for answer in answers].count(2) == 4
         assert {tuple(answer[6:]) for answer in answers if answer[0] == 3} == {(0, 2, 3, 2)}
         is_well(node)
-    assert node.reasons() == {Reason.LIMIT}
+    assert node.reasons() == {RefusalReason.LIMIT}
     assert len(node.refusals) == 60
 
 
 def test_the_silent_hold_only_their_own_places(tmp_path: Path) -> None:
-    limits = replace(LIMITS, associations=3)
-    with Node(tmp_path / "spool", Listener(port=0, limits=limits)) as node:
+    limits = replace(LIMITS, max_associations=3)
+    with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port), RawPeer(node.port):
-            assert store(node.port, EXAMPLE) == Status.SUCCESS
+            assert store(node.port, EXAMPLE) == DimseStatus.SUCCESS
             with RawPeer(node.port), RawPeer(node.port) as late:
                 assert late.associate()[0] == 3
         is_well(node)
-    assert node.reasons() == {Reason.LIMIT}
+    assert node.reasons() == {RefusalReason.LIMIT}
 
 
 def test_a_place_is_free_when_release_is_answered(tmp_path: Path) -> None:
-    limits = replace(LIMITS, associations=1)
-    with Node(tmp_path / "spool", Listener(port=0, limits=limits)) as node:
+    limits = replace(LIMITS, max_associations=1)
+    with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         for _ in range(100):
             with RawPeer(node.port) as peer:
                 assert peer.associate()[0] == 2
@@ -696,10 +701,10 @@ def test_a_place_is_free_when_release_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_place_of_the_silent_is_free_in_the_end(tmp_path: Path) -> None:
-    limits = replace(HASTY, associations=1)
-    with Node(tmp_path / "spool", Listener(port=0, limits=limits)) as node:
+    limits = replace(HASTY, max_associations=1)
+    with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port):
-            eventually(lambda: Reason.SLOW in node.reasons(), "it is dropped")
+            eventually(lambda: RefusalReason.SLOW in node.reasons(), "it is dropped")
             echo(node.port)
         is_well(node)
 
@@ -708,7 +713,7 @@ def test_a_flood_of_connections(node: Node) -> None:
     with node:
         peers = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(300)]
         try:
-            eventually(lambda: Reason.CROWDED in node.reasons(), "some are closed at once")
+            eventually(lambda: RefusalReason.CROWDED in node.reasons(), "some are closed at once")
         finally:
             for peer in peers:
                 peer.close()
@@ -741,7 +746,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
             peer.socket.settimeout(2.0)
             _pour(peer, value(_echo(), command=True) * 100, 20 << 20)
         echo(port)
-        assert store(port, EXAMPLE) == Status.SUCCESS
+        assert store(port, EXAMPLE) == DimseStatus.SUCCESS
         assert peak() - before < 32
 
 

@@ -10,22 +10,22 @@ import pytest
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.errors import ExitCode, OutputError
-from cxrsr_cli.receive.arrival import Arrival
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.arrival import ReceivedInstance
+from cxrsr_cli.receive.status import DimseStatus
 from cxrsr_cli.serve import housekeeping
 from cxrsr_cli.serve.housekeeping import (
-    forget_old,
-    give_up_lost,
-    lay_out_missing,
+    delete_history,
+    give_up_removed_destination,
     purge_dead,
-    recover,
+    reconcile,
     retry_dead,
+    write_missing_dead_letters,
 )
-from cxrsr_cli.serve.intake import Intake
+from cxrsr_cli.serve.intake import InstanceAcceptor
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.spool import Spool
-from cxrsr_cli.serve.state import State
-from cxrsr_cli.serve.survey import Survey
+from cxrsr_cli.serve.state import ItemState
+from cxrsr_cli.serve.survey import QueueView
 from tests.batches import command
 from tests.conftest import Command
 
@@ -38,27 +38,27 @@ class House:
 
     spool: Spool
     queue: Queue
-    survey: Survey
+    survey: QueueView
     ledger: Ledger
 
-    def put(self, key: str, state: State, *, output: bool = False) -> None:
+    def put(self, key: str, state: ItemState, *, output: bool = False) -> None:
         """Have an instance with its files in a state."""
         self.spool.received(key).write_bytes(b"source")
-        self.queue.admit(key)
-        if state in (State.SENDING, State.DONE) or output:
+        self.queue.enqueue(key)
+        if state in (ItemState.SENDING, ItemState.DONE) or output:
             self.spool.output(key).write_bytes(b"output")
-            self.queue.dispatch(key, "rule", ["share"])
-            (delivery,) = self.queue.due_at("share", 1)
-            if state is State.DONE:
-                self.queue.delivered(delivery)
-            if state is State.DEAD:
-                self.queue.undelivered(delivery, "refused", None)
-        elif state is State.IGNORED:
+            self.queue.add_deliveries(key, "rule", ["share"])
+            (delivery,) = self.queue.due_deliveries("share", 1)
+            if state is ItemState.DONE:
+                self.queue.mark_sent(delivery)
+            if state is ItemState.DEAD:
+                self.queue.mark_failed(delivery, "refused", None)
+        elif state is ItemState.IGNORED:
             self.queue.ignore(key, "", "no rule")
-        elif state is State.DEAD:
-            self.queue.bury(key, "damaged")
-        if state is State.DEAD:
-            self.spool.lay_out(key, "damaged")
+        elif state is ItemState.DEAD:
+            self.queue.mark_dead(key, "damaged")
+        if state is ItemState.DEAD:
+            self.spool.write_dead_letter(key, "damaged")
 
     def files(self, key: str = KEY) -> set[str]:
         """Tell which files of an instance are there."""
@@ -80,7 +80,7 @@ def opened(root: Path) -> House:
     spool.make()
     queue = Queue(spool.ledger)
     queue.state_of("")
-    return House(spool, queue, Survey(spool.ledger), Ledger(spool.ledger))
+    return House(spool, queue, QueueView(spool.ledger), Ledger(spool.ledger))
 
 
 @pytest.fixture
@@ -96,34 +96,34 @@ def house(tmp_path: Path) -> Iterator[House]:
 @pytest.mark.parametrize(
     ("state", "kept"),
     [
-        (State.RECEIVED, {"received", "output"}),
-        (State.SENDING, {"received", "output"}),
-        (State.DONE, set()),
-        (State.IGNORED, set()),
-        (State.DEAD, {"received", "output", "dead"}),
+        (ItemState.RECEIVED, {"received", "output"}),
+        (ItemState.SENDING, {"received", "output"}),
+        (ItemState.DONE, set()),
+        (ItemState.IGNORED, set()),
+        (ItemState.DEAD, {"received", "output", "dead"}),
     ],
 )
 def test_files_agree_with_the_queue_after_a_kill(
-    house: House, state: State, kept: set[str]
+    house: House, state: ItemState, kept: set[str]
 ) -> None:
     house.put(KEY, state)
     house.spool.output(KEY).write_bytes(b"output")
-    house.spool.lay_out(KEY, "why")
-    assert recover(house.queue, house.spool) == 0
+    house.spool.write_dead_letter(KEY, "why")
+    assert reconcile(house.queue, house.spool) == 0
     assert house.files() == kept
     assert house.queue.state_of(KEY) is state
 
 
 def test_a_file_without_an_entry_is_taken_in(house: House) -> None:
     """As when a queue was lost: its sender was perhaps told of success."""
-    house.put(KEY, State.RECEIVED)
+    house.put(KEY, ItemState.RECEIVED)
     house.close()
     house.spool.ledger.unlink()
     again = opened(house.spool.root)
-    assert recover(again.queue, again.spool) == 1
-    assert again.queue.state_of(KEY) is State.RECEIVED
+    assert reconcile(again.queue, again.spool) == 1
+    assert again.queue.state_of(KEY) is ItemState.RECEIVED
     assert again.files() == {"received"}
-    assert recover(again.queue, again.spool) == 0
+    assert reconcile(again.queue, again.spool) == 0
     again.close()
 
 
@@ -131,23 +131,23 @@ def test_what_is_half_written_or_not_ours(house: House) -> None:
     folder = house.spool.root / "received"
     (folder / ".cxrsr-abc.part").write_bytes(b"half")
     (folder / "notes.txt").write_bytes(b"somebody's")
-    recover(house.queue, house.spool)
+    reconcile(house.queue, house.spool)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
 def test_a_letter_that_could_not_be_written_is_written_later(house: House) -> None:
-    house.put(KEY, State.DEAD)
-    house.spool.take_back(KEY)
-    lay_out_missing(house.queue, house.survey, house.spool)
+    house.put(KEY, ItemState.DEAD)
+    house.spool.remove_dead_letter(KEY)
+    write_missing_dead_letters(house.queue, house.survey, house.spool)
     assert house.files() == {"received", "dead"}
     (reason,) = (house.spool.root / "dead").glob("*.json")
     assert json.loads(reason.read_text(encoding="utf-8"))["reason"] == "damaged"
 
 
 def test_outputs_for_a_destination_that_was_taken_out(house: House) -> None:
-    house.put(KEY, State.SENDING)
-    assert give_up_lost(house.queue, house.spool, "share") == 1
-    (item,) = house.survey.items(State.DEAD)
+    house.put(KEY, ItemState.SENDING)
+    assert give_up_removed_destination(house.queue, house.spool, "share") == 1
+    (item,) = house.survey.items(ItemState.DEAD)
     assert item.reason == "share: share is no destination any more"
     assert house.files() == {"received", "output", "dead"}
 
@@ -155,17 +155,17 @@ def test_outputs_for_a_destination_that_was_taken_out(house: House) -> None:
 # People, and peers at the same moment.
 
 
-def intake(house: House) -> Callable[[], Status]:
+def intake(house: House) -> Callable[[], DimseStatus]:
     """Return what lets the instance come again."""
-    said = Intake(house.spool, house.queue, lambda _: None, lambda: None)
+    said = InstanceAcceptor(house.spool, house.queue, lambda _: None, lambda: None)
 
-    def arrive() -> Status:
-        path = house.spool.arriving / "again.dcm"
+    def arrive() -> DimseStatus:
+        path = house.spool.incoming / "again.dcm"
         path.write_bytes(b"source")
         return said.accept(
-            Arrival(
+            ReceivedInstance(
                 path=path,
-                data_set_at=0,
+                dataset_offset=0,
                 sop_instance_uid="1.2",
                 calling_ae="PACS",
                 called_ae="CXRSR",
@@ -178,7 +178,7 @@ def intake(house: House) -> Callable[[], Status]:
 
 def kept(house: House) -> bool:
     """Tell whether what was acknowledged is there to be done."""
-    return house.queue.state_of(KEY) is State.RECEIVED and "received" in house.files()
+    return house.queue.state_of(KEY) is ItemState.RECEIVED and "received" in house.files()
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_what_comes_again_while_it_is_removed_is_kept(
 ) -> None:
     """Just before the step, another process takes the instance in, if it can."""
     monkeypatch.setattr("cxrsr_cli.serve.intake.key_of", lambda _: KEY)
-    house.put(KEY, State.DEAD)
+    house.put(KEY, ItemState.DEAD)
     other = opened(house.spool.root)
     arrive, original = intake(other), getattr(owner, step)
 
@@ -197,13 +197,13 @@ def test_what_comes_again_while_it_is_removed_is_kept(
         connection = house.queue._file._connection
         # While the queue is held, others wait.
         if connection is not None and not connection.in_transaction:
-            assert arrive() is Status.SUCCESS
+            assert arrive() is DimseStatus.SUCCESS
         return original(*arguments)
 
     monkeypatch.setattr(owner, step, arrive_first)
     purge_dead(house.queue, house.spool, [KEY])
-    if house.queue.state_of(KEY) is State.IGNORED:
-        assert arrive() is Status.SUCCESS
+    if house.queue.state_of(KEY) is ItemState.IGNORED:
+        assert arrive() is DimseStatus.SUCCESS
     assert kept(house)
     other.close()
 
@@ -212,10 +212,10 @@ def test_what_comes_again_while_it_is_forgotten_is_kept(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cxrsr_cli.serve.intake.key_of", lambda _: KEY)
-    house.put(KEY, State.IGNORED)
-    recover(house.queue, house.spool)
-    assert intake(house)() is Status.SUCCESS
-    assert forget_old(house.queue, house.ledger, house.spool, -1) == 0
+    house.put(KEY, ItemState.IGNORED)
+    reconcile(house.queue, house.spool)
+    assert intake(house)() is DimseStatus.SUCCESS
+    assert delete_history(house.queue, house.ledger, house.spool, -1) == 0
     assert kept(house)
 
 
@@ -224,10 +224,10 @@ def test_a_queue_that_fails_costs_a_dead_instance_nothing(
     house: House, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cxrsr_cli.serve.intake.key_of", lambda _: KEY)
-    house.put(KEY, State.DEAD)
+    house.put(KEY, ItemState.DEAD)
     with patch.object(house.queue, step, side_effect=OutputError("full")):
-        assert intake(house)() is Status.OUT_OF_RESOURCES
-    assert house.queue.state_of(KEY) is State.DEAD
+        assert intake(house)() is DimseStatus.OUT_OF_RESOURCES
+    assert house.queue.state_of(KEY) is ItemState.DEAD
     assert house.files() == {"received", "dead"}
 
 
@@ -236,39 +236,39 @@ def test_a_dead_one_with_an_output_is_sent_on_and_not_made_again(
 ) -> None:
     """Made again it would be another file, for those who have it already."""
     monkeypatch.setattr("cxrsr_cli.serve.intake.key_of", lambda _: KEY)
-    house.put(KEY, State.DEAD, output=True)
-    assert intake(house)() is Status.SUCCESS
-    assert house.queue.state_of(KEY) is State.SENDING
+    house.put(KEY, ItemState.DEAD, output=True)
+    assert intake(house)() is DimseStatus.SUCCESS
+    assert house.queue.state_of(KEY) is ItemState.SENDING
     assert house.files() == {"received", "output"}
 
 
 def test_retrying_counts_the_dead_only(house: House) -> None:
-    house.put(KEY, State.DEAD)
-    house.put("1" * 32, State.RECEIVED)
+    house.put(KEY, ItemState.DEAD)
+    house.put("1" * 32, ItemState.RECEIVED)
     assert retry_dead(house.queue, house.spool, [KEY, "1" * 32, "2" * 32]) == 1
     assert house.files() == {"received"}
 
 
 def test_a_kill_in_the_middle_of_a_removal_brings_nothing_back(house: House) -> None:
-    house.put(KEY, State.DEAD)
+    house.put(KEY, ItemState.DEAD)
     with (
         patch("cxrsr_cli.serve.housekeeping.clear_if_over", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         purge_dead(house.queue, house.spool, [KEY])
-    recover(house.queue, house.spool)
+    reconcile(house.queue, house.spool)
     assert house.files() == set()
-    assert house.queue.state_of(KEY) is State.IGNORED
+    assert house.queue.state_of(KEY) is ItemState.IGNORED
 
 
 # The spool.
 
 
 def test_a_dead_letter_takes_no_second_place(house: House) -> None:
-    house.put(KEY, State.DEAD)
+    house.put(KEY, ItemState.DEAD)
     spool = house.spool
     assert spool.dead(KEY).stat().st_ino == spool.received(KEY).stat().st_ino
-    spool.take_back(KEY)
+    spool.remove_dead_letter(KEY)
     assert house.files() == {"received"}
 
 
@@ -311,8 +311,8 @@ def test_what_the_disk_refuses_is_said_in_words(
 @pytest.fixture
 def three_dead(house: House) -> House:
     for key in ("a" * 32, "aaaaaab" + "b" * 25, "c" * 32):
-        house.put(key, State.DEAD)
-    house.put("d" * 32, State.RECEIVED)
+        house.put(key, ItemState.DEAD)
+    house.put("d" * 32, ItemState.RECEIVED)
     return house
 
 
@@ -330,17 +330,17 @@ def test_listing(cxrsr: Command, three_dead: House) -> None:
 def test_retrying(cxrsr: Command, three_dead: House) -> None:
     root = three_dead.spool.root
     assert cxrsr("queue", "retry", root, "aaaaaa").stdout == "2 to be tried again\n"
-    assert [item.key[:1] for item in three_dead.survey.items(State.DEAD)] == ["c"]
+    assert [item.key[:1] for item in three_dead.survey.items(ItemState.DEAD)] == ["c"]
     assert len(list((root / "dead").iterdir())) == 2
     assert cxrsr("queue", "retry", root, "--all").stdout == "1 to be tried again\n"
-    assert three_dead.survey.counts()[State.RECEIVED] == 4
+    assert three_dead.survey.counts()[ItemState.RECEIVED] == 4
 
 
 def test_not_waiting_any_longer(cxrsr: Command, three_dead: House) -> None:
-    three_dead.queue.postpone("d" * 32, 1000, "full")
+    three_dead.queue.retry_later("d" * 32, 1000, "full")
     done = cxrsr("queue", "retry", three_dead.spool.root, "--waiting")
     assert done.stdout == "1 not waited for any longer\n"
-    assert len(three_dead.queue.pending(9)) == 1
+    assert len(three_dead.queue.due_items(9)) == 1
 
 
 def test_purging(cxrsr: Command, three_dead: House) -> None:
@@ -349,7 +349,7 @@ def test_purging(cxrsr: Command, three_dead: House) -> None:
     assert three_dead.files("c" * 32) == set()
     done = cxrsr("queue", "purge", root, "--all", "--done-days", 0)
     assert done.stdout == "1 forgotten\n2 removed\n"
-    assert [item.key[:1] for item in three_dead.survey.items(State.RECEIVED)] == ["d"]
+    assert [item.key[:1] for item in three_dead.survey.items(ItemState.RECEIVED)] == ["d"]
     assert [path.stem[:1] for path in (root / "received").iterdir()] == ["d"]
 
 
@@ -359,7 +359,7 @@ def test_a_folder_that_is_no_spool(tmp_path: Path, words: list[str], has_ledger:
     """An output folder of `upscale` has a ledger, and stays as it is."""
     if has_ledger:
         ledger = Ledger(Spool(tmp_path).ledger)
-        ledger.forget([])
+        ledger.delete([])
         ledger.close()
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     done = command(tmp_path, "queue", words[0], ".", *words[1:])
@@ -373,8 +373,8 @@ def test_a_folder_that_is_no_spool(tmp_path: Path, words: list[str], has_ledger:
     [
         (["retry"], ExitCode.USAGE),
         (["retry", "a" * 32, "--all"], ExitCode.USAGE),
-        (["retry", "d" * 32], ExitCode.NOTHING_TO_DO),
-        (["purge", "eeeeee"], ExitCode.NOTHING_TO_DO),
+        (["retry", "d" * 32], ExitCode.NO_INPUT),
+        (["purge", "eeeeee"], ExitCode.NO_INPUT),
         (["purge", ""], ExitCode.USAGE),
         (["purge", "a"], ExitCode.USAGE),
         (["purge", "../../x"], ExitCode.USAGE),
@@ -386,4 +386,4 @@ def test_what_is_not_meant(
     """What an unset variable gives is not all."""
     done = cxrsr("queue", arguments[0], three_dead.spool.root, *arguments[1:])
     assert done.returncode == code
-    assert three_dead.survey.counts()[State.DEAD] == 3
+    assert three_dead.survey.counts()[ItemState.DEAD] == 3

@@ -12,26 +12,26 @@ from hypothesis.extra import numpy as arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cxrsr_cli.judge.degradation import degrade
+from cxrsr_cli.judge.degradation import make_low_resolution
 from cxrsr_cli.judge.metrics import psnr
 from cxrsr_cli.judge.noise import Noise
-from cxrsr_cli.judge.original import read_original
-from cxrsr_cli.learn.degradation import Degradation
-from cxrsr_cli.learn.images import GreyImage, list_images
+from cxrsr_cli.judge.original import read_ground_truth
+from cxrsr_cli.learn.degradation import DegradationConfig
+from cxrsr_cli.learn.images import GrayscaleImage, list_images
 from cxrsr_cli.learn.pairs import make_degraded_pair, make_pair
 from cxrsr_cli.learn.sampling import PatchSampler
-from cxrsr_cli.restore.architecture import ImageSkip, RirArchitecture
-from cxrsr_cli.restore.impulses import without_impulses
+from cxrsr_cli.restore.architecture import ImageSkip, RirConfig
+from cxrsr_cli.restore.impulses import remove_impulses
 from cxrsr_cli.restore.network import ResidualInResidual
 from cxrsr_cli.restore.precision import Precision
-from cxrsr_cli.restore.restorer import Restorer
-from cxrsr_cli.restore.weights import read_description, save_network
+from cxrsr_cli.restore.restorer import Predictor
+from cxrsr_cli.restore.weights import read_metadata, save_network
 from tests.conftest import Command, describe, small_chest
 
 
 def filtered(rows: list[list[float]]) -> list[list[float]]:
     image = torch.tensor(rows, dtype=torch.float32)[None, None]
-    found: list[list[float]] = without_impulses(image, minimum=0, maximum=9)[0, 0].tolist()
+    found: list[list[float]] = remove_impulses(image, minimum=0, maximum=9)[0, 0].tolist()
     return found
 
 
@@ -75,14 +75,14 @@ def test_stays_within_what_it_was_given_and_turns_with_it(
 ) -> None:
     image = torch.from_numpy(values.copy())[None, None]
     before = image.clone()
-    found = without_impulses(image, minimum=0, maximum=9)
+    found = remove_impulses(image, minimum=0, maximum=9)
     assert torch.equal(image, before), "the input is not written to"
     assert found.isfinite().all()
     assert image.min() <= found.min()
     assert found.max() <= image.max()
     inner = (image > 0) & (image < 9)
     assert torch.equal(found[inner], image[inner])
-    turned = without_impulses(torch.rot90(image, turns, (-2, -1)), minimum=0, maximum=9)
+    turned = remove_impulses(torch.rot90(image, turns, (-2, -1)), minimum=0, maximum=9)
     assert torch.equal(torch.rot90(found, turns, (-2, -1)), turned)
 
 
@@ -90,10 +90,10 @@ def test_stays_within_what_it_was_given_and_turns_with_it(
 def test_real_radiographs_come_back(shared: Path, amount: float) -> None:
     """To 45 dB or more, and at least 20 dB nearer than with their noise."""
     for path in list_images(shared / "cxr" / "nih" / "val")[:5]:
-        original = read_original(path, 4)
-        clean = degrade(original, 4)
-        noisy = degrade(original, 4, Noise.parse(f"sp:{amount}"))
-        found = without_impulses(noisy, minimum=0, maximum=255)
+        original = read_ground_truth(path, 4)
+        clean = make_low_resolution(original, 4)
+        noisy = make_low_resolution(original, 4, Noise.parse(f"sp:{amount}"))
+        found = remove_impulses(noisy, minimum=0, maximum=255)
         before, after = (psnr(image, clean, peak=255, border=1) for image in (noisy, found))
         assert after > max(before + 20, 45)
 
@@ -104,14 +104,14 @@ SCALE = 2
 def model(path: Path, *, projected: bool = True, impulse_filter: bool = True) -> Path:
     """Write a network that draws more than its image skip."""
     torch.manual_seed(0)
-    architecture = RirArchitecture(
+    architecture = RirConfig(
         scale=SCALE, channels=4, groups=1, blocks=1, impulse_filter=impulse_filter
     )
     network = ResidualInResidual(architecture).eval()
     torch.nn.init.normal_(network.state_dict()["tail.0.weight"], std=0.01)
     save_network(network, describe(architecture), path)
     if not projected:
-        metadata = read_description(path).to_metadata() | {"projection": "off"}
+        metadata = read_metadata(path).to_metadata() | {"projection": "off"}
         save_file(load_file(path), path, metadata)
     return path
 
@@ -121,16 +121,16 @@ def chest_with_dead_pixels() -> tuple[Tensor, Tensor]:
     noisy = clean.clamp(1, 254)
     noisy[..., ::7, ::5] = 255
     noisy[..., 3::7, 2::5] = 0
-    return noisy, without_impulses(noisy, minimum=0, maximum=255)
+    return noisy, remove_impulses(noisy, minimum=0, maximum=255)
 
 
 def test_a_restorer_sees_the_filtered_image_everywhere(tmp_path: Path) -> None:
     noisy, clean = chest_with_dead_pixels()
-    with_filter = Restorer.load(model(tmp_path / "a.safetensors"), device="cpu")
-    without = Restorer.load(model(tmp_path / "b.safetensors", impulse_filter=False), device="cpu")
+    with_filter = Predictor.load(model(tmp_path / "a.safetensors"), device="cpu")
+    without = Predictor.load(model(tmp_path / "b.safetensors", impulse_filter=False), device="cpu")
 
-    def estimate(restorer: Restorer, low: Tensor) -> Tensor:
-        return restorer.estimate(low, minimum=0, maximum=255, consistent=False)
+    def estimate(restorer: Predictor, low: Tensor) -> Tensor:
+        return restorer.predict(low, minimum=0, maximum=255, consistent=False)
 
     assert torch.equal(estimate(with_filter, noisy), estimate(without, clean))
     assert not torch.allclose(estimate(with_filter, noisy), estimate(without, noisy), atol=5)
@@ -141,8 +141,8 @@ def test_training_sees_what_the_restorer_sees() -> None:
     values = torch.from_numpy(
         np.asarray(pydicom.dcmread(Path("examples/chest-1024.dcm")).pixel_array, np.float32)
     )[None, None, 256:512, 256:512]
-    image = GreyImage("a", values, 255)
-    what = Degradation(salt_pepper=(0.02, 0.02))
+    image = GrayscaleImage("a", values, 255)
+    what = DegradationConfig(salt_pepper=(0.02, 0.02))
     clean = make_pair(image, SCALE, ImageSkip.CONSISTENT)
     kept = make_pair(image, SCALE, ImageSkip.CONSISTENT, impulse_filter=True)
     whole = make_degraded_pair(
@@ -171,13 +171,13 @@ def test_training_sees_what_the_restorer_sees() -> None:
 def test_the_header_says_whether_outputs_are_projected(tmp_path: Path) -> None:
     projected = model(tmp_path / "a.safetensors")
     free = model(tmp_path / "b.safetensors", projected=False)
-    assert "projection" not in read_description(projected).to_metadata()
-    assert not read_description(free).projected
-    assert Restorer.load(projected, device="cpu").consistent
-    assert not Restorer.load(free, device="cpu").consistent
-    assert Restorer.load(free, device="cpu", consistent=True).consistent
-    assert not Restorer.load(projected, device="cpu", consistent=False).consistent
-    assert Restorer.load(free, device="cpu").precision is Precision.FP32
+    assert "projection" not in read_metadata(projected).to_metadata()
+    assert not read_metadata(free).consistency
+    assert Predictor.load(projected, device="cpu").consistency
+    assert not Predictor.load(free, device="cpu").consistency
+    assert Predictor.load(free, device="cpu", consistent=True).consistency
+    assert not Predictor.load(projected, device="cpu", consistent=False).consistency
+    assert Predictor.load(free, device="cpu").precision is Precision.FP32
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from unittest.mock import patch
 import pytest
 
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.receive.arrival import Arrival
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.arrival import ReceivedInstance
+from cxrsr_cli.receive.status import DimseStatus
 from cxrsr_cli.serve.events import Event, EventKind
-from cxrsr_cli.serve.intake import Intake
+from cxrsr_cli.serve.intake import InstanceAcceptor
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.spool import Spool, is_key, key_of
-from cxrsr_cli.serve.state import State
-from cxrsr_cli.serve.survey import Survey
+from cxrsr_cli.serve.spool import Spool, instance_key, is_key
+from cxrsr_cli.serve.state import ItemState
+from cxrsr_cli.serve.survey import QueueView
 
 
 class Node:
@@ -25,22 +25,22 @@ class Node:
         self.spool.make()
         self.queue = Queue(self.spool.ledger)
         self.queue.state_of("")  # makes the file
-        self.survey = Survey(self.spool.ledger)
+        self.survey = QueueView(self.spool.ledger)
         self.said: list[Event] = []
         self.woken = 0
-        self.intake = Intake(self.spool, self.queue, self.said.append, self._wake)
+        self.intake = InstanceAcceptor(self.spool, self.queue, self.said.append, self._wake)
 
     def _wake(self) -> None:
         self.woken += 1
 
-    def arrive(self, content: bytes = b"object", uid: str = "1.2.3") -> Status:
+    def arrive(self, content: bytes = b"object", uid: str = "1.2.3") -> DimseStatus:
         """Let an instance arrive."""
-        path = self.spool.arriving / f"{len(self.said)}.dcm"
+        path = self.spool.incoming / f"{len(self.said)}.dcm"
         path.write_bytes(content)
         return self.intake.accept(
-            Arrival(
+            ReceivedInstance(
                 path=path,
-                data_set_at=0,
+                dataset_offset=0,
                 sop_instance_uid=uid,
                 calling_ae="PACS",
                 called_ae="CXRSR",
@@ -70,63 +70,63 @@ def test_everything_is_flushed_before_success(node: Node) -> None:
         steps.append(f"{place}, with {len(list(node.survey.items()))} entries")
 
     with (
-        patch("cxrsr_cli.serve.intake.flush", flushed),
-        patch("cxrsr_cli.serve.spool.flush", flushed),
+        patch("cxrsr_cli.serve.intake.fsync_path", flushed),
+        patch("cxrsr_cli.serve.spool.fsync_path", flushed),
     ):
-        assert node.arrive() is Status.SUCCESS
+        assert node.arrive() is DimseStatus.SUCCESS
     assert steps == ["a file, with 0 entries", "the names in received, with 0 entries"]
-    assert [item.state for item in node.survey.items()] == [State.RECEIVED]
+    assert [item.state for item in node.survey.items()] == [ItemState.RECEIVED]
     assert node.received() == [b"object"]
     assert node.woken == 1
 
 
-@pytest.mark.parametrize("step", ["cxrsr_cli.serve.intake.flush", "pathlib.Path.replace"])
+@pytest.mark.parametrize("step", ["cxrsr_cli.serve.intake.fsync_path", "pathlib.Path.replace"])
 def test_a_disk_that_fails_is_no_success(node: Node, step: str) -> None:
     with patch(step, side_effect=OSError(28, "No space left on device")):
-        assert node.arrive() is Status.OUT_OF_RESOURCES
+        assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
     assert list(node.survey.items()) == []
     assert node.received() == []
     (event,) = node.said
-    assert event.kind is EventKind.TROUBLE
+    assert event.kind is EventKind.ERROR
     assert "No space left on device" in event.reason
-    assert node.arrive() is Status.SUCCESS
+    assert node.arrive() is DimseStatus.SUCCESS
 
 
 def test_a_queue_that_fails_is_no_success(node: Node) -> None:
-    with patch.object(node.queue, "admit", side_effect=OutputError("the ledger cannot be used")):
-        assert node.arrive() is Status.OUT_OF_RESOURCES
-    assert node.arrive() is Status.SUCCESS
+    with patch.object(node.queue, "enqueue", side_effect=OutputError("the ledger cannot be used")):
+        assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
+    assert node.arrive() is DimseStatus.SUCCESS
     assert node.received() == [b"object"]
 
 
 def test_the_same_again(node: Node) -> None:
     for _ in range(3):
-        assert node.arrive() is Status.SUCCESS
+        assert node.arrive() is DimseStatus.SUCCESS
     assert [event.kind for event in node.said] == ["received", "duplicate", "duplicate"]
     assert len(list(node.survey.items())) == 1
-    assert list(node.spool.arriving.iterdir()) == []
+    assert list(node.spool.incoming.iterdir()) == []
 
 
 @pytest.mark.parametrize(("content", "uid"), [(b"others", "1.2.3"), (b"object", "1.2.4")])
 def test_another_instance(node: Node, content: bytes, uid: str) -> None:
     node.arrive()
     node.arrive(content, uid)
-    assert len(list(node.survey.items(State.RECEIVED))) == 2
+    assert len(list(node.survey.items(ItemState.RECEIVED))) == 2
 
 
-@pytest.mark.parametrize("state", [State.DEAD, State.IGNORED])
-def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: State) -> None:
+@pytest.mark.parametrize("state", [ItemState.DEAD, ItemState.IGNORED])
+def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: ItemState) -> None:
     node.arrive()
     (item,) = node.survey.items()
-    if state is State.DEAD:
-        node.queue.bury(item.key, "damaged")
-        node.spool.lay_out(item.key, "damaged")
+    if state is ItemState.DEAD:
+        node.queue.mark_dead(item.key, "damaged")
+        node.spool.write_dead_letter(item.key, "damaged")
     else:
         node.queue.ignore(item.key, "", "no rule")
         node.spool.clear(item.key)
-    assert node.arrive() is Status.SUCCESS
+    assert node.arrive() is DimseStatus.SUCCESS
     (again,) = node.survey.items()
-    assert (again.key, again.state, again.reason) == (item.key, State.RECEIVED, "")
+    assert (again.key, again.state, again.reason) == (item.key, ItemState.RECEIVED, "")
     assert node.received() == [b"object"]
     assert list((node.spool.root / "dead").iterdir()) == []
 
@@ -137,10 +137,10 @@ def test_the_key_is_of_the_instance_and_its_data_set(tmp_path: Path) -> None:
     def key(content: bytes, uid: str = "1.2.3", begins: int = 4) -> str:
         path = tmp_path / "file"
         path.write_bytes(content)
-        return key_of(
-            Arrival(
+        return instance_key(
+            ReceivedInstance(
                 path=path,
-                data_set_at=begins,
+                dataset_offset=begins,
                 sop_instance_uid=uid,
                 calling_ae="",
                 called_ae="",

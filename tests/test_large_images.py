@@ -18,14 +18,14 @@ from pydicom.pixels.utils import pack_bits
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
 from cxrsr_cli.derive.derived import derive
-from cxrsr_cli.derive.overlays import magnify_overlays
-from cxrsr_cli.derive.stream import CellStream
+from cxrsr_cli.derive.overlays import upscale_overlays
+from cxrsr_cli.derive.stream import PixelDataStream
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.pixels import decode, decode_narrow, decodes_to
+from cxrsr_cli.read.pixels import decode, decode_compact, decodes_equal
 from cxrsr_cli.restore import deviation
-from cxrsr_cli.restore.deviation import Deviation
+from cxrsr_cli.restore.deviation import ConsistencyDeviation
 from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.write.dicom import write_dicom
 from tests.conftest import small_chest
@@ -89,14 +89,14 @@ def test_the_type_of_new_values(
     values = (chest.pixel_array.astype(np.int32) << 4 >> 16 - stored) + form.minimum
     put(chest, form, values)
     chest.save_as(tmp_path / "in.dcm")
-    restored = upscaler.restore(upscaler.open(Job(tmp_path / "in.dcm", tmp_path / "out.dcm")))
+    restored = upscaler.upscale(upscaler.read(Job(tmp_path / "in.dcm", tmp_path / "out.dcm")))
     assert restored.frames.dtype == kind
-    upscaler.finish(restored)
+    upscaler.write(restored)
     written = read_source(tmp_path / "out.dcm")
     assert np.array_equal(decode(written), restored.frames)
-    assert decode_narrow(written).dtype == kind
-    assert decodes_to(written, restored.frames)
-    assert not decodes_to(written, restored.frames ^ 1)
+    assert decode_compact(written).dtype == kind
+    assert decodes_equal(written, restored.frames)
+    assert not decodes_equal(written, restored.frames ^ 1)
 
 
 @given(data=st.data())
@@ -109,7 +109,7 @@ def test_a_stream_is_what_would_be_packed(data: st.DataObject) -> None:
     before = values.copy()
     packed = form.pack(values).tobytes()
     packed += bytes(len(packed) % 2)
-    stream = CellStream(values, form)
+    stream = PixelDataStream(values, form)
     start = stream.seek(data.draw(st.integers(0, len(packed))))
     read = b""
     while piece := stream.read(data.draw(st.integers(1, 9))):
@@ -161,14 +161,14 @@ def test_to_derive_and_write_holds_no_other(
 
     write()  # what is imported and cached at the first time is not the image's
     (tmp_path / "out.dcm").unlink()
-    assert peak(write) < 0.3 * large.size * form.cell.itemsize
-    assert decodes_to(read_source(tmp_path / "out.dcm"), large)
+    assert peak(write) < 0.3 * large.size * form.cell_dtype.itemsize
+    assert decodes_equal(read_source(tmp_path / "out.dcm"), large)
 
 
 def test_to_measure_it_holds_little(peak: Measure) -> None:
     large = np.zeros((8192, 8192), np.uint8)
     small = np.zeros((1024, 1024), np.int32)
-    assert peak(lambda: Deviation.of(large, small)) < 0.5 * large.nbytes
+    assert peak(lambda: ConsistencyDeviation.of(large, small)) < 0.5 * large.nbytes
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -178,11 +178,11 @@ def test_strips_are_the_whole(scale: int, height: int) -> None:
     random = np.random.default_rng(height)
     large = random.integers(0, 1 << 16, (height * scale, 7 * scale)).astype(np.uint16)
     small = random.integers(0, 1 << 16, (height, 7), dtype=np.int32)
-    whole = Deviation.of(large, small)
+    whole = ConsistencyDeviation.of(large, small)
     assert whole.largest > whole.rms > 0
     for rows in (1, 2, 3):
         with patch.object(deviation, "_STRIP", rows * large.size // height):
-            strips = Deviation.of(large, small)
+            strips = ConsistencyDeviation.of(large, small)
         assert strips.largest == whole.largest
         assert strips.rms == pytest.approx(whole.rms, rel=1e-12)
 
@@ -200,8 +200,8 @@ def test_bits_of_overlays_go_on_from_strip_to_strip(
         chest.add_new((0x6000, element), vr, value)
     chest.save_as(tmp_path / "in.dcm")
     source = read_source(tmp_path / "in.dcm")
-    derived = copy.deepcopy(source.pristine)
-    assert magnify_overlays(derived, source, 4) == []
+    derived = copy.deepcopy(source.raw_dataset)
+    assert upscale_overlays(derived, source, 4) == []
     larger = plane.repeat(4, 0).repeat(4, 1)
     assert derived[0x60003000].value == pack_bits(larger, pad=True)
 
@@ -214,14 +214,14 @@ def test_pixels_left_in_a_file(chest: FileDataset, tmp_path: Path, least: int) -
     source = read_source(tmp_path / "x.dcm", leave_pixels=least)
     assert source.dataset.ICCProfile == bytes(1 << 18)
     if least > len(chest.PixelData):
-        assert source.pixels_at is None
+        assert source.pixel_data_range is None
         assert source.dataset.PixelData == chest.PixelData
         return
-    assert source.pixels_at is not None
+    assert source.pixel_data_range is not None
     assert "PixelData" not in source.dataset
-    assert "PixelData" not in source.pristine
+    assert "PixelData" not in source.raw_dataset
     raw = (tmp_path / "x.dcm").read_bytes()
-    assert raw[source.pixels_at.start : source.pixels_at.stop] == chest.PixelData
+    assert raw[source.pixel_data_range.start : source.pixel_data_range.stop] == chest.PixelData
     chest.compress(JPEGLSLossless, generate_instance_uid=False)
     chest.save_as(tmp_path / "x.dcm")
     compressed = read_source(tmp_path / "x.dcm", leave_pixels=least)

@@ -11,14 +11,14 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.batch import BatchRunner
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
-from cxrsr_cli.batch.plan import plan
-from cxrsr_cli.batch.result import Status, exit_code
+from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.batch.result import FileStatus, exit_code
 from cxrsr_cli.errors import ExitCode, OutputError
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.fingerprint import sha256_of
+from cxrsr_cli.read.fingerprint import sha256_file
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.write.atomic import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
@@ -28,10 +28,10 @@ from tests.conftest import COUNT, small_chest
 
 def test_a_rerun_does_nothing(upscaler: Upscaler, inputs: Path) -> None:
     first = run(upscaler, inputs)
-    assert statuses(first) == [Status.DONE] * COUNT
+    assert statuses(first) == [FileStatus.DONE] * COUNT
     written = {job.target: job.target.stat().st_mtime_ns for job in jobs(inputs)}
     again = run(upscaler, inputs)
-    assert statuses(again) == [Status.ALREADY] * COUNT
+    assert statuses(again) == [FileStatus.UP_TO_DATE] * COUNT
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert [result.output_sha256 for result in again] == [result.output_sha256 for result in first]
     assert exit_code(again, COUNT) is ExitCode.OK
@@ -40,44 +40,44 @@ def test_a_rerun_does_nothing(upscaler: Upscaler, inputs: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "status", "says"),
     [
-        (lambda job: job.target.unlink(), Status.DONE, ""),
-        (lambda job: small_chest(99).save_as(job.source), Status.FAILED, "another source"),
-        (lambda job: spoil(job.target), Status.FAILED, "exists; use --overwrite"),
+        (lambda job: job.target.unlink(), FileStatus.DONE, ""),
+        (lambda job: small_chest(99).save_as(job.source), FileStatus.FAILED, "another source"),
+        (lambda job: spoil(job.target), FileStatus.FAILED, "exists; use --overwrite"),
     ],
     ids=["output gone", "source changed", "output changed"],
 )
 def test_only_what_is_as_it_was_is_done_already(
-    upscaler: Upscaler, inputs: Path, change: Callable[[Job], object], status: Status, says: str
+    upscaler: Upscaler, inputs: Path, change: Callable[[Job], object], status: FileStatus, says: str
 ) -> None:
     run(upscaler, inputs)
     change(jobs(inputs)[2])
     results = run(upscaler, inputs)
-    assert statuses(results) == [status if n == 2 else Status.ALREADY for n in range(COUNT)]
+    assert statuses(results) == [status if n == 2 else FileStatus.UP_TO_DATE for n in range(COUNT)]
     assert says in str(results[2].error or "")
 
 
 def test_other_options_are_other_work(upscaler: Upscaler, inputs: Path, tiny_model: Path) -> None:
     run(upscaler, inputs)
-    restorer, model = upscaler.restorer, upscaler.model
+    restorer, model = upscaler.predictor, upscaler.model
     other = Upscaler(restorer, model, keep_private=False)
-    assert statuses(run(other, inputs)) == [Status.FAILED] * COUNT
+    assert statuses(run(other, inputs)) == [FileStatus.FAILED] * COUNT
     other = Upscaler(restorer, model, keep_private=False, overwrite=True)
-    assert statuses(run(other, inputs)) == [Status.DONE] * COUNT
+    assert statuses(run(other, inputs)) == [FileStatus.DONE] * COUNT
 
 
 def test_an_output_folder_can_be_moved(upscaler: Upscaler, inputs: Path) -> None:
     run(upscaler, inputs)
     elsewhere = inputs.parent / "elsewhere"
     (inputs.parent / "out").rename(elsewhere)
-    batch = Batch(upscaler, Ledger(elsewhere / LEDGER_NAME))
-    assert statuses(list(batch.run(plan([inputs], elsewhere).jobs))) == [Status.ALREADY] * COUNT
+    batch = BatchRunner(upscaler, Ledger(elsewhere / LEDGER_NAME))
+    assert statuses(list(batch.run(plan_batch([inputs], elsewhere).jobs))) == [FileStatus.UP_TO_DATE] * COUNT
 
 
 def test_a_ledger_may_lie_elsewhere(upscaler: Upscaler, inputs: Path) -> None:
     ledger = Ledger(inputs.parent / "new" / "ledger.sqlite")
-    batch = Batch(upscaler, ledger)
-    assert statuses(list(batch.run(jobs(inputs)))) == [Status.DONE] * COUNT
-    assert statuses(list(batch.run(jobs(inputs)))) == [Status.ALREADY] * COUNT
+    batch = BatchRunner(upscaler, ledger)
+    assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.DONE] * COUNT
+    assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.UP_TO_DATE] * COUNT
 
 
 def test_a_ledger_holds_nothing_from_inside_a_file(upscaler: Upscaler, inputs: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_ledger_holds_nothing_from_inside_a_file(upscaler: Upscaler, inputs: P
     source = pydicom.dcmread(inputs / "0.dcm")
     for keyword in ("PatientName", "PatientID", "SOPInstanceUID", "StudyInstanceUID"):
         assert str(source[keyword].value).encode() not in raw
-    assert sha256_of(inputs / "0.dcm").encode() in raw
+    assert sha256_file(inputs / "0.dcm").encode() in raw
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_another_programs_file_is_no_ledger(
             connection.execute("CREATE TABLE precious (a)")
         connection.close()
     before = path.read_bytes()
-    results = list(Batch(upscaler, Ledger(path)).run(jobs(inputs)[:1]))
+    results = list(BatchRunner(upscaler, Ledger(path)).run(jobs(inputs)[:1]))
     assert "ledger" in str(results[0].error)
     assert exit_code(results) is ExitCode.CANNOT_WRITE
     assert path.read_bytes() == before
@@ -133,17 +133,17 @@ def test_another_version_or_machine_does_nothing_again(
     """An upgrade, or a night without the GPU, must not fail a whole archive."""
     run(upscaler, inputs)
     monkeypatch.setattr("cxrsr_cli.upscale.__version__", "9.9")
-    other = replace(upscaler, restorer=replace(upscaler.restorer, memory=1 << 30))
+    other = replace(upscaler, predictor=replace(upscaler.predictor, memory=1 << 30))
     assert other.recipe != upscaler.recipe
-    assert statuses(run(other, inputs)) == [Status.ALREADY] * COUNT
+    assert statuses(run(other, inputs)) == [FileStatus.UP_TO_DATE] * COUNT
 
 
 def test_a_dry_run_does_not_touch_the_ledger(upscaler: Upscaler, inputs: Path) -> None:
     run(upscaler, inputs)
     path = inputs.parent / "out" / LEDGER_NAME
     before = path.read_bytes()
-    batch = Batch(upscaler, Ledger(path, read_only=True), dry_run=True)
-    assert statuses(list(batch.run(jobs(inputs)))) == [Status.ALREADY] * COUNT
+    batch = BatchRunner(upscaler, Ledger(path, read_only=True), dry_run=True)
+    assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.UP_TO_DATE] * COUNT
     assert path.read_bytes() == before
 
 
@@ -191,7 +191,7 @@ main()
     for orphan in orphans:
         os.utime(orphan, (0, 0))
     results = run(upscaler, inputs)
-    assert statuses(results) == [Status.ALREADY] * len(named) + [Status.DONE] * (COUNT - len(named))
+    assert statuses(results) == [FileStatus.UP_TO_DATE] * len(named) + [FileStatus.DONE] * (COUNT - len(named))
     assert {path.name for path in out.iterdir()} == {
         LEDGER_NAME, *(f"{index}.dcm" for index in range(COUNT)),
     }  # fmt: skip
@@ -213,4 +213,4 @@ def test_a_file_that_is_being_written_is_no_orphan(upscaler: Upscaler, inputs: P
 
 def test_an_unusable_ledger_does_not_cost_the_output_folder(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be used"):
-        Ledger(Path("/dev/null/ledger")).announce(tmp_path / "x", None, "")  # type: ignore[arg-type]
+        Ledger(Path("/dev/null/ledger")).mark_pending(tmp_path / "x", None, "")  # type: ignore[arg-type]

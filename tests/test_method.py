@@ -66,4 +66,4 @@ def test_default_and_reference() -> None:
     ],
 )
 def test_locate(base: str, found: str) -> None:
-    assert Method(base).locate("rir-s", 8) == found
+    assert Method(base).resolve_model("rir-s", 8) == found

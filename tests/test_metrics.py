@@ -11,8 +11,8 @@ from skimage.transform import downscale_local_mean
 
 from cxrsr_cli.judge.haarpsi import haarpsi
 from cxrsr_cli.judge.metrics import psnr, ssim
-from cxrsr_cli.judge.multiscale import SMALLEST_SIDE, WEIGHTS, ms_ssim
-from cxrsr_cli.judge.ringcorrelation import PATCH, ring_correlation, scan
+from cxrsr_cli.judge.multiscale import MIN_SIDE, WEIGHTS, ms_ssim
+from cxrsr_cli.judge.ringcorrelation import PATCH, compute_sfrc, ring_correlation
 
 RANDOM = np.random.default_rng(0)
 REFERENCE = RANDOM.integers(0, 4096, (40, 50)).astype(np.float32)
@@ -91,7 +91,7 @@ def test_ms_ssim_of_one_brightness_is_scikit_images_at_every_scale() -> None:
     assert ms_ssim(image, reference, peak=255, border=0) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(("side", "defined"), [(SMALLEST_SIDE, True), (SMALLEST_SIDE - 1, False)])
+@pytest.mark.parametrize(("side", "defined"), [(MIN_SIDE, True), (MIN_SIDE - 1, False)])
 def test_ms_ssim_needs_a_window_at_the_coarsest_scale(side: int, defined: bool) -> None:
     reference = torch.rand(1, 1, side + 4, side + 4)
     value = ms_ssim(reference, reference, peak=1, border=2)
@@ -166,9 +166,9 @@ def test_patches_are_flagged_that_part_below_the_inputs_nyquist_frequency(
 ) -> None:
     reference = noise(1, 1, 4 * PATCH, 4 * PATCH, seed=1)
     for frequency, flagged in [(limit - 0.035, True), (limit + 0.035, False)]:
-        result = scan(replaced_above(reference, frequency), reference, scale=scale, border=0)
+        result = compute_sfrc(replaced_above(reference, frequency), reference, scale=scale, border=0)
         assert result.flagged.all() == flagged
-        assert result.share == flagged
+        assert result.flagged_fraction == flagged
         assert result.crossings.median() == pytest.approx(frequency, abs=2.1 / PATCH)
 
 
@@ -176,15 +176,15 @@ def test_one_patch_that_shows_something_else_is_found() -> None:
     reference = noise(1, 1, 3 * PATCH + 8, 4 * PATCH + 8, seed=1)
     image = reference.clone()
     image[..., 4 + PATCH : 4 + 2 * PATCH, 4 : 4 + PATCH] = noise(PATCH, PATCH, seed=2)
-    flagged = scan(image, reference, scale=2, border=4).flagged
+    flagged = compute_sfrc(image, reference, scale=2, border=4).flagged
     assert flagged.nonzero().tolist() == [[1, 0]]
 
 
 def test_patches_without_contrast_are_not_judged() -> None:
     reference = noise(1, 1, PATCH, 2 * PATCH, seed=1)
     reference[..., PATCH:] = 0
-    result = scan(reference, reference, scale=2, border=0)
+    result = compute_sfrc(reference, reference, scale=2, border=0)
     assert result.candidates.tolist() == [[True, False]]
     for side in (PATCH, PATCH - 1):
         flat = torch.zeros(1, 1, side, side)
-        assert math.isnan(scan(flat, flat, scale=2, border=0).share)
+        assert math.isnan(compute_sfrc(flat, flat, scale=2, border=0).flagged_fraction)

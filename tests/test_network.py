@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from cxrsr_cli.restore.architecture import ImageSkip, RirArchitecture, Stem, Tail
+from cxrsr_cli.restore.architecture import ImageSkip, RirConfig, Stem, Upsampler
 from cxrsr_cli.restore.network import (
     ResidualBlock,
     ResidualGroup,
@@ -14,11 +14,11 @@ from cxrsr_cli.restore.network import (
 )
 from cxrsr_cli.restore.parts import WhiteningStem
 
-PAPER = RirArchitecture(
+PAPER = RirConfig(
     scale=2,
     channels=64,
     image_skip=ImageSkip.NONE,
-    tail=Tail.SHUFFLE_CONV,
+    tail=Upsampler.SHUFFLE_CONV,
     residual_scale=1.0,
     stem=Stem.PLAIN,
 )
@@ -33,7 +33,7 @@ def test_parameters_of_the_papers_form(scale: int, millions: float) -> None:
 
 def test_has_neither_attention_nor_normalisation() -> None:
     kinds = {
-        type(module).__name__ for module in ResidualInResidual(RirArchitecture(scale=4)).modules()
+        type(module).__name__ for module in ResidualInResidual(RirConfig(scale=4)).modules()
     }
     assert kinds == {
         "ResidualInResidual", "ResidualGroup", "ResidualBlock",
@@ -42,7 +42,7 @@ def test_has_neither_attention_nor_normalisation() -> None:
 
 
 def test_block_is_its_formula() -> None:
-    block = ResidualBlock(RirArchitecture(scale=2, channels=3, negative_slope=0.1))
+    block = ResidualBlock(RirConfig(scale=2, channels=3, negative_slope=0.1))
     x = torch.rand(1, 3, 7, 7)
     act = torch.nn.LeakyReLU(0.1)
     expected = x + block.fuse(torch.cat([act(branch(x)) for branch in block.branches], 1))
@@ -51,7 +51,7 @@ def test_block_is_its_formula() -> None:
 
 
 def test_group_is_its_formula() -> None:
-    group = ResidualGroup(RirArchitecture(scale=2, channels=3, blocks=2))
+    group = ResidualGroup(RirConfig(scale=2, channels=3, blocks=2))
     x = torch.rand(1, 3, 7, 7)
     first = group.blocks[0](x)
     second = group.blocks[1](first)
@@ -59,10 +59,10 @@ def test_group_is_its_formula() -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-@pytest.mark.parametrize("tail", list(Tail))
+@pytest.mark.parametrize("tail", list(Upsampler))
 @pytest.mark.parametrize("skip", list(ImageSkip))
-def test_makes_the_scale_and_starts_at_the_skip(scale: int, tail: Tail, skip: ImageSkip) -> None:
-    architecture = RirArchitecture(
+def test_makes_the_scale_and_starts_at_the_skip(scale: int, tail: Upsampler, skip: ImageSkip) -> None:
+    architecture = RirConfig(
         scale=scale, channels=4, groups=1, blocks=1, tail=tail, image_skip=skip
     )
     output = ResidualInResidual(architecture)(torch.rand(2, 1, 9, 7))
@@ -71,10 +71,10 @@ def test_makes_the_scale_and_starts_at_the_skip(scale: int, tail: Tail, skip: Im
 
 
 @pytest.mark.parametrize("stem", list(Stem))
-@pytest.mark.parametrize("tail", list(Tail))
-def test_receptive_radius_is_what_gradients_reach(tail: Tail, stem: Stem) -> None:
+@pytest.mark.parametrize("tail", list(Upsampler))
+def test_receptive_radius_is_what_gradients_reach(tail: Upsampler, stem: Stem) -> None:
     torch.manual_seed(0)
-    architecture = RirArchitecture(
+    architecture = RirConfig(
         scale=2, channels=4, groups=2, blocks=1, tail=tail,
         image_skip=ImageSkip.NONE, stem=stem,
     )  # fmt: skip
@@ -88,7 +88,7 @@ def test_receptive_radius_is_what_gradients_reach(tail: Tail, stem: Stem) -> Non
     reached = image.grad[0, 0].abs().sum(1).nonzero().flatten()
     assert middle - reached.min() <= radius
     assert reached.max() - middle <= radius
-    if tail is Tail.CONV_SHUFFLE:
+    if tail is Upsampler.CONV_SHUFFLE:
         assert middle - reached.min() == radius
 
 
@@ -114,4 +114,4 @@ def test_refuses_widths_below_one(field: str) -> None:
 
 def test_refuses_other_scales() -> None:
     with pytest.raises(ValueError, match="scale is 3"):
-        RirArchitecture(scale=3)
+        RirConfig(scale=3)

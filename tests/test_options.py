@@ -13,14 +13,14 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cxrsr_cli.batch.batch import Batch
-from cxrsr_cli.derive.private import drop_caches, drop_private
-from cxrsr_cli.derive.series import check_description
+from cxrsr_cli.batch.batch import BatchRunner
+from cxrsr_cli.derive.private import drop_image_copies, drop_private
+from cxrsr_cli.derive.series import validate_series_description
 from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.verify.verification import verify
 from tests.conftest import EXAMPLE, Command, small_chest
@@ -43,10 +43,10 @@ from tests.conftest import EXAMPLE, Command, small_chest
 )
 def test_a_series_description_must_fit(text: str, legal: bool) -> None:
     if legal:
-        check_description(text)
+        validate_series_description(text)
     else:
         with pytest.raises(UsageError, match="1 to 45 ASCII characters"):
-            check_description(text)
+            validate_series_description(text)
 
 
 def test_series_description(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_private_elements_are_dropped_at_every_depth(tmp_path: Path) -> None:
     (tmp_path / "in.dcm").write_bytes(
         raw.replace(b"MEANING1", illegal).replace(b"EXAMPLE1", illegal)
     )
-    with quiet_pydicom():
+    with quiet_libraries():
         read = pydicom.dcmread(tmp_path / "in.dcm")
         drop_private(read)
         read.save_as(tmp_path / "out.dcm")
@@ -97,7 +97,7 @@ def test_private_elements_are_dropped_at_every_depth(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("size", "kept"), [(24 * 20 - 2, True), (24 * 20, False)])
 def test_private_copies_of_the_image_are_dropped_and_said(size: int, kept: bool) -> None:
     dataset = private(small_chest(), size)
-    said = drop_caches(dataset, 24 * 20)
+    said = drop_image_copies(dataset, 24 * 20)
     assert ((0x0019, 0x1010) in dataset) == kept
     assert said == ([] if kept else ["1 private elements as large as the image were dropped"])
 
@@ -114,8 +114,8 @@ def test_private_elements_by_option(
     source, target = tmp_path / "in.dcm", tmp_path / "out.dcm"
     dataset.save_as(source, implicit_vr=implicit, little_endian=True)
     model = find_model(str(tiny_model), 2)
-    upscaler = Upscaler(Restorer.load(tiny_model), model, keep_private=keep_private)
-    (result,) = Batch(upscaler).run([Job(source, target)])
+    upscaler = Upscaler(Predictor.load(tiny_model), model, keep_private=keep_private)
+    (result,) = BatchRunner(upscaler).run([Job(source, target)])
     assert result.error is None
     written = pydicom.dcmread(target)
     assert any(element.tag.is_private for element in written) == keep_private
@@ -211,12 +211,12 @@ def test_silence_lasts_until_the_last_thread_has_left() -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def stay() -> None:
-        with quiet_pydicom():
+        with quiet_libraries():
             inside.set()
             assert leave.wait(10)
 
     thread = threading.Thread(target=stay)
-    with quiet_pydicom():
+    with quiet_libraries():
         thread.start()
         assert inside.wait(10)
     assert not logger.isEnabledFor(logging.CRITICAL)

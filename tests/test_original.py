@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cxrsr_cli.errors import InputError, NothingToDoError
-from cxrsr_cli.judge.degradation import degrade
+from cxrsr_cli.errors import InputError, NoInputError
+from cxrsr_cli.judge.degradation import make_low_resolution
 from cxrsr_cli.judge.noise import Noise
-from cxrsr_cli.judge.original import read_original
+from cxrsr_cli.judge.original import read_ground_truth
 from cxrsr_cli.learn import pairs
 from cxrsr_cli.learn.images import read_image
-from cxrsr_cli.learn.sources import list_sources
+from cxrsr_cli.learn.sources import list_image_files
 from tests.conftest import small_chest
 
 RANDOM = np.random.default_rng(0)
@@ -25,10 +25,10 @@ def test_grey_images_are_degraded_as_in_training(
 ) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(RANDOM.integers(0, maximum, (21, 18), dtype=dtype, endpoint=True)).save(path)
-    original = read_original(path, 4)
-    assert (original.name, original.minimum, original.span) == ("a", 0, maximum)
+    original = read_ground_truth(path, 4)
+    assert (original.name, original.minimum, original.data_range) == ("a", 0, maximum)
     assert original.values.shape == (1, 1, 20, 16)
-    assert torch.equal(degrade(original, 4), pairs.degrade(read_image(path, 4), 4))
+    assert torch.equal(make_low_resolution(original, 4), pairs.degrade(read_image(path, 4), 4))
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_dicom_at_full_depth(
         PixelRepresentation=int(signed),
         PhotometricInterpretation=photometric,
     ).save_as(tmp_path / "1.2.3")
-    original = read_original(tmp_path / "1.2.3", 8)
+    original = read_ground_truth(tmp_path / "1.2.3", 8)
     assert original.name == "1.2.3"
     assert (original.minimum, original.maximum) == limits
     assert original.inverted == (photometric == "MONOCHROME1")
     assert np.array_equal(original.values[0, 0].numpy(), stored[:24, :16])
-    degraded = degrade(original, 2, Noise.parse("gauss:1"))
+    degraded = make_low_resolution(original, 2, Noise.parse("gauss:1"))
     assert (degraded.min().item(), degraded.max().item()) == limits
 
 
@@ -68,14 +68,14 @@ def test_padding_around_an_image_is_cut_off(tmp_path: Path) -> None:
     stored[:, :5] = 255
     chest.PixelData = stored.tobytes()
     chest.save_as(tmp_path / "a.dcm")
-    values = read_original(tmp_path / "a.dcm", 1).values[0, 0].numpy()
+    values = read_ground_truth(tmp_path / "a.dcm", 1).values[0, 0].numpy()
     assert np.array_equal(values[:, 0], stored[:, 5])
 
 
 def test_a_refusal_names_the_file(tmp_path: Path) -> None:
     small_chest(BodyPartExamined="HIP").save_as(tmp_path / "a.dcm")
     with pytest.raises(InputError, match=r"a\.dcm: .*body part"):
-        read_original(tmp_path / "a.dcm", 2)
+        read_ground_truth(tmp_path / "a.dcm", 2)
 
 
 def test_lists_images_and_dicom_and_nothing_else(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_lists_images_and_dicom_and_nothing_else(tmp_path: Path) -> None:
     small_chest().save_as(tmp_path / "DICOMDIR")
     for name in ("README.md", "empty", "scores.csv"):
         (tmp_path / name).write_bytes(b"")
-    names = [path.name for path in list_sources(tmp_path)]
+    names = [path.name for path in list_image_files(tmp_path)]
     assert names == ["b.PNG", "without-suffix"]
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(NothingToDoError, match=r"no image .* below"):
-        list_sources(tmp_path / "nothing")
+    with pytest.raises(NoInputError, match=r"no image .* below"):
+        list_image_files(tmp_path / "nothing")

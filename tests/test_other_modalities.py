@@ -18,16 +18,16 @@ from pydicom.uid import (
     XRayRadiofluoroscopicImageStorage,
 )
 
-from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.batch import BatchRunner
 from cxrsr_cli.batch.result import Result
 from cxrsr_cli.errors import UnsupportedImageError
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.permission import AcceptanceOverride
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.resample import downsample
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 
 SCALE = 2
@@ -38,11 +38,11 @@ Upscale = Callable[..., Result]
 @pytest.fixture(scope="module")
 def upscale(tiny_model: Path) -> Upscale:
     """Upscale a file with permissions."""
-    restorer = Restorer.load(tiny_model)
+    restorer = Predictor.load(tiny_model)
     model = find_model(str(tiny_model), SCALE)
 
-    def run(source: Path, target: Path, *allowed: Permission) -> Result:
-        batch = Batch(Upscaler(restorer, model, frozenset(allowed)))
+    def run(source: Path, target: Path, *allowed: AcceptanceOverride) -> Result:
+        batch = BatchRunner(Upscaler(restorer, model, frozenset(allowed)))
         (result,) = batch.run([Job(source, target)])
         return result
 
@@ -90,7 +90,7 @@ def test_a_slice_by_permission(
     refused = upscale(source, target)
     assert isinstance(refused.error, UnsupportedImageError)
     assert "--allow modality" in str(refused.error)
-    assert upscale(source, target, Permission.MODALITY).error is None
+    assert upscale(source, target, AcceptanceOverride.MODALITY).error is None
     new = pydicom.dcmread(target)
     assert np.allclose(places(new, SCALE), places(old), rtol=0, atol=1e-6)
     assert [float(value) * SCALE for value in new.PixelSpacing] == pytest.approx(old.PixelSpacing)
@@ -111,7 +111,7 @@ def test_a_place_without_orientation_is_refused(upscale: Upscale, tmp_path: Path
     dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
     del dataset.ImageOrientationPatient
     dataset.save_as(tmp_path / "in.dcm")
-    result = upscale(tmp_path / "in.dcm", tmp_path / "out.dcm", Permission.MODALITY)
+    result = upscale(tmp_path / "in.dcm", tmp_path / "out.dcm", AcceptanceOverride.MODALITY)
     assert isinstance(result.error, UnsupportedImageError)
     assert not (tmp_path / "out.dcm").exists()
 
@@ -129,11 +129,11 @@ CAPTURE = {"SOPClassUID": SecondaryCaptureImageStorage, "ConversionType": "WSD"}
 @pytest.mark.parametrize(
     ("changes", "needed"),
     [
-        (MAMMOGRAM, {Permission.MODALITY, Permission.BODY_PART}),
-        (FLUOROSCOPY, {Permission.MODALITY}),
-        (ANGIOGRAPHY, {Permission.MODALITY}),
-        ({**CAPTURE, "Modality": "OT"}, {Permission.MODALITY}),
-        ({**CAPTURE, "Modality": "CT"}, {Permission.MODALITY}),
+        (MAMMOGRAM, {AcceptanceOverride.MODALITY, AcceptanceOverride.BODY_PART}),
+        (FLUOROSCOPY, {AcceptanceOverride.MODALITY}),
+        (ANGIOGRAPHY, {AcceptanceOverride.MODALITY}),
+        ({**CAPTURE, "Modality": "OT"}, {AcceptanceOverride.MODALITY}),
+        ({**CAPTURE, "Modality": "CT"}, {AcceptanceOverride.MODALITY}),
         ({**CAPTURE, "Modality": "CR"}, set()),
         ({**CAPTURE, "Modality": "DX"}, set()),
         ({**CAPTURE, "Modality": "RG"}, set()),
@@ -148,7 +148,7 @@ def test_other_projections(
     dciodvfy: Callable[[Path], set[str]],
     tmp_path: Path,
     changes: dict[str, str],
-    needed: set[Permission],
+    needed: set[AcceptanceOverride],
 ) -> None:
     """Done with just the permissions it needs, refused with any of them missing."""
     source, target = tmp_path / "in.dcm", tmp_path / "out.dcm"
@@ -161,7 +161,7 @@ def test_other_projections(
     chest.file_meta.MediaStorageSOPClassUID = chest.SOPClassUID
     chest.save_as(source)
     for one in needed:
-        refused = upscale(source, target, *(set(Permission) - {one}))
+        refused = upscale(source, target, *(set(AcceptanceOverride) - {one}))
         assert isinstance(refused.error, UnsupportedImageError)
         assert f"--allow {one}" in str(refused.error)
     assert upscale(source, target, *needed).error is None

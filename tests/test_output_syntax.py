@@ -23,9 +23,9 @@ from cxrsr_cli.errors import NotDicomError, OutputError
 from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.write.dicom import write_dicom
-from cxrsr_cli.write.syntax import OutputSyntax, resolve
+from cxrsr_cli.write.syntax import OutputTransferSyntax, resolve_transfer_syntax
 from tests.conftest import EXAMPLE
 from tests.test_derive import derived_from
 
@@ -46,22 +46,22 @@ def encoded(chest: pydicom.FileDataset, syntax: UID, path: Path) -> Path:
     if syntax == ExplicitVRBigEndian:
         # pydicom swaps all but what it keeps as bytes.
         chest.PixelData = np.frombuffer(chest.PixelData, "<u2").astype(">u2").tobytes()
-    with quiet_pydicom():
+    with quiet_libraries():
         pydicom.dcmwrite(
             path, chest, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
         )
     return path
 
 
-@pytest.mark.parametrize("wanted", list(OutputSyntax))
+@pytest.mark.parametrize("wanted", list(OutputTransferSyntax))
 @pytest.mark.parametrize("syntax", SOURCES, ids=lambda syntax: UID(syntax).keyword)
 def test_same_object_in_every_encoding(
-    chest: pydicom.FileDataset, tmp_path: Path, syntax: UID, wanted: OutputSyntax
+    chest: pydicom.FileDataset, tmp_path: Path, syntax: UID, wanted: OutputTransferSyntax
 ) -> None:
     source = encoded(chest, syntax, tmp_path / "in.dcm")
     derived, _ = derived_from(source)
     pixels = decode(read_source(source)).repeat(4, 1).repeat(4, 2)
-    target = resolve(wanted, syntax)
+    target = resolve_transfer_syntax(wanted, syntax)
     write_dicom(derived, pixels, tmp_path / "out.dcm", syntax=target)
     written = read_source(tmp_path / "out.dcm")
     assert written.transfer_syntax == target
@@ -90,14 +90,14 @@ def test_same_object_in_every_encoding(
     ids=lambda syntax: UID(syntax).keyword,
 )
 def test_same_is_lossless_or_explicit(source: UID, expected: UID) -> None:
-    assert resolve(OutputSyntax.SAME, source) == expected
+    assert resolve_transfer_syntax(OutputTransferSyntax.SAME, source) == expected
 
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bits", [8, 12])
-@pytest.mark.parametrize("wanted", [OutputSyntax.JPEGLS, OutputSyntax.J2K, OutputSyntax.RLE])
+@pytest.mark.parametrize("wanted", [OutputTransferSyntax.JPEGLS, OutputTransferSyntax.J2K, OutputTransferSyntax.RLE])
 def test_values_shifted_in_their_cells(
-    chest: pydicom.FileDataset, tmp_path: Path, wanted: OutputSyntax, bits: int, signed: bool
+    chest: pydicom.FileDataset, tmp_path: Path, wanted: OutputTransferSyntax, bits: int, signed: bool
 ) -> None:
     """RLE keeps cells as they are; the other codecs know no High Bit."""
     pixels = PixelFormat(16, bits, 15, signed)
@@ -106,12 +106,12 @@ def test_values_shifted_in_their_cells(
     chest.PixelData = pixels.pack(values).tobytes()
     chest.save_as(tmp_path / "in.dcm")
     dataset = pydicom.dcmread(tmp_path / "in.dcm")
-    target = resolve(wanted, ExplicitVRLittleEndian)
+    target = resolve_transfer_syntax(wanted, ExplicitVRLittleEndian)
     write_dicom(dataset, values[None], tmp_path / "out.dcm", syntax=target)
     written = read_source(tmp_path / "out.dcm")
     assert np.array_equal(decode(written)[0], values)
     assert written.dataset.BitsStored == bits
-    assert written.dataset.HighBit == (15 if wanted is OutputSyntax.RLE else bits - 1)
+    assert written.dataset.HighBit == (15 if wanted is OutputTransferSyntax.RLE else bits - 1)
 
 
 def test_what_cannot_be_encoded_is_said(chest: pydicom.FileDataset, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from cxrsr_cli.read.padding import Padding
-from cxrsr_cli.restore.padding import cover, fill
+from cxrsr_cli.restore.padding import fill_padding, reapply_padding
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,12 @@ def test_reads_value_and_limit(
 
 def test_the_image_goes_on_into_its_padding() -> None:
     stored = np.array([[0, 0, 5, 6], [0, 0, 7, 8]], np.int32)
-    assert fill(stored, stored == 0).tolist() == [[5, 5, 5, 6], [7, 7, 7, 8]]
+    assert fill_padding(stored, stored == 0).tolist() == [[5, 5, 5, 6], [7, 7, 7, 8]]
 
 
 def test_nothing_but_padding_is_left_alone() -> None:
     stored = np.zeros((2, 2), np.int32)
-    assert np.array_equal(fill(stored, stored == 0), stored)
+    assert np.array_equal(fill_padding(stored, stored == 0), stored)
 
 
 @given(seed=st.integers(0, 999), first=st.integers(0, 15), length=st.integers(0, 3))
@@ -41,7 +41,7 @@ def test_padding_exactly_where_it_was(seed: int, first: int, length: int) -> Non
     stored = random.integers(0, 16, (5, 4), dtype=np.int32)
     restored = random.integers(0, 16, (10, 8), dtype=np.int32)
     padding = Padding(first, min(first + length, 15))
-    output = cover(restored, stored, padding, minimum=0, maximum=15)
+    output = reapply_padding(restored, stored, padding, minimum=0, maximum=15)
     expected = padding.mask(stored).repeat(2, 0).repeat(2, 1)
     assert np.array_equal(padding.mask(output), expected)
     assert np.array_equal(output[expected], stored.repeat(2, 0).repeat(2, 1)[expected])
@@ -55,10 +55,10 @@ def test_bands_are_covered_like_the_whole(kind: type[np.integer], padding: Paddi
     random = np.random.default_rng(0)
     stored = random.integers(0, 16, (5, 4), dtype=np.int32)
     restored = random.integers(0, 16, (10, 8)).astype(kind)
-    whole = cover(restored, stored, padding, minimum=0, maximum=15)
+    whole = reapply_padding(restored, stored, padding, minimum=0, maximum=15)
     assert whole.dtype == kind
     bands = [
-        cover(
+        reapply_padding(
             restored[2 * top : 2 * top + 4], stored[top : top + 2], padding, minimum=0, maximum=15
         )
         for top in (0, 2, 4)
@@ -72,7 +72,7 @@ def test_bands_are_covered_like_the_whole(kind: type[np.integer], padding: Paddi
 def test_image_values_move_to_the_nearest_legal_one(padding: Padding, moved: int) -> None:
     stored = np.array([[padding.last + 1 if padding.first == 0 else 0]], np.int32)
     restored = np.full((2, 2), padding.first, np.uint8)
-    assert (cover(restored, stored, padding, minimum=0, maximum=15) == moved).all()
+    assert (reapply_padding(restored, stored, padding, minimum=0, maximum=15) == moved).all()
 
 
 def test_unsigned_padding_of_signed_pixels() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from cxrsr_cli.batch.plan import plan
-from cxrsr_cli.errors import CxrsrError, NotDicomError, NothingToDoError, OutputError
+from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.errors import CxrsrError, NoInputError, NotDicomError, OutputError
 from tests.conftest import skip_or_fail, small_chest
 
 FILES = ("in/a.dcm", "in/sub/b.dcm", "in/.git/c.dcm", "in/.d.dcm", "in/sub/DICOMDIR",
@@ -45,24 +45,24 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=str,
 )  # fmt: skip
 def test_planning(sources: list[str], target: str, pairs: dict[str, str], folder: str) -> None:
-    made = plan([Path(name) for name in sources], Path(target), into=target.endswith("/"))
+    made = plan_batch([Path(name) for name in sources], Path(target), into=target.endswith("/"))
     assert {str(job.source): str(job.target) for job in made.jobs} == pairs
-    assert made.folder == (Path(folder) if folder else None)
+    assert made.output_folder == (Path(folder) if folder else None)
 
 
 @pytest.mark.parametrize("skipped", ["in/out", "in/quarantine"])
 def test_what_a_run_writes_is_not_its_input(skipped: str) -> None:
     Path(skipped).mkdir()
     Path(skipped, "earlier.dcm").touch()
-    made = plan([Path("in")], Path("in/out"), skipped=[Path("in/quarantine")])
+    made = plan_batch([Path("in")], Path("in/out"), skipped=[Path("in/quarantine")])
     assert [str(job.source) for job in made.jobs] == ["in/a.dcm", "in/sub/b.dcm"]
 
 
 @pytest.mark.parametrize(
     ("sources", "target", "error", "says"),
     [
-        (["none"], "out", NothingToDoError, "no file or folder none"),
-        (["there"], "out", NothingToDoError, "no file to upscale in there"),
+        (["none"], "out", NoInputError, "no file or folder none"),
+        (["there"], "out", NoInputError, "no file to upscale in there"),
         (["in"], "in", OutputError, "same folder"),
         (["in"], "single.dcm", OutputError, "is a file"),
         (["in", "other"], "single.dcm", OutputError, "is a file"),
@@ -71,7 +71,7 @@ def test_what_a_run_writes_is_not_its_input(skipped: str) -> None:
 )
 def test_refusals(sources: list[str], target: str, error: type[CxrsrError], says: str) -> None:
     with pytest.raises(error, match=says):
-        plan([Path(name) for name in sources], Path(target))
+        plan_batch([Path(name) for name in sources], Path(target))
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,15 @@ def test_refusals(sources: list[str], target: str, error: type[CxrsrError], says
 def test_one_refusal_leaves_the_rest(
     sources: list[str], target: str, refused: dict[str, str]
 ) -> None:
-    made = plan([Path(name) for name in sources], Path(target))
-    assert {str(job.source) for job in made.jobs if job.refused} == refused.keys()
+    made = plan_batch([Path(name) for name in sources], Path(target))
+    assert {str(job.source) for job in made.jobs if job.error} == refused.keys()
     assert len(made.jobs) > len(refused)
     for job in made.jobs:
-        assert refused.get(str(job.source), "") in str(job.refused or "")
+        assert refused.get(str(job.source), "") in str(job.error or "")
 
 
 def test_the_same_file_twice_is_done_once() -> None:
-    made = plan([Path("in/a.dcm"), Path("in/a.dcm"), Path("single.dcm")], Path("out"))
+    made = plan_batch([Path("in/a.dcm"), Path("in/a.dcm"), Path("single.dcm")], Path("out"))
     assert [str(job.source) for job in made.jobs] == ["in/a.dcm", "single.dcm"]
 
 
@@ -104,7 +104,7 @@ def test_an_output_never_lands_on_an_input() -> None:
     Path("out").mkdir()
     Path("out/sub").symlink_to(Path("in/sub").resolve())
     refused = {
-        str(job.source): str(job.refused or "") for job in plan([Path("in")], Path("out")).jobs
+        str(job.source): str(job.error or "") for job in plan_batch([Path("in")], Path("out")).jobs
     }
     assert "leads to the input" in refused.pop("in/sub/b.dcm")
     assert set(refused.values()) == {""}
@@ -139,17 +139,17 @@ def test_a_dicomdir_is_followed(medium: Path, small: bool) -> None:
         for path in (medium / "DICOM").iterdir():
             path.rename(path.with_name(path.name.lower()))
         (medium / "DICOM").rename(medium / "dicom")
-    made = plan([medium / "DICOMDIR"], Path("out"))
+    made = plan_batch([medium / "DICOMDIR"], Path("out"))
     assert [(str(job.source), str(job.target)) for job in made.jobs] == [
         (f"CD/{name}", f"out/{name}") for name in images
     ]
-    assert made.folder == Path("out")
-    several = plan([medium / "DICOMDIR", Path("single.dcm")], Path("out"))
+    assert made.output_folder == Path("out")
+    several = plan_batch([medium / "DICOMDIR", Path("single.dcm")], Path("out"))
     assert str(several.jobs[0].target) == f"out/CD/{images[0]}"
 
 
 def test_a_folder_with_a_dicomdir_gives_its_files_once(medium: Path) -> None:
-    made = plan([medium], Path("out"))
+    made = plan_batch([medium], Path("out"))
     assert [job.source.name for job in made.jobs] == ["IM000001", "IM000002"]
 
 
@@ -162,6 +162,6 @@ def test_a_dicomdir_does_not_lead_out_of_its_folder(medium: Path, component: str
                 record["ReferencedFileID"].tag, "CS", [component, "X"], validation_mode=0
             )
     directory.save_as(medium / "DICOMDIR")
-    (job,) = plan([medium / "DICOMDIR"], Path("out")).jobs
-    assert isinstance(job.refused, NotDicomError)
-    assert "outside" in str(job.refused)
+    (job,) = plan_batch([medium / "DICOMDIR"], Path("out")).jobs
+    assert isinstance(job.error, NotDicomError)
+    assert "outside" in str(job.error)

@@ -6,30 +6,30 @@ import pytest
 import torch
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
-from cxrsr_cli.errors import TooLargeError
+from cxrsr_cli.errors import MemoryLimitError
 from cxrsr_cli.restore.architecture import ImageSkip
 from cxrsr_cli.restore.build import build
-from cxrsr_cli.restore.lowering import lower
-from cxrsr_cli.restore.planner import DEFAULT_MEMORY, Planner, streaming_bytes
-from cxrsr_cli.restore.program import Program
+from cxrsr_cli.restore.lowering import compile_network
+from cxrsr_cli.restore.planner import DEFAULT_MEMORY_BYTES, MemoryPlanner, streaming_peak_bytes
+from cxrsr_cli.restore.program import ConvProgram
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.restore.streaming import stream
-from cxrsr_cli.write.syntax import writing_share
+from cxrsr_cli.write.syntax import write_memory_factor
 from tests.architectures import LOCAL, small
 
 MIB = 1 << 20
 LARGE = (3000, 2500)
 
 
-def shipped(scale: int, memory: int | None = None) -> Restorer:
-    return Restorer.load(find_model("rir-s", scale).path, device="cpu", memory=memory)
+def shipped(scale: int, memory: int | None = None) -> Predictor:
+    return Predictor.load(find_model("rir-s", scale).path, device="cpu", memory=memory)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_a_large_radiograph_fits_in_the_default(scale: int) -> None:
     plan = shipped(scale).plan(*LARGE)
-    assert plan.peak_bytes <= DEFAULT_MEMORY
+    assert plan.peak_bytes <= DEFAULT_MEMORY_BYTES
     assert plan.overlap < 0.06
 
 
@@ -37,19 +37,19 @@ def test_less_memory_makes_lower_strips_and_windows_until_it_is_too_little() -> 
     plans = [shipped(4, memory * MIB).plan(*LARGE) for memory in (1024, 560, 510)]
     assert all(one.peak_bytes >= other.peak_bytes for one, other in pairwise(plans))
     assert all(plan.peak_bytes <= 1024 * MIB for plan in plans)
-    with pytest.raises(TooLargeError, match=r"2500x3000 needs \d+ MiB .* 100 MiB .*--memory"):
+    with pytest.raises(MemoryLimitError, match=r"2500x3000 needs \d+ MiB .* 100 MiB .*--memory"):
         shipped(4, 100 * MIB).plan(*LARGE)
 
 
 def test_without_a_limit_what_needs_more_gets_it() -> None:
     plan = shipped(8).plan(6000, 6000)
-    assert plan.peak_bytes > DEFAULT_MEMORY
+    assert plan.peak_bytes > DEFAULT_MEMORY_BYTES
     assert plan == shipped(8, 1 << 40).plan(6000, 6000), "and what is fastest"
 
 
 def test_an_output_that_is_compressed_takes_more() -> None:
     plain, compressed = (
-        shipped(8).plan(1000, 1000, written=writing_share(syntax)).peak_bytes
+        shipped(8).plan(1000, 1000, written=write_memory_factor(syntax)).peak_bytes
         for syntax in (ExplicitVRLittleEndian, JPEGLSLossless)
     )
     assert compressed > 2 * plain
@@ -64,7 +64,7 @@ def test_how_it_is_written_changes_no_pixel(shape: tuple[int, int]) -> None:
 
 def test_on_a_gpu_without_room_the_most_frugal_plan_is_made() -> None:
     of = shipped(8)
-    planner = Planner(of.architecture, of.program, accelerated=True, ensemble=True)
+    planner = MemoryPlanner(of.architecture, of.program, on_gpu=True, ensemble=True)
     assert planner.plan(3000, 2500, 2).rows == 1
 
 
@@ -81,7 +81,7 @@ def test_the_border_costs_less_the_larger_the_image() -> None:
 
 def test_a_gpu_gets_the_rows_that_its_memory_holds() -> None:
     of = shipped(4)
-    planner = Planner(of.architecture, of.program, 2 << 30, accelerated=True)
+    planner = MemoryPlanner(of.architecture, of.program, 2 << 30, on_gpu=True)
     ordinary, large = planner.plan(1024, 1024, 2), planner.plan(3000, 2500, 2)
     assert ordinary.rows > 100
     assert ordinary.window == (1024, 1024)
@@ -96,29 +96,29 @@ def test_the_bytes_foretold_are_those_that_are_held(
 ) -> None:
     """Against the sizes of the values themselves, whenever a layer is done."""
     torch.manual_seed(0)
-    program = lower(build(small(name, 2, ImageSkip.NONE)))
+    program = compile_network(build(small(name, 2, ImageSkip.NONE)))
     assert program is not None
     held = most_held(program, 80, 60, rows, monkeypatch)
-    foretold = streaming_bytes(program, 80, 60, rows)
+    foretold = streaming_peak_bytes(program, 80, 60, rows)
     assert 0.8 * held <= foretold <= 1.6 * held
 
 
 def most_held(
-    program: Program, height: int, width: int, rows: int, monkeypatch: pytest.MonkeyPatch
+    program: ConvProgram, height: int, width: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> int:
     from cxrsr_cli.restore import streaming
 
     most = 0
-    compute = streaming._State._compute
+    compute = streaming._StreamState._compute
 
-    def watching(self: streaming._State, *rest: object) -> streaming.Rows:
+    def watching(self: streaming._StreamState, *rest: object) -> streaming.RowRange:
         nonlocal most
         made = compute(self, *rest)  # type: ignore[arg-type]
         values = [*self._held.values(), made]
         most = max(most, sum(value.data.nbytes for value in values))
         return made
 
-    monkeypatch.setattr(streaming._State, "_compute", watching)
+    monkeypatch.setattr(streaming._StreamState, "_compute", watching)
     with torch.inference_mode():
         for _ in stream(program, torch.rand(1, 1, height, width), rows=rows):
             pass

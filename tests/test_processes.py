@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from cxrsr_cli.errors import ConfigError
-from cxrsr_cli.learn.processes import Processes
+from cxrsr_cli.learn.processes import ProcessGroup
 from tests.test_training_data import picture
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -97,17 +97,17 @@ def test_a_process_that_fails_ends_all(config: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("total", "count"), [(8, 1), (8, 2), (9, 3)])
 def test_shares_are_even_and_whole(total: int, count: int) -> None:
-    shares = [list(range(total))[Processes(rank, count).share(total)] for rank in range(count)]
+    shares = [list(range(total))[ProcessGroup(rank, count).shard(total)] for rank in range(count)]
     assert [place for share in shares for place in share] == list(range(total))
     assert {len(share) for share in shares} == {total // count}
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error() -> None:
     with pytest.raises(ConfigError, match="batch of 8 cannot be shared by 3"):
-        Processes(0, 3).share(8)
+        ProcessGroup(0, 3).shard(8)
 
 
 def test_alone_nothing_is_wrapped_or_summed() -> None:
     network = torch.nn.Conv2d(1, 1, 1)
-    assert Processes().wrap(network) is network
-    assert Processes().sums([1.0, 2.0], torch.device("cpu")) == [1.0, 2.0]
+    assert ProcessGroup().wrap(network) is network
+    assert ProcessGroup().all_reduce_values([1.0, 2.0], torch.device("cpu")) == [1.0, 2.0]

@@ -26,13 +26,13 @@ from pynetdicom.pdu import A_ASSOCIATE_AC
 
 from cxrsr_cli.errors import NetworkError, OutputError
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.permission import AcceptanceOverride
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.receive.contexts import readable_syntaxes, storage_classes
-from cxrsr_cli.receive.listener import Limits, Listener, Peer
-from cxrsr_cli.receive.refusal import ABORTS, REJECTIONS, STATUSES, Reason
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.listener import AllowedPeer, ScpConfig, ScpLimits
+from cxrsr_cli.receive.refusal import ABORTS, REJECTIONS, STATUSES, RefusalReason
+from cxrsr_cli.receive.status import DimseStatus
 from tests.conftest import EXAMPLE, skip_or_fail, small_chest
 from tests.encodings import LOSSLESS, LOSSY, PICTURES
 from tests.receiving import (
@@ -77,7 +77,7 @@ def test_every_transfer_syntax_arrives_byte_for_byte(
             continue
         uid = UID(f"2.25.{len(sent) + 1}")
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
-        with quiet_pydicom():
+        with quiet_libraries():
             dataset.save_as(tmp_path / "plain.dcm", implicit_vr=False, little_endian=True)
             encode(tmp_path / "plain.dcm", tmp_path / f"{uid}.dcm")
         # Some encoders of lossy syntaxes make another UID, as they should.
@@ -86,7 +86,7 @@ def test_every_transfer_syntax_arrives_byte_for_byte(
     assert len(sent) >= 13
     with node:
         for _, path in sent.values():
-            assert store(node.port, path) == Status.SUCCESS
+            assert store(node.port, path) == DimseStatus.SUCCESS
         assert [arrival.sop_instance_uid for arrival in node.arrivals] == list(sent)
         for arrival in node.arrivals:
             syntax, path = sent[arrival.sop_instance_uid]
@@ -146,7 +146,7 @@ def test_many_small_instances_over_several_associations(node: Node, tmp_path: Pa
         shares = [paths[start::8] for start in range(8)]
         statuses = list(pool.map(lambda share: store(node.port, *share), shares))
         is_well(node)
-    assert statuses == [Status.SUCCESS] * 8
+    assert statuses == [DimseStatus.SUCCESS] * 8
     sent = sorted(data_set(path) for path in paths)
     assert sorted(data_set(arrival.path) for arrival in node.arrivals[:-1]) == sent
 
@@ -180,7 +180,7 @@ def test_the_first_proposed_syntax_that_is_read_is_accepted(node: Node) -> None:
 
 def test_modalities_beyond_radiographs_need_the_permission(tmp_path: Path) -> None:
     few = storage_classes()
-    many = storage_classes(frozenset({Permission.MODALITY}))
+    many = storage_classes(frozenset({AcceptanceOverride.MODALITY}))
     assert len(few) == 4
     assert set(few) < set(many)
     ct = "1.2.840.10008.5.1.4.1.1.2"
@@ -195,33 +195,33 @@ def test_syntaxes_received_are_those_read() -> None:
 
 
 def test_a_status_of_accept_is_passed_on_and_the_file_removed(node: Node) -> None:
-    node.answer = lambda _: Status.NOT_AUTHORISED
+    node.answer = lambda _: DimseStatus.NOT_AUTHORISED
     with node:
-        assert store(node.port, EXAMPLE) == Status.NOT_AUTHORISED
-        node.answer = lambda _: Status.SUCCESS
+        assert store(node.port, EXAMPLE) == DimseStatus.NOT_AUTHORISED
+        node.answer = lambda _: DimseStatus.SUCCESS
         is_well(node)
-    assert node.reasons() == {Reason.NOT_TAKEN}
+    assert node.reasons() == {RefusalReason.NOT_TAKEN}
 
 
 def test_an_error_in_accept_is_never_a_success(node: Node) -> None:
-    def fail(_: object) -> Status:
+    def fail(_: object) -> DimseStatus:
         raise ValueError("with a patient's name")
 
     node.answer = fail
     with node:
-        assert store(node.port, EXAMPLE, EXAMPLE) == Status.OUT_OF_RESOURCES
-        node.answer = lambda _: Status.SUCCESS
+        assert store(node.port, EXAMPLE, EXAMPLE) == DimseStatus.OUT_OF_RESOURCES
+        node.answer = lambda _: DimseStatus.SUCCESS
         is_well(node)
-    assert node.reasons() == {Reason.INTERNAL}
+    assert node.reasons() == {RefusalReason.INTERNAL}
 
 
 def test_a_full_disk_is_out_of_resources(tmp_path: Path) -> None:
-    limits = replace(LIMITS, free_bytes=1 << 60)
-    with Node(tmp_path / "spool", Listener(port=0, limits=limits)) as full:
-        assert store(full.port, EXAMPLE) == Status.OUT_OF_RESOURCES
+    limits = replace(LIMITS, min_free_bytes=1 << 60)
+    with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as full:
+        assert store(full.port, EXAMPLE) == DimseStatus.OUT_OF_RESOURCES
         assert list(full.arriving.iterdir()) == []
         echo(full.port)
-    assert full.reasons() == {Reason.FULL}
+    assert full.reasons() == {RefusalReason.FULL}
 
 
 def test_leftovers_are_removed_and_nothing_else(node: Node) -> None:
@@ -236,7 +236,7 @@ def test_leftovers_are_removed_and_nothing_else(node: Node) -> None:
 
 def test_a_taken_port_is_named(node: Node, tmp_path: Path) -> None:
     with node:
-        second = Node(tmp_path / "second", Listener(port=node.port))
+        second = Node(tmp_path / "second", ScpConfig(port=node.port))
         with pytest.raises(NetworkError, match=f"127.0.0.1 port {node.port}"):
             second.receiver.start()
         second.receiver.stop(0.0)
@@ -245,7 +245,7 @@ def test_a_taken_port_is_named(node: Node, tmp_path: Path) -> None:
 
 def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match=r"192\.0\.2\.1 port 0"):
-        Node(tmp_path / "spool", Listener(address="192.0.2.1", port=0)).receiver.start()
+        Node(tmp_path / "spool", ScpConfig(address="192.0.2.1", port=0)).receiver.start()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -275,11 +275,11 @@ def test_stop_finishes_what_is_received_and_rejects_what_comes(node: Node) -> No
         assert tuple(rejected[7:]) == (2, 3, 1)
         assert not stopped.done()
         peer.send(value(pieces[1], last=True))
-        assert peer.status() == Status.SUCCESS
+        assert peer.status() == DimseStatus.SUCCESS
         assert peer.pdu()[0] == 7
         stopped.result(20.0)
     assert len(node.arrivals) == 1
-    assert Reason.STOPPING in node.reasons()
+    assert RefusalReason.STOPPING in node.reasons()
 
 
 def test_stop_aborts_what_does_not_end(node: Node) -> None:
@@ -304,8 +304,8 @@ def test_starts_again_where_it_was(node: Node) -> None:
 def test_addresses_of_both_families(tmp_path: Path) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 here")
-    peers = [Peer(address="127.0.0.0/8"), Peer(address="::1")]
-    listener = Listener(address="::", port=0, peers=peers, limits=LIMITS)
+    peers = [AllowedPeer(address="127.0.0.0/8"), AllowedPeer(address="::1")]
+    listener = ScpConfig(address="::", port=0, peers=peers, limits=LIMITS)
     with Node(tmp_path / "spool", listener) as node:
         for address in ("127.0.0.1", "::1"):
             with RawPeer(node.port, address) as peer:
@@ -319,21 +319,21 @@ def test_addresses_of_both_families(tmp_path: Path) -> None:
     ("peers", "calling", "admitted"),
     [
         ([], "ANY", True),
-        ([Peer(ae_title="CT1")], "CT1", True),
-        ([Peer(ae_title="CT1")], "CT2", False),
-        ([Peer(ae_title="CT1")], "ct1", False),
-        ([Peer(address="127.0.0.1")], "ANY", True),
-        ([Peer(address="127.0.0.0/8", ae_title="CT1")], "CT1", True),
+        ([AllowedPeer(ae_title="CT1")], "CT1", True),
+        ([AllowedPeer(ae_title="CT1")], "CT2", False),
+        ([AllowedPeer(ae_title="CT1")], "ct1", False),
+        ([AllowedPeer(address="127.0.0.1")], "ANY", True),
+        ([AllowedPeer(address="127.0.0.0/8", ae_title="CT1")], "CT1", True),
         (
-            [Peer(address="10.0.0.0/8", ae_title="CT1"), Peer(address="127.0.0.1", ae_title="CT2")],
+            [AllowedPeer(address="10.0.0.0/8", ae_title="CT1"), AllowedPeer(address="127.0.0.1", ae_title="CT2")],
             "CT1",
             False,
         ),
-        ([Peer(address="0.0.0.0/0")], "ANY", True),
+        ([AllowedPeer(address="0.0.0.0/0")], "ANY", True),
     ],
 )
-def test_who_may_send(tmp_path: Path, peers: list[Peer], calling: str, admitted: bool) -> None:
-    listener = Listener(port=0, peers=peers, limits=LIMITS)
+def test_who_may_send(tmp_path: Path, peers: list[AllowedPeer], calling: str, admitted: bool) -> None:
+    listener = ScpConfig(port=0, peers=peers, limits=LIMITS)
     with Node(tmp_path / "spool", listener) as node:
         with RawPeer(node.port) as peer:
             answer = peer.associate(calling=calling)
@@ -342,29 +342,29 @@ def test_who_may_send(tmp_path: Path, peers: list[Peer], calling: str, admitted:
         else:
             assert answer[0] == 3
             assert tuple(answer[7:]) == (1, 1, 3)
-            eventually(lambda: node.reasons() == {Reason.CALLING_AE}, "it is said")
+            eventually(lambda: node.reasons() == {RefusalReason.CALLING_AE}, "it is said")
             assert node.refusals[0].calling_ae == calling
 
 
 def test_an_address_of_nobody_is_dropped(tmp_path: Path) -> None:
-    listener = Listener(port=0, peers=[Peer(address="10.0.0.0/8")], limits=LIMITS)
+    listener = ScpConfig(port=0, peers=[AllowedPeer(address="10.0.0.0/8")], limits=LIMITS)
     with Node(tmp_path / "spool", listener) as node:
         with RawPeer(node.port) as peer:
             assert peer.pdu() == b""
-        eventually(lambda: node.reasons() == {Reason.ADDRESS}, "it is said")
+        eventually(lambda: node.reasons() == {RefusalReason.ADDRESS}, "it is said")
 
 
 def test_without_peers_only_this_machine_may_send() -> None:
-    assert Listener().connectable_from("127.0.0.1")
-    assert Listener().connectable_from("::1")
-    assert Listener().connectable_from("::ffff:127.0.0.1")
-    assert not Listener().connectable_from("192.168.0.1")
-    assert not Listener().knows("192.168.0.1", "ANY")
+    assert ScpConfig().address_allowed("127.0.0.1")
+    assert ScpConfig().address_allowed("::1")
+    assert ScpConfig().address_allowed("::ffff:127.0.0.1")
+    assert not ScpConfig().address_allowed("192.168.0.1")
+    assert not ScpConfig().is_allowed("192.168.0.1", "ANY")
 
 
 def test_called_ae_title(tmp_path: Path) -> None:
     for any_called in (False, True):
-        listener = Listener(port=0, any_called_ae=any_called, limits=LIMITS)
+        listener = ScpConfig(port=0, accept_any_called_ae=any_called, limits=LIMITS)
         with Node(tmp_path / str(any_called), listener) as node, RawPeer(node.port) as peer:
             answer = peer.associate(called="OTHER")
             assert answer[0] == (2 if any_called else 3)
@@ -373,9 +373,9 @@ def test_called_ae_title(tmp_path: Path) -> None:
 
 
 def test_associations_a_minute(tmp_path: Path) -> None:
-    limits = replace(LIMITS, per_minute=2)
-    listener = Listener(
-        port=0, peers=[Peer(ae_title="A"), Peer(address="127.0.0.1")], limits=limits
+    limits = replace(LIMITS, max_associations_per_minute=2)
+    listener = ScpConfig(
+        port=0, peers=[AllowedPeer(ae_title="A"), AllowedPeer(address="127.0.0.1")], limits=limits
     )
     with Node(tmp_path / "spool", listener) as node:
 
@@ -387,7 +387,7 @@ def test_associations_a_minute(tmp_path: Path) -> None:
         # Titles that nobody listed are one peer.
         assert [answer(title)[0] for title in "BCD"] == [2, 2, 3]
         assert tuple(answer("A")[7:]) == (2, 3, 1)
-        assert node.reasons() == {Reason.RATE}
+        assert node.reasons() == {RefusalReason.RATE}
 
 
 # Configuration.
@@ -400,9 +400,9 @@ def test_a_listener_is_read_from_plain_values() -> None:
         "peers": [{"ae_title": "CT1", "address": "10.0.0.0/8"}],
         "limits": {"idle": 5, "per_minute": 60, "instance_bytes": "64MiB", "free_bytes": 0},
     }
-    listener = TypeAdapter(Listener).validate_python(plain)
-    assert listener.peers == [Peer(ae_title="CT1", address="10.0.0.0/8")]
-    assert listener.limits == Limits(idle=5.0, per_minute=60, instance_bytes=64 << 20, free_bytes=0)
+    listener = TypeAdapter(ScpConfig).validate_python(plain)
+    assert listener.peers == [AllowedPeer(ae_title="CT1", address="10.0.0.0/8")]
+    assert listener.limits == ScpLimits(idle_timeout=5.0, max_associations_per_minute=60, max_instance_bytes=64 << 20, min_free_bytes=0)
 
 
 @pytest.mark.parametrize(
@@ -431,14 +431,14 @@ def test_a_listener_is_read_from_plain_values() -> None:
 )
 def test_a_listener_that_cannot_be_right_is_refused(plain: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        TypeAdapter(Listener).validate_python(plain)
+        TypeAdapter(ScpConfig).validate_python(plain)
 
 
 def test_every_reason_has_an_answer() -> None:
-    closed = {Reason.ADDRESS, Reason.CROWDED, Reason.TLS}
-    answered = {*STATUSES, *REJECTIONS, *ABORTS, *closed, Reason.NOT_TAKEN}
-    assert answered == set(Reason)
-    assert all(status is not Status.SUCCESS for status in STATUSES.values())
+    closed = {RefusalReason.ADDRESS, RefusalReason.CROWDED, RefusalReason.TLS}
+    answered = {*STATUSES, *REJECTIONS, *ABORTS, *closed, RefusalReason.NOT_TAKEN}
+    assert answered == set(RefusalReason)
+    assert all(status is not DimseStatus.SUCCESS for status in STATUSES.values())
 
 
 def test_without_pynetdicom_the_extra_is_named() -> None:
@@ -506,7 +506,7 @@ def test_tls_with_a_certificate(secured: Node, certificates: Path) -> None:
         certificates / "ca.pem",
     )
     with secured as node:
-        assert store(node.port, EXAMPLE, tls=_client(certificates, known=True)) == Status.SUCCESS
+        assert store(node.port, EXAMPLE, tls=_client(certificates, known=True)) == DimseStatus.SUCCESS
         done = dcmtk("storescu", *options, "127.0.0.1", node.port, EXAMPLE)
         assert done.returncode == 0, done.stderr
         assert data_set(node.arrivals[0].path) == data_set(EXAMPLE)
@@ -518,11 +518,11 @@ def test_tls_refuses_the_unknown_and_the_plain(secured: Node, certificates: Path
     with secured as node:
         with RawPeer(node.port) as peer:
             assert peer.associate()[:1] not in (b"\x02", b"\x03")
-        eventually(lambda: node.reasons() == {Reason.TLS}, "it is said")
+        eventually(lambda: node.reasons() == {RefusalReason.TLS}, "it is said")
         node.refusals.clear()
         assert _last_words(node.port, _client(certificates, known=False)) == b""
-        eventually(lambda: node.reasons() == {Reason.TLS}, "it is said")
-        assert store(node.port, EXAMPLE, tls=_client(certificates, known=True)) == Status.SUCCESS
+        eventually(lambda: node.reasons() == {RefusalReason.TLS}, "it is said")
+        assert store(node.port, EXAMPLE, tls=_client(certificates, known=True)) == DimseStatus.SUCCESS
 
 
 def _last_words(port: int, context: ssl.SSLContext) -> bytes:
@@ -538,4 +538,4 @@ def _last_words(port: int, context: ssl.SSLContext) -> bytes:
 
 def test_tls_is_not_held_up_by_the_silent(secured: Node, certificates: Path) -> None:
     with secured as node, RawPeer(node.port), RawPeer(node.port):
-        assert store(node.port, EXAMPLE, tls=_client(certificates, known=True)) == Status.SUCCESS
+        assert store(node.port, EXAMPLE, tls=_client(certificates, known=True)) == DimseStatus.SUCCESS

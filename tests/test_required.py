@@ -25,12 +25,12 @@ from pydicom.uid import (
 from cxrsr_cli.derive import provenance, required
 from cxrsr_cli.derive.required import (
     AttributeType,
-    Missing,
-    is_known,
+    MissingAttribute,
+    has_iod_table,
     lost_attributes,
     missing_attributes,
 )
-from cxrsr_cli.errors import InputError, UnexpectedError
+from cxrsr_cli.errors import InputError, InternalError
 from cxrsr_cli.read.dataset import read_source
 from tests.conftest import ROOT
 from tests.test_derive import derived_from, saved
@@ -85,7 +85,7 @@ def test_what_is_absent_is_missing(
     chest: FileDataset, keyword: str, kind: AttributeType, module: str
 ) -> None:
     del chest[keyword]
-    assert missing_attributes(chest) == {Missing(keyword, kind, module)}
+    assert missing_attributes(chest) == {MissingAttribute(keyword, kind, module)}
 
 
 @pytest.mark.parametrize(("keyword", "misses"), [("Modality", True), ("StudyID", False)])
@@ -139,14 +139,14 @@ def test_mammography_needs_its_view(chest: FileDataset) -> None:
 
 @pytest.mark.parametrize("sop_class", RADIOGRAPHS, ids=lambda uid: uid.keyword)
 def test_radiographs_are_known(sop_class: UID) -> None:
-    assert is_known(sop_class)
+    assert has_iod_table(sop_class)
 
 
 def test_a_class_without_a_table_is_not_known() -> None:
     dataset = Dataset()
     assert missing_attributes(dataset) == set()
     dataset.SOPClassUID = "1.2.3"
-    assert not is_known(dataset.SOPClassUID)
+    assert not has_iod_table(dataset.SOPClassUID)
     assert missing_attributes(dataset) == set()
 
 
@@ -156,7 +156,7 @@ def test_a_highdicom_without_tables_stops_nothing(
     monkeypatch.setitem(sys.modules, "highdicom._standard_utils", None)
     monkeypatch.delattr("highdicom._standard_utils")
     monkeypatch.setattr(required, "_table", cache(required._table.__wrapped__))
-    assert not is_known(chest.SOPClassUID)
+    assert not has_iod_table(chest.SOPClassUID)
     assert lost_attributes(Dataset(), chest) == set()
 
 
@@ -214,7 +214,7 @@ def test_the_tables_are_not_read_for_a_copy_that_lost_nothing(
 def test_nothing_that_is_removed_is_required(sop_class: UID) -> None:
     empty = Dataset()
     empty.SOPClassUID = sop_class
-    assert {gap.path for gap in missing_attributes(empty)}.isdisjoint(provenance.UNTRUE)
+    assert {gap.path for gap in missing_attributes(empty)}.isdisjoint(provenance.INVALIDATED)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["info"]])
@@ -233,8 +233,8 @@ def test_commands_that_derive_nothing_do_not_wait_for_it(arguments: list[str]) -
 def test_an_output_that_lost_something_is_not_made(
     chest: FileDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(provenance, "UNTRUE", ("PatientName", "Modality", "WindowCenter"))
-    with pytest.raises(UnexpectedError, match="would lack Modality, PatientName; please report"):
+    monkeypatch.setattr(provenance, "INVALIDATED", ("PatientName", "Modality", "WindowCenter"))
+    with pytest.raises(InternalError, match="would lack Modality, PatientName; please report"):
         derived_from(saved(chest, tmp_path / "in.dcm"), scale=2)
 
 

@@ -9,10 +9,10 @@ import torch
 
 from cxrsr_cli.errors import DeviceError, ModelError
 from cxrsr_cli.restore.device import choose_device, choose_precision
-from cxrsr_cli.restore.planner import Plan
+from cxrsr_cli.restore.planner import MemoryPlan
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from tests.conftest import EXAMPLE
 
 STORED = pydicom.dcmread(EXAMPLE).pixel_array[64:128, 64:128].astype(np.int32)
@@ -20,7 +20,7 @@ STORED = pydicom.dcmread(EXAMPLE).pixel_array[64:128, 64:128].astype(np.int32)
 
 def restored(precision: Precision, device: str = "cpu") -> np.ndarray:
     model = find_model("rir-s", 4)
-    restorer = Restorer.load(model.path, device=device, precision=precision)
+    restorer = Predictor.load(model.path, device=device, precision=precision)
     return restorer.restore(STORED, minimum=0, maximum=4095)
 
 
@@ -54,11 +54,11 @@ def between_shutters(bits: int) -> np.ndarray:
 @pytest.mark.parametrize("window", [(16, 512), (64, 512), (64, 100)])
 def test_no_window_shows_in_the_output(bits: int, window: tuple[int, int]) -> None:
     stored = between_shutters(bits)
-    restorer = Restorer.load(find_model("rir-s", 4).path, device="cpu")
+    restorer = Predictor.load(find_model("rir-s", 4).path, device="cpu")
     plan = restorer.plan(*stored.shape)
 
-    def made(one: Plan) -> np.ndarray:
-        bands = restorer.bands(stored, plan=one, minimum=0, maximum=(1 << bits) - 1)
+    def made(one: MemoryPlan) -> np.ndarray:
+        bands = restorer.predict_strips(stored, plan=one, minimum=0, maximum=(1 << bits) - 1)
         return np.concatenate([band for _, band in bands])
 
     whole = made(replace(plan, window=(256, 256)))
@@ -68,9 +68,9 @@ def test_no_window_shows_in_the_output(bits: int, window: tuple[int, int]) -> No
 
 
 def test_values_that_are_no_numbers_are_said_to_be() -> None:
-    restorer = Restorer.load(find_model("rir-s", 4).path, device="cpu")
+    restorer = Predictor.load(find_model("rir-s", 4).path, device="cpu")
     assert restorer.program
-    bias = restorer.program.layers[-1].terms[0].filter.bias  # type: ignore[union-attr]
+    bias = restorer.program.layers[-1].terms[0].conv.bias  # type: ignore[union-attr]
     assert bias is not None
     bias.fill_(torch.nan)
     with pytest.raises(ModelError, match="not numbers in fp32; try fp32"):

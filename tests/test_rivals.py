@@ -4,14 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
-from cxrsr_cli.restore.architecture import Architecture, ImageSkip
+from cxrsr_cli.restore.architecture import ImageSkip, NetworkConfig
 from cxrsr_cli.restore.build import build
 from cxrsr_cli.restore.parts import ChannelAttention
 from cxrsr_cli.restore.resample import upsample
 from cxrsr_cli.restore.rival_architectures import (
-    EdsrArchitecture,
-    RcanArchitecture,
-    SrcnnArchitecture,
+    EdsrConfig,
+    RcanConfig,
+    SrcnnConfig,
 )
 from cxrsr_cli.restore.rivals import EdsrBlock, RcanBlock, RcanGroup
 
@@ -23,14 +23,14 @@ RGB = 2 * 9 * 64 + 2 * (9 * 64 + 1)
     ("architecture", "published"),
     [
         # the public code of EDSR lists 1.37 M and 1.52 M
-        (EdsrArchitecture(scale=2), 1.370),
-        (EdsrArchitecture(scale=4), 1.518),
+        (EdsrConfig(scale=2), 1.370),
+        (EdsrConfig(scale=4), 1.518),
         # RCAN as counted by later papers
-        (RcanArchitecture(scale=2), 15.445),
-        (RcanArchitecture(scale=4), 15.592),
+        (RcanConfig(scale=2), 15.445),
+        (RcanConfig(scale=4), 15.592),
     ],
 )
-def test_published_parameters_with_colour(architecture: Architecture, published: float) -> None:
+def test_published_parameters_with_colour(architecture: NetworkConfig, published: float) -> None:
     assert round((architecture.cost.parameters + RGB) / 1e6, 3) == published
 
 
@@ -39,31 +39,31 @@ def test_published_parameters_with_colour(architecture: Architecture, published:
 )
 def test_published_weights_of_srcnn(kernels: tuple[int, int, int], weights: int) -> None:
     """TPAMI 2016, Section 4.3.2; biases are not counted there."""
-    cost = SrcnnArchitecture(scale=4, kernels=kernels).cost
+    cost = SrcnnConfig(scale=4, kernels=kernels).cost
     assert cost.parameters - (64 + 32 + 1) == weights
     assert cost.macs == weights * 16
 
 
 def test_counts_by_hand() -> None:
-    edsr = EdsrArchitecture(scale=2, channels=2, blocks=1).cost
+    edsr = EdsrConfig(scale=2, channels=2, blocks=1).cost
     assert edsr.macs == 18 + (36 + 36) + 36 + 144 + 4 * 18
     assert edsr.parameters == 20 + (38 + 38) + 38 + 152 + 19
-    rcan = RcanArchitecture(scale=2, channels=2, groups=1, blocks=1, reduction=2).cost
+    rcan = RcanConfig(scale=2, channels=2, groups=1, blocks=1, reduction=2).cost
     assert rcan.macs == edsr.macs + 36
     assert rcan.parameters == edsr.parameters + 38 + (2 + 1) + (2 + 2)
 
 
 @pytest.mark.parametrize(
-    ("given", "blocks"), [(EdsrArchitecture(scale=4), 16), (RcanArchitecture(scale=4), 200)]
+    ("given", "blocks"), [(EdsrConfig(scale=4), 16), (RcanConfig(scale=4), 200)]
 )
-def test_defaults_are_the_published_depths(given: Architecture, blocks: int) -> None:
+def test_defaults_are_the_published_depths(given: NetworkConfig, blocks: int) -> None:
     kinds = [type(module) for module in build(given).modules()]
     assert kinds.count(EdsrBlock) + kinds.count(RcanBlock) == blocks
 
 
 @torch.inference_mode()
 def test_srcnn_is_its_formula() -> None:
-    srcnn = build(SrcnnArchitecture(scale=2, image_skip=ImageSkip.NONE, residual_scale=1))
+    srcnn = build(SrcnnConfig(scale=2, image_skip=ImageSkip.NONE, residual_scale=1))
     x = torch.rand(1, 1, 7, 9)
     weights = srcnn.state_dict()
     y = upsample(x, 2)
@@ -76,15 +76,15 @@ def test_srcnn_is_its_formula() -> None:
 @torch.inference_mode()
 def test_blocks_are_their_formulas() -> None:
     x = torch.rand(2, 4, 7, 7)
-    edsr = EdsrBlock(EdsrArchitecture(scale=2, channels=4))
+    edsr = EdsrBlock(EdsrConfig(scale=2, channels=4))
     assert torch.allclose(edsr(x), x + edsr.second(edsr.first(x).relu()))
-    scaled = EdsrBlock(EdsrArchitecture(scale=2, channels=4, block_scale=0.1))
+    scaled = EdsrBlock(EdsrConfig(scale=2, channels=4, block_scale=0.1))
     assert torch.allclose(scaled(x), x + 0.1 * scaled.second(scaled.first(x).relu()))
     attention = ChannelAttention(4, 2)
     mean = x.mean((2, 3), keepdim=True)
     gate = attention.excite(attention.squeeze(mean).relu()).sigmoid()
     assert torch.allclose(attention(x), gate * x)
-    architecture = RcanArchitecture(scale=2, channels=4, blocks=2, reduction=2)
+    architecture = RcanConfig(scale=2, channels=4, blocks=2, reduction=2)
     rcab = RcanBlock(architecture)
     assert torch.allclose(rcab(x), x + rcab.attend(rcab.second(rcab.first(x).relu())))
     group = RcanGroup(architecture)

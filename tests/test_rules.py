@@ -19,18 +19,18 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from cxrsr_cli.errors import ConfigError, MissingExtraError, UsageError
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.serve.config import check_files, load_serve_config
-from cxrsr_cli.serve.rules import Rule, When, first_that_holds
-from cxrsr_cli.serve.state import Item, State
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.serve.config import check_environment, load_serve_config
+from cxrsr_cli.serve.rules import RoutingRule, RuleCondition, first_match
+from cxrsr_cli.serve.state import ItemState, QueueItem
 from tests.peers import certificates
 
 
-def item(**changes: object) -> Item:
+def item(**changes: object) -> QueueItem:
     facts = {"calling_ae": "PACS", "called_ae": "CXRSR", "address": "127.0.0.1"}
     numbers = {"begun": 0, "attempts": 0, "due": 0.0, "arrived": 0.0}
-    words = {"key": "k", "state": State.RECEIVED, "rule": "", "reason": ""}
-    return Item(**{**facts, **numbers, **words, **changes})  # type: ignore[arg-type]
+    words = {"key": "k", "state": ItemState.RECEIVED, "rule": "", "reason": ""}
+    return QueueItem(**{**facts, **numbers, **words, **changes})  # type: ignore[arg-type]
 
 
 def chest(**changes: object) -> Dataset:
@@ -69,21 +69,21 @@ WHENS = [
 
 @pytest.mark.parametrize(("when", "holds"), WHENS, ids=[str(when) for when, _ in WHENS])
 def test_a_rule_holds_if_all_that_it_asks_for_does(when: dict[str, Any], holds: bool) -> None:
-    assert When(**when).holds(item(), chest()) is holds
+    assert RuleCondition(**when).matches(item(), chest()) is holds
 
 
 def test_what_an_object_does_not_state() -> None:
     bare = Dataset()
-    assert When(modality=("",), body_part=("",)).holds(item(), bare)
-    assert not When(smallest_side=1).holds(item(), bare)
-    assert not When(largest_side=511).holds(item(), bare)
-    assert not When(description=".").holds(item(), bare)
+    assert RuleCondition(modality=("",), body_part=("",)).matches(item(), bare)
+    assert not RuleCondition(min_side=1).matches(item(), bare)
+    assert not RuleCondition(max_side=511).matches(item(), bare)
+    assert not RuleCondition(description=".").matches(item(), bare)
 
 
 def test_a_term_in_small_letters() -> None:
     dataset = chest()
     dataset["BodyPartExamined"]._value = "chest "  # as some devices write it
-    assert When(body_part=("CHEST",)).holds(item(), dataset)
+    assert RuleCondition(body_part=("CHEST",)).matches(item(), dataset)
 
 
 def raw(vr: str | None, value: bytes) -> Callable[[str], RawDataElement]:
@@ -127,15 +127,15 @@ def test_odd_objects_are_judged(odd: dict[str, Callable[[str], RawDataElement]])
     for keyword, element in odd.items():
         dataset._dict[Tag(keyword)] = element(keyword)
     for key, value in ALL_THAT_CAN_BE_ASKED.items():
-        assert When(**{key: value}).holds(item(), dataset) in (True, False)
-    assert When().holds(item(), dataset)
+        assert RuleCondition(**{key: value}).matches(item(), dataset) in (True, False)
+    assert RuleCondition().matches(item(), dataset)
 
 
 @pytest.mark.parametrize("value", [Sequence(), ["CR", "DX"], 7, object()], ids=type)
 def test_a_modality_that_is_no_text_is_none_of_a_list(value: object) -> None:
     dataset = chest()
     dataset["Modality"]._value = value
-    assert not When(modality=("CR", "DX", "")).holds(item(), dataset)
+    assert not RuleCondition(modality=("CR", "DX", "")).matches(item(), dataset)
 
 
 @pytest.mark.parametrize("value", [[2000, 2000], "2000", None, 0, Sequence()], ids=repr)
@@ -143,21 +143,21 @@ def test_sides_that_are_no_numbers_are_within_no_bounds(value: object) -> None:
     """Were they, an object would be dropped by a rule that is for small ones."""
     dataset = chest()
     dataset["Rows"]._value = value
-    for when in (When(smallest_side=1), When(largest_side=10_000)):
-        assert not when.holds(item(), dataset)
+    for when in (RuleCondition(min_side=1), RuleCondition(max_side=10_000)):
+        assert not when.matches(item(), dataset)
 
 
 def test_a_description_of_several_values() -> None:
     dataset = chest()
-    with quiet_pydicom():
+    with quiet_libraries():
         dataset.SeriesDescription = ["Thorax", "lateral"]
-    assert When(description="thorax.*lateral").holds(item(), dataset)
+    assert RuleCondition(description="thorax.*lateral").matches(item(), dataset)
 
 
 def test_no_more_of_a_description_is_matched_than_its_vr_allows() -> None:
     """A pattern as simple as this takes hours with what a peer could send."""
     long = "chest pa " * 11_111 + "xx"
-    with quiet_pydicom():
+    with quiet_libraries():
         dataset = chest(SeriesDescription=long, StudyDescription=["chest", long])
     handed: list[str] = []
 
@@ -165,19 +165,19 @@ def test_no_more_of_a_description_is_matched_than_its_vr_allows() -> None:
         handed.append(text)
 
     with patch("cxrsr_cli.serve.rules.re.search", search):
-        assert not When(description=".*chest.*pa.*xx").holds(item(), dataset)
+        assert not RuleCondition(description=".*chest.*pa.*xx").matches(item(), dataset)
     assert handed == [long[:64], f"chest\\{long}"[:64]]
 
 
 def test_the_first_rule_that_holds_is_followed() -> None:
     rules = [
-        Rule(name="cr", when=When(modality=("CR",)), send_to=("a",)),
-        Rule(name="dx", when=When(modality=("DX",)), ignore=True),
-        Rule(name="rest", send_to=("a",)),
+        RoutingRule(name="cr", when=RuleCondition(modality=("CR",)), send_to=("a",)),
+        RoutingRule(name="dx", when=RuleCondition(modality=("DX",)), ignore=True),
+        RoutingRule(name="rest", send_to=("a",)),
     ]
-    found = [first_that_holds(rules, item(), chest(Modality=m)) for m in ("CR", "DX", "SC")]
+    found = [first_match(rules, item(), chest(Modality=m)) for m in ("CR", "DX", "SC")]
     assert [rule and rule.name for rule in found] == ["cr", "dx", "rest"]
-    assert first_that_holds(rules[:1], item(), chest()) is None
+    assert first_match(rules[:1], item(), chest()) is None
 
 
 FAULTS: list[tuple[dict[str, Any], str]] = [
@@ -211,7 +211,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("plain", "words"), FAULTS, ids=[words for _, words in FAULTS])
 def test_a_rule_that_cannot_be_meant(plain: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        TypeAdapter(Rule).validate_python(plain)
+        TypeAdapter(RoutingRule).validate_python(plain)
 
 
 CONFIG: dict[str, Any] = {
@@ -257,8 +257,8 @@ def test_a_text_alone_is_a_list_of_one(tmp_path: Path) -> None:
 def test_sizes_have_units(tmp_path: Path) -> None:
     limits = {"instance_bytes": "512MiB", "free_bytes": "2G"}
     config = load_serve_config(written(tmp_path, listen={"limits": limits}))
-    assert config.listen.limits.instance_bytes == 512 << 20
-    assert config.listen.limits.free_bytes == 2 << 30
+    assert config.scp.limits.max_instance_bytes == 512 << 20
+    assert config.scp.limits.min_free_bytes == 2 << 30
 
 
 def place(kind: str, /, **changes: object) -> dict[str, Any]:
@@ -422,7 +422,7 @@ def test_files_that_are_right(tmp_path: Path) -> None:
         "mount": {"kind": "folder", "path": str(tmp_path / "mount")},
     }
     config = load_serve_config(written(tmp_path, tls=tls, destinations=places))
-    (amiss,) = check_files(config)
+    (amiss,) = check_environment(config)
     assert (
         amiss == f"destinations.mount: cannot find {tmp_path / 'mount'}: No such file or directory"
     )
@@ -460,7 +460,7 @@ def test_a_file_that_is_not_what_it_should_be(
     rules = [{"name": "all", "ignore": True}]
     config = load_serve_config(written(tmp_path, **{"rules": rules, "destinations": {}, **changes}))
     with pytest.raises(UsageError, match=words):
-        check_files(config)
+        check_environment(config)
 
 
 def test_a_secret_that_may_not_be_read(tmp_path: Path) -> None:
@@ -472,7 +472,7 @@ def test_a_secret_that_may_not_be_read(tmp_path: Path) -> None:
         patch.object(Path, "read_text", side_effect=PermissionError(13, "Permission denied")),
         pytest.raises(UsageError, match=r"destinations.a: cannot read token: Permission denied"),
     ):
-        check_files(config)
+        check_environment(config)
 
 
 @pytest.mark.parametrize(
@@ -486,4 +486,4 @@ def test_a_library_that_is_not_installed(
     rules = [{"name": "all", "ignore": True}]
     config = load_serve_config(written(tmp_path, rules=rules, **place(kind)))
     with pytest.raises(MissingExtraError, match=re.escape(f"'cxrsr[{extra}]'")):
-        check_files(config)
+        check_environment(config)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
-from cxrsr_cli.batch.walk import Found
+from cxrsr_cli.batch.walk import InputFile
 from cxrsr_cli.errors import ExitCode, UsageError
-from cxrsr_cli.send.address import Manner, destination_at
-from cxrsr_cli.send.destination import Outcome, Sent, never
-from cxrsr_cli.send.sending import exit_code, send_all
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.send.address import SendOptions, parse_destination
+from cxrsr_cli.send.destination import SendOutcome, SendResult, _never_stop
+from cxrsr_cli.send.sending import exit_code, send_with_retries
+from cxrsr_cli.send.tls import TlsConfig
 from tests.conftest import Command, small_chest
 from tests.orthanc import free_port, wait_until
 from tests.peers import certificates, data_set, listener, program, storescp, unread
@@ -136,39 +136,39 @@ def test_nothing_to_do(cxrsr: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for source in ("empty", "missing"):
         done = cxrsr("send", tmp_path / source, "dicom://PEER@localhost:104")
-        assert done.returncode == ExitCode.NOTHING_TO_DO
+        assert done.returncode == ExitCode.NO_INPUT
 
 
 DICOM, WEB = "dicom://PEER@localhost:104", "https://localhost"
 FILE = Path("file")
 WRONG = [
-    ("PEER@localhost:104", Manner(), "DESTINATION is not dicom://"),
-    ("dicom://localhost:104", Manner(), "DESTINATION is not dicom://"),
-    ("dicom://PEER@localhost", Manner(), "DESTINATION is not dicom://"),
-    ("dicom://PEER:hunter2@localhost:104", Manner(), "DESTINATION is not dicom://"),
-    ("dicom://PEER@localhost:hunter2", Manner(), "DESTINATION is not dicom://"),
-    ("dicom://PEER@[hunter2", Manner(), "DESTINATION is not dicom://"),
-    ("dicom://PEER@localhost:104/path", Manner(), "must end with its port"),
-    ("dicom://SEVENTEEN_LETTERS@localhost:104", Manner(), "an AE title has 1 to 16"),
-    (DICOM, Manner(tls=TlsFiles(authorities=FILE)), "need dicoms://"),
-    (DICOM, Manner(token_file=FILE), "are for DICOMweb"),
-    (DICOM, Manner(commitment_port=1), "is for --commit"),
-    (DICOM, Manner(timeout=0), "timeout"),
-    (DICOM, Manner(commitment=0, commitment_port=1), "commit"),
-    ("https://me:hunter2@localhost", Manner(), "no user or password"),
-    ("http://pacs.example", Manner(token_file=FILE), "over https:// only"),
-    (WEB, Manner(calling_ae="X"), "not for DICOMweb"),
-    (WEB, Manner(commitment=5), "not for DICOMweb"),
-    (WEB, Manner(timeout=-1), "timeout"),
+    ("PEER@localhost:104", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://localhost:104", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER@localhost", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER:hunter2@localhost:104", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER@localhost:hunter2", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER@[hunter2", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER@localhost:104/path", SendOptions(), "must end with its port"),
+    ("dicom://SEVENTEEN_LETTERS@localhost:104", SendOptions(), "an AE title has 1 to 16"),
+    (DICOM, SendOptions(tls=TlsConfig(ca_file=FILE)), "need dicoms://"),
+    (DICOM, SendOptions(token_file=FILE), "are for DICOMweb"),
+    (DICOM, SendOptions(commitment_port=1), "is for --commit"),
+    (DICOM, SendOptions(timeout=0), "timeout"),
+    (DICOM, SendOptions(commitment=0, commitment_port=1), "commit"),
+    ("https://me:hunter2@localhost", SendOptions(), "no user or password"),
+    ("http://pacs.example", SendOptions(token_file=FILE), "over https:// only"),
+    (WEB, SendOptions(calling_ae="X"), "not for DICOMweb"),
+    (WEB, SendOptions(commitment=5), "not for DICOMweb"),
+    (WEB, SendOptions(timeout=-1), "timeout"),
 ]
 
 
 @pytest.mark.parametrize(("destination", "manner", "words"), WRONG)
 def test_a_destination_that_cannot_be_is_not_quoted(
-    destination: str, manner: Manner, words: str
+    destination: str, manner: SendOptions, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words) as caught:
-        destination_at(destination, manner)
+        parse_destination(destination, manner)
     assert "hunter2" not in str(caught.value)
 
 
@@ -290,7 +290,7 @@ def test_trouble_in_the_middle_ends_in_an_account(
         made.authority.unlink(missing_ok=True)
         return next(statuses)
 
-    server = replace(made.server, authorities=None).server_context()
+    server = replace(made.server, ca_file=None).server_context()
     with listener(CONTEXTS, answer, ssl_context=server) as scp:
         done = cxrsr(
             "send", chests, f"dicoms://PEER@127.0.0.1:{scp.port}", "--retry", "3",
@@ -314,13 +314,13 @@ class Failing:
         """Have nothing to object."""
         return ""
 
-    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop) -> Iterator[SendResult]:
         """Fail over each file."""
         self.times += 1
         for file in files:
             if self.times == 2 and self.trouble and file is files[1]:
                 raise self.trouble
-            yield Sent(file, Outcome.FAILED, str(self.times))
+            yield SendResult(file, SendOutcome.FAILED, str(self.times))
             if stop():
                 return
 
@@ -328,9 +328,9 @@ class Failing:
 @pytest.mark.parametrize("trouble", [UsageError("no token"), KeyboardInterrupt(), None])
 def test_each_file_that_was_come_to_is_told_once(trouble: BaseException | None) -> None:
     names = ["a", "b", "c"]
-    found = [Found(Path(name)) for name in names]
-    told: list[Sent] = []
-    sending = send_all(Failing(trouble), found, retries=1)
+    found = [InputFile(Path(name)) for name in names]
+    told: list[SendResult] = []
+    sending = send_with_retries(Failing(trouble), found, retries=1)
     with pytest.raises(type(trouble)) if trouble else nullcontext():
         told.extend(sending)
     said = {sent.path.name: sent.message for sent in told}
@@ -397,11 +397,11 @@ def test_nothing_of_a_patient_is_said(cxrsr: Command, tmp_path: Path) -> None:
 
 
 SENT = {
-    "arrived": Sent(Path("a"), Outcome.STORED),
-    "warned": Sent(Path("b"), Outcome.WARNED),
-    "refused": Sent(Path("c"), Outcome.REFUSED),
-    "lost": Sent(Path("d"), Outcome.FAILED),
-    "bad": Sent(Path("e"), Outcome.REFUSED, by_peer=False),
+    "arrived": SendResult(Path("a"), SendOutcome.STORED),
+    "warned": SendResult(Path("b"), SendOutcome.WARNED),
+    "refused": SendResult(Path("c"), SendOutcome.REFUSED),
+    "lost": SendResult(Path("d"), SendOutcome.FAILED),
+    "bad": SendResult(Path("e"), SendOutcome.REFUSED, decided_by_peer=False),
 }
 
 

@@ -20,12 +20,12 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 
 from cxrsr_cli.errors import ExitCode, UsageError
-from cxrsr_cli.send.association import Peer
-from cxrsr_cli.send.commitment import Answer, CommitmentScp, Reference
-from cxrsr_cli.send.destination import Outcome
-from cxrsr_cli.send.instance import Instance
-from cxrsr_cli.send.store import StoreScp
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.send.association import RemoteAE
+from cxrsr_cli.send.commitment import CommitmentResult, SopReference, StorageCommitmentScu
+from cxrsr_cli.send.destination import SendOutcome
+from cxrsr_cli.send.instance import FileHeader
+from cxrsr_cli.send.store import CStoreDestination
+from cxrsr_cli.send.tls import TlsConfig
 from tests.conftest import small_chest
 from tests.orthanc import Orthanc, free_port, modality, running_orthanc
 from tests.peers import listener
@@ -56,19 +56,19 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory, calling: int) -> Iterator[
         yield server
 
 
-def reference(path: Path) -> Reference:
-    instance = Instance.read(path)
-    return Reference(instance.sop_class, instance.sop_instance)
+def reference(path: Path) -> SopReference:
+    instance = FileHeader.read(path)
+    return SopReference(instance.sop_class, instance.sop_instance)
 
 
-def peer(port: int) -> Peer:
-    return Peer(host="127.0.0.1", port=port, called_ae="ORTHANC", calling_ae="CXRSR", timeout=10.0)
+def peer(port: int) -> RemoteAE:
+    return RemoteAE(host="127.0.0.1", port=port, called_ae="ORTHANC", calling_ae="CXRSR", timeout=10.0)
 
 
 def test_orthanc_answers_over_an_association_of_its_own(
     orthanc: Orthanc, calling: int, chests: list[Path]
 ) -> None:
-    destination = StoreScp(
+    destination = CStoreDestination(
         host="127.0.0.1",
         port=orthanc.dicom_port,
         called_ae="ORTHANC",
@@ -77,7 +77,7 @@ def test_orthanc_answers_over_an_association_of_its_own(
     )
     results = list(destination.send(chests))
     assert [(sent.path, sent.outcome, sent.committed) for sent in results] == [
-        (path, Outcome.STORED, True) for path in chests
+        (path, SendOutcome.STORED, True) for path in chests
     ]
 
 
@@ -87,9 +87,9 @@ def test_orthanc_does_not_promise_what_it_does_not_have(
     orthanc.empty()
     orthanc.store(chests[0])
     references = [reference(path) for path in chests[:2]]
-    answers = CommitmentScp(peer(orthanc.dicom_port), calling).request(references)
+    answers = StorageCommitmentScu(peer(orthanc.dicom_port), calling).request(references)
     there, gone = (answers[known.sop_instance] for known in references)
-    assert there == Answer(committed=True)
+    assert there == CommitmentResult(committed=True)
     assert (gone.committed, gone.reason) == (False, 0x0112)
     assert gone.message.endswith("no such SOP Instance (0x0112)")
 
@@ -123,8 +123,8 @@ def reporting(make: Callable[[Event], Dataset]) -> Callable[[Event], tuple[int, 
     return act
 
 
-def committing(port: int, timeout: float = 10.0) -> StoreScp:
-    return StoreScp(
+def committing(port: int, timeout: float = 10.0) -> CStoreDestination:
+    return CStoreDestination(
         host="127.0.0.1",
         port=port,
         called_ae="PEER",
@@ -141,9 +141,9 @@ def test_an_answer_on_the_same_association(chests: list[Path]) -> None:
     with listener(CONTEXTS, handlers=[(evt.EVT_N_ACTION, act)]) as scp:
         results = list(committing(scp.port).send(chests))
     assert [(sent.outcome, sent.committed) for sent in results] == [
-        (Outcome.FAILED, False),
-        (Outcome.STORED, True),
-        (Outcome.STORED, True),
+        (SendOutcome.FAILED, False),
+        (SendOutcome.STORED, True),
+        (SendOutcome.STORED, True),
     ]
     assert results[0].status == 0x0119
     assert results[0].message.startswith("stored, but not committed: ")
@@ -154,7 +154,7 @@ def test_an_answer_to_another_request_is_not_ours(chests: list[Path]) -> None:
     act = reporting(lambda event: report(event, failed=0, transaction="2.25.1"))
     with listener(CONTEXTS, handlers=[(evt.EVT_N_ACTION, act)]) as scp:
         results = list(committing(scp.port, timeout=1.0).send(chests))
-    assert {sent.outcome for sent in results} == {Outcome.FAILED}
+    assert {sent.outcome for sent in results} == {SendOutcome.FAILED}
     assert "no answer" in results[0].message
 
 
@@ -184,7 +184,7 @@ def test_a_peer_that_refuses_has_stored_but_not_committed(
     with listener(contexts, handlers=act) as scp:
         results = list(committing(scp.port).send(chests))
         assert len(scp.data_sets) == len(chests)
-    assert {sent.outcome for sent in results} == {Outcome.FAILED}
+    assert {sent.outcome for sent in results} == {SendOutcome.FAILED}
     assert results[0].message.endswith(words)
 
 
@@ -201,7 +201,7 @@ def test_what_was_stored_is_told_though_the_association_is_gone(
     with listener(CONTEXTS) as scp:
         results = list(committing(scp.port).send(chests))
     assert [sent.path for sent in results] == chests
-    assert {sent.outcome for sent in results} == {Outcome.FAILED}
+    assert {sent.outcome for sent in results} == {SendOutcome.FAILED}
     assert results[0].message.startswith("stored, but not committed: ")
     assert results[0].message.endswith("ended the association")
 
@@ -219,7 +219,7 @@ def test_what_was_stored_is_told_though_the_port_is_taken_meanwhile(chests: list
         with listener(CONTEXTS, answer) as scp:
             results = list(replace(committing(scp.port), commitment_port=port).send(chests))
     assert [sent.path for sent in results] == chests
-    assert {sent.outcome for sent in results} == {Outcome.FAILED}
+    assert {sent.outcome for sent in results} == {SendOutcome.FAILED}
     assert f"stored, but not committed: cannot listen on port {port}" in results[0].message
 
 
@@ -236,9 +236,9 @@ def test_what_was_not_stored_is_not_asked_for(chests: list[Path]) -> None:
         results = list(committing(scp.port).send(chests))
     assert asked == [2]
     assert [(sent.outcome, sent.committed) for sent in results] == [
-        (Outcome.STORED, True),
-        (Outcome.REFUSED, False),
-        (Outcome.WARNED, True),
+        (SendOutcome.STORED, True),
+        (SendOutcome.REFUSED, False),
+        (SendOutcome.WARNED, True),
     ]
 
 
@@ -283,7 +283,7 @@ def test_where_we_cannot_be_called_is_known_before_anything_is_sent(chests: list
         taken = replace(committing(scp.port), commitment_port=other.port)
         with pytest.raises(UsageError, match=f"cannot listen on port {other.port}"):
             list(taken.send(chests))
-        nameless = replace(taken, commitment_port=free_port(), tls=TlsFiles())
+        nameless = replace(taken, commitment_port=free_port(), tls=TlsConfig())
         with pytest.raises(UsageError, match="a TLS server needs a certificate"):
             list(nameless.send(chests))
         assert not scp.associations

@@ -9,10 +9,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.send.destination import Destination, Outcome
+from cxrsr_cli.send.destination import Destination, SendOutcome
 from cxrsr_cli.send.folder import Folder
-from cxrsr_cli.send.store import StoreScp
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.send.store import CStoreDestination
+from cxrsr_cli.send.tls import TlsConfig
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_it_ends_after_the_file_in_hand_if_asked_to(outbox: Path, files: list[Pa
 def test_files_are_copied_by_their_names(files: list[Path], outbox: Path) -> None:
     results = list(Folder(path=outbox).send(files))
     assert [(sent.path, sent.outcome) for sent in results] == [
-        (path, Outcome.STORED) for path in files
+        (path, SendOutcome.STORED) for path in files
     ]
     assert contents(outbox) == {"a.dcm": "a.dcm", "b.dcm": "b.dcm"}
 
@@ -50,13 +50,13 @@ def test_the_same_file_is_stored_and_another_one_is_kept(files: list[Path], outb
     (outbox / "a.dcm").write_text("a.dcm")
     (outbox / "b.dcm").write_text("other")
     results = list(Folder(path=outbox).send(files))
-    assert [sent.outcome for sent in results] == [Outcome.STORED, Outcome.REFUSED]
+    assert [sent.outcome for sent in results] == [SendOutcome.STORED, SendOutcome.REFUSED]
     assert contents(outbox) == {"a.dcm": "a.dcm", "b.dcm": "other"}
 
 
 def test_a_share_that_is_not_mounted_may_come_later(files: list[Path], tmp_path: Path) -> None:
     results = list(Folder(path=tmp_path / "missing").send(files))
-    assert {(sent.outcome, sent.by_peer) for sent in results} == {(Outcome.FAILED, True)}
+    assert {(sent.outcome, sent.decided_by_peer) for sent in results} == {(SendOutcome.FAILED, True)}
     assert not (tmp_path / "missing").exists()
 
 
@@ -71,11 +71,11 @@ def test_a_share_that_is_not_mounted_may_come_later(files: list[Path], tmp_path:
                 "called_ae": "PACS",
                 "tls": {"key": "k", "certificate": "c"},
             },
-            StoreScp(
+            CStoreDestination(
                 host="pacs",
                 port=104,
                 called_ae="PACS",
-                tls=TlsFiles(certificate=Path("c"), key=Path("k")),
+                tls=TlsConfig(certificate=Path("c"), key=Path("k")),
             ),
         ),
     ],
@@ -107,7 +107,7 @@ def test_a_share_whose_server_is_away_is_no_defect(files: list[Path], outbox: Pa
     with patch.object(Path, "stat", stat):
         assert Folder(path=outbox).check() == f"cannot find {outbox}: Stale file handle"
         results = list(Folder(path=outbox).send(files))
-    assert {sent.outcome for sent in results} == {Outcome.STORED}
+    assert {sent.outcome for sent in results} == {SendOutcome.STORED}
 
 
 def test_a_folder_is_looked_at(files: list[Path], outbox: Path) -> None:
@@ -122,10 +122,10 @@ def test_what_cannot_be_read_fails_alone(files: list[Path], outbox: Path) -> Non
     pipe = outbox.parent / "pipe"
     os.mkfifo(pipe)
     results = list(Folder(path=outbox).send([pipe, outbox.parent / "missing", *files]))
-    assert [(sent.outcome, sent.by_peer) for sent in results] == [
-        (Outcome.FAILED, False),
-        (Outcome.FAILED, False),
-        (Outcome.STORED, True),
-        (Outcome.STORED, True),
+    assert [(sent.outcome, sent.decided_by_peer) for sent in results] == [
+        (SendOutcome.FAILED, False),
+        (SendOutcome.FAILED, False),
+        (SendOutcome.STORED, True),
+        (SendOutcome.STORED, True),
     ]
     assert set(contents(outbox)) == {"a.dcm", "b.dcm"}

@@ -30,13 +30,13 @@ from pynetdicom.events import Event
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.send.association import Peer
-from cxrsr_cli.send.conversion import convert
-from cxrsr_cli.send.destination import Outcome, Sent
-from cxrsr_cli.send.instance import PLAIN
-from cxrsr_cli.send.store import StoreScp
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.send.association import RemoteAE
+from cxrsr_cli.send.conversion import transcode
+from cxrsr_cli.send.destination import SendOutcome, SendResult
+from cxrsr_cli.send.instance import FALLBACK_SYNTAXES
+from cxrsr_cli.send.store import CStoreDestination
+from cxrsr_cli.send.tls import TlsConfig
 from tests.conftest import EXAMPLE, ROOT, small_chest
 from tests.encodings import LOSSLESS, PICTURES
 from tests.orthanc import free_port, running_orthanc
@@ -96,11 +96,11 @@ def chests(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def peer(port: int, **options: object) -> StoreScp:
-    return StoreScp(host="127.0.0.1", port=port, called_ae="PEER", **options)  # type: ignore[arg-type]
+def peer(port: int, **options: object) -> CStoreDestination:
+    return CStoreDestination(host="127.0.0.1", port=port, called_ae="PEER", **options)  # type: ignore[arg-type]
 
 
-def outcomes(results: Iterator[Sent] | list[Sent]) -> list[Outcome]:
+def outcomes(results: Iterator[SendResult] | list[SendResult]) -> list[SendOutcome]:
     return [sent.outcome for sent in results]
 
 
@@ -112,7 +112,7 @@ def test_a_file_arrives_byte_for_byte_in_its_own_syntax(
         got = scp.data_sets()
     assert [sent.path for sent in results] == list(files.values())
     assert {(sent.outcome, sent.message, sent.status) for sent in results} == {
-        (Outcome.STORED, "", 0)
+        (SendOutcome.STORED, "", 0)
     }
     assert got == dict(map(data_set, files.values()))
 
@@ -125,10 +125,10 @@ def test_a_peer_that_takes_one_syntax_gets_the_same_values_in_it(
     """Text as the bytes it is, though illegal; pixels as the stored values they are."""
     with listener([(uid, [taken]) for uid in CLASSES]) as scp:
         (sent,) = peer(scp.port).send([files[syntax]])
-    assert sent == Sent(files[syntax], Outcome.STORED, "", 0)
+    assert sent == SendResult(files[syntax], SendOutcome.STORED, "", 0)
     ((uid, content),) = scp.data_sets.items()
     got = tmp_path / "got.dcm"
-    with quiet_pydicom():
+    with quiet_libraries():
         meta = pydicom.dataset.FileMetaDataset()
         meta.TransferSyntaxUID = taken
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(DX), UID(uid)
@@ -137,7 +137,7 @@ def test_a_peer_that_takes_one_syntax_gets_the_same_values_in_it(
             pydicom.filewriter.write_file_meta_info(opened, meta)  # type: ignore[arg-type]
             opened.write(content)
         before, after = read_source(files[syntax]), read_source(got)
-        assert set(differences(before.pristine, after.pristine)) <= {"PixelData"}
+        assert set(differences(before.raw_dataset, after.raw_dataset)) <= {"PixelData"}
     assert after.transfer_syntax == taken
     assert (decode(before) == decode(after)).all()
     if syntax != JPEGBaseline8Bit:
@@ -148,7 +148,7 @@ def test_dcmtk_gets_it_uncompressed_if_it_takes_nothing_else(
     files: dict[UID, Path], tmp_path: Path
 ) -> None:
     with storescp(tmp_path / "got", "+xi") as scp:
-        assert set(outcomes(peer(scp.port).send(list(files.values())))) == {Outcome.STORED}
+        assert set(outcomes(peer(scp.port).send(list(files.values())))) == {SendOutcome.STORED}
         got = {path.name.partition(".")[2]: path for path in scp.folder.iterdir()}
     for path in files.values():
         uid, _ = data_set(path)
@@ -162,31 +162,31 @@ def test_orthanc_keeps_every_element_in_every_syntax(
     with running_orthanc(tmp_path / "orthanc") as orthanc:
         results = list(peer(orthanc.dicom_port).send(list(files.values())))
         got = orthanc.files()
-    assert set(outcomes(results)) == {Outcome.STORED}
+    assert set(outcomes(results)) == {SendOutcome.STORED}
     kept = tmp_path / "kept.dcm"
     for syntax, path in files.items():
         kept.write_bytes(got[data_set(path)[0]])
-        with quiet_pydicom():
+        with quiet_libraries():
             before, after = read_source(path), read_source(kept)
             assert pydicom.dcmread(kept).file_meta.TransferSyntaxUID == syntax
-            assert differences(before.pristine, after.pristine) == {}
+            assert differences(before.raw_dataset, after.raw_dataset) == {}
 
 
 STATUSES = [
-    (0x0000, Outcome.STORED, ""),
-    (0xB000, Outcome.WARNED, "elements were coerced (0xB000)"),
-    (0xB006, Outcome.WARNED, "elements were discarded (0xB006)"),
-    (0x0111, Outcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
-    (0xB007, Outcome.WARNED, "does not match its SOP Class (0xB007)"),
-    (0xA700, Outcome.FAILED, "out of resources (0xA700)"),
-    (0xA7FF, Outcome.FAILED, "out of resources (0xA7FF)"),
-    (0x0110, Outcome.FAILED, "processing failure (0x0110)"),
-    (0xA900, Outcome.REFUSED, "does not match its SOP Class (0xA900)"),
-    (0xC000, Outcome.REFUSED, "cannot understand the object (0xC000)"),
-    (0xCFFF, Outcome.REFUSED, "cannot understand the object (0xCFFF)"),
-    (0x0122, Outcome.REFUSED, "SOP Class not supported (0x0122)"),
-    (0x0124, Outcome.REFUSED, "not authorised (0x0124)"),
-    (0x0117, Outcome.REFUSED, "invalid SOP Instance (0x0117)"),
+    (0x0000, SendOutcome.STORED, ""),
+    (0xB000, SendOutcome.WARNED, "elements were coerced (0xB000)"),
+    (0xB006, SendOutcome.WARNED, "elements were discarded (0xB006)"),
+    (0x0111, SendOutcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
+    (0xB007, SendOutcome.WARNED, "does not match its SOP Class (0xB007)"),
+    (0xA700, SendOutcome.FAILED, "out of resources (0xA700)"),
+    (0xA7FF, SendOutcome.FAILED, "out of resources (0xA7FF)"),
+    (0x0110, SendOutcome.FAILED, "processing failure (0x0110)"),
+    (0xA900, SendOutcome.REFUSED, "does not match its SOP Class (0xA900)"),
+    (0xC000, SendOutcome.REFUSED, "cannot understand the object (0xC000)"),
+    (0xCFFF, SendOutcome.REFUSED, "cannot understand the object (0xCFFF)"),
+    (0x0122, SendOutcome.REFUSED, "SOP Class not supported (0x0122)"),
+    (0x0124, SendOutcome.REFUSED, "not authorised (0x0124)"),
+    (0x0117, SendOutcome.REFUSED, "invalid SOP Instance (0x0117)"),
 ]
 
 
@@ -213,12 +213,12 @@ def test_what_is_no_instance_fails_alone(tmp_path: Path, shared: Path, chests: l
     with storescp(tmp_path / "got", "+xa") as scp:
         results = list(peer(scp.port).send([text, chests[1], other, missing, bare]))
         got = scp.data_sets()
-    assert [(sent.outcome, sent.by_peer) for sent in results] == [
-        (Outcome.REFUSED, False),
-        (Outcome.STORED, True),
-        (Outcome.REFUSED, False),
-        (Outcome.FAILED, False),
-        (Outcome.STORED, True),
+    assert [(sent.outcome, sent.decided_by_peer) for sent in results] == [
+        (SendOutcome.REFUSED, False),
+        (SendOutcome.STORED, True),
+        (SendOutcome.REFUSED, False),
+        (SendOutcome.FAILED, False),
+        (SendOutcome.STORED, True),
     ]
     assert "meta information is of another instance" in results[2].message
     assert got == {**dict([data_set(chests[0])]), **dict([data_set(chests[1])])}
@@ -233,7 +233,7 @@ def test_a_class_that_the_peer_does_not_take_is_refused(chests: list[Path], tmp_
     with listener([(DX, [ExplicitVRLittleEndian])]) as scp:
         (none,) = peer(scp.port).send([other])
         some = list(peer(scp.port).send([chests[0], other, chests[1]]))
-    assert outcomes(some) == [Outcome.STORED, Outcome.REFUSED, Outcome.STORED]
+    assert outcomes(some) == [SendOutcome.STORED, SendOutcome.REFUSED, SendOutcome.STORED]
     assert none == some[1]
     assert none.message.endswith("does not take its SOP Class")
 
@@ -249,7 +249,7 @@ def test_colour_is_not_decompressed(shared: Path, tmp_path: Path) -> None:
     LOSSLESS[RLELossless](path, path)
     with listener([(DX, [ExplicitVRLittleEndian])]) as scp:
         (sent,) = peer(scp.port).send([path])
-    assert sent.outcome is Outcome.REFUSED
+    assert sent.outcome is SendOutcome.REFUSED
     assert "colour pixels in RLE Lossless" in sent.message
 
 
@@ -263,7 +263,7 @@ def test_more_presentation_contexts_than_an_association_holds(tmp_path: Path) ->
         dataset.save_as(path)
         paths.append(path)
     with storescp(tmp_path / "got", "-pm", "+xa") as scp:
-        assert set(outcomes(peer(scp.port).send(paths))) == {Outcome.STORED}
+        assert set(outcomes(peer(scp.port).send(paths))) == {SendOutcome.STORED}
         assert scp.data_sets() == dict(map(data_set, paths))
 
 
@@ -288,18 +288,18 @@ def test_a_title_that_is_not_known_refuses_all(
 ) -> None:
     with listener([(DX, [ExplicitVRLittleEndian])], entity=Rejecting()) as scp:
         results = list(
-            StoreScp(host="localhost", port=scp.port, called_ae=called, calling_ae=calling).send(
+            CStoreDestination(host="localhost", port=scp.port, called_ae=called, calling_ae=calling).send(
                 chests
             )
         )
-    assert outcomes(results) == [Outcome.REFUSED] * 5
+    assert outcomes(results) == [SendOutcome.REFUSED] * 5
     assert all(sent.message.endswith(words) for sent in results)
 
 
 def test_a_peer_that_has_enough_to_do_may_take_it_later(chests: list[Path]) -> None:
     entity = AE("PEER")
     entity.maximum_associations = 1
-    within: list[Sent] = []
+    within: list[SendResult] = []
 
     def answer(event: Event) -> int:
         within.extend(peer(scp.port).send(chests[:1]))
@@ -307,17 +307,17 @@ def test_a_peer_that_has_enough_to_do_may_take_it_later(chests: list[Path]) -> N
 
     with listener([(DX, [ExplicitVRLittleEndian])], answer, entity=entity) as scp:
         outside = list(peer(scp.port).send(chests[1:2]))
-    assert outcomes(outside) == [Outcome.STORED]
-    assert outcomes(within) == [Outcome.FAILED]
+    assert outcomes(outside) == [SendOutcome.STORED]
+    assert outcomes(within) == [SendOutcome.FAILED]
     assert "for the moment: it serves as many associations as it can" in within[0].message
 
 
 def test_a_peer_that_is_not_there(chests: list[Path]) -> None:
     results = list(peer(free_port()).send(chests))
-    assert outcomes(results) == [Outcome.FAILED] * 5
+    assert outcomes(results) == [SendOutcome.FAILED] * 5
     assert results[0].message.endswith("Connection refused")
-    (nowhere,) = StoreScp(host="nowhere.invalid", port=104, called_ae="A").send(chests[:1])
-    assert nowhere.outcome is Outcome.FAILED
+    (nowhere,) = CStoreDestination(host="nowhere.invalid", port=104, called_ae="A").send(chests[:1])
+    assert nowhere.outcome is SendOutcome.FAILED
     assert nowhere.message.startswith("cannot find nowhere.invalid")
 
 
@@ -338,7 +338,7 @@ def aborting(bad: set[str], times: int) -> Callable[[Event], int]:
 def test_after_an_abort_the_rest_goes_over_a_new_association(chests: list[Path]) -> None:
     bad = {data_set(chests[2])[0]}
     with listener([(DX, [ExplicitVRLittleEndian])], aborting(bad, 1)) as scp:
-        assert outcomes(peer(scp.port).send(chests)) == [Outcome.STORED] * 5
+        assert outcomes(peer(scp.port).send(chests)) == [SendOutcome.STORED] * 5
     assert scp.associations == 2
 
 
@@ -347,7 +347,7 @@ def test_a_file_that_the_peer_fails_over_does_not_stop_the_others(chests: list[P
     with listener([(DX, [ExplicitVRLittleEndian])], aborting(bad, 9)) as scp:
         results = list(peer(scp.port).send(chests))
     assert [sent.path for sent in results] == chests
-    assert outcomes(results) == [Outcome.STORED] * 2 + [Outcome.FAILED] + [Outcome.STORED] * 2
+    assert outcomes(results) == [SendOutcome.STORED] * 2 + [SendOutcome.FAILED] + [SendOutcome.STORED] * 2
     assert "broke off" in results[2].message
     assert scp.associations == 3
 
@@ -360,10 +360,10 @@ def test_files_that_vanish_are_no_losses_of_the_peer(chests: list[Path]) -> None
 
     with listener([(DX, [ExplicitVRLittleEndian])], answer) as scp:
         results = list(peer(scp.port).send(chests))
-    assert [(sent.outcome, sent.by_peer) for sent in results] == [
-        (Outcome.STORED, True),
-        *[(Outcome.FAILED, False)] * 3,
-        (Outcome.STORED, True),
+    assert [(sent.outcome, sent.decided_by_peer) for sent in results] == [
+        (SendOutcome.STORED, True),
+        *[(SendOutcome.FAILED, False)] * 3,
+        (SendOutcome.STORED, True),
     ]
     assert scp.associations == 1
 
@@ -390,17 +390,17 @@ def test_half_a_file_under_way_costs_an_association_and_no_other_file(
     bad = {data_set(chests[3])[0]}
     with listener([(DX, [ExplicitVRLittleEndian])], aborting(bad, 1)) as scp:
         results = list(peer(scp.port).send(chests))
-    assert [(sent.outcome, sent.by_peer) for sent in results] == [
-        *[(Outcome.FAILED, False)] * 3,
-        *[(Outcome.STORED, True)] * 2,
+    assert [(sent.outcome, sent.decided_by_peer) for sent in results] == [
+        *[(SendOutcome.FAILED, False)] * 3,
+        *[(SendOutcome.STORED, True)] * 2,
     ]
     assert results[0].message == "cannot read the file (Input/output error)"
     assert scp.associations == 5
 
 
-@pytest.mark.parametrize(("times", "outcome"), [(1, Outcome.STORED), (9, Outcome.FAILED)])
+@pytest.mark.parametrize(("times", "outcome"), [(1, SendOutcome.STORED), (9, SendOutcome.FAILED)])
 def test_an_association_that_is_gone_before_a_file_is_offered(
-    chests: list[Path], monkeypatch: pytest.MonkeyPatch, times: int, outcome: Outcome
+    chests: list[Path], monkeypatch: pytest.MonkeyPatch, times: int, outcome: SendOutcome
 ) -> None:
     left = [*range(times)]
 
@@ -420,7 +420,7 @@ def test_a_file_that_changes_while_it_is_converted_is_not_sent(
     chests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(path: Path, syntax: UID, target: Path) -> None:
-        convert(path, syntax, target)
+        transcode(path, syntax, target)
         with path.open("ab") as writing:
             writing.write(bytes(8))
 
@@ -428,7 +428,7 @@ def test_a_file_that_changes_while_it_is_converted_is_not_sent(
     with listener([(DX, [ImplicitVRLittleEndian])]) as scp:
         (sent,) = peer(scp.port).send(chests[:1])
         assert not scp.data_sets
-    assert (sent.outcome, sent.by_peer) == (Outcome.FAILED, False)
+    assert (sent.outcome, sent.decided_by_peer) == (SendOutcome.FAILED, False)
     assert "the file changed while it was read" in sent.message
 
 
@@ -439,7 +439,7 @@ def test_a_peer_that_aborts_always_fails_all_and_is_left_alone(
     paths = [EXAMPLE] * 6
     with storescp(tmp_path / "got", "+xa", option) as scp:
         results = list(peer(scp.port).send(paths))
-    assert outcomes(results) == [Outcome.FAILED] * 6
+    assert outcomes(results) == [SendOutcome.FAILED] * 6
     assert results[-1].message.endswith("broke off too often")
 
 
@@ -452,7 +452,7 @@ def test_a_peer_that_stops_reading_fails(tmp_path: Path) -> None:
     dataset.save_as(large)
     with storescp(tmp_path / "got", "+xa", "--sleep-during", "60") as scp:
         results = list(peer(scp.port, timeout=0.5).send([large]))
-    assert outcomes(results) == [Outcome.FAILED]
+    assert outcomes(results) == [SendOutcome.FAILED]
 
 
 def test_memory_does_not_depend_on_the_file(tmp_path: Path) -> None:
@@ -491,15 +491,15 @@ def test_memory_does_not_depend_on_the_file(tmp_path: Path) -> None:
 
 def test_tls_verifies_both_sides(chests: list[Path], tmp_path: Path, secured: Certificates) -> None:
     server = secured.server
-    options = ("+tls", str(server.key), str(server.certificate), "+cf", str(server.authorities))
+    options = ("+tls", str(server.key), str(server.certificate), "+cf", str(server.ca_file))
     with storescp(tmp_path / "got", "+xa", *options) as scp:
         trusted = list(peer(scp.port, tls=secured.client).send(chests))
-        distrusted = list(peer(scp.port, tls=TlsFiles(authorities=secured.stranger)).send(chests))
-        nameless = list(peer(scp.port, tls=TlsFiles(authorities=secured.authority)).send(chests))
+        distrusted = list(peer(scp.port, tls=TlsConfig(ca_file=secured.stranger)).send(chests))
+        nameless = list(peer(scp.port, tls=TlsConfig(ca_file=secured.authority)).send(chests))
         plain = list(peer(scp.port, timeout=2.0).send(chests))
-    assert outcomes(trusted) == [Outcome.STORED] * 5
+    assert outcomes(trusted) == [SendOutcome.STORED] * 5
     for results in (distrusted, nameless, plain):
-        assert outcomes(results) == [Outcome.FAILED] * 5
+        assert outcomes(results) == [SendOutcome.FAILED] * 5
     assert "certificate is not to be trusted" in distrusted[0].message
 
 
@@ -509,7 +509,7 @@ def test_a_certificate_for_another_host_is_not_believed(
     server = secured.server
     options = ("+tls", str(server.key), str(server.certificate), "-ic")
     with storescp(tmp_path / "got", "+xa", *options) as scp:
-        other = StoreScp(
+        other = CStoreDestination(
             host="127.0.0.2", port=scp.port, called_ae="PEER", tls=secured.client
         ).send(chests[:1])
         assert "certificate is not to be trusted" in next(iter(other)).message
@@ -520,12 +520,12 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certi
     text.write_text("none")
     client = secured.client
     for files, words in [
-        (TlsFiles(authorities=text), f"{text} holds no certificate"),
-        (TlsFiles(authorities=missing), f"cannot read {missing}: No such file"),
-        (TlsFiles(certificate=text), f"{text} holds no certificate"),
-        (TlsFiles(certificate=client.certificate), f"{client.certificate} holds no private key"),
+        (TlsConfig(ca_file=text), f"{text} holds no certificate"),
+        (TlsConfig(ca_file=missing), f"cannot read {missing}: No such file"),
+        (TlsConfig(certificate=text), f"{text} holds no certificate"),
+        (TlsConfig(certificate=client.certificate), f"{client.certificate} holds no private key"),
         (
-            TlsFiles(certificate=client.certificate, key=secured.server.key),
+            TlsConfig(certificate=client.certificate, key=secured.server.key),
             "does not belong to the certificate",
         ),
     ]:
@@ -551,15 +551,15 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certi
 )
 def test_what_can_be_no_peer_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"AE title|port|host|timeout"):
-        StoreScp(**{"host": "localhost", "port": 104, "called_ae": "PEER"} | wrong)  # type: ignore[arg-type]
+        CStoreDestination(**{"host": "localhost", "port": 104, "called_ae": "PEER"} | wrong)  # type: ignore[arg-type]
 
 
 def test_an_answer_is_for_who_waits_for_it() -> None:
     """A thread of pynetdicom that looks for requests took one of some hundred answers away."""
-    calling = Peer(host="127.0.0.1", port=0, called_ae="PEER", calling_ae="US", timeout=5.0)
+    calling = RemoteAE(host="127.0.0.1", port=0, called_ae="PEER", calling_ae="US", timeout=5.0)
     with (
         listener([(DX, [ExplicitVRLittleEndian])]) as scp,
-        replace(calling, port=scp.port).association([(UID(DX), PLAIN)]) as association,
+        replace(calling, port=scp.port).association([(UID(DX), FALLBACK_SYNTAXES)]) as association,
     ):
         answer = (1, C_STORE())
         association.dimse.msg_queue.put(answer)

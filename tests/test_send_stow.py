@@ -15,10 +15,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.send.destination import Outcome
-from cxrsr_cli.send.multipart import Multipart
-from cxrsr_cli.send.stow import StowService
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.send.destination import SendOutcome
+from cxrsr_cli.send.multipart import MultipartRelatedFile
+from cxrsr_cli.send.stow import StowDestination
+from cxrsr_cli.send.tls import TlsConfig
 from tests.conftest import EXAMPLE, small_chest
 from tests.orthanc import free_port, running_orthanc
 from tests.peers import Certificates, certificates, data_set
@@ -116,12 +116,12 @@ def test_orthanc_keeps_the_file_byte_for_byte(tmp_path: Path, shared: Path) -> N
     text = tmp_path / "text.dcm"
     text.write_text("not DICOM")
     with running_orthanc(tmp_path / "orthanc") as orthanc:
-        results = list(StowService(url=orthanc.dicomweb).send([odd, text, EXAMPLE, *real]))
+        results = list(StowDestination(url=orthanc.dicomweb).send([odd, text, EXAMPLE, *real]))
         got = orthanc.files()
-    assert [sent.outcome for sent in results if sent.path != text] == [Outcome.STORED] * (
+    assert [sent.outcome for sent in results if sent.path != text] == [SendOutcome.STORED] * (
         len(real) + 2
     )
-    assert (results[1].outcome, results[1].by_peer) == (Outcome.REFUSED, False)
+    assert (results[1].outcome, results[1].decided_by_peer) == (SendOutcome.REFUSED, False)
     for path in (odd, EXAMPLE, *real):
         same = got[data_set(path)[0]] == path.read_bytes()
         assert same, path
@@ -131,8 +131,8 @@ def test_a_request_holds_the_file_alone(stub: Service) -> None:
     """PS3.18 10.5.1 and 8.6.1.2.1."""
     stub.status, stub.body = 200, b""
     for url in (stub.url, stub.url + "/", stub.url + "/studies", stub.url + "/studies/"):
-        (sent,) = StowService(url=url).send([EXAMPLE])
-        assert sent.outcome is Outcome.STORED
+        (sent,) = StowDestination(url=url).send([EXAMPLE])
+        assert sent.outcome is SendOutcome.STORED
         assert stub.paths[-1] == "/root/studies"
     fields = stub.fields[-1]
     kind, form, boundary = fields["Content-Type"].split("; ")
@@ -148,61 +148,61 @@ def test_a_request_holds_the_file_alone(stub: Service) -> None:
 
 SAYS_NOT = "it does not say whether it has the file"
 ANSWERS = [
-    (200, response(stored=None), Outcome.STORED, ""),
-    (200, b"", Outcome.STORED, ""),
-    (200, b"<xml/>", Outcome.STORED, ""),
-    (200, response(stored=0xB000), Outcome.WARNED, "elements were coerced (0xB000), HTTP 200"),
-    (201, response(stored=None), Outcome.STORED, ""),
-    (204, b"", Outcome.STORED, ""),
-    (200, b"<html>log in</html>", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b"\n<!DOCTYPE HTML><p>log in", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b"<?xml version='1.0'?>\n<!DOCTYPE html>", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b"OK", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b'<x><DicomAttribute tag="0008119A"/></x>', Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b"{}", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b"[]", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b"null", Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b'"stored"', Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b'{"00081199": {"vr": "SQ"}}', Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, b'{"00081199": {"Value": [{}]}}', Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, response(uid="2.25.1", stored=None), Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, response(uid="2.25.1", stored=0xB000), Outcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
-    (200, response(otherwise=0xA700), Outcome.FAILED, "out of resources (0xA700), HTTP 200"),
-    (200, response(otherwise=0xC000), Outcome.REFUSED, "cannot understand the object (0xC000)"),
-    (200, response(otherwise=None), Outcome.FAILED, "processing failure (0x0110), HTTP 200"),
-    (200, response(failed=0x0111), Outcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
-    (409, response(failed=0x0111), Outcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
-    (409, response(stored=None), Outcome.REFUSED, "does not take the file, HTTP 409"),
-    (202, response(stored=0xB006), Outcome.WARNED, "elements were discarded (0xB006), HTTP 202"),
-    (202, response(stored=None), Outcome.STORED, ""),
-    (202, response(failed=0xA700), Outcome.FAILED, "out of resources (0xA700), HTTP 202"),
-    (202, response(failed=0x0122), Outcome.REFUSED, "SOP Class not supported (0x0122), HTTP 202"),
-    (202, b"", Outcome.FAILED, "does not say whether it has the file, HTTP 202"),
-    (200, response(failed=0xC122), Outcome.REFUSED, "transfer syntax not supported (0xC122)"),
-    (200, response(failed=0x0000), Outcome.REFUSED, ""),
-    (409, response(failed=0xA900), Outcome.REFUSED, "does not match its SOP Class (0xA900)"),
-    (409, response(failed=0xA701), Outcome.FAILED, "out of resources (0xA701), HTTP 409"),
-    (409, b"", Outcome.REFUSED, "does not take the file, HTTP 409"),
-    (400, b"", Outcome.REFUSED, "does not take the file, HTTP 400"),
-    (413, b"", Outcome.REFUSED, "does not take the file, HTTP 413"),
-    (415, b"", Outcome.REFUSED, "does not take the file, HTTP 415"),
-    (401, b"", Outcome.REFUSED, "does not let us in"),
-    (403, b"", Outcome.REFUSED, "does not let us in"),
-    (302, b"", Outcome.REFUSED, "it is elsewhere"),
-    (408, b"", Outcome.FAILED, "it cannot now, HTTP 408"),
-    (429, b"", Outcome.FAILED, "it cannot now, HTTP 429"),
-    (500, b"", Outcome.FAILED, "it cannot now, HTTP 500"),
-    (503, response(failed=0xC000), Outcome.FAILED, "it cannot now, HTTP 503"),
+    (200, response(stored=None), SendOutcome.STORED, ""),
+    (200, b"", SendOutcome.STORED, ""),
+    (200, b"<xml/>", SendOutcome.STORED, ""),
+    (200, response(stored=0xB000), SendOutcome.WARNED, "elements were coerced (0xB000), HTTP 200"),
+    (201, response(stored=None), SendOutcome.STORED, ""),
+    (204, b"", SendOutcome.STORED, ""),
+    (200, b"<html>log in</html>", SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"\n<!DOCTYPE HTML><p>log in", SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"<?xml version='1.0'?>\n<!DOCTYPE html>", SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"OK", SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b'<x><DicomAttribute tag="0008119A"/></x>', SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"{}", SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"[]", SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b"null", SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b'"stored"', SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b'{"00081199": {"vr": "SQ"}}', SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, b'{"00081199": {"Value": [{}]}}', SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, response(uid="2.25.1", stored=None), SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, response(uid="2.25.1", stored=0xB000), SendOutcome.FAILED, f"{SAYS_NOT}, HTTP 200"),
+    (200, response(otherwise=0xA700), SendOutcome.FAILED, "out of resources (0xA700), HTTP 200"),
+    (200, response(otherwise=0xC000), SendOutcome.REFUSED, "cannot understand the object (0xC000)"),
+    (200, response(otherwise=None), SendOutcome.FAILED, "processing failure (0x0110), HTTP 200"),
+    (200, response(failed=0x0111), SendOutcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
+    (409, response(failed=0x0111), SendOutcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
+    (409, response(stored=None), SendOutcome.REFUSED, "does not take the file, HTTP 409"),
+    (202, response(stored=0xB006), SendOutcome.WARNED, "elements were discarded (0xB006), HTTP 202"),
+    (202, response(stored=None), SendOutcome.STORED, ""),
+    (202, response(failed=0xA700), SendOutcome.FAILED, "out of resources (0xA700), HTTP 202"),
+    (202, response(failed=0x0122), SendOutcome.REFUSED, "SOP Class not supported (0x0122), HTTP 202"),
+    (202, b"", SendOutcome.FAILED, "does not say whether it has the file, HTTP 202"),
+    (200, response(failed=0xC122), SendOutcome.REFUSED, "transfer syntax not supported (0xC122)"),
+    (200, response(failed=0x0000), SendOutcome.REFUSED, ""),
+    (409, response(failed=0xA900), SendOutcome.REFUSED, "does not match its SOP Class (0xA900)"),
+    (409, response(failed=0xA701), SendOutcome.FAILED, "out of resources (0xA701), HTTP 409"),
+    (409, b"", SendOutcome.REFUSED, "does not take the file, HTTP 409"),
+    (400, b"", SendOutcome.REFUSED, "does not take the file, HTTP 400"),
+    (413, b"", SendOutcome.REFUSED, "does not take the file, HTTP 413"),
+    (415, b"", SendOutcome.REFUSED, "does not take the file, HTTP 415"),
+    (401, b"", SendOutcome.REFUSED, "does not let us in"),
+    (403, b"", SendOutcome.REFUSED, "does not let us in"),
+    (302, b"", SendOutcome.REFUSED, "it is elsewhere"),
+    (408, b"", SendOutcome.FAILED, "it cannot now, HTTP 408"),
+    (429, b"", SendOutcome.FAILED, "it cannot now, HTTP 429"),
+    (500, b"", SendOutcome.FAILED, "it cannot now, HTTP 500"),
+    (503, response(failed=0xC000), SendOutcome.FAILED, "it cannot now, HTTP 503"),
 ]
 
 
 @pytest.mark.parametrize(("status", "body", "outcome", "words"), ANSWERS)
 def test_every_answer_has_its_outcome(
-    stub: Service, status: int, body: bytes, outcome: Outcome, words: str
+    stub: Service, status: int, body: bytes, outcome: SendOutcome, words: str
 ) -> None:
     stub.status, stub.body, before = status, body, len(stub.paths)
     stub.headers = {"Location": f"http://127.0.0.1:{stub.port}/elsewhere"}
-    (sent,) = StowService(url=stub.url).send([EXAMPLE])
+    (sent,) = StowDestination(url=stub.url).send([EXAMPLE])
     assert (sent.outcome, sent.status) == (outcome, status)
     assert words in sent.message
     assert len(stub.paths) == before + 1, "asked once, and nobody else"
@@ -211,19 +211,19 @@ def test_every_answer_has_its_outcome(
 def test_a_page_to_log_in_by_its_type_is_no_answer(stub: Service) -> None:
     stub.status, stub.body = 200, b"<div>log in</div>"
     stub.headers = {"Content-Type": "text/html; charset=utf-8"}
-    (sent,) = StowService(url=stub.url).send([EXAMPLE])
-    assert sent.outcome is Outcome.FAILED
+    (sent,) = StowDestination(url=stub.url).send([EXAMPLE])
+    assert sent.outcome is SendOutcome.FAILED
     assert sent.message.endswith(f"{SAYS_NOT}, HTTP 200")
 
 
 def test_a_service_that_is_asked_to_stop(stub: Service) -> None:
     stub.status, stub.body, stub.headers = 200, b"", {}
-    assert len(list(StowService(url=stub.url).send([EXAMPLE] * 3, lambda: True))) == 1
+    assert len(list(StowDestination(url=stub.url).send([EXAMPLE] * 3, lambda: True))) == 1
 
 
 def test_a_service_that_is_not_there() -> None:
-    (sent,) = StowService(url=f"http://127.0.0.1:{free_port()}").send([EXAMPLE])
-    assert sent.outcome is Outcome.FAILED
+    (sent,) = StowDestination(url=f"http://127.0.0.1:{free_port()}").send([EXAMPLE])
+    assert sent.outcome is SendOutcome.FAILED
     assert sent.message.endswith("connection refused")
 
 
@@ -232,9 +232,9 @@ def test_secrets_come_from_files_and_go_nowhere_else(stub: Service, tmp_path: Pa
     token, password = tmp_path / "token", tmp_path / "password"
     token.write_text("s3cret-token\n")
     password.write_text("s3cret-password\nand a note")
-    (one,) = StowService(url=stub.url, token_file=token).send([EXAMPLE])
+    (one,) = StowDestination(url=stub.url, token_file=token).send([EXAMPLE])
     assert stub.fields[-1]["Authorization"] == "Bearer s3cret-token"
-    named = StowService(url=stub.url, username="me", password_file=password)
+    named = StowDestination(url=stub.url, username="me", password_file=password)
     (two,) = named.send([EXAMPLE])
     basic = stub.fields[-1]["Authorization"].removeprefix("Basic ")
     assert base64.b64decode(basic) == b"me:s3cret-password"
@@ -246,9 +246,9 @@ def test_a_file_without_a_secret_is_named_and_not_quoted(tmp_path: Path, content
     token = tmp_path / "token"
     token.write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=f"first line of {token} is no password") as caught:
-        list(StowService(url="https://localhost", token_file=token).send([EXAMPLE]))
+        list(StowDestination(url="https://localhost", token_file=token).send([EXAMPLE]))
     assert "ü" not in str(caught.value)
-    missing = StowService(url="https://localhost", token_file=tmp_path / "missing")
+    missing = StowDestination(url="https://localhost", token_file=tmp_path / "missing")
     with pytest.raises(UsageError, match="cannot read"):
         list(missing.send([EXAMPLE]))
 
@@ -269,7 +269,7 @@ WRONG = [
         {"url": "https://l", "username": "a", "password_file": SECRET, "token_file": SECRET},
         "exclude each other",
     ),
-    ({"url": "http://localhost", "tls": TlsFiles()}, "tls needs"),
+    ({"url": "http://localhost", "tls": TlsConfig()}, "tls needs"),
     ({"url": "https://localhost", "timeout": 0.0}, "timeout"),
 ]
 
@@ -277,7 +277,7 @@ WRONG = [
 @pytest.mark.parametrize(("options", "words"), WRONG)
 def test_what_cannot_be_right_is_refused_unquoted(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
-        StowService(**options)
+        StowDestination(**options)
     assert "hunter2" not in str(caught.value)
 
 
@@ -285,15 +285,15 @@ def test_tls_verifies_both_sides(secured: Certificates) -> None:
     with service(secured.server.server_context()) as there:
         url = there.url.replace("http://", "https://")
         outcomes = [
-            next(StowService(url=url, tls=tls).send([EXAMPLE]))
+            next(StowDestination(url=url, tls=tls).send([EXAMPLE]))
             for tls in (
                 secured.client,
-                TlsFiles(authorities=secured.stranger),
-                TlsFiles(authorities=secured.authority),
+                TlsConfig(ca_file=secured.stranger),
+                TlsConfig(ca_file=secured.authority),
                 None,
             )
         ]
-    assert [sent.outcome for sent in outcomes] == [Outcome.STORED] + [Outcome.FAILED] * 3
+    assert [sent.outcome for sent in outcomes] == [SendOutcome.STORED] + [SendOutcome.FAILED] * 3
     assert outcomes[1].message.endswith("its certificate is not to be trusted")
     assert outcomes[3].message.endswith("its certificate is not to be trusted")
     assert len(there.paths) == 1
@@ -302,7 +302,7 @@ def test_tls_verifies_both_sides(secured: Certificates) -> None:
 def test_a_body_is_read_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 1000)
-    with Multipart(path) as body:
+    with MultipartRelatedFile(path) as body:
         pieces = list(iter(lambda: body.read(1000), b""))
         assert len(b"".join(pieces)) == len(body)
         assert max(map(len, pieces)) == 1000
@@ -310,12 +310,12 @@ def test_a_body_is_read_in_pieces(tmp_path: Path) -> None:
 
 
 def test_a_service_is_read_from_a_configuration(tmp_path: Path) -> None:
-    adapter = TypeAdapter(StowService)
+    adapter = TypeAdapter(StowDestination)
     read = adapter.validate_python(
         {"url": "https://pacs/rs", "tls": {"authorities": str(tmp_path / "a.pem")}, "timeout": 5}
     )
-    assert read == StowService(
-        url="https://pacs/rs", tls=TlsFiles(authorities=tmp_path / "a.pem"), timeout=5.0
+    assert read == StowDestination(
+        url="https://pacs/rs", tls=TlsConfig(ca_file=tmp_path / "a.pem"), timeout=5.0
     )
     with pytest.raises(ValidationError, match="url must hold no user"):
         adapter.validate_python({"url": "https://a:b@pacs"})

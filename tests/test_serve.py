@@ -271,7 +271,7 @@ def test_a_destination_that_refuses_makes_a_dead_letter(
     node.stop()
     (out / f"{key}.dcm").write_bytes(b"another's")
     queue = Queue(node.spool.ledger)
-    queue.forget_before(inf)
+    queue.delete_finished_before(inf)
     queue.close()
     with running(node.log.with_suffix(".yaml")) as again:
         assert send(again, small_chest()) == [SUCCESS]
@@ -294,9 +294,9 @@ def test_what_kills_the_process_is_given_up(config: Path) -> None:
     key = "f" * 32
     small_chest().save_as(node.spool.received(key))
     queue = Queue(node.spool.ledger)
-    queue.admit(key)
+    queue.enqueue(key)
     for _ in range(5):
-        queue.begin([key])
+        queue.mark_started([key])
     queue.close()
     with running(config) as node:
         (event,) = node.wait("dead")

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from cxrsr_cli.bytesize import parse_bytes
+from cxrsr_cli.bytesize import parse_byte_size
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.receive.listener import Limits, Listener, Peer
+from cxrsr_cli.receive.listener import AllowedPeer, ScpConfig, ScpLimits
 from cxrsr_cli.receive.refusal import REJECTIONS, STATUSES
 from cxrsr_cli.send.folder import Folder
-from cxrsr_cli.send.store import StoreScp
-from cxrsr_cli.send.stow import StowService
-from cxrsr_cli.send.tls import TlsFiles
-from cxrsr_cli.serve.config import _KINDS, Health, ServeConfig, load_serve_config
+from cxrsr_cli.send.store import CStoreDestination
+from cxrsr_cli.send.stow import StowDestination
+from cxrsr_cli.send.tls import TlsConfig
+from cxrsr_cli.serve.config import _KINDS, HealthConfig, ServeConfig, load_serve_config
 from cxrsr_cli.serve.events import EventKind
 from cxrsr_cli.serve.metrics import Metrics
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.retry import Retry
-from cxrsr_cli.serve.rules import _LONGEST_DESCRIPTION, Rule, Upscaling, When
-from cxrsr_cli.serve.state import State
-from cxrsr_cli.serve.survey import Survey
+from cxrsr_cli.serve.retry import RetryPolicy
+from cxrsr_cli.serve.rules import _LONGEST_DESCRIPTION, RoutingRule, RuleCondition, Upscaling
+from cxrsr_cli.serve.state import ItemState
+from cxrsr_cli.serve.survey import QueueView
 from tests.conftest import ROOT, Command
 
 PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
@@ -48,17 +48,17 @@ def first_cells(text: str) -> list[str]:
 
 WHERE: dict[type, str] = {
     ServeConfig: "The configuration",
-    TlsFiles: "The configuration",
-    Retry: "The configuration",
-    Health: "The configuration",
-    Listener: "Who may send",
-    Limits: "Who may send",
-    Peer: "Who may send",
-    Rule: "Rules",
-    When: "Rules",
+    TlsConfig: "The configuration",
+    RetryPolicy: "The configuration",
+    HealthConfig: "The configuration",
+    ScpConfig: "Who may send",
+    ScpLimits: "Who may send",
+    AllowedPeer: "Who may send",
+    RoutingRule: "Rules",
+    RuleCondition: "Rules",
     Upscaling: "Rules",
-    StoreScp: "Destinations",
-    StowService: "Destinations",
+    CStoreDestination: "Destinations",
+    StowDestination: "Destinations",
     Folder: "Destinations",
 }
 """Everything that a configuration is made of, and the heading under which it is explained."""
@@ -75,8 +75,8 @@ def test_every_key_is_documented(kind: type) -> None:
     ("heading", "kinds"),
     [
         ("The configuration", (ServeConfig,)),
-        ("Who may send", (Listener, Limits)),
-        ("Rules", (Rule, When)),
+        ("Who may send", (ScpConfig, ScpLimits)),
+        ("Rules", (RoutingRule, RuleCondition)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -93,14 +93,14 @@ def test_every_kind_of_destination_is_documented() -> None:
 
 
 DEFAULTS = [
-    ("`retry`", Retry(), ("first", "longest", "attempts")),
-    ("`history_days`", ServeConfig(spool=Path("x"), destinations={}, rules=()), ("history_days",)),
-    ("`ae_title`", Listener(), ("ae_title",)),
-    ("`address`, `port`", Listener(), ("address", "port")),
-    ("`associations`", Limits(), ("associations",)),
-    ("`idle`", Limits(), ("idle",)),
-    ("`instance_seconds`", Limits(), ("instance_seconds",)),
-    ("`association_seconds`", Limits(), ("association_seconds",)),
+    ("`retry`", RetryPolicy(), ("first", "longest", "attempts")),
+    ("`history_retention_days`", ServeConfig(spool=Path("x"), destinations={}, rules=()), ("history_days",)),
+    ("`ae_title`", ScpConfig(), ("ae_title",)),
+    ("`address`, `port`", ScpConfig(), ("address", "port")),
+    ("`associations`", ScpLimits(), ("associations",)),
+    ("`idle`", ScpLimits(), ("idle",)),
+    ("`instance_timeout`", ScpLimits(), ("instance_seconds",)),
+    ("`association_timeout`", ScpLimits(), ("association_seconds",)),
 ]
 
 
@@ -115,7 +115,7 @@ def test_defaults_are_those_of_the_code(cell: str, made: object, names: tuple[st
 @pytest.mark.parametrize("key", ["instance_bytes", "free_bytes"])
 def test_default_sizes_are_those_of_the_code(key: str) -> None:
     (cell,) = re.findall(rf"^\| `{key}` \| ([^|]*) \|", PAGE, re.MULTILINE)
-    assert parse_bytes(cell) == getattr(Limits(), key)
+    assert parse_byte_size(cell) == getattr(ScpLimits(), key)
 
 
 def test_how_much_of_a_description_is_looked_at_is_documented() -> None:
@@ -129,13 +129,13 @@ def test_every_event_is_documented() -> None:
 
 
 def test_every_state_is_documented() -> None:
-    assert first_cells(section("Dead letters")) == [f"`{state.value}`" for state in State]
+    assert first_cells(section("Dead letters")) == [f"`{state.value}`" for state in ItemState]
 
 
 def test_every_metric_is_documented(tmp_path: Path) -> None:
     path = tmp_path / "queue.sqlite"
-    with closing(Queue(path)) as queue, closing(Survey(path)) as survey:
-        queue.admit("made with the first instance")
+    with closing(Queue(path)) as queue, closing(QueueView(path)) as survey:
+        queue.enqueue("made with the first instance")
         exported = re.findall(r"^# TYPE (\w+)", Metrics(survey).text(), re.MULTILINE)
     cells = " ".join(first_cells(section("Health and metrics")))
     assert sorted(re.findall(r"`(\w+)", cells)) == sorted(exported)
@@ -201,6 +201,6 @@ def test_what_is_commented_out_in_the_example_is_right_too(tmp_path: Path) -> No
     path.write_text(re.sub(key, r"\1\2", text, flags=re.MULTILINE), encoding="utf-8")
     config = load_serve_config(path)
     assert config.tls
-    assert config.tls.authorities
+    assert config.tls.ca_file
     made = {type(destination) for destination in config.destinations.values()}
-    assert made == {StoreScp, StowService, Folder}
+    assert made == {CStoreDestination, StowDestination, Folder}

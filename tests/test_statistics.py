@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t
 
-from cxrsr_cli.judge.statistics import Difference
+from cxrsr_cli.judge.statistics import PairedDifference
 
 GAINS = [0.5, 1.0, 2.0, -0.25, 0.75, 1.5, 3.0, 0.1]
 
 
 def test_of_known_differences() -> None:
-    found = Difference.of(GAINS, larger_is_better=True)
+    found = PairedDifference.of(GAINS, larger_is_better=True)
     assert found.mean == pytest.approx(1.075)
     assert found.median == pytest.approx(0.875)
-    assert found.worst == -0.25
-    assert (found.better, found.count) == (7, 8)
+    assert found.smallest == -0.25
+    assert (found.wins, found.count) == (7, 8)
     assert found.standard_error == pytest.approx(np.std(GAINS, ddof=1) / math.sqrt(8))
     # One negative rank, the second smallest: P(W <= 2) = 3 / 2**8, twice.
     assert found.p_value == pytest.approx(2 * 3 / 2**8)
 
 
 def test_where_smaller_is_better_the_worst_is_the_largest() -> None:
-    found = Difference.of(GAINS, larger_is_better=False)
-    assert found.worst == 3.0
-    assert found.better == 1
+    found = PairedDifference.of(GAINS, larger_is_better=False)
+    assert found.smallest == 3.0
+    assert found.wins == 1
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
@@ -33,14 +33,14 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     random = np.random.default_rng(1)
     hits = 0
     for _ in range(200):
-        found = Difference.of(random.normal(1, 1, 30).tolist(), larger_is_better=True)
+        found = PairedDifference.of(random.normal(1, 1, 30).tolist(), larger_is_better=True)
         hits += found.low <= 1 <= found.high
     assert binomtest(hits, 200, 0.94).pvalue > 0.01
 
 
 def test_the_interval_is_the_same_every_time_and_near_the_normal_one() -> None:
     sample = np.random.default_rng(0).normal(0.3, 1, 100).tolist()
-    first, again = (Difference.of(sample, larger_is_better=True) for _ in range(2))
+    first, again = (PairedDifference.of(sample, larger_is_better=True) for _ in range(2))
     assert first == again
     half = t.ppf(0.975, 99) * first.standard_error
     assert first.low == pytest.approx(first.mean - half, abs=0.03)
@@ -60,7 +60,7 @@ def test_the_interval_is_the_same_every_time_and_near_the_normal_one() -> None:
 def test_few_or_equal_images(
     differences: list[float], mean: float, low: float, p_value: float, count: int
 ) -> None:
-    found = Difference.of(differences, larger_is_better=True)
+    found = PairedDifference.of(differences, larger_is_better=True)
     assert found.mean == pytest.approx(mean, nan_ok=True)
     assert found.low == pytest.approx(low, nan_ok=True)
     assert found.p_value == pytest.approx(p_value, nan_ok=True)

@@ -9,13 +9,13 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrsr_cli.restore.architecture import RirArchitecture, Tail
+from cxrsr_cli.restore.architecture import RirConfig, Upsampler
 from cxrsr_cli.restore.build import build
-from cxrsr_cli.restore.lowering import collapse, lower
+from cxrsr_cli.restore.lowering import compile_network, fuse_upsampler
 from cxrsr_cli.restore.network import ResidualInResidual
-from cxrsr_cli.restore.parts import SuperResolver
-from cxrsr_cli.restore.program import Program
-from cxrsr_cli.restore.reflection import reflect
+from cxrsr_cli.restore.parts import SuperResolutionNetwork
+from cxrsr_cli.restore.program import ConvProgram
+from cxrsr_cli.restore.reflection import reflect_pad
 from cxrsr_cli.restore.streaming import stream
 from tests.architectures import GLOBAL, LOCAL, small
 
@@ -23,17 +23,17 @@ SCALES = (2, 4, 8)
 SIZES = [(64, 40), (61, 47), (5, 3), (1, 40), (9, 1)]
 
 
-def network(name: str, scale: int, tail: Tail | None = None) -> SuperResolver:
+def network(name: str, scale: int, tail: Upsampler | None = None) -> SuperResolutionNetwork:
     torch.manual_seed(0)
     architecture = small(name, scale)
     if tail:
-        assert isinstance(architecture, RirArchitecture)
+        assert isinstance(architecture, RirConfig)
         architecture = replace(architecture, tail=tail)
     return build(architecture).eval().double()
 
 
-def compiled(of: SuperResolver) -> Program:
-    program = lower(of)
+def compiled(of: SuperResolutionNetwork) -> ConvProgram:
+    program = compile_network(of)
     assert program is not None
     return program
 
@@ -43,15 +43,15 @@ def image(height: int, width: int) -> torch.Tensor:
     return torch.rand(1, 1, height, width, generator=generator, dtype=torch.float64)
 
 
-def whole(of: SuperResolver, seen: torch.Tensor) -> torch.Tensor:
+def whole(of: SuperResolutionNetwork, seen: torch.Tensor) -> torch.Tensor:
     """Run the network itself on the image and its reflection."""
     halo, scale = of.architecture.receptive_radius, of.architecture.scale
     inner = slice(halo * scale, -halo * scale)
-    output: torch.Tensor = of(reflect(seen, halo))
+    output: torch.Tensor = of(reflect_pad(seen, halo))
     return output[..., inner, inner]
 
 
-def streamed(program: Program, seen: torch.Tensor, rows: int) -> torch.Tensor:
+def streamed(program: ConvProgram, seen: torch.Tensor, rows: int) -> torch.Tensor:
     return torch.cat(list(stream(program, seen, rows=rows)), -2)
 
 
@@ -83,22 +83,22 @@ def test_what_lies_beyond_the_border_is_seen() -> None:
 
 @pytest.mark.parametrize("name", sorted(GLOBAL))
 def test_a_network_that_averages_the_image_is_not_compiled(name: str) -> None:
-    assert lower(network(name, 2)) is None
+    assert compile_network(network(name, 2)) is None
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("tail", list(Tail))
+@pytest.mark.parametrize("tail", list(Upsampler))
 @torch.no_grad()
-def test_any_upsampler_is_one_convolution_and_a_shuffle(tail: Tail, scale: int) -> None:
+def test_any_upsampler_is_one_convolution_and_a_shuffle(tail: Upsampler, scale: int) -> None:
     of = network("rir", scale, tail)
     assert isinstance(of, ResidualInResidual)
-    one = collapse(of.tail, scale)
+    one = fuse_upsampler(of.tail, scale)
     assert one.weight.shape == (scale**2, 6, 5, 5)
     features = torch.randn(1, 6, 17, 15, dtype=torch.float64)
     together = F.pixel_shuffle(F.conv2d(features, one.weight, one.bias, padding=2), scale)
     error = (together - of.tail(features)).abs()
     assert error[..., 2 * scale : -2 * scale, 2 * scale : -2 * scale].max() <= 1e-10
-    if tail is Tail.SHUFFLE_CONV:
+    if tail is Upsampler.SHUFFLE_CONV:
         assert error.max() > 1e-6, "its border needs the padding that an image gets"
 
 
@@ -181,7 +181,7 @@ def test_memory_for_no_row_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 40))
 def test_reflection_keeps_the_image_in_the_middle(height: int, width: int, margin: int) -> None:
     seen = torch.rand(1, 1, height, width)
-    padded = reflect(seen, margin)
+    padded = reflect_pad(seen, margin)
     assert padded.shape[-2:] == (height + 2 * margin, width + 2 * margin)
     inner = padded[..., margin : margin + height, margin : margin + width]
     assert torch.equal(inner, seen)

@@ -13,13 +13,13 @@ from benchmarks.plan import PAGES, RECIPE, Study, Table, Training, load_study, s
 from cxrsr_cli.learn.config import load_train_config
 from cxrsr_cli.learn.state import learning_rate
 from cxrsr_cli.restore.architecture import (
-    Architecture,
     Attention,
     ImageSkip,
-    Network,
-    RirArchitecture,
+    NetworkConfig,
+    NetworkFamily,
+    RirConfig,
     Stem,
-    Tail,
+    Upsampler,
 )
 from cxrsr_cli.restore.registry import find_model
 from tests.conftest import ROOT
@@ -43,7 +43,7 @@ AT_EQUAL_WORK = [
 ]
 
 
-def architecture(study: str, name: str, scale: int = 4) -> Architecture:
+def architecture(study: str, name: str, scale: int = 4) -> NetworkConfig:
     return Training(name, STUDIES[study].entries[name], scale).config().architecture
 
 
@@ -112,8 +112,8 @@ def test_the_references_are_the_models(scale: int) -> None:
 
 def test_every_rival_and_every_part_is_studied() -> None:
     all_of_them = [training.config().architecture for training in TRAININGS.values()]
-    assert {each.network for each in all_of_them} == set(Network)
-    ours = [each for each in all_of_them if isinstance(each, RirArchitecture)]
+    assert {each.network for each in all_of_them} == set(NetworkFamily)
+    ours = [each for each in all_of_them if isinstance(each, RirConfig)]
     seen = {
         field: {getattr(each, field) for each in ours}
         for field in (
@@ -122,7 +122,7 @@ def test_every_rival_and_every_part_is_studied() -> None:
     }  # fmt: skip
     assert seen == {
         "attention": set(Attention), "dense": {True, False}, "long_skip": {True, False},
-        "image_skip": set(ImageSkip), "stem": set(Stem), "tail": set(Tail),
+        "image_skip": set(ImageSkip), "stem": set(Stem), "tail": set(Upsampler),
         "impulse_filter": {True, False},
     }  # fmt: skip
 

@@ -14,15 +14,15 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.batch import BatchRunner
 from cxrsr_cli.job import Job
 from cxrsr_cli.read.cells import PixelFormat
-from cxrsr_cli.read.codecs import holds_cells
+from cxrsr_cli.read.codecs import decodes_to_raw_cells
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.resample import downsample
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 from tests.headers import COLUMNS, PADDED, ROWS, SPACINGS, Header, build, headers, plane
 
@@ -66,19 +66,19 @@ def test_whatever_the_header(
     low = build(header, source)
     before = source.read_bytes()
     upscaler = Upscaler(
-        Restorer.load(tiny_model),
+        Predictor.load(tiny_model),
         find_model(str(tiny_model), SCALE),
         overwrite=True,
         syntax=header.wanted,
     )
-    (result,) = Batch(upscaler).run([Job(source, target)])
+    (result,) = BatchRunner(upscaler).run([Job(source, target)])
     assert result.error is None
     assert source.read_bytes() == before
     old, new = read_source(source), read_source(target)
     assert np.array_equal(decode(old), low), "the test must have written what it meant"
     high, bits = decode(new), header.pixels.bits_stored
     assert high.shape == (header.frames, SCALE * ROWS, SCALE * COLUMNS)
-    high_bit = header.pixels.high_bit if holds_cells(new.transfer_syntax) else bits - 1
+    high_bit = header.pixels.high_bit if decodes_to_raw_cells(new.transfer_syntax) else bits - 1
     assert PixelFormat.of(new.dataset) == replace(header.pixels, high_bit=high_bit)
     assert header.pixels.minimum <= high.min() <= high.max() <= header.pixels.maximum
     check_picture(header, low, high, old.dataset, new.dataset)

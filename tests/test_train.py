@@ -13,21 +13,21 @@ import yaml
 from safetensors.torch import load_file
 from skimage.io import imread, imsave
 
-from cxrsr_cli.errors import ConfigError, ExitCode, InputError, NothingToDoError, TrainingError
+from cxrsr_cli.errors import ConfigError, ExitCode, InputError, NoInputError, TrainingError
 from cxrsr_cli.learn.config import Loss, Schedule, TrainConfig, load_train_config
 from cxrsr_cli.learn.images import list_images, read_image
-from cxrsr_cli.learn.log import Progress
+from cxrsr_cli.learn.log import LogEntry
 from cxrsr_cli.learn.losses import training_loss
 from cxrsr_cli.learn.pairs import make_pair
 from cxrsr_cli.learn.sampling import PatchSampler
 from cxrsr_cli.learn.state import learning_rate
 from cxrsr_cli.learn.training import train
-from cxrsr_cli.learn.warm_start import Taken, warm_start
+from cxrsr_cli.learn.warm_start import WarmStartReport, warm_start
 from cxrsr_cli.restore.architecture import ImageSkip
 from cxrsr_cli.restore.build import build
 from cxrsr_cli.restore.parts import WhiteningStem
 from cxrsr_cli.restore.resample import downsample
-from cxrsr_cli.restore.weights import read_description, save_network
+from cxrsr_cli.restore.weights import read_metadata, save_network
 from tests.architectures import LOCAL, small
 from tests.conftest import ROOT, Command, describe
 
@@ -66,7 +66,7 @@ def test_learns_more_than_the_image_skip(config: Path, tmp_path: Path) -> None:
             "learning_rate=0.003",
         ],
     )
-    lines: list[Progress] = []
+    lines: list[LogEntry] = []
     train(checked, tmp_path / "run", command="none", report=lines.append)
     last = lines[-1]
     assert last.psnr is not None
@@ -88,7 +88,7 @@ def test_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path) -> None:
             "loss=mse",
         ],
     )
-    lines: list[Progress] = []
+    lines: list[LogEntry] = []
     train(checked, tmp_path / "run", command="none", report=lines.append)
     last = lines[-1]
     assert last.psnr is not None
@@ -139,7 +139,7 @@ def test_the_command(cxrsr: Command, config: Path, tmp_path: Path) -> None:
     assert "validation" in done.stderr
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [4, 8]
-    description = read_description(run / "test-x2.safetensors")
+    description = read_metadata(run / "test-x2.safetensors")
     assert description.steps == 8
     assert description.data == "made up"
     assert description.command.startswith("cxrsr train ")
@@ -228,7 +228,7 @@ def test_a_newer_key_counts_where_it_changes_something(
 )
 def test_shipped_weights_name_their_configuration(path: Path) -> None:
     config = load_train_config(path.with_suffix(".yaml"))
-    assert read_description(path).config_sha256 == config.sha256()
+    assert read_metadata(path).config_sha256 == config.sha256()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.yaml")), ids=lambda p: p.stem)
@@ -275,7 +275,7 @@ def test_warm_start_from_another_scale_takes_all_but_the_tail(config: Path, tmp_
     first = train(load_train_config(config), tmp_path / "first", command="none")
     options = [f"warm_start={first}", "learning_rate=1e-12", "architecture.scale=4"]
     options.append("stages=[{steps: 2, batch: 1, patch: 12}]")
-    taken = list[Taken]()
+    taken = list[WarmStartReport]()
     second = train(
         load_train_config(config, options),
         tmp_path / "second",
@@ -284,9 +284,9 @@ def test_warm_start_from_another_scale_takes_all_but_the_tail(config: Path, tmp_
     )
     one, other = load_file(first), load_file(second)
     (start,) = taken
-    assert set(start.left) == {name for name in other if name.startswith("tail.")}
-    assert set(start.taken) == other.keys() - set(start.left)
-    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in start.taken)
+    assert set(start.reinitialised) == {name for name in other if name.startswith("tail.")}
+    assert set(start.loaded) == other.keys() - set(start.reinitialised)
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in start.loaded)
 
 
 def test_warm_start_with_another_stem_fits_it(config: Path, tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_a_wider_network_starts_as_the_same_function(
         return
     taken = warm_start(other, wide, path)
     assert taken.widening == widening
-    assert not taken.left
+    assert not taken.reinitialised
     image = torch.rand(2, 1, 20, 24, dtype=torch.float64)
     with torch.no_grad():
         assert torch.allclose(one(image), other(image), rtol=1e-4, atol=1e-6)
@@ -437,7 +437,7 @@ def test_a_training_that_diverges_is_a_failure(config: Path, tmp_path: Path) -> 
 
 
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(NothingToDoError, match="no image"):
+    with pytest.raises(NoInputError, match="no image"):
         list_images(tmp_path)
     colour = tmp_path / "colour.png"
     imsave(colour, np.zeros((8, 8, 3), np.uint8), check_contrast=False)

@@ -9,13 +9,13 @@ import torch
 import yaml
 from skimage.io import imsave
 
-from cxrsr_cli.errors import ConfigError, InputError, NothingToDoError
-from cxrsr_cli.learn.collection import collect
+from cxrsr_cli.errors import ConfigError, InputError, NoInputError
+from cxrsr_cli.learn.collection import load_training_data
 from cxrsr_cli.learn.config import load_train_config
 from cxrsr_cli.learn.pairs import make_pair
-from cxrsr_cli.learn.patients import Split, check_split
-from cxrsr_cli.learn.sources import list_sources, read_radiographs
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.learn.patients import PatientSplit, check_no_patient_overlap
+from cxrsr_cli.learn.sources import list_image_files, read_images
+from cxrsr_cli.read.permission import AcceptanceOverride
 from cxrsr_cli.restore.architecture import ImageSkip
 from tests.conftest import Command, small_chest
 
@@ -64,7 +64,7 @@ def test_a_folder_gives_pictures_and_dicom_under_any_name(tmp_path: Path) -> Non
     ]
     (tmp_path / "README.md").write_text("no image" * 100)
     (tmp_path / "empty").touch()
-    assert list_sources(tmp_path) == expected
+    assert list_image_files(tmp_path) == expected
 
 
 def test_a_list_is_relative_to_itself_and_keeps_its_order(tmp_path: Path) -> None:
@@ -72,23 +72,23 @@ def test_a_list_is_relative_to_itself_and_keeps_its_order(tmp_path: Path) -> Non
     listed = tmp_path / "lists" / "train.txt"
     listed.parent.mkdir()
     listed.write_text("# half of them\n\n../images/b.dcm\n  ../images/a.png\n")
-    assert [path.name for path in list_sources(listed)] == ["b.dcm", "a.png"]
-    assert list_sources(listed)[1].exists()
+    assert [path.name for path in list_image_files(listed)] == ["b.dcm", "a.png"]
+    assert list_image_files(listed)[1].exists()
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [(b"a.png\na.png\n", ConfigError), (b"# nothing\n", NothingToDoError), (b"\xff", ConfigError)],
+    [(b"a.png\na.png\n", ConfigError), (b"# nothing\n", NoInputError), (b"\xff", ConfigError)],
 )
 def test_lists_that_cannot_be_used(tmp_path: Path, text: bytes, error: type[Exception]) -> None:
     (tmp_path / "list").write_bytes(text)
     with pytest.raises(error):
-        list_sources(tmp_path / "list")
+        list_image_files(tmp_path / "list")
 
 
 def test_dicom_keeps_its_depth_and_its_range(tmp_path: Path) -> None:
     path = radiograph(tmp_path / "a.dcm")
-    (image,) = read_radiographs(path, 8)
+    (image,) = read_images(path, 8)
     stored = small_chest().pixel_array
     assert small_chest().BitsStored == 12
     assert (image.minimum, image.maximum) == (0, 4095)
@@ -105,7 +105,7 @@ def test_monochrome1_is_turned_for_the_network_alone(tmp_path: Path) -> None:
     dataset.save_as(tmp_path / "negative.dcm")
     pairs = []
     for path in (plain, tmp_path / "negative.dcm"):
-        (image,) = read_radiographs(path, 2)
+        (image,) = read_images(path, 2)
         pairs.append(make_pair(image, 2, ImageSkip.CONSISTENT))
     (one, other) = pairs
     assert (one.high - other.high).abs().max() < 0.01
@@ -123,7 +123,7 @@ def test_padding_is_cut_off_outside_and_filled_inside(tmp_path: Path) -> None:
     dataset.PixelData = stored.tobytes()
     dataset.add_new("PixelPaddingValue", "US", 0)
     dataset.save_as(tmp_path / "a.dcm")
-    (image,) = read_radiographs(tmp_path / "a.dcm", 2)
+    (image,) = read_images(tmp_path / "a.dcm", 2)
     values = image.values[0, 0].numpy()
     assert values.shape == (20, 18)
     assert values.min() >= 1
@@ -135,26 +135,26 @@ def test_each_frame_is_an_image(tmp_path: Path) -> None:
     dataset.NumberOfFrames = 3
     dataset.PixelData *= 3
     dataset.save_as(tmp_path / "a.dcm")
-    assert len(read_radiographs(tmp_path / "a.dcm", 2)) == 3
+    assert len(read_images(tmp_path / "a.dcm", 2)) == 3
 
 
 @pytest.mark.parametrize(
     ("keyword", "value", "permission"),
     [
-        ("BodyPartExamined", "HIP", Permission.BODY_PART),
-        ("PresentationIntentType", "FOR PROCESSING", Permission.FOR_PROCESSING),
+        ("BodyPartExamined", "HIP", AcceptanceOverride.BODY_PART),
+        ("PresentationIntentType", "FOR PROCESSING", AcceptanceOverride.FOR_PROCESSING),
     ],
 )
 def test_what_is_no_chest_for_presentation_needs_permission(
-    tmp_path: Path, keyword: str, value: str, permission: Permission
+    tmp_path: Path, keyword: str, value: str, permission: AcceptanceOverride
 ) -> None:
     path = tmp_path / "a.dcm"
     dataset = small_chest()
     setattr(dataset, keyword, value)
     dataset.save_as(path)
     with pytest.raises(InputError):
-        read_radiographs(path, 2)
-    assert len(read_radiographs(path, 2, frozenset([permission]))) == 1
+        read_images(path, 2)
+    assert len(read_images(path, 2, frozenset([permission]))) == 1
 
 
 def test_refused_files_are_named_and_counted_and_the_rest_is_learned_from(
@@ -164,16 +164,16 @@ def test_refused_files_are_named_and_counted_and_the_rest_is_learned_from(
     (tmp_path / "train" / "broken.dcm").write_bytes(b"no DICOM")
     radiograph(tmp_path / "train" / "hip.dcm", BodyPartExamined="HIP")
     radiograph(tmp_path / "train" / "good.dcm", PatientID="GARIBALDI-77")
-    inventory = collect(load_train_config(config)).inventory
-    assert {refused.name for refused in inventory.refused} == {"tiny.png", "broken.dcm", "hip.dcm"}
+    inventory = load_training_data(load_train_config(config)).inventory
+    assert {refused.name for refused in inventory.skipped} == {"tiny.png", "broken.dcm", "hip.dcm"}
     assert (inventory.train, inventory.val) == (2, 1)
     assert "GARIBALDI" not in repr(inventory)
 
 
 def test_nothing_that_can_be_used_is_an_error(config: Path, tmp_path: Path) -> None:
     (tmp_path / "val" / "00000002_000.png").write_bytes(b"no image")
-    with pytest.raises(NothingToDoError, match=r"val can be used: cannot read the image"):
-        collect(load_train_config(config))
+    with pytest.raises(NoInputError, match=r"val can be used: cannot read the image"):
+        load_training_data(load_train_config(config))
 
 
 NAMES = Callable[[Path, str], Path]
@@ -204,29 +204,29 @@ def test_no_patient_is_learned_from_and_judged_on(
         folder.mkdir()
         for name in names:
             make(folder, name)
-    learned, judged = map(list_sources, folders)
+    learned, judged = map(list_image_files, folders)
     pattern = NIH if make is named else None
     if not shared:
-        assert check_split(learned, judged, pattern) == Split(len(train), len(val), 0)
+        assert check_no_patient_overlap(learned, judged, pattern) == PatientSplit(len(train), len(val), 0)
         return
     with pytest.raises(ConfigError, match=f"^data: {shared} patients") as caught:
-        check_split(learned, judged, pattern)
+        check_no_patient_overlap(learned, judged, pattern)
     assert not any(name[:8] in str(caught.value) for name in train)
 
 
 def test_the_issuer_tells_equal_patient_ids_apart(tmp_path: Path) -> None:
     one = radiograph(tmp_path / "a.dcm", PatientID="1", IssuerOfPatientID="NORTH")
     other = radiograph(tmp_path / "b.dcm", PatientID="1", IssuerOfPatientID="SOUTH")
-    assert check_split([one], [other], None) == Split(1, 1, 0)
+    assert check_no_patient_overlap([one], [other], None) == PatientSplit(1, 1, 0)
 
 
 def test_files_that_do_not_tell_are_counted_or_with_a_pattern_an_error(tmp_path: Path) -> None:
     one, other = picture(tmp_path / "a.png"), radiograph(tmp_path / "b.dcm", PatientID="")
-    assert check_split([one], [other], None) == Split(0, 0, 2)
+    assert check_no_patient_overlap([one], [other], None) == PatientSplit(0, 0, 2)
     with pytest.raises(ConfigError, match="names of 2 files"):
-        check_split([one], [other], NIH)
+        check_no_patient_overlap([one], [other], NIH)
     with pytest.raises(ConfigError, match="1 files are in both"):
-        check_split([one, other], [tmp_path / "." / "b.dcm"], None)
+        check_no_patient_overlap([one, other], [tmp_path / "." / "b.dcm"], None)
 
 
 def test_the_command_says_what_it_found_but_not_whom(
@@ -249,7 +249,7 @@ def test_the_command_says_what_it_found_but_not_whom(
 
 
 def test_real_dicom_is_read_at_full_depth(shared: Path) -> None:
-    (image,) = read_radiographs(shared / "dicom" / "chest" / "RG1_J2KR.dcm", 4)
+    (image,) = read_images(shared / "dicom" / "chest" / "RG1_J2KR.dcm", 4)
     assert image.inverted
     assert image.maximum == 2**15 - 1
     assert len(torch.unique(image.values)) > 1000

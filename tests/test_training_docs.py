@@ -7,8 +7,8 @@ from dataclasses import MISSING, Field, fields
 import pytest
 import yaml
 
-from cxrsr_cli.learn.config import DataConfig, Stage, TrainConfig
-from cxrsr_cli.learn.degradation import Degradation
+from cxrsr_cli.learn.config import DataConfig, StageConfig, TrainConfig
+from cxrsr_cli.learn.degradation import DegradationConfig
 from tests.conftest import ROOT
 
 TABLE = re.compile(r"^\| `([a-z_.]+)` \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
@@ -16,7 +16,7 @@ DOCUMENTED = {
     key: default.strip()
     for key, default, _ in TABLE.findall((ROOT / "docs" / "training.md").read_text("utf-8"))
 }
-SECTIONS = {"data": DataConfig, "stages": Stage, "degradation": Degradation}
+SECTIONS = {"data": DataConfig, "stages": StageConfig, "degradation": DegradationConfig}
 """Architecture's keys are on a page of their own."""
 
 
@@ -35,7 +35,7 @@ def test_every_key_is_documented_with_its_default(key: str, field: Field[object]
     said = DOCUMENTED[key]
     if field.default_factory is not MISSING:
         assert said == "all off"
-        assert not Degradation().active
+        assert not DegradationConfig().is_active
     elif field.default is MISSING:
         assert said == "needed"
     elif field.default is None:

@@ -27,9 +27,9 @@ from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read.codecs import find_decoder
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.write.dicom import write_dicom
-from cxrsr_cli.write.syntax import OutputSyntax, resolve
+from cxrsr_cli.write.syntax import OutputTransferSyntax, resolve_transfer_syntax
 from tests.encodings import LOSSLESS, LOSSY, PICTURES, Encode, encapsulated
 from tests.test_derive import derived_from
 
@@ -42,7 +42,7 @@ def save(
 
     def encode_picture(name: str, encode: Encode) -> tuple[Path, NDArray[np.int32]]:
         dataset = PICTURES[name].dataset(lambda: request.getfixturevalue("shared"))
-        with quiet_pydicom():
+        with quiet_libraries():
             dataset.save_as(tmp_path / "plain.dcm", implicit_vr=False, little_endian=True)
             encode(tmp_path / "plain.dcm", tmp_path / "in.dcm")
         return tmp_path / "in.dcm", dataset.pixel_array.astype(np.int32)
@@ -79,7 +79,7 @@ def test_lossy_is_close_flagged_and_not_compressed_again(
     error = abs(decoded[0] - values)
     assert 0 < error.max() <= lossy.bound * 2 ** PICTURES[picture].bits
     derived, _ = derived_from(path, scale=2)
-    target = resolve(OutputSyntax.SAME, syntax)
+    target = resolve_transfer_syntax(OutputTransferSyntax.SAME, syntax)
     larger = decoded.repeat(2, 1).repeat(2, 2)
     write_dicom(derived, larger, tmp_path / "out.dcm", syntax=target)
     written = read_source(tmp_path / "out.dcm")
@@ -153,7 +153,7 @@ def test_every_syntax_that_is_decoded_is_in_the_tables() -> None:
     ],
 )
 def test_a_syntax_without_decoder_is_named(syntax: str, says: str) -> None:
-    with quiet_pydicom(), pytest.raises(UndecodablePixelDataError, match=says) as refusal:
+    with quiet_libraries(), pytest.raises(UndecodablePixelDataError, match=says) as refusal:
         find_decoder(UID(syntax))
     assert "Doe" not in str(refusal.value)
 

@@ -17,9 +17,9 @@ import torch
 from typer.testing import CliRunner
 
 from cxrsr_cli import versions
-from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.batch import BatchRunner
 from cxrsr_cli.batch.ledger import LEDGER_NAME
-from cxrsr_cli.batch.plan import plan
+from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import exit_code
 from cxrsr_cli.commands.app import app
 from cxrsr_cli.derive.derived import derive
@@ -28,10 +28,10 @@ from cxrsr_cli.job import Job
 from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.restore.resample import downsample
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.verify.verification import verify
 from tests.conftest import EXAMPLE, Command, small_chest
@@ -94,7 +94,7 @@ def test_a_folder_of_real_chests(
         source, output = sources / name, tmp_path / "out" / "deep" / "er" / name
         assert dciodvfy(output) <= dciodvfy(source)
         assert verify(source, output, least_lr_psnr=45).holds
-        with quiet_pydicom():
+        with quiet_libraries():
             old, new = pydicom.dcmread(source), pydicom.dcmread(output)
             for keyword in UNCHANGED:
                 assert new.get(keyword) == old.get(keyword), keyword
@@ -113,7 +113,7 @@ def bad_inputs(folder: Path) -> dict[str, str]:
 
     def variant(name: str, change: Callable[[pydicom.FileDataset], object]) -> None:
         dataset = pydicom.dcmread(EXAMPLE)
-        with quiet_pydicom():
+        with quiet_libraries():
             change(dataset)
             dataset.save_as(folder / name, implicit_vr=False, little_endian=True)
 
@@ -125,8 +125,8 @@ def bad_inputs(folder: Path) -> dict[str, str]:
     variant("no-pixels.dcm", lambda ds: ds.__delattr__("PixelData"))
     variant("colour.dcm", lambda ds: setattr(ds, "SamplesPerPixel", 3))
     variant("syntax.dcm", lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", "1.2.3.4"))
-    variant("absurd.dcm", lambda ds: setattr(ds, "Rows", 16000))
-    variant("huge.dcm", lambda ds: setattr(ds, "Rows", 65535))
+    variant("absurd.dcm", lambda ds: setattr(ds, "RowRange", 16000))
+    variant("huge.dcm", lambda ds: setattr(ds, "RowRange", 65535))
     variant("hip.dcm", lambda ds: setattr(ds, "BodyPartExamined", "HIP"))
     variant("no-uid.dcm", lambda ds: ds.__delattr__("SOPInstanceUID"))
     return {
@@ -177,8 +177,8 @@ def test_odd_real_files(cxrsr: Command, shared: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["{none}", "{out}"], ExitCode.NOTHING_TO_DO, "no file or folder"),
-        (["{emptydir}", "{out}"], ExitCode.NOTHING_TO_DO, "no file to upscale"),
+        (["{none}", "{out}"], ExitCode.NO_INPUT, "no file or folder"),
+        (["{emptydir}", "{out}"], ExitCode.NO_INPUT, "no file to upscale"),
         (["{in}", "{in}"], ExitCode.CANNOT_WRITE, "same file"),
         (["{in}", "{link}"], ExitCode.CANNOT_WRITE, "same file"),
         (["{in}", "{taken}"], ExitCode.CANNOT_WRITE, "--overwrite"),
@@ -275,9 +275,9 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tiny_model: Path, tmp_path: P
         return real(path)
 
     with patch("os.scandir", refuse):
-        jobs = plan([tmp_path / "in"], tmp_path / "out").jobs
+        jobs = plan_batch([tmp_path / "in"], tmp_path / "out").jobs
     assert [job.source.name for job in jobs] == ["a.dcm", "locked"]
-    batch = Batch(Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
     results = list(batch.run(jobs))
     assert "cannot read" in str(results[1].error)
     assert exit_code(results) is ExitCode.SOME_FAILED
@@ -335,7 +335,7 @@ def test_small_and_odd_sizes_of_signed_pixels(
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.Rows, dataset.Columns, dataset.PixelRepresentation = rows, columns, 1
     dataset.save_as(tmp_path / "in.dcm")
-    batch = Batch(Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
     (result,) = batch.run([Job(tmp_path / "in.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     high, low = stored(tmp_path / "out.dcm"), stored(tmp_path / "in.dcm")
@@ -439,7 +439,7 @@ def test_answers_without_large_libraries(arguments: list[str]) -> None:
 def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
     """And what is said of it quotes nothing of the file."""
     jobs = [Job(EXAMPLE, tmp_path / name) for name in ("a.dcm", "b.dcm", "c.dcm")]
-    batch = Batch(Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
     faults = [KeyError("Example^Chest"), MemoryError(), None]
     real = derive
 
@@ -467,7 +467,7 @@ def test_marks_that_no_legal_image_explains_are_said(tiny_model: Path, tmp_path:
     pixels[1:64:2, 1:64:2] = 4095
     dataset.PixelData = pixels.tobytes()
     dataset.save_as(tmp_path / "marked.dcm")
-    batch = Batch(Upscaler(Restorer.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
     (result,) = batch.run([Job(tmp_path / "marked.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     assert any("stored units RMS off the input" in warning for warning in result.warnings)
@@ -494,7 +494,7 @@ def test_nothing_of_the_header_reaches_a_log(
     """Illegal text in every element that may hold any; pydicom quotes it in warnings."""
     source, target = tmp_path / "in" / "a.dcm", tmp_path / "out" / "a.dcm"
     source.parent.mkdir()
-    with quiet_pydicom():
+    with quiet_libraries():
         dataset = small_chest()
         for element in list(dataset):
             if element.VR in TEXT and not element.keyword.startswith("Window"):

@@ -11,16 +11,16 @@ import pytest
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless
 
-from cxrsr_cli.batch.batch import Batch
+from cxrsr_cli.batch.batch import BatchRunner
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.permission import AcceptanceOverride
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 from cxrsr_cli.verify.finding import Aspect
-from cxrsr_cli.verify.verification import Verification, verify
+from cxrsr_cli.verify.verification import VerificationReport, verify
 from tests.conftest import EXAMPLE, Command
 
 Change = Callable[[pydicom.Dataset], object]
@@ -29,12 +29,12 @@ Change = Callable[[pydicom.Dataset], object]
 def upscale(tiny_model: Path, source: Path, target: Path, **options: bool) -> Path:
     """Upscale by the tiny model, whatever the body part and modality."""
     upscaler = Upscaler(
-        Restorer.load(tiny_model),
+        Predictor.load(tiny_model),
         find_model(str(tiny_model), 2),
-        frozenset(Permission),
+        frozenset(AcceptanceOverride),
         **options,  # type: ignore[arg-type]
     )
-    (result,) = Batch(upscaler).run([Job(source, target)])
+    (result,) = BatchRunner(upscaler).run([Job(source, target)])
     assert result.error is None, str(result.error)
     return target
 
@@ -63,14 +63,14 @@ def pair(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return folder / "source.dcm", upscale(tiny_model, folder / "source.dcm", folder / "out.dcm")
 
 
-def broken(verification: Verification) -> set[tuple[Aspect, str]]:
+def broken(verification: VerificationReport) -> set[tuple[Aspect, str]]:
     """Return what does not hold, with the keywords that are named."""
     return {(each.aspect, each.detail) for each in verification.findings if not each.holds}
 
 
-def tampered(pair: tuple[Path, Path], change: Change, folder: Path) -> Verification:
+def tampered(pair: tuple[Path, Path], change: Change, folder: Path) -> VerificationReport:
     dataset = pydicom.dcmread(pair[1])
-    with quiet_pydicom():
+    with quiet_libraries():
         change(dataset)
         dataset.save_as(folder / "tampered.dcm")
     return verify(pair[0], folder / "tampered.dcm", least_lr_psnr=45)
@@ -190,8 +190,8 @@ def test_any_encoding_of_the_output_verifies(
     [
         (["{0}", "{1}"], ExitCode.OK, "LR-PSNR"),
         (["--quiet", "{0}", "{1}"], ExitCode.OK, ""),
-        (["--lr-psnr", "200", "{0}", "{1}"], ExitCode.NOT_VERIFIED, "FAILS"),
-        (["{1}", "{1}"], ExitCode.NOT_VERIFIED, "2, 4 or 8 times as large"),
+        (["--lr-psnr", "200", "{0}", "{1}"], ExitCode.VERIFICATION, "FAILS"),
+        (["{1}", "{1}"], ExitCode.VERIFICATION, "2, 4 or 8 times as large"),
         (["{0}", "none"], ExitCode.ALL_FAILED, "No such file"),
         (["{0}", "{2}"], ExitCode.ALL_FAILED, "no Pixel Data"),
     ],

@@ -9,19 +9,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cxrsr_cli.errors import ExitCode, ModelError
-from cxrsr_cli.restore.architecture import RirArchitecture
+from cxrsr_cli.restore.architecture import RirConfig
 from cxrsr_cli.restore.network import ResidualInResidual
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.weights import load_network, read_description, save_network
+from cxrsr_cli.restore.weights import load_network, read_metadata, save_network
 from tests.conftest import describe
 
 
 def test_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    architecture = RirArchitecture(scale=8, channels=4, groups=1, blocks=2, negative_slope=0.2)
+    architecture = RirConfig(scale=8, channels=4, groups=1, blocks=2, negative_slope=0.2)
     network = ResidualInResidual(architecture)
     path = tmp_path / "model.safetensors"
     save_network(network, describe(architecture), path)
-    assert read_description(path) == describe(architecture)
+    assert read_metadata(path) == describe(architecture)
     loaded = load_network(path)
     assert not loaded.training
     for mine, theirs in zip(network.parameters(), loaded.parameters(), strict=True):
@@ -30,7 +30,7 @@ def test_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 
 def rewritten(source: Path, target: Path, **changes: str) -> Path:
     """Write the tensors of `source` with other metadata."""
-    save_file(load_file(source), target, read_description(source).to_metadata() | changes)
+    save_file(load_file(source), target, read_metadata(source).to_metadata() | changes)
     return target
 
 
@@ -71,11 +71,11 @@ def test_other_peoples_files(
 ) -> None:
     path = rewritten(tiny_model, tmp_path / "other.safetensors", **changes)
     with pytest.raises(ModelError, match=says):
-        read_description(path)
+        read_metadata(path)
 
 
 def test_tensors_that_are_not_the_headers(tiny_model: Path, tmp_path: Path) -> None:
-    fields = json.loads(read_description(tiny_model).to_metadata()["architecture"])
+    fields = json.loads(read_metadata(tiny_model).to_metadata()["architecture"])
     wider = json.dumps(fields | {"channels": 8})
     path = rewritten(tiny_model, tmp_path / "wider.safetensors", architecture=wider)
     with pytest.raises(ModelError, match="does not hold the tensors"):
@@ -86,7 +86,7 @@ def test_weights_that_are_not_numbers(tiny_model: Path, tmp_path: Path) -> None:
     tensors = load_file(tiny_model)
     tensors["deep.bias"][0] = float("nan")
     path = tmp_path / "nan.safetensors"
-    save_file(tensors, path, read_description(tiny_model).to_metadata())
+    save_file(tensors, path, read_metadata(tiny_model).to_metadata())
     with pytest.raises(ModelError, match="not finite"):
         load_network(path)
 

@@ -8,23 +8,23 @@ from unittest.mock import patch
 import pytest
 
 from cxrsr_cli.batch.ledger import Ledger
-from cxrsr_cli.errors import OutputError, TooLargeError
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.errors import MemoryLimitError, OutputError
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.serve.events import Event, EventKind
-from cxrsr_cli.serve.means import Means
+from cxrsr_cli.serve.means import NodeContext
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.retry import Retry
-from cxrsr_cli.serve.rules import Rule, When
+from cxrsr_cli.serve.retry import RetryPolicy
+from cxrsr_cli.serve.rules import RoutingRule, RuleCondition
 from cxrsr_cli.serve.spool import Spool
-from cxrsr_cli.serve.state import State
-from cxrsr_cli.serve.survey import Survey
-from cxrsr_cli.serve.worker import Worker
+from cxrsr_cli.serve.state import ItemState
+from cxrsr_cli.serve.survey import QueueView
+from cxrsr_cli.serve.worker import UpscaleWorker
 from cxrsr_cli.upscale import Upscaler
 from tests.conftest import small_chest
 
 FULL = OutputError("the disk is full")
 FAILING = ("dispatch", "give_back")
-RULE = Rule(name="all", send_to=("share",))
+RULE = RoutingRule(name="all", send_to=("share",))
 
 
 class Bench:
@@ -36,19 +36,19 @@ class Bench:
         self.now = 1000.0
         self.queue = Queue(self.spool.ledger, lambda: self.now)
         self.queue.state_of("")  # makes the file
-        self.survey = Survey(self.spool.ledger)
+        self.survey = QueueView(self.spool.ledger)
         self.ledger = Ledger(self.spool.ledger)
         self.said: list[Event] = []
         self.stopped = False
-        means = Means(
+        means = NodeContext(
             spool=self.spool,
             queue=self.queue,
-            retry=Retry(),
-            said=self.said.append,
+            retry=RetryPolicy(),
+            on_event=self.said.append,
             stop=lambda: self.stopped,
         )
-        self.worker = Worker(
-            rules=[RULE], upscalers={RULE.upscale: upscaler}, ledger=self.ledger, means=means
+        self.worker = UpscaleWorker(
+            rules=[RULE], upscalers={RULE.upscale: upscaler}, ledger=self.ledger, context=means
         )
 
     def receive(self, count: int) -> list[str]:
@@ -56,7 +56,7 @@ class Bench:
         keys = [f"{index:032d}" for index in range(count)]
         for index, key in enumerate(keys):
             small_chest(index).save_as(self.spool.received(key))
-            self.queue.admit(key)
+            self.queue.enqueue(key)
         return keys
 
     def kinds(self) -> list[EventKind]:
@@ -75,11 +75,11 @@ def bench(tmp_path: Path, upscaler: Upscaler) -> Iterator[Bench]:
 
 def test_a_round(bench: Bench) -> None:
     keys = bench.receive(3)
-    assert bench.worker.round()
+    assert bench.worker.run_once()
     assert bench.kinds() == [EventKind.UPSCALED] * 3
-    assert [item.state for item in bench.survey.items()] == [State.SENDING] * 3
+    assert [item.state for item in bench.survey.items()] == [ItemState.SENDING] * 3
     assert all(bench.spool.output(key).exists() for key in keys)
-    assert not bench.worker.round()
+    assert not bench.worker.run_once()
 
 
 def test_a_queue_that_cannot_be_written_is_no_instances_fault(bench: Bench) -> None:
@@ -88,9 +88,9 @@ def test_a_queue_that_cannot_be_written_is_no_instances_fault(bench: Bench) -> N
     for _ in range(7):
         trouble = {name: patch.object(bench.queue, name, side_effect=FULL) for name in FAILING}
         with trouble["dispatch"], trouble["give_back"], pytest.raises(OutputError):
-            bench.worker.round()
-    assert {item.begun for item in bench.survey.items(State.RECEIVED)} == {1}
-    while bench.worker.round():
+            bench.worker.run_once()
+    assert {item.crash_count for item in bench.survey.items(ItemState.RECEIVED)} == {1}
+    while bench.worker.run_once():
         pass
     assert bench.kinds() == [EventKind.UPSCALED] * 2
 
@@ -98,41 +98,41 @@ def test_a_queue_that_cannot_be_written_is_no_instances_fault(bench: Bench) -> N
 def test_a_stop_leaves_the_rest_as_it_was(bench: Bench) -> None:
     bench.receive(3)
     bench.stopped = True
-    bench.worker.round()
+    bench.worker.run_once()
     assert bench.said == []
-    assert {(item.state, item.begun) for item in bench.survey.items()} == {(State.RECEIVED, 0)}
+    assert {(item.state, item.crash_count) for item in bench.survey.items()} == {(ItemState.RECEIVED, 0)}
 
 
 @pytest.mark.parametrize(
     ("error", "state", "kind"),
     [
-        (OutputError("disk full"), State.RECEIVED, EventKind.POSTPONED),
-        (TooLargeError("not enough memory"), State.RECEIVED, EventKind.POSTPONED),
-        (MemoryError(), State.RECEIVED, EventKind.POSTPONED),
-        (ZeroDivisionError(), State.DEAD, EventKind.DEAD),
+        (OutputError("disk full"), ItemState.RECEIVED, EventKind.RETRY),
+        (MemoryLimitError("not enough memory"), ItemState.RECEIVED, EventKind.RETRY),
+        (MemoryError(), ItemState.RECEIVED, EventKind.RETRY),
+        (ZeroDivisionError(), ItemState.DEAD, EventKind.DEAD),
     ],
     ids=["disk", "planned memory", "memory", "defect"],
 )
 def test_what_may_pass_is_tried_again(
-    bench: Bench, error: Exception, state: State, kind: EventKind
+    bench: Bench, error: Exception, state: ItemState, kind: EventKind
 ) -> None:
     (key,) = bench.receive(1)
     with patch("cxrsr_cli.upscale.Upscaler.restore", side_effect=error):
-        bench.worker.round()
+        bench.worker.run_once()
     assert bench.kinds() == [kind]
     assert bench.queue.state_of(key) is state
-    assert bench.spool.dead(key).exists() is (state is State.DEAD)
+    assert bench.spool.dead(key).exists() is (state is ItemState.DEAD)
 
 
 def test_an_output_of_other_options_is_made_again(bench: Bench) -> None:
     """As left by a kill before a change of the configuration."""
     (key,) = bench.receive(1)
     bench.spool.output(key).write_bytes(b"made otherwise")
-    bench.worker.round()
-    assert bench.kinds() == [EventKind.POSTPONED]
+    bench.worker.run_once()
+    assert bench.kinds() == [EventKind.RETRY]
     assert not bench.spool.output(key).exists()
     bench.now += 1e12
-    bench.worker.round()
+    bench.worker.run_once()
     assert bench.kinds()[-1] is EventKind.UPSCALED
 
 
@@ -142,8 +142,8 @@ def test_what_the_process_ended_over_again_and_again(
 ) -> None:
     keys = bench.receive(1)
     for _ in range(begun):
-        bench.queue.begin(keys)
-    bench.worker.round()
+        bench.queue.mark_started(keys)
+    bench.worker.run_once()
     assert bench.kinds() == [kind]
 
 
@@ -151,15 +151,15 @@ def test_only_the_one_in_work_is_blamed(bench: Bench, upscaler: Upscaler) -> Non
     """However often the process ends over it, those behind it go through."""
     keys = bench.receive(4)
     for _ in range(5):
-        worker = replace(bench.worker, begun=set())  # of a new process
+        worker = replace(bench.worker, in_progress=set())  # of a new process
         with (
-            patch.object(Upscaler, "restore", side_effect=KeyboardInterrupt),
+            patch.object(Upscaler, "upscale", side_effect=KeyboardInterrupt),
             pytest.raises(KeyboardInterrupt),
         ):
-            worker.round()
-    while replace(bench.worker, begun=set()).round():
+            worker.run_once()
+    while replace(bench.worker, in_progress=set()).run_once():
         pass
-    assert [bench.queue.state_of(key) for key in keys] == [State.DEAD, *[State.SENDING] * 3]
+    assert [bench.queue.state_of(key) for key in keys] == [ItemState.DEAD, *[ItemState.SENDING] * 3]
 
 
 ODD = [
@@ -174,7 +174,7 @@ ODD = [
 def test_odd_objects_end_nobody_but_themselves(bench: Bench, changes: dict[str, object]) -> None:
     """Whatever a rule or the loop guard makes of them, the next one is worked on."""
     odd, _ = bench.receive(2)
-    with quiet_pydicom():
+    with quiet_libraries():
         dataset = small_chest(0)
         for keyword, value in changes.items():
             if value is None:
@@ -182,8 +182,8 @@ def test_odd_objects_end_nobody_but_themselves(bench: Bench, changes: dict[str, 
             else:
                 setattr(dataset, keyword, value)
         dataset.save_as(bench.spool.received(odd))
-    rule = Rule(name="all", when=When(largest_side=9999, description="x"), ignore=True)
+    rule = RoutingRule(name="all", when=RuleCondition(max_side=9999, description="x"), ignore=True)
     worker = replace(bench.worker, rules=[rule, RULE])
-    worker.round()
+    worker.run_once()
     assert EventKind.UPSCALED in bench.kinds()
     assert len(bench.kinds()) == 2

@@ -25,7 +25,7 @@ from cxrsr_cli.derive.derived import derive
 from cxrsr_cli.errors import OutputError
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.write.atomic import flush, replacing
+from cxrsr_cli.write.atomic import atomic_write, fsync_path
 from cxrsr_cli.write.dicom import check_target, write_dicom
 from tests.conftest import EXAMPLE
 from tests.test_derive import NOW, RECIPE
@@ -33,7 +33,7 @@ from tests.test_derive import NOW, RECIPE
 
 def test_appears_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         assert temporary.parent == tmp_path
         temporary.write_bytes(b"whole")
         assert not path.exists()
@@ -48,7 +48,7 @@ def test_a_failure_leaves_what_was(tmp_path: Path, existing: bytes | None) -> No
         path.write_bytes(existing)
 
     def fail() -> None:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(b"half")
             raise KeyboardInterrupt
 
@@ -58,7 +58,7 @@ def test_a_failure_leaves_what_was(tmp_path: Path, existing: bytes | None) -> No
 
 
 def appear_meanwhile(path: Path) -> None:
-    with replacing(path, overwrite=False) as temporary:
+    with atomic_write(path, overwrite=False) as temporary:
         temporary.write_bytes(b"ours")
         path.write_bytes(b"theirs")
 
@@ -82,9 +82,9 @@ def test_a_folder_that_cannot_be_flushed_is_left(tmp_path: Path, call: str, numb
     file = tmp_path / "file"
     file.touch()
     with patch.object(os, call, side_effect=OSError(number, "")):
-        flush(tmp_path)
+        fsync_path(tmp_path)
         with pytest.raises(OSError, match=rf"Errno {number}\]"):
-            flush(file)
+            fsync_path(file)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE])
@@ -100,14 +100,14 @@ def test_a_name_that_is_not_on_the_disk_is_said(tmp_path: Path, number: int) -> 
     with (
         patch.object(os, "fsync", fsync),
         pytest.raises(OSError, match=rf"Errno {number}\]"),
-        replacing(target) as temporary,
+        atomic_write(target) as temporary,
     ):
         temporary.write_bytes(b"x")
 
 
 def test_umask_decides_the_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
-    with replacing(tmp_path / "file"):
+    with atomic_write(tmp_path / "file"):
         pass
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
 

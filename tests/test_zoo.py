@@ -25,7 +25,7 @@ from cxrsr_cli.errors import ExitCode, InputError, OutputError, UsageError
 from cxrsr_cli.learn.checkpoint import FILE_NAME
 from cxrsr_cli.learn.config import TrainConfig, load_train_config
 from cxrsr_cli.learn.log import METRICS_NAME
-from cxrsr_cli.restore.weights import read_description
+from cxrsr_cli.restore.weights import read_metadata
 from tests.conftest import ROOT
 
 LIMIT = 100_000
@@ -253,9 +253,9 @@ def test_the_plan_says_what_was_decided(whole: Path) -> None:
     assert decided["steps"] == FEWEST
     assert decided["speed"]["measuring"] > decided["speed"]["startup"] > 0
     assert "precision=fp32" in decided["overrides"]
-    description = read_description(whole / "rir-x2" / "rir-x2.safetensors")
+    description = read_metadata(whole / "rir-x2" / "rir-x2.safetensors")
     assert description.steps == FEWEST
-    assert description.architecture.to_plain()["channels"] == 4
+    assert description.architecture.to_dict()["channels"] == 4
     assert str(whole) not in description.command
 
 
@@ -274,8 +274,8 @@ def test_a_training_that_was_stopped_goes_on(whole: Path, images: Path, tmp_path
     _, err = process.communicate()
     assert process.returncode == 0, err
     one, other = (folder / "rir-x2" / "rir-x2.safetensors" for folder in (whole, tmp_path))
-    assert "--resume" in read_description(other).command
-    assert read_description(one).config_sha256 == read_description(other).config_sha256
+    assert "--resume" in read_metadata(other).command
+    assert read_metadata(one).config_sha256 == read_metadata(other).config_sha256
     tensors, same = load_file(one), load_file(other)
     assert all(torch.equal(tensors[key], same[key]) for key in tensors)
     logs = (folder / "rir-x2" / METRICS_NAME for folder in (whole, tmp_path))
@@ -297,7 +297,7 @@ def test_the_next_starts_from_the_first(whole: Path, images: Path, tmp_path: Pat
     _, err = process.communicate()
     assert process.returncode == 0, err
     assert "warm start: " in err
-    description = read_description(run / "rir-x4" / "rir-x4.safetensors")
+    description = read_metadata(run / "rir-x4" / "rir-x4.safetensors")
     assert "warm_start=rir-x2/rir-x2.safetensors" in description.command
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from cxrsr_cli.batch.accounts import Accounts
+from cxrsr_cli.batch.accounts import RunRecords
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result
 from cxrsr_cli.job import Job
-from cxrsr_cli.profile import Profile
+from cxrsr_cli.profile import RunInfo
 
 if TYPE_CHECKING:
     from cxrsr_cli.upscale import Upscaler
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Executor(Protocol):
-    """What turns jobs into results: this process (`Pipeline`), or a cluster."""
+    """What turns jobs into results: this process (`LocalExecutor`), or a cluster."""
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> RunInfo:
         """What is done to the files."""
 
     def results(
         self,
         jobs: Sequence[Job],
-        accounts: Accounts,
+        accounts: RunRecords,
         *,
         advance: Callable[[float], None],
         stop: Callable[[], bool],
     ) -> Generator[Result, None, None]:
-        """Do every job, as `Batch.run`, and settle each result with the accounts."""
+        """Do every job, as `Batch.handle_packed_request`, and settle each result with the accounts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchRunner:
     """How files go through an `Upscaler` without anybody looking.
 
     Attributes
@@ -61,7 +61,7 @@ class Batch:
     dry_run: bool = False
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> RunInfo:
         """What is done to the files."""
         return self.upscaler.profile
 
@@ -97,13 +97,13 @@ class Batch:
             If no other job can be done, such as when a cluster is lost; after
             the results of those that were.
         """
-        accounts = Accounts(self.profile, self.ledger, self.quarantine, self.dry_run)
-        accounts.remove_orphans(jobs)
+        accounts = RunRecords(self.profile, self.ledger, self.quarantine, self.dry_run)
+        accounts.remove_stale_temporaries(jobs)
         yield from self._executor().results(jobs, accounts, advance=advance, stop=stop)
 
     def _executor(self) -> Executor:
         if isinstance(self.upscaler, Executor):
             return self.upscaler
-        from cxrsr_cli.batch.pipeline import Pipeline
+        from cxrsr_cli.batch.pipeline import LocalExecutor
 
-        return Pipeline(self.upscaler, self.io_workers)
+        return LocalExecutor(self.upscaler, self.io_workers)

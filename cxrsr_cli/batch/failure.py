@@ -1,9 +1,9 @@
 """What stopped one file, as an error that may be shown and kept."""
 
-from cxrsr_cli.errors import CxrsrError, OutputError, TooLargeError, UnexpectedError
+from cxrsr_cli.errors import CxrsrError, InternalError, MemoryLimitError, OutputError
 
 
-def as_failure(error: Exception) -> CxrsrError:
+def to_reportable_error(error: Exception) -> CxrsrError:
     """Turn what stopped one file into an error that may be shown and kept.
 
     Parameters
@@ -25,5 +25,5 @@ def as_failure(error: Exception) -> CxrsrError:
     if isinstance(error, OSError):
         return OutputError(f"cannot read or write: {error.strerror}")
     if isinstance(error, MemoryError) or allocator:
-        return TooLargeError("not enough memory for this image")
-    return UnexpectedError.of(error)
+        return MemoryLimitError("not enough memory for this image")
+    return InternalError.of(error)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cxrsr_cli.batch.ledgerfile import LedgerFile
-from cxrsr_cli.read.fingerprint import sha256_of
+from cxrsr_cli.batch.ledgerfile import SqliteFile
+from cxrsr_cli.read.fingerprint import sha256_file
 
 LEDGER_NAME = ".cxrsr-ledger.sqlite"
 """In the output folder; hidden, so that a folder walk leaves it out."""
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS outputs (
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class OutputKey:
     """What is done to a source; the same work need not be done twice.
 
     Attributes
@@ -48,7 +48,7 @@ class Work:
     model_sha256: str
     options: str
 
-    def difference(self, other: "Work") -> str:
+    def difference(self, other: "OutputKey") -> str:
         """Say how `other` was done otherwise; nothing if it is the same."""
         if self.source_sha256 != other.source_sha256:
             return "of another source"
@@ -58,7 +58,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """What the ledger says of an output.
 
     Attributes
@@ -71,7 +71,7 @@ class Entry:
         False if it was announced only.
     """
 
-    work: Work
+    key: OutputKey
     output_sha256: str
     done: bool
 
@@ -94,7 +94,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self._file = LedgerFile(path, _SCHEMA, read_only=read_only)
+        self._file = SqliteFile(path, _SCHEMA, read_only=read_only)
         self._folder = path.parent.resolve()
 
     def check(self) -> None:
@@ -106,10 +106,10 @@ class Ledger:
             If so, or it cannot be read.
         """
         if self._file.exists:
-            with self._file.use():
+            with self._file.connection():
                 pass
 
-    def recall(self, target: Path) -> Entry | None:
+    def lookup(self, target: Path) -> LedgerEntry | None:
         """Return what is known of an output as it is.
 
         Parameters
@@ -130,18 +130,18 @@ class Ledger:
         if not self._file.exists:
             return None
         try:
-            output_sha256 = sha256_of(target)
+            output_sha256 = sha256_file(target)
         except OSError:
             return None
-        with self._file.use() as connection:
+        with self._file.connection() as connection:
             row = connection.execute(
                 "SELECT source_sha256, model_sha256, options, output_sha256, done"
                 " FROM outputs WHERE target = ? AND output_sha256 = ?",
                 (self._name(target), output_sha256),
             ).fetchone()
-        return Entry(Work(*row[:3]), row[3], bool(row[4])) if row else None
+        return LedgerEntry(OutputKey(*row[:3]), row[3], bool(row[4])) if row else None
 
-    def announce(self, target: Path, work: Work, output_sha256: str) -> None:
+    def mark_pending(self, target: Path, work: OutputKey, output_sha256: str) -> None:
         """Write down that an output is about to get its name.
 
         Raises
@@ -149,9 +149,9 @@ class Ledger:
         OutputError
             If the ledger cannot be written.
         """
-        self._write(target, Entry(work, output_sha256, done=False))
+        self._write(target, LedgerEntry(work, output_sha256, done=False))
 
-    def record(self, target: Path, work: Work, output_sha256: str) -> None:
+    def mark_done(self, target: Path, work: OutputKey, output_sha256: str) -> None:
         """Write down that an output has got its name.
 
         Raises
@@ -159,9 +159,9 @@ class Ledger:
         OutputError
             If the ledger cannot be written.
         """
-        self._write(target, Entry(work, output_sha256, done=True))
+        self._write(target, LedgerEntry(work, output_sha256, done=True))
 
-    def forget(self, targets: Sequence[Path]) -> None:
+    def delete(self, targets: Sequence[Path]) -> None:
         """Know nothing of outputs any more.
 
         Raises
@@ -169,7 +169,7 @@ class Ledger:
         OutputError
             If the ledger cannot be written.
         """
-        with self._file.use() as connection, connection:
+        with self._file.connection() as connection, connection:
             connection.executemany(
                 "DELETE FROM outputs WHERE target = ?", [(self._name(path),) for path in targets]
             )
@@ -178,9 +178,9 @@ class Ledger:
         """Close the file."""
         self._file.close()
 
-    def _write(self, target: Path, entry: Entry) -> None:
-        work = entry.work
-        with self._file.use() as connection, connection:
+    def _write(self, target: Path, entry: LedgerEntry) -> None:
+        work = entry.key
+        with self._file.connection() as connection, connection:
             connection.execute(
                 "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (

@@ -7,15 +7,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.atomic import atomic_write
 
 _APPLICATION_ID = 0x63787273
 _VERSION = 1
-_PATIENCE = 60.0
+_LOCK_TIMEOUT_SECONDS = 60.0
 """Seconds to wait for another process, or thread, that writes to the file."""
 
 
-class LedgerFile:
+class SqliteFile:
     """A file that is made when it is first written to.
 
     Parameters
@@ -46,7 +46,7 @@ class LedgerFile:
         return self._connection is not None or self.path.exists()
 
     @contextmanager
-    def use(self) -> Iterator[sqlite3.Connection]:
+    def connection(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection to one thread at a time.
 
         Yields
@@ -60,7 +60,7 @@ class LedgerFile:
             If the file is no ledger, or cannot be read or written.
         """
         # Whoever holds it may wait for another process; those behind it do not wait for ever.
-        if not self._lock.acquire(timeout=_PATIENCE):
+        if not self._lock.acquire(timeout=_LOCK_TIMEOUT_SECONDS):
             raise OutputError(f"the ledger {self.path} is busy for too long")
         try:
             if self._connection is None:
@@ -88,7 +88,7 @@ class LedgerFile:
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode={mode}",
             uri=True,
-            timeout=_PATIENCE,
+            timeout=_LOCK_TIMEOUT_SECONDS,
             check_same_thread=False,
         )
         try:
@@ -106,7 +106,7 @@ class LedgerFile:
         """Make the file whole, so that an empty one is never ours."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Another process may have made it meanwhile.
-        with suppress(FileExistsError), replacing(self.path, overwrite=False) as temporary:
+        with suppress(FileExistsError), atomic_write(self.path, overwrite=False) as temporary:
             connection = sqlite3.connect(temporary)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")

@@ -7,19 +7,19 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from cxrsr_cli.batch.accounts import Accounts
-from cxrsr_cli.batch.memory import peak_memory
-from cxrsr_cli.batch.result import Result, Status
-from cxrsr_cli.batch.stages import Made, Read, Stages
+from cxrsr_cli.batch.accounts import RunRecords
+from cxrsr_cli.batch.memory import peak_rss_bytes
+from cxrsr_cli.batch.result import FileStatus, Result
+from cxrsr_cli.batch.stages import JobStages, LoadedFile, UpscaledFile
 from cxrsr_cli.job import Job
-from cxrsr_cli.profile import Profile
+from cxrsr_cli.profile import RunInfo
 from cxrsr_cli.upscale import Upscaler
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Pipeline:
+class LocalExecutor:
     """An `Executor` of this process: one network, reading and writing beside it.
 
     Attributes
@@ -35,23 +35,23 @@ class Pipeline:
     io_workers: int = 1
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> RunInfo:
         """What is done to the files."""
         return self.upscaler.profile
 
     def results(
         self,
         jobs: Sequence[Job],
-        accounts: Accounts,
+        accounts: RunRecords,
         *,
         advance: Callable[[float], None],
         stop: Callable[[], bool],
     ) -> Generator[Result, None, None]:
-        """Do every job in order, as `Batch.run`."""
-        stages = Stages(self.upscaler)
+        """Do every job in order, as `Batch.handle_packed_request`."""
+        stages = JobStages(self.upscaler)
         with self._pool() as readers, self._pool() as writers:
             waiting = iter(jobs)
-            ahead: deque[Future[Read | Result]] = deque()
+            ahead: deque[Future[LoadedFile | Result]] = deque()
             behind: deque[tuple[Future[Result], float]] = deque()
 
             def look_ahead() -> None:
@@ -59,34 +59,34 @@ class Pipeline:
                     job = next(waiting, None)
                     if job is None:
                         return
-                    ahead.append(_start(readers, stages.read, job, accounts.known))
+                    ahead.append(_start(readers, stages.read, job, accounts.find_completed))
 
             def settle() -> Result:
                 future, shown = behind[0]
                 result = future.result()
-                if result.status is not Status.DONE:
-                    result = accounts.settle(result)
+                if result.status is not FileStatus.DONE:
+                    result = accounts.finalize(result)
                 advance(1 - shown)
                 # Not before: an interruption while waiting must not lose the file.
                 behind.popleft()
-                return replace(result, peak_memory=peak_memory())
+                return replace(result, peak_rss_bytes=peak_rss_bytes())
 
-            def write(made: Made) -> Result:
-                opened = made.restored.opened
+            def write(made: UpscaledFile) -> Result:
+                opened = made.frames.decoded
 
                 def announce(sha256: str) -> None:
-                    accounts.announce(opened.job, opened.sha256, sha256)
+                    accounts.mark_pending(opened.job, opened.sha256, sha256)
 
                 result = stages.write(made, announce)
                 # At once: the next run must not have to find out.
-                return accounts.settle(result) if result.status is Status.DONE else result
+                return accounts.finalize(result) if result.status is FileStatus.DONE else result
 
-            def process(read: Read | Result) -> tuple[Future[Result], float]:
+            def process(read: LoadedFile | Result) -> tuple[Future[Result], float]:
                 """Run the network; return the result to be and what was shown of it."""
                 if isinstance(read, Result):
                     return _start(None, lambda: read), 0.0
                 if accounts.dry_run:
-                    return _start(None, stages.planned, read), 0.0
+                    return _start(None, stages.dry_run_result, read), 0.0
                 shown = 0.0
 
                 def step(share: float) -> None:
@@ -94,7 +94,7 @@ class Pipeline:
                     shown += share
                     advance(share)
 
-                made = stages.restore(read, step)
+                made = stages.upscale(read, step)
                 if isinstance(made, Result):
                     return _start(None, lambda: made), shown
                 return _start(writers, write, made), shown

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrsr_cli.batch.plan import Plan
+from cxrsr_cli.batch.plan import BatchPlan
 from cxrsr_cli.errors import OutputError
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class RecordPaths:
     """Files and folders that a run keeps its accounts in.
 
     Attributes
@@ -28,7 +28,7 @@ class Places:
         """List what is given."""
         yield from filter(None, (self.ledger, self.report, self.quarantine))
 
-    def check(self, plan: Plan) -> None:
+    def check(self, plan: BatchPlan) -> None:
         """Refuse places where an input, an output or another of them is.
 
         Parameters
@@ -51,7 +51,7 @@ class Places:
                 raise OutputError(f"{path} is {what}; choose another place for the {name}")
         if self.quarantine:
             folder = self.quarantine.resolve()
-            if plan.folder and plan.folder.resolve().is_relative_to(folder):
+            if plan.output_folder and plan.output_folder.resolve().is_relative_to(folder):
                 raise OutputError(
                     f"{self.quarantine} holds the output folder; an archive that watches it "
                     "would take bad inputs for outputs: choose another quarantine"

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxrsr_cli.batch.walk import find
-from cxrsr_cli.errors import NothingToDoError, OutputError
+from cxrsr_cli.batch.walk import find_inputs
+from cxrsr_cli.errors import NoInputError, OutputError
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.media import is_media_directory
+from cxrsr_cli.read.media import is_dicomdir
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """What is to be done.
 
     Attributes
@@ -23,12 +23,12 @@ class Plan:
     """
 
     jobs: list[Job]
-    folder: Path | None
+    output_folder: Path | None
 
 
-def plan(
+def plan_batch(
     sources: Sequence[Path], target: Path, *, into: bool = False, skipped: Sequence[Path] = ()
-) -> Plan:
+) -> BatchPlan:
     """Pair inputs with outputs.
 
     Parameters
@@ -63,17 +63,17 @@ def plan(
     try:
         return _plan(sources, target, into=into, skipped=skipped)
     except OSError as error:
-        raise NothingToDoError(f"cannot read {error.filename}: {error.strerror}") from error
+        raise NoInputError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
-def _plan(sources: Sequence[Path], target: Path, *, into: bool, skipped: Sequence[Path]) -> Plan:
+def _plan(sources: Sequence[Path], target: Path, *, into: bool, skipped: Sequence[Path]) -> BatchPlan:
     single = sources[0] if len(sources) == 1 else None
     if single and not single.exists():
-        raise NothingToDoError(f"no file or folder {single}")
-    if single and single.is_file() and not is_media_directory(single):
+        raise NoInputError(f"no file or folder {single}")
+    if single and single.is_file() and not is_dicomdir(single):
         if into or target.is_dir():
-            return Plan([Job(single, target / single.name)], target)
-        return Plan([Job(single, target)], None)
+            return BatchPlan([Job(single, target / single.name)], target)
+        return BatchPlan([Job(single, target)], None)
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file; more than one input needs a folder to write to")
     jobs = []
@@ -81,22 +81,22 @@ def _plan(sources: Sequence[Path], target: Path, *, into: bool, skipped: Sequenc
         base = target if single else target / _name(source)
         jobs += _plan_one(source, base, [target, *skipped])
     if not jobs:
-        raise NothingToDoError(f"no file to upscale in {', '.join(map(str, sources))}")
-    return Plan(_kept_apart(jobs), target)
+        raise NoInputError(f"no file to upscale in {', '.join(map(str, sources))}")
+    return BatchPlan(_reject_conflicts(jobs), target)
 
 
 def _name(source: Path) -> str:
-    return source.resolve().parent.name if is_media_directory(source) else source.resolve().name
+    return source.resolve().parent.name if is_dicomdir(source) else source.resolve().name
 
 
 def _plan_one(source: Path, base: Path, skipped: Sequence[Path]) -> list[Job]:
     return [
-        Job(found.path, base / found.place, refused=found.refused)
-        for found in find(source, skipped)
+        Job(found.path, base / found.relative_path, error=found.error)
+        for found in find_inputs(source, skipped)
     ]
 
 
-def _kept_apart(jobs: Sequence[Job]) -> list[Job]:
+def _reject_conflicts(jobs: Sequence[Job]) -> list[Job]:
     """Refuse what would be written over an input or another output; drop repetitions."""
     # A link inside the output folder can lead back to an input.
     sources = {job.source.resolve(): job.source for job in jobs}
@@ -107,12 +107,12 @@ def _kept_apart(jobs: Sequence[Job]) -> list[Job]:
         other = taken.setdefault(output, job)
         if other is not job and other.source == job.source:
             continue
-        refused = job.refused
+        refused = job.error
         if output in sources:
             refused = OutputError(
                 f"{job.target} leads to the input {sources[output]}; a source is never overwritten"
             )
         elif other is not job:
             refused = OutputError(f"{other.source} would be written to {job.target}, too")
-        kept.append(replace(job, refused=refused))
+        kept.append(replace(job, error=refused))
     return kept

@@ -11,20 +11,20 @@ from cxrsr_cli import __version__
 from cxrsr_cli.errors import (
     CxrsrError,
     InputError,
-    NotReadableError,
+    InternalError,
+    MemoryLimitError,
     OutputError,
-    TooLargeError,
-    UnexpectedError,
+    UnreadableFileError,
 )
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.fingerprint import sha256_of
-from cxrsr_cli.write.atomic import remove_orphans, replacing
+from cxrsr_cli.read.fingerprint import sha256_file
+from cxrsr_cli.write.atomic import atomic_write, remove_stale_temporaries
 
 _REASON_SUFFIX = ".reason.json"
 _SCHEMA = "cxrsr-quarantine/1"
-_LONGEST_NAME = 255
+_MAX_NAME_LENGTH = 255
 """Bytes of a file name on all usual file systems."""
-_LONGEST_REASON = 4096
+_MAX_REASON_LENGTH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +36,28 @@ class Quarantine:
     folder : Path
         Where copies go; made when the first does.
     outputs : Path or None
-        The folder that outputs go to, which this one mirrors (`Plan.folder`).
+        The folder that outputs go to, which this one mirrors (`Plan.output_folder`).
     """
 
     folder: Path
     outputs: Path | None = None
 
     @staticmethod
-    def concerns(error: CxrsrError) -> bool:
+    def should_quarantine(error: CxrsrError) -> bool:
         """Tell whether an error is about the file.
 
         Not about the output, the model, the memory at hand, or a file that
         somebody still writes.
         """
-        passing = isinstance(error, (NotReadableError, TooLargeError))
-        return isinstance(error, (InputError, UnexpectedError)) and not passing
+        passing = isinstance(error, (UnreadableFileError, MemoryLimitError))
+        return isinstance(error, (InputError, InternalError)) and not passing
 
-    def remove_orphans(self) -> None:
+    def remove_stale_temporaries(self) -> None:
         """Remove what a killed run left half copied."""
         for folder in (self.folder, *(path for path in self.folder.rglob("*") if path.is_dir())):
-            remove_orphans(folder)
+            remove_stale_temporaries(folder)
 
-    def take(self, job: Job, error: CxrsrError) -> None:
+    def add(self, job: Job, error: CxrsrError) -> None:
         """Copy a file, and write beside it why.
 
         Parameters
@@ -75,9 +75,9 @@ class Quarantine:
             If the copy cannot be made.
         """
         try:
-            sha256 = sha256_of(job.source)
+            sha256 = sha256_file(job.source)
             copy = self.folder / self._name(job)
-            if copy.exists() and sha256_of(copy) != sha256:
+            if copy.exists() and sha256_file(copy) != sha256:
                 copy = copy.with_name(f"{copy.stem}.{sha256[:12]}{copy.suffix}")
             copy.parent.mkdir(parents=True, exist_ok=True)
             reason = {
@@ -90,7 +90,7 @@ class Quarantine:
             }
             _write_reason(copy, reason, sha256)
             if not copy.exists():
-                with replacing(copy, overwrite=False) as temporary:
+                with atomic_write(copy, overwrite=False) as temporary:
                     shutil.copyfile(job.source, temporary)
         except OSError as failure:
             raise OutputError(f"no copy in quarantine: {failure.strerror or failure}") from failure
@@ -105,13 +105,13 @@ def _write_reason(copy: Path, reason: dict[str, Any], sha256: str) -> None:
     """Write the reason beside the copy, over an earlier reason of the same file only."""
     name = copy.name + _REASON_SUFFIX
     path = copy.with_name(name)
-    if len(os.fsencode(name)) > _LONGEST_NAME or (path.exists() and not _is_reason(path, sha256)):
+    if len(os.fsencode(name)) > _MAX_NAME_LENGTH or (path.exists() and not _is_reason(path, sha256)):
         path = copy.with_name(f"{sha256[:32]}{_REASON_SUFFIX}")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(reason, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_reason(path: Path, sha256: str) -> bool:
     with path.open("rb") as opened:
-        start = opened.read(_LONGEST_REASON)
+        start = opened.read(_MAX_REASON_LENGTH)
     return _SCHEMA.encode() in start and sha256.encode() in start

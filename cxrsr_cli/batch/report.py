@@ -9,22 +9,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cxrsr_cli.batch.result import Result, Status
+from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.errors import ExitCode, OutputError
 from cxrsr_cli.job import Job
-from cxrsr_cli.profile import Profile
+from cxrsr_cli.profile import RunInfo
 from cxrsr_cli.versions import NOTICE, versions
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.atomic import atomic_write
 from cxrsr_cli.write.dicom import check_writable
 
 SCHEMA = "cxrsr-run-report/1"
 """Grows by new keys; another number when one changes its meaning or goes."""
-_WHERE_THE_SCHEMA_IS = 100
+_SCHEMA_KEY_SHARE = 100
 """Bytes from the beginning of a report."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BatchRun:
     """A run that has ended.
 
     Attributes
@@ -45,17 +45,17 @@ class Run:
         Whether nothing was written.
     """
 
-    profile: Profile
+    profile: RunInfo
     jobs: Sequence[Job]
     results: Sequence[Result]
     started: datetime
     finished: datetime
     exit_code: ExitCode
-    peak_memory: int
+    peak_rss_bytes: int
     dry_run: bool = False
 
 
-def build_report(run: Run) -> dict[str, Any]:
+def build_report(run: BatchRun) -> dict[str, Any]:
     """Return the report as plain values, without patient data.
 
     Parameters
@@ -92,20 +92,20 @@ def build_report(run: Run) -> dict[str, Any]:
         "started": run.started.isoformat(timespec="seconds"),
         "finished": run.finished.isoformat(timespec="seconds"),
         "exit_code": int(run.exit_code),
-        "counts": count(run),
-        "peak_memory_bytes": run.peak_memory,
-        "files": [describe(ended.get(job) or Result(job, Status.LEFT)) for job in run.jobs],
+        "counts": count_by_status(run),
+        "peak_memory_bytes": run.peak_rss_bytes,
+        "files": [file_record(ended.get(job) or Result(job, FileStatus.NOT_PROCESSED)) for job in run.jobs],
     }
 
 
-def count(run: Run) -> dict[Status, int]:
+def count_by_status(run: BatchRun) -> dict[FileStatus, int]:
     """Return how many files ended in which way."""
     statuses = Counter(result.status for result in run.results)
-    statuses[Status.LEFT] = len(run.jobs) - len(run.results)
-    return {status: statuses[status] for status in Status}
+    statuses[FileStatus.NOT_PROCESSED] = len(run.jobs) - len(run.results)
+    return {status: statuses[status] for status in FileStatus}
 
 
-def describe(result: Result) -> dict[str, Any]:
+def file_record(result: Result) -> dict[str, Any]:
     """Return one file's part of a report."""
     error, deviation, timing = result.error, result.deviation, result.timing
     plan = result.plan
@@ -119,10 +119,10 @@ def describe(result: Result) -> dict[str, Any]:
             "exit_code": int(error.exit_code),
         },
         "warnings": result.warnings,
-        "troubles": result.troubles,
+        "troubles": result.record_errors,
         "seconds": {
             "read": round(timing.read, 3),
-            "restore": round(timing.restore, 3),
+            "restore": round(timing.upscale, 3),
             "write": round(timing.write, 3),
             "total": round(timing.total, 3),
         },
@@ -138,11 +138,11 @@ def describe(result: Result) -> dict[str, Any]:
         },
         "source_sha256": result.source_sha256,
         "output_sha256": result.output_sha256,
-        "peak_memory_bytes": result.peak_memory,
+        "peak_memory_bytes": result.peak_rss_bytes,
     }
 
 
-def check_report(path: Path, schema: str = SCHEMA) -> None:
+def check_report_path(path: Path, schema: str = SCHEMA) -> None:
     """Refuse a report's path before any work is done.
 
     Parameters
@@ -170,7 +170,7 @@ def _is_report(path: Path, schema: str) -> bool:
     if not path.is_file():  # reading a pipe or a device might never end
         return False
     with path.open("rb") as opened:
-        return schema.encode() in opened.read(_WHERE_THE_SCHEMA_IS)
+        return schema.encode() in opened.read(_SCHEMA_KEY_SHARE)
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
@@ -181,19 +181,19 @@ def write_report(report: dict[str, Any], path: Path) -> None:
     OutputError
         If it cannot be written, or something else came there meanwhile.
     """
-    check_report(path, report["schema"])
+    check_report_path(path, report["schema"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write the report {path}: {error.strerror}") from error
 
 
 def _names(job: Job) -> dict[str, str]:
-    return {"source": shown(job.source), "output": shown(job.target)}
+    return {"source": display_path(job.source), "output": display_path(job.target)}
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """Return a path that every reader takes: names need not be legal Unicode."""
     return os.fsencode(path).decode("utf-8", "replace")

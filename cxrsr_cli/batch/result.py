@@ -5,27 +5,27 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cxrsr_cli.batch.failure import as_failure
+from cxrsr_cli.batch.failure import to_reportable_error
 from cxrsr_cli.errors import CxrsrError, ExitCode
 from cxrsr_cli.job import Job
 
 if TYPE_CHECKING:
-    from cxrsr_cli.restore.deviation import Deviation
-    from cxrsr_cli.restore.planner import Plan
-    from cxrsr_cli.upscale import Opened
+    from cxrsr_cli.restore.deviation import ConsistencyDeviation
+    from cxrsr_cli.restore.planner import MemoryPlan
+    from cxrsr_cli.upscale import DecodedSource
 
 
-class Status(StrEnum):
+class FileStatus(StrEnum):
     """Where a file stands at the end of a run."""
 
     DONE = "done"
     """Its output was written."""
-    ALREADY = "already done"
+    UP_TO_DATE = "already done"
     """The ledger knows its output, and that is there as it was written."""
-    PLANNED = "would be done"
+    DRY_RUN = "would be done"
     """In a dry run: nothing speaks against it."""
     FAILED = "failed"
-    LEFT = "not come to"
+    NOT_PROCESSED = "not come to"
     """The run was interrupted before it."""
 
 
@@ -40,13 +40,13 @@ class Timing:
     """
 
     read: float = 0.0
-    restore: float = 0.0
+    upscale: float = 0.0
     write: float = 0.0
 
     @property
     def total(self) -> float:
         """Their sum; stages of several files overlap."""
-        return self.read + self.restore + self.write
+        return self.read + self.upscale + self.write
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +80,26 @@ class Result:
     """
 
     job: Job
-    status: Status
+    status: FileStatus
     error: CxrsrError | None = None
     warnings: list[str] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
+    record_errors: list[str] = field(default_factory=list)
     timing: Timing = field(default_factory=Timing)
     input_shape: tuple[int, int] | None = None
     output_shape: tuple[int, int] | None = None
-    deviation: "Deviation | None" = None
-    plan: "Plan | None" = None
+    deviation: "ConsistencyDeviation | None" = None
+    plan: "MemoryPlan | None" = None
     source_sha256: str | None = None
     output_sha256: str | None = None
-    peak_memory: int = 0
+    peak_rss_bytes: int = 0
 
 
-def failed(job: Job, error: Exception, timing: Timing, opened: "Opened | None" = None) -> Result:
+def failed_result(job: Job, error: Exception, timing: Timing, opened: "DecodedSource | None" = None) -> Result:
     """Return the result of a job that an error stopped."""
     return Result(
         job,
-        Status.FAILED,
-        error=as_failure(error),
+        FileStatus.FAILED,
+        error=to_reportable_error(error),
         warnings=opened.warnings if opened else [],
         timing=timing,
         input_shape=opened.shape if opened else None,

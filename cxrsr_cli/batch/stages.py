@@ -4,29 +4,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cxrsr_cli.batch.result import Result, Status, Timing, failed
+from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result
 from cxrsr_cli.job import Job
-from cxrsr_cli.upscale import Opened, Restored, Upscaler
+from cxrsr_cli.upscale import DecodedSource, UpscaledFrames, Upscaler
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class LoadedFile:
     """A source on its way to the network."""
 
-    opened: Opened
+    decoded: DecodedSource
     timing: Timing
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class UpscaledFile:
     """New values on their way to the disk."""
 
-    restored: Restored
+    frames: UpscaledFrames
     timing: Timing
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
+class JobStages:
     """What is done to a file in the order of its way, each by whoever has the time.
 
     A defect met on one file must not cost a night's other files: nothing but
@@ -42,46 +42,46 @@ class Stages:
 
     def read(
         self, job: Job, known: Callable[[Job], Result | None] = lambda _: None
-    ) -> Read | Result:
+    ) -> LoadedFile | Result:
         """Read and judge a source, unless its result is known already."""
         started = time.monotonic()
         try:
             found = known(job)
             if found:
                 return replace(found, timing=Timing(read=time.monotonic() - started))
-            opened = self.upscaler.open(job)
+            opened = self.upscaler.read(job)
         except Exception as error:
-            return failed(job, error, Timing(read=time.monotonic() - started))
-        return Read(opened, Timing(read=time.monotonic() - started))
+            return failed_result(job, error, Timing(read=time.monotonic() - started))
+        return LoadedFile(opened, Timing(read=time.monotonic() - started))
 
-    def planned(self, read: Read) -> Result:
+    def dry_run_result(self, read: LoadedFile) -> Result:
         """Say what would be done."""
-        return self._result(read.opened, Status.PLANNED, read.opened.warnings, read.timing)
+        return self._result(read.decoded, FileStatus.DRY_RUN, read.decoded.warnings, read.timing)
 
-    def restore(self, read: Read, advance: Callable[[float], None]) -> Made | Result:
+    def upscale(self, read: LoadedFile, advance: Callable[[float], None]) -> UpscaledFile | Result:
         """Run the network on what was read."""
         started = time.monotonic()
         try:
-            restored = self.upscaler.restore(read.opened, advance)
+            restored = self.upscaler.upscale(read.decoded, advance)
         except Exception as error:
-            timing = replace(read.timing, restore=time.monotonic() - started)
-            return failed(read.opened.job, error, timing, read.opened)
-        return Made(restored, replace(read.timing, restore=time.monotonic() - started))
+            timing = replace(read.timing, upscale=time.monotonic() - started)
+            return failed_result(read.decoded.job, error, timing, read.decoded)
+        return UpscaledFile(restored, replace(read.timing, upscale=time.monotonic() - started))
 
-    def write(self, made: Made, announce: Callable[[str], None]) -> Result:
+    def write(self, made: UpscaledFile, announce: Callable[[str], None]) -> Result:
         """Derive the object and write it; announce its hash before it gets its name."""
-        started, opened = time.monotonic(), made.restored.opened
+        started, opened = time.monotonic(), made.frames.decoded
         try:
-            output = self.upscaler.finish(made.restored, announce)
+            output = self.upscaler.write(made.frames, announce)
         except Exception as error:
             timing = replace(made.timing, write=time.monotonic() - started)
-            return failed(opened.job, error, timing, opened)
+            return failed_result(opened.job, error, timing, opened)
         timing = replace(made.timing, write=time.monotonic() - started)
-        done = self._result(opened, Status.DONE, output.warnings, timing)
-        return replace(done, deviation=made.restored.deviation, output_sha256=output.sha256)
+        done = self._result(opened, FileStatus.DONE, output.warnings, timing)
+        return replace(done, deviation=made.frames.deviation, output_sha256=output.sha256)
 
     def _result(
-        self, opened: Opened, status: Status, warnings: list[str], timing: Timing
+        self, opened: DecodedSource, status: FileStatus, warnings: list[str], timing: Timing
     ) -> Result:
         (rows, columns), scale = opened.shape, self.upscaler.recipe.scale
         return Result(

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrsr_cli.errors import CxrsrError, NotDicomError, NotReadableError, OutputError
-from cxrsr_cli.read.media import is_media_directory, referenced_images
+from cxrsr_cli.errors import CxrsrError, NotDicomError, OutputError, UnreadableFileError
+from cxrsr_cli.read.media import dicomdir_images, is_dicomdir
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class InputFile:
     """A file to work on.
 
     Attributes
@@ -24,11 +24,11 @@ class Found:
     """
 
     path: Path
-    place: Path = Path()
-    refused: CxrsrError | None = None
+    relative_path: Path = Path()
+    error: CxrsrError | None = None
 
 
-def find(source: Path, skipped: Sequence[Path] = ()) -> list[Found]:
+def find_inputs(source: Path, skipped: Sequence[Path] = ()) -> list[InputFile]:
     """Find the files that are meant.
 
     Parameters
@@ -53,18 +53,18 @@ def find(source: Path, skipped: Sequence[Path] = ()) -> list[Found]:
     try:
         if source.is_dir():
             return _find_in(source, skipped)
-        if is_media_directory(source):
-            images = referenced_images(source)
-            return [Found(path, path.relative_to(source.parent)) for path in images]
+        if is_dicomdir(source):
+            images = dicomdir_images(source)
+            return [InputFile(path, path.relative_to(source.parent)) for path in images]
     except OSError as error:
-        reason = NotReadableError(f"cannot read it ({error.strerror})")
-        return [Found(source, refused=reason)]
+        reason = UnreadableFileError(f"cannot read it ({error.strerror})")
+        return [InputFile(source, error=reason)]
     except NotDicomError as error:
-        return [Found(source, refused=error)]
-    return [Found(source)]
+        return [InputFile(source, error=error)]
+    return [InputFile(source)]
 
 
-def _find_in(source: Path, skipped: Sequence[Path]) -> list[Found]:
+def _find_in(source: Path, skipped: Sequence[Path]) -> list[InputFile]:
     root = source.resolve()
     if any(folder.resolve() == root for folder in skipped):
         raise OutputError(
@@ -72,9 +72,9 @@ def _find_in(source: Path, skipped: Sequence[Path]) -> list[Found]:
         )
     inside = [path for folder in skipped if (path := folder.resolve()).is_relative_to(root)]
     return [
-        Found(path, path.relative_to(source))
+        InputFile(path, path.relative_to(source))
         for path in sorted(_walk(source))
-        if not is_media_directory(path)
+        if not is_dicomdir(path)
         and not any(path.resolve().is_relative_to(folder) for folder in inside)
     ]
 

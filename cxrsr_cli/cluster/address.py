@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cxrsr_cli.errors import ConfigError, MissingExtraError, UsageError
 
-_MOST_LOCAL = 256
+_MAX_LOCAL_PROCESSES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ClusterAddress:
     """A scheduler, or how many processes to start on this machine.
 
     Attributes
@@ -27,7 +27,7 @@ class Address:
     processes: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> "Address":
+    def parse(cls, text: str) -> "ClusterAddress":
         """Read ``tcp://HOST:PORT``, ``tls://HOST:PORT``, ``local:N`` or the path of a file.
 
         Raises
@@ -44,7 +44,7 @@ class Address:
         if find_spec("distributed") is None:
             raise MissingExtraError("--cluster needs Dask: pip install 'cxrsr[cluster]'")
         local = re.fullmatch(r"local:([0-9]{1,4})", text)
-        if local and 1 <= int(local[1]) <= _MOST_LOCAL:
+        if local and 1 <= int(local[1]) <= _MAX_LOCAL_PROCESSES:
             return cls(None, int(local[1]))
         if _is_scheduler(text):
             return cls(text)
@@ -52,7 +52,7 @@ class Address:
             return cls(_address_in(Path(text)))
         raise UsageError(
             f"--cluster '{text}' is none of tcp://HOST:PORT, tls://HOST:PORT, "
-            f"local:N (1 to {_MOST_LOCAL} processes) and FILE.json"
+            f"local:N (1 to {_MAX_LOCAL_PROCESSES} processes) and FILE.json"
         )
 
 

@@ -11,7 +11,7 @@ _LARGEST_MAP = 32 << 20
 """Bytes; the largest that the library takes for the second."""
 
 
-def keep_freed_memory() -> None:
+def disable_malloc_trim() -> None:
     """Have what a strip's feature maps leave kept for the next strip's.
 
     Dask starts its workers with ``MALLOC_TRIM_THRESHOLD_=65536``: every map would be given

@@ -6,23 +6,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import BoundedSemaphore
 
-from cxrsr_cli.batch.accounts import Accounts
-from cxrsr_cli.batch.failure import as_failure
-from cxrsr_cli.batch.result import Result, Timing, failed
-from cxrsr_cli.cluster.dispatch import Dispatcher, EndedError
-from cxrsr_cli.cluster.errand import Errand, Introduced, Worked
-from cxrsr_cli.cluster.parcel import pack
-from cxrsr_cli.cluster.shipping import Shipping
+from cxrsr_cli.batch.accounts import RunRecords
+from cxrsr_cli.batch.failure import to_reportable_error
+from cxrsr_cli.batch.result import Result, Timing, failed_result
+from cxrsr_cli.cluster.dispatch import Dispatcher, RunCancelledError
+from cxrsr_cli.cluster.errand import FileResponse, ProfileResponse, WorkRequest
+from cxrsr_cli.cluster.parcel import prepare_transfer
+from cxrsr_cli.cluster.shipping import TransferMode
 from cxrsr_cli.errors import CxrsrError
 from cxrsr_cli.job import Job
-from cxrsr_cli.profile import Profile
-from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.settings import Settings
+from cxrsr_cli.profile import RunInfo
+from cxrsr_cli.restore.registry import ModelFile
+from cxrsr_cli.settings import UpscaleOptions
 from cxrsr_cli.write.dicom import check_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class ClusterRunConfig:
     """What workers are asked to do with every file.
 
     Attributes
@@ -43,16 +43,16 @@ class Orders:
         Of a worker's network; as many as Dask gave it, if None.
     """
 
-    model: Model
-    settings: Settings
-    profile: Profile
+    model: ModelFile
+    options: UpscaleOptions
+    run_info: RunInfo
     clock: Callable[[], datetime]
-    shipping: Shipping
+    transfer_mode: TransferMode
     io_workers: int = 1
     threads: int | None = None
 
 
-class Attendant:
+class ClientWorker:
     """Sees files through: known already, packed, done by a worker, delivered, recorded.
 
     Parameters
@@ -65,74 +65,74 @@ class Attendant:
         Brings answers.
     """
 
-    def __init__(self, orders: Orders, accounts: Accounts, dispatcher: Dispatcher) -> None:
+    def __init__(self, orders: ClusterRunConfig, accounts: RunRecords, dispatcher: Dispatcher) -> None:
         self._orders = orders
         self._accounts = accounts
         self._dispatcher = dispatcher
         self._reading = BoundedSemaphore(max(1, orders.io_workers))
 
-    def attend(self, job: Job) -> Result | None:
+    def run(self, job: Job) -> Result | None:
         """Return the result of a job; None if the run ended before."""
         orders, started = self._orders, time.monotonic()
         when = orders.clock()
 
-        def make() -> Errand:
+        def make() -> WorkRequest:
             with self._reading:
                 self._dispatcher.check()
-                return Errand(
+                return WorkRequest(
                     model=orders.model,
-                    settings=orders.settings,
-                    recipe=orders.profile.recipe,
-                    parcel=pack(job, orders.shipping),
-                    when=when,
+                    options=orders.options,
+                    parameters=orders.run_info.recipe,
+                    transfer=prepare_transfer(job, orders.transfer_mode),
+                    derived_at=when,
                     dry_run=self._accounts.dry_run,
                     threads=orders.threads,
                 )
 
-        def take(errand: Errand, answer: Introduced | Worked) -> Result:
-            assert isinstance(answer, Worked)  # noqa: S101
+        def take(errand: WorkRequest, answer: ProfileResponse | FileResponse) -> Result:
+            assert isinstance(answer, FileResponse)  # noqa: S101
             return self._delivered(job, errand, answer)
 
         try:
             with self._reading:
                 # Who waited may have waited for the end.
                 self._dispatcher.check()
-                known = self._accounts.known(job)
+                known = self._accounts.find_completed(job)
             if known:
                 return replace(known, timing=Timing(read=time.monotonic() - started))
-            if job.refused:
-                raise job.refused
-            check_target(job.source, job.target, overwrite=orders.profile.overwrite)
-            return self._dispatcher.ask(make, take)
-        except EndedError:
+            if job.error:
+                raise job.error
+            check_target(job.source, job.target, overwrite=orders.run_info.overwrite)
+            return self._dispatcher.submit_and_wait(make, take)
+        except RunCancelledError:
             return None
         except Exception as error:
-            return failed(job, error, Timing(read=time.monotonic() - started))
+            return failed_result(job, error, Timing(read=time.monotonic() - started))
 
-    def _delivered(self, job: Job, errand: Errand, answer: Worked) -> Result:
-        result = replace(answer.result, job=job, error=_as_here(answer.result, job))
+    def _delivered(self, job: Job, errand: WorkRequest, answer: FileResponse) -> Result:
+        result = replace(answer.result, job=job, error=_localize_paths(answer.result, job))
         sha256, source = result.output_sha256, result.source_sha256
-        if not (errand.parcel and sha256 and source):
+        if not (errand.transfer and sha256 and source):
             return result
         try:
-            errand.parcel.deliver(
+            errand.transfer.save_output(
                 job.target,
                 answer.content,
                 sha256,
-                lambda _: self._accounts.announce(job, source, sha256),
-                overwrite=self._orders.profile.overwrite,
+                lambda _: self._accounts.mark_pending(job, source, sha256),
+                overwrite=self._orders.run_info.overwrite,
             )
         except Exception as error:
             return replace(
-                failed(job, error, result.timing),
+                failed_result(job, error, result.timing),
                 warnings=result.warnings,
                 input_shape=result.input_shape,
                 source_sha256=source,
             )
-        return self._accounts.settle(result)
+        return self._accounts.finalize(result)
 
 
-def _as_here(result: Result, job: Job) -> CxrsrError | None:
+def _localize_paths(result: Result, job: Job) -> CxrsrError | None:
     """Name files in an error as this process does."""
     error, seen = result.error, result.job
     if error is None or not seen.target.name:
@@ -144,4 +144,4 @@ def _as_here(result: Result, job: Job) -> CxrsrError | None:
         (seen.target.parent, job.target.parent),
     ):
         text = text.replace(str(theirs), str(ours))
-    return as_failure(type(error)(text))
+    return to_reportable_error(type(error)(text))

@@ -14,27 +14,33 @@ from uuid import uuid4
 from distributed import Client, Future, KilledWorker
 
 from cxrsr_cli import __version__
-from cxrsr_cli.cluster.errand import Errand, Introduced, Refused, WeightsWanted, Worked
-from cxrsr_cli.cluster.gate import Gate
-from cxrsr_cli.cluster.task import Sealed, run, seal, unseal
-from cxrsr_cli.errors import CxrsrError, ModelError, NetworkError, UsageError, WorkerDiedError
-from cxrsr_cli.restore.registry import Model
+from cxrsr_cli.cluster.errand import (
+    FileResponse,
+    ProfileResponse,
+    RequestRejected,
+    WeightsMissing,
+    WorkRequest,
+)
+from cxrsr_cli.cluster.gate import SharedExclusiveLock
+from cxrsr_cli.cluster.task import VersionedPickle, handle_packed_request, pack, unpack
+from cxrsr_cli.errors import CxrsrError, ModelError, NetworkError, UsageError, WorkerCrashedError
+from cxrsr_cli.restore.registry import ModelFile
 
-_IN_COMPANY = 2
+_MAX_SHARED_CRASHES = 2
 """Deaths on a file with others at work; then it is done alone, to see if it is to blame."""
-_PULSE = 1.0
+_POLL_SECONDS = 1.0
 """Seconds after which who waits looks whether there is still something to wait for."""
-_FETCHING = 600.0
+_RESULT_TIMEOUT = 600.0
 """Seconds in which an answer must have come once it is ready."""
 
 _T = TypeVar("_T")
 
 
-class EndedError(Exception):
+class RunCancelledError(Exception):
     """The run has ended; nobody waits for this answer any more."""
 
 
-class _WeightsWantedError(Exception):
+class _WeightsMissingError(Exception):
     """The worker has not the weights."""
 
 
@@ -59,15 +65,15 @@ class Dispatcher:
         self._client = client
         self._making = threading.BoundedSemaphore(max(1, at_once))
         self._taking = threading.BoundedSemaphore(max(1, at_once))
-        self._gate = Gate()
+        self._gate = SharedExclusiveLock()
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._under_way: set[Future[Sealed]] = set()
+        self._under_way: set[Future[VersionedPickle]] = set()
 
-    def ask(
+    def submit_and_wait(
         self,
-        make: Callable[[], Errand],
-        take: Callable[[Errand, Introduced | Worked], _T],
+        make: Callable[[], WorkRequest],
+        take: Callable[[WorkRequest, ProfileResponse | FileResponse], _T],
         *,
         patience: float = math.inf,
     ) -> _T:
@@ -99,11 +105,11 @@ class Dispatcher:
         deaths, with_weights = 0, False
         deadline = time.monotonic() + patience
         while True:
-            alone = deaths >= _IN_COMPANY
-            with self._gate.alone() if alone else self._gate.together():
+            alone = deaths >= _MAX_SHARED_CRASHES
+            with self._gate.exclusive() if alone else self._gate.shared():
                 try:
                     return self._send(make, take, deadline, with_weights=with_weights)
-                except _WeightsWantedError:
+                except _WeightsMissingError:
                     if with_weights:
                         error = ModelError("a worker did not get the weights as they were sent")
                         raise self.fail(error) from None
@@ -112,22 +118,22 @@ class Dispatcher:
                     deaths += error.allowed_failures + 1
                     if alone:
                         message = f"the worker died {deaths} times on it, at last with nothing else"
-                        raise WorkerDiedError(message) from None
+                        raise WorkerCrashedError(message) from None
 
     def check(self) -> None:
         """Raise EndedError if the run has ended."""
         if self._ended.is_set():
-            raise EndedError
+            raise RunCancelledError
         if self._client.status == "closed":
             raise self._lost()
 
-    def fail(self, error: CxrsrError) -> EndedError:
+    def fail(self, error: CxrsrError) -> RunCancelledError:
         """End the run for a reason that is no file's; return what is to be raised."""
         with self._lock:
             if not self._ended.is_set():
                 self.failure = error
         self.cancel()
-        return EndedError()
+        return RunCancelledError()
 
     def cancel(self) -> None:
         """Let workers drop what is under way, and nobody wait for it."""
@@ -139,8 +145,8 @@ class Dispatcher:
 
     def _send(
         self,
-        make: Callable[[], Errand],
-        take: Callable[[Errand, Introduced | Worked], _T],
+        make: Callable[[], WorkRequest],
+        take: Callable[[WorkRequest, ProfileResponse | FileResponse], _T],
         deadline: float,
         *,
         with_weights: bool,
@@ -149,7 +155,7 @@ class Dispatcher:
         done = threading.Event()
         try:
             future.add_done_callback(lambda _: done.set())
-            while not done.wait(_PULSE):
+            while not done.wait(_POLL_SECONDS):
                 self.check()
                 if time.monotonic() > deadline:
                     raise self.fail(NetworkError("no worker of the cluster answered in time"))
@@ -159,41 +165,41 @@ class Dispatcher:
         finally:
             with self._lock:
                 self._under_way.discard(future)
-            if errand.parcel:
-                errand.parcel.discard()
+            if errand.transfer:
+                errand.transfer.discard()
 
-    def _lost(self) -> EndedError:
+    def _lost(self) -> RunCancelledError:
         return self.fail(NetworkError("the connection to the cluster's scheduler was lost"))
 
     def _submit(
-        self, make: Callable[[], Errand], *, with_weights: bool
-    ) -> tuple[Future[Sealed], Errand]:
+        self, make: Callable[[], WorkRequest], *, with_weights: bool
+    ) -> tuple[Future[VersionedPickle], WorkRequest]:
         """Send an errand; return it without the content of file and weights."""
         with self._making:
             self.check()
             errand = make()
-            kept = replace(errand, parcel=errand.parcel and errand.parcel.emptied())
+            kept = replace(errand, transfer=errand.transfer and errand.transfer.without_content())
             if with_weights:
                 errand = replace(errand, weights=self._weights(errand.model))
             try:
                 # A name that says nothing: dashboards and logs show it.
-                future = self._client.submit(run, seal(errand), key=f"cxrsr-{uuid4().hex}")
+                future = self._client.submit(handle_packed_request, pack(errand), key=f"cxrsr-{uuid4().hex}")
             except Exception as error:  # closed, or about to be
                 raise self._lost() from error
         with self._lock:
             self._under_way.add(future)
         return future, kept
 
-    def _weights(self, model: Model) -> bytes:
+    def _weights(self, model: ModelFile) -> bytes:
         try:
             return model.path.read_bytes()
         except OSError as error:
             message = f"cannot read the weights to send them: {error.strerror}"
             raise self.fail(ModelError(message)) from None
 
-    def _open(self, future: Future[Sealed]) -> Introduced | Worked:
+    def _open(self, future: Future[VersionedPickle]) -> ProfileResponse | FileResponse:
         try:
-            sealed: Sealed = future.result(_FETCHING)
+            sealed: VersionedPickle = future.result(_RESULT_TIMEOUT)
         except KilledWorker:
             raise
         except Exception as error:
@@ -213,12 +219,12 @@ class Dispatcher:
                 f"{__version__}; outputs would differ: install one version everywhere"
             )
             raise self.fail(UsageError(message))
-        match unseal(sealed):
-            case Introduced() | Worked() as answer:
+        match unpack(sealed):
+            case ProfileResponse() | FileResponse() as answer:
                 return answer
-            case WeightsWanted():
-                raise _WeightsWantedError
-            case Refused(reason):
+            case WeightsMissing():
+                raise _WeightsMissingError
+            case RequestRejected(reason):
                 raise self.fail(reason)
         # Unwanted: dropped, so somebody had told the worker to.
         raise self._lost()

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cxrsr_cli.batch.result import Result
-from cxrsr_cli.cluster.parcel import Parcel
-from cxrsr_cli.derive.identity import Recipe
+from cxrsr_cli.cluster.parcel import FileTransfer
+from cxrsr_cli.derive.identity import DerivationParameters
 from cxrsr_cli.errors import CxrsrError
-from cxrsr_cli.profile import Profile
-from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.settings import Settings
+from cxrsr_cli.profile import RunInfo
+from cxrsr_cli.restore.registry import ModelFile
+from cxrsr_cli.settings import UpscaleOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
+class WorkRequest:
     """What a worker is to do.
 
     Attributes
@@ -37,25 +37,25 @@ class Errand:
         The weights file, for a worker that has none.
     """
 
-    model: Model
-    settings: Settings
-    recipe: Recipe | None
-    parcel: Parcel | None
-    when: datetime
+    model: ModelFile
+    options: UpscaleOptions
+    parameters: DerivationParameters | None
+    transfer: FileTransfer | None
+    derived_at: datetime
     dry_run: bool = False
     threads: int | None = None
     weights: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Introduced:
+class ProfileResponse:
     """An answer: what the worker would do."""
 
-    profile: Profile
+    run_info: RunInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Worked:
+class FileResponse:
     """An answer: what became of the file.
 
     Attributes
@@ -71,20 +71,20 @@ class Worked:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightsWanted:
+class WeightsMissing:
     """An answer: no file with the weights' hash is here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RequestRejected:
     """An answer: nothing can be done here, whatever the file."""
 
     error: CxrsrError
 
 
 @dataclass(frozen=True, slots=True)
-class Unwanted:
+class Cancelled:
     """An answer that nobody waits for any more."""
 
 
-Answer = Introduced | Worked | WeightsWanted | Refused | Unwanted
+WorkResponse = ProfileResponse | FileResponse | WeightsMissing | RequestRejected | Cancelled

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 from distributed import Client
 
-from cxrsr_cli.batch.accounts import Accounts
-from cxrsr_cli.batch.result import Result, Status
-from cxrsr_cli.cluster.attendant import Attendant, Orders
+from cxrsr_cli.batch.accounts import RunRecords
+from cxrsr_cli.batch.result import FileStatus, Result
+from cxrsr_cli.cluster.attendant import ClientWorker, ClusterRunConfig
 from cxrsr_cli.cluster.dispatch import Dispatcher
 from cxrsr_cli.errors import NetworkError
 from cxrsr_cli.job import Job
-from cxrsr_cli.profile import Profile
+from cxrsr_cli.profile import RunInfo
 
-_EACH = 3
+_FILES_PER_WORKER = 3
 """Files in hand for each worker: one it reads, one in its network, one it writes."""
-_MOST = 1024
+_MAX_IN_FLIGHT = 1024
 """Files in hand, each with a thread."""
-_PULSE = 0.5
+_POLL_SECONDS = 0.5
 """Seconds between looks at the cluster."""
-_PATIENCE = 60.0
+_RECONNECT_TIMEOUT = 60.0
 """Seconds to wait for a worker if none is left."""
-_ANSWER = 10.0
+_SCHEDULER_TIMEOUT = 10.0
 """Seconds in which the scheduler says who is there; a hung one keeps its connection."""
 
 
@@ -40,25 +40,25 @@ class ClusterExecutor:
     """
 
     client: Client
-    orders: Orders
+    config: ClusterRunConfig
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> RunInfo:
         """What is done to the files."""
-        return self.orders.profile
+        return self.config.run_info
 
     def results(
         self,
         jobs: Sequence[Job],
-        accounts: Accounts,
+        accounts: RunRecords,
         *,
         advance: Callable[[float], None],
         stop: Callable[[], bool],
     ) -> Generator[Result, None, None]:
-        """Do every job, as `Batch.run`; results come as they end."""
-        dispatcher = Dispatcher(self.client, self.orders.io_workers)
-        attendant = Attendant(self.orders, accounts, dispatcher)
-        crew = _Crew(self.client)
+        """Do every job, as `Batch.handle_packed_request`; results come as they end."""
+        dispatcher = Dispatcher(self.client, self.config.io_workers)
+        attendant = ClientWorker(self.config, accounts, dispatcher)
+        crew = _WorkerMonitor(self.client)
         waiting = iter(jobs)
         hand = list[Future[Result | None]]()
 
@@ -70,22 +70,22 @@ class ClusterExecutor:
             for future in [each for each in hand if last or each.done()]:
                 result = future.result()
                 if result:
-                    if result.status is not Status.DONE:
-                        result = accounts.settle(result)
+                    if result.status is not FileStatus.DONE:
+                        result = accounts.finalize(result)
                     advance(1)
                 # Not before: an interruption must not lose the file.
                 hand.remove(future)
                 if result:
                     yield result
 
-        with ThreadPoolExecutor(_MOST, "attendant") as attendants:
+        with ThreadPoolExecutor(_MAX_IN_FLIGHT, "attendant") as attendants:
             try:
                 job = next_job()
                 while job or hand:
-                    while job and len(hand) < crew.files_in_hand():
-                        hand.append(attendants.submit(attendant.attend, job))
+                    while job and len(hand) < crew.max_in_flight():
+                        hand.append(attendants.submit(attendant.run, job))
                         job = next_job()
-                    wait(hand, _PULSE, FIRST_COMPLETED)
+                    wait(hand, _POLL_SECONDS, FIRST_COMPLETED)
                     yield from ended(last=False)
                     if crew.is_lost():
                         dispatcher.fail(NetworkError("no worker of the cluster is left"))
@@ -103,28 +103,28 @@ class ClusterExecutor:
             raise dispatcher.failure
 
 
-class _Crew:
+class _WorkerMonitor:
     """The workers that are there, counted now and then."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._count, self._looked = 1, -_PATIENCE
+        self._count, self._looked = 1, -_RECONNECT_TIMEOUT
         self._seen = time.monotonic()
 
-    def files_in_hand(self) -> int:
+    def max_in_flight(self) -> int:
         """Return how many files may be in hand."""
-        return min(_MOST, _EACH * max(1, self._look()))
+        return min(_MAX_IN_FLIGHT, _FILES_PER_WORKER * max(1, self._look()))
 
     def is_lost(self) -> bool:
         """Tell whether there has been no worker for long."""
-        return not self._look() and time.monotonic() - self._seen > _PATIENCE
+        return not self._look() and time.monotonic() - self._seen > _RECONNECT_TIMEOUT
 
     def _look(self) -> int:
         now = time.monotonic()
-        if now - self._looked > 2 * _PULSE:
+        if now - self._looked > 2 * _POLL_SECONDS:
             self._looked = now
             try:
-                self._count = len(self._client.nthreads(callback_timeout=_ANSWER))
+                self._count = len(self._client.nthreads(callback_timeout=_SCHEDULER_TIMEOUT))
             except Exception:  # the dispatcher finds out what it means
                 self._count = 0
             if self._count:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Gate:
+class SharedExclusiveLock:
     """Lets many in together, or one alone; who wants to be alone comes first."""
 
     def __init__(self) -> None:
@@ -14,7 +14,7 @@ class Gate:
         self._waiting = 0
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def shared(self) -> Iterator[None]:
         """Enter when nobody is alone inside or wants to be."""
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting)
@@ -25,7 +25,7 @@ class Gate:
             self._leave()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Enter when nobody is inside, and keep all others out."""
         with self._changed:
             self._waiting += 1

@@ -11,23 +11,23 @@ import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 
-from cxrsr_cli.cluster.address import Address
-from cxrsr_cli.cluster.attendant import Orders
-from cxrsr_cli.cluster.dispatch import Dispatcher, EndedError
-from cxrsr_cli.cluster.errand import Errand, Introduced, Worked
+from cxrsr_cli.cluster.address import ClusterAddress
+from cxrsr_cli.cluster.attendant import ClusterRunConfig
+from cxrsr_cli.cluster.dispatch import Dispatcher, RunCancelledError
+from cxrsr_cli.cluster.errand import FileResponse, ProfileResponse, WorkRequest
 from cxrsr_cli.cluster.executor import ClusterExecutor
-from cxrsr_cli.cluster.shipping import Shipping
+from cxrsr_cli.cluster.shipping import TransferMode
 from cxrsr_cli.cluster.silence import quiet_dask
-from cxrsr_cli.errors import NetworkError, WorkerDiedError
-from cxrsr_cli.profile import Profile
-from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.settings import Settings
+from cxrsr_cli.errors import NetworkError, WorkerCrashedError
+from cxrsr_cli.profile import RunInfo
+from cxrsr_cli.restore.registry import ModelFile
+from cxrsr_cli.settings import UpscaleOptions
 
-_CONNECTING = 10
+_CONNECT_TIMEOUT = 10
 """Seconds to wait for the scheduler."""
-_GATHERING = 60
+_WORKERS_TIMEOUT = 60
 """Seconds to wait for the first worker."""
-_INTRODUCTION = 300
+_HANDSHAKE_TIMEOUT = 300
 """Seconds in which it must have loaded the model."""
 
 _CONFIGURATION = {
@@ -43,14 +43,14 @@ _CONFIGURATION = {
 
 
 @contextmanager
-def joined(
-    address: Address,
-    model: Model,
-    settings: Settings,
+def connected_cluster(
+    address: ClusterAddress,
+    model: ModelFile,
+    settings: UpscaleOptions,
     *,
     overwrite: bool,
     clock: Callable[[], datetime],
-    shipping: Shipping | None = None,
+    shipping: TransferMode | None = None,
     io_workers: int = 1,
 ) -> Iterator[ClusterExecutor]:
     """Join a cluster for the time of a run.
@@ -76,7 +76,7 @@ def joined(
     Yields
     ------
     ClusterExecutor
-        For a `Batch`.
+        For a `BatchRunner`.
 
     Raises
     ------
@@ -88,19 +88,19 @@ def joined(
     threads = None
     if address.processes:
         threads = max(1, CPU_COUNT // address.processes)
-        shipping = shipping or Shipping.PATHS
+        shipping = shipping or TransferMode.PATHS
     with ExitStack() as stack:
         stack.enter_context(quiet_dask())
         stack.enter_context(dask.config.set(_CONFIGURATION))
         scheduler = address.scheduler or stack.enter_context(_local(address.processes))
         client = stack.enter_context(_client(scheduler))
-        profile = _introduced(client, model, settings, clock)
-        orders = Orders(
+        profile = _handshake(client, model, settings, clock)
+        orders = ClusterRunConfig(
             model=model,
-            settings=settings,
-            profile=replace(profile, overwrite=overwrite),
+            options=settings,
+            run_info=replace(profile, overwrite=overwrite),
             clock=clock,
-            shipping=shipping or Shipping.BYTES,
+            transfer_mode=shipping or TransferMode.BYTES,
             io_workers=io_workers,
             threads=threads,
         )
@@ -132,42 +132,42 @@ def _local(processes: int) -> Iterator[str]:
 @contextmanager
 def _client(scheduler: str) -> Iterator[Client]:
     try:
-        client = Client(scheduler, timeout=_CONNECTING, set_as_default=False, name="cxrsr")
+        client = Client(scheduler, timeout=_CONNECT_TIMEOUT, set_as_default=False, name="cxrsr")
     except (OSError, ValueError, TypeError) as error:
         raise NetworkError(
-            f"no Dask scheduler that is spoken to so answers at {scheduler} within {_CONNECTING} s"
+            f"no Dask scheduler that is spoken to so answers at {scheduler} within {_CONNECT_TIMEOUT} s"
         ) from error
     try:
         try:
-            client.wait_for_workers(1, timeout=_GATHERING)
+            client.wait_for_workers(1, timeout=_WORKERS_TIMEOUT)
         except TimeoutError:
             raise NetworkError(
-                f"the scheduler at {scheduler} has no worker; none came within {_GATHERING} s"
+                f"the scheduler at {scheduler} has no worker; none came within {_WORKERS_TIMEOUT} s"
             ) from None
         yield client
     finally:
-        client.close(timeout=_CONNECTING)
+        client.close(timeout=_CONNECT_TIMEOUT)
 
 
-def _introduced(
-    client: Client, model: Model, settings: Settings, clock: Callable[[], datetime]
-) -> Profile:
+def _handshake(
+    client: Client, model: ModelFile, settings: UpscaleOptions, clock: Callable[[], datetime]
+) -> RunInfo:
     """Ask a worker what it would do; its answer binds all others."""
     dispatcher = Dispatcher(client)
 
-    def make() -> Errand:
-        return Errand(model=model, settings=settings, recipe=None, parcel=None, when=clock())
+    def make() -> WorkRequest:
+        return WorkRequest(model=model, options=settings, parameters=None, transfer=None, derived_at=clock())
 
-    def take(_: Errand, answer: Introduced | Worked) -> Profile:
-        assert isinstance(answer, Introduced)  # noqa: S101
-        return answer.profile
+    def take(_: WorkRequest, answer: ProfileResponse | FileResponse) -> RunInfo:
+        assert isinstance(answer, ProfileResponse)  # noqa: S101
+        return answer.run_info
 
     try:
-        return dispatcher.ask(make, take, patience=_INTRODUCTION)
-    except WorkerDiedError:
+        return dispatcher.submit_and_wait(make, take, patience=_HANDSHAKE_TIMEOUT)
+    except WorkerCrashedError:
         # No file is to blame: none was sent.
         raise NetworkError(
             "workers die while they load the model; do they have the memory for it?"
         ) from None
-    except EndedError:
+    except RunCancelledError:
         raise dispatcher.failure or NetworkError("the cluster did not answer") from None

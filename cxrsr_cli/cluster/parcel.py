@@ -7,19 +7,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrsr_cli.cluster.shipping import Shipping
-from cxrsr_cli.errors import NotReadableError, OutputError
+from cxrsr_cli.cluster.shipping import TransferMode
+from cxrsr_cli.errors import OutputError, UnreadableFileError
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.fingerprint import kept_still
-from cxrsr_cli.write.atomic import give_name, replacing, temporary_name
-from cxrsr_cli.write.dicom import writing_to
+from cxrsr_cli.read.fingerprint import ensure_unchanged
+from cxrsr_cli.write.atomic import atomic_write, publish, temporary_name
+from cxrsr_cli.write.dicom import os_errors_as_output_error
 
-_HEAD = 1 << 16
+_COMPARED_HEAD_BYTES = 1 << 16
 """Bytes that tell two radiographs apart: the SOP Instance UID is among them."""
 
 
 @dataclass(frozen=True, slots=True)
-class ByPath:
+class SharedPathTransfer:
     """A file that the worker sees, too.
 
     Attributes
@@ -41,19 +41,19 @@ class ByPath:
     head_sha256: str
 
     @classmethod
-    def of(cls, job: Job) -> "ByPath":
+    def of(cls, job: Job) -> "SharedPathTransfer":
         """Look at a source; raises NotReadableError."""
         source = job.source.absolute()
-        with kept_still(job.source):
+        with ensure_unchanged(job.source):
             size, head = _look(source)
         return cls(source, temporary_name(job.target.absolute()), size, head)
 
-    def emptied(self) -> "ByPath":
+    def without_content(self) -> "SharedPathTransfer":
         """Return what delivers; there is no content."""
         return self
 
     @contextmanager
-    def laid_out(self, _scratch: Path) -> Iterator[Job]:
+    def unpack_on_worker(self, _scratch: Path) -> Iterator[Job]:
         """Give a worker its job.
 
         Raises
@@ -66,7 +66,7 @@ class ByPath:
         except OSError:
             seen = None
         if seen != (self.size, self.head_sha256):
-            raise NotReadableError(
+            raise UnreadableFileError(
                 "the worker sees another file there, or none; are the folders on a file system "
                 "that all share? If not, use --cluster-files bytes"
             )
@@ -76,7 +76,7 @@ class ByPath:
         """Nothing goes back."""
         return None
 
-    def deliver(
+    def save_output(
         self,
         target: Path,
         _content: bytes | None,
@@ -92,14 +92,14 @@ class ByPath:
         OutputError
             If that cannot be.
         """
-        with writing_to(target):
+        with os_errors_as_output_error(target):
             if not self.staged.exists():
                 raise OutputError(
                     f"{target}: what a worker wrote is not to be seen here, or was taken for an "
                     "orphan by another run; use --cluster-files bytes if folders are not shared"
                 )
             announce(sha256)
-            give_name(self.staged, target, overwrite=overwrite)
+            publish(self.staged, target, overwrite=overwrite)
 
     def discard(self) -> None:
         """Leave nothing under the passing name."""
@@ -108,7 +108,7 @@ class ByPath:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ByBytes:
+class BytesTransfer:
     """A file's content.
 
     Attributes
@@ -120,17 +120,17 @@ class ByBytes:
     source: bytes
 
     @classmethod
-    def of(cls, job: Job) -> "ByBytes":
+    def of(cls, job: Job) -> "BytesTransfer":
         """Read a source; raises NotReadableError."""
-        with kept_still(job.source):
+        with ensure_unchanged(job.source):
             return cls(job.source.read_bytes())
 
-    def emptied(self) -> "ByBytes":
+    def without_content(self) -> "BytesTransfer":
         """Return what delivers, without the source."""
-        return ByBytes(b"")
+        return BytesTransfer(b"")
 
     @contextmanager
-    def laid_out(self, scratch: Path) -> Iterator[Job]:
+    def unpack_on_worker(self, scratch: Path) -> Iterator[Job]:
         """Give a worker its job, in a folder that is removed afterwards."""
         with tempfile.TemporaryDirectory(prefix="cxrsr-", dir=scratch) as folder:
             source = Path(folder) / "in.dcm"
@@ -141,7 +141,7 @@ class ByBytes:
         """Return the output, to be sent back."""
         return job.target.read_bytes()
 
-    def deliver(
+    def save_output(
         self,
         target: Path,
         content: bytes | None,
@@ -159,7 +159,7 @@ class ByBytes:
         """
         if content is None or hashlib.sha256(content).hexdigest() != sha256:
             raise OutputError(f"{target}: what came from the worker is not what it wrote")
-        with writing_to(target), replacing(target, overwrite=overwrite) as temporary:
+        with os_errors_as_output_error(target), atomic_write(target, overwrite=overwrite) as temporary:
             temporary.write_bytes(content)
             announce(sha256)
 
@@ -167,10 +167,10 @@ class ByBytes:
         """Leave nothing; nothing is there."""
 
 
-Parcel = ByPath | ByBytes
+FileTransfer = SharedPathTransfer | BytesTransfer
 
 
-def pack(job: Job, shipping: Shipping) -> Parcel:
+def prepare_transfer(job: Job, shipping: TransferMode) -> FileTransfer:
     """Make the parcel of a job.
 
     Raises
@@ -178,10 +178,10 @@ def pack(job: Job, shipping: Shipping) -> Parcel:
     NotReadableError
         If its source cannot be read.
     """
-    return ByPath.of(job) if shipping is Shipping.PATHS else ByBytes.of(job)
+    return SharedPathTransfer.of(job) if shipping is TransferMode.PATHS else BytesTransfer.of(job)
 
 
 def _look(path: Path) -> tuple[int, str]:
     with path.open("rb") as opened:
-        head = hashlib.sha256(opened.read(_HEAD)).hexdigest()
+        head = hashlib.sha256(opened.read(_COMPARED_HEAD_BYTES)).hexdigest()
     return path.stat().st_size, head

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class Shipping(StrEnum):
+class TransferMode(StrEnum):
     """How files get to a worker and back."""
 
     PATHS = "paths"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _LIBRARIES = ("distributed", "dask", "tornado", "asyncio")
-_SILENT = logging.CRITICAL + 1
+_DASK_LEVEL = logging.CRITICAL + 1
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def quiet_dask() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in {*_LIBRARIES, *known}]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(_SILENT)
+        logger.setLevel(_DASK_LEVEL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="(distributed|dask|tornado)")

@@ -10,7 +10,7 @@ from typing import Any
 from cxrsr_cli import __version__
 
 
-class Sealed:
+class VersionedPickle:
     """Values on their way, with the version of cxrsr that packed them.
 
     Its text says nothing: Dask logs a task's arguments when the task fails,
@@ -33,25 +33,25 @@ class Sealed:
     def __repr__(self) -> str:
         return "<sealed>"
 
-    def __reduce__(self) -> tuple[type["Sealed"], tuple[str, bytes]]:
-        return Sealed, (self.version, self.content)
+    def __reduce__(self) -> tuple[type["VersionedPickle"], tuple[str, bytes]]:
+        return VersionedPickle, (self.version, self.content)
 
 
-def seal(value: object) -> Sealed:
+def pack(value: object) -> VersionedPickle:
     """Pack a value."""
-    return Sealed(__version__, pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
+    return VersionedPickle(__version__, pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
 
 
-def unseal(sealed: Sealed) -> Any:  # noqa: ANN401 - who opens it knows
+def unpack(sealed: VersionedPickle) -> Any:  # noqa: ANN401 - who opens it knows
     """Unpack a value that this version packed."""
     # Who can send to a Dask cluster can run anything there: docs/scale.md.
     return pickle.loads(sealed.content)  # noqa: S301
 
 
-def run(sealed: Sealed) -> Sealed:
+def handle_packed_request(sealed: VersionedPickle) -> VersionedPickle:
     """Do an errand on a worker; one of another version is sent back unopened."""
     if sealed.version != __version__:
-        return Sealed(__version__, b"")
-    from cxrsr_cli.cluster.worker import answer
+        return VersionedPickle(__version__, b"")
+    from cxrsr_cli.cluster.worker import handle_request
 
-    return seal(answer(unseal(sealed)))
+    return pack(handle_request(unpack(sealed)))

@@ -10,45 +10,45 @@ from pathlib import Path
 import torch
 from distributed import get_worker
 
-from cxrsr_cli.batch.failure import as_failure
-from cxrsr_cli.batch.memory import peak_memory
-from cxrsr_cli.batch.result import Result, Status, Timing, failed
-from cxrsr_cli.batch.stages import Stages
-from cxrsr_cli.cluster.allocator import keep_freed_memory
+from cxrsr_cli.batch.failure import to_reportable_error
+from cxrsr_cli.batch.memory import peak_rss_bytes
+from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result
+from cxrsr_cli.batch.stages import JobStages
+from cxrsr_cli.cluster.allocator import disable_malloc_trim
 from cxrsr_cli.cluster.errand import (
-    Answer,
-    Errand,
-    Introduced,
-    Refused,
-    Unwanted,
-    WeightsWanted,
-    Worked,
+    Cancelled,
+    FileResponse,
+    ProfileResponse,
+    RequestRejected,
+    WeightsMissing,
+    WorkRequest,
+    WorkResponse,
 )
-from cxrsr_cli.cluster.parcel import Parcel
+from cxrsr_cli.cluster.parcel import FileTransfer
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.fingerprint import sha256_of
-from cxrsr_cli.restore.registry import Model, shipped_models
+from cxrsr_cli.read.fingerprint import sha256_file
+from cxrsr_cli.restore.registry import ModelFile, bundled_models
 from cxrsr_cli.restore.weights import SUFFIX
-from cxrsr_cli.settings import Settings
+from cxrsr_cli.settings import UpscaleOptions
 from cxrsr_cli.upscale import Upscaler
 
-_KEPT = 2
+_MAX_CACHED_MODELS = 2
 """Models that a process keeps; runs with more kinds of errands at once load again and again."""
-_BESIDE = 3
+_MAX_CONCURRENT_FILES = 3
 """Files at work in a process: one is read, one is in the network, one is written."""
 
-_loaded: OrderedDict[tuple[str, Settings], Upscaler] = OrderedDict()
+_loaded: OrderedDict[tuple[str, UpscaleOptions], Upscaler] = OrderedDict()
 _loading = threading.Lock()
 _network = threading.Lock()
-_files = threading.BoundedSemaphore(_BESIDE)
+_files = threading.BoundedSemaphore(_MAX_CONCURRENT_FILES)
 
 
-class _NobodyWaitsError(BaseException):
+class _TaskCancelledError(BaseException):
     """The errand was cancelled; no kind of failure, so nothing may catch it."""
 
 
-def answer(errand: Errand) -> Answer:
+def handle_request(errand: WorkRequest) -> WorkResponse:
     """Do an errand, in a thread of a Dask worker.
 
     Nothing is raised: Dask would log it.
@@ -56,44 +56,44 @@ def answer(errand: Errand) -> Answer:
     try:
         upscaler = _upscaler(errand)
         if upscaler is None:
-            return WeightsWanted()
-        if errand.recipe and upscaler.recipe != errand.recipe:
-            return Refused(
+            return WeightsMissing()
+        if errand.parameters and upscaler.recipe != errand.parameters:
+            return RequestRejected(
                 UsageError(
                     "the workers do not all compute alike: version of cxrsr, kind of device or "
                     "precision differ; choose --device and --precision, install one version"
                 )
             )
-        if errand.parcel is None:
-            return Introduced(upscaler.profile)
+        if errand.transfer is None:
+            return ProfileResponse(upscaler.profile)
         with _files:
-            return _worked(errand, errand.parcel, upscaler)
-    except _NobodyWaitsError:
-        return Unwanted()
+            return _worked(errand, errand.transfer, upscaler)
+    except _TaskCancelledError:
+        return Cancelled()
     except Exception as error:
-        return Refused(as_failure(error))
+        return RequestRejected(to_reportable_error(error))
 
 
-def _upscaler(errand: Errand) -> Upscaler | None:
+def _upscaler(errand: WorkRequest) -> Upscaler | None:
     """Find a model in memory, else on the disk; None if it is not there."""
-    key = errand.model.sha256, errand.settings
+    key = errand.model.sha256, errand.options
     with _loading:
         upscaler = _loaded.get(key)
         if upscaler is None:
             model = _model(errand)
             if model is None:
                 return None
-            keep_freed_memory()
+            disable_malloc_trim()
             # Only the client knows whether an output may be replaced.
-            upscaler = errand.settings.load(model, overwrite=True)
+            upscaler = errand.options.load(model, overwrite=True)
             _loaded[key] = upscaler
         _loaded.move_to_end(key)
-        while len(_loaded) > _KEPT:
+        while len(_loaded) > _MAX_CACHED_MODELS:
             _loaded.popitem(last=False)
-    return replace(upscaler, clock=lambda: errand.when)
+    return replace(upscaler, clock=lambda: errand.derived_at)
 
 
-def _model(errand: Errand) -> Model | None:
+def _model(errand: WorkRequest) -> ModelFile | None:
     model = errand.model
     if errand.weights is not None:
         path = _scratch() / f"{model.sha256}{SUFFIX}"
@@ -101,59 +101,59 @@ def _model(errand: Errand) -> Model | None:
         return replace(model, path=path) if _is(path, model) else None
     if _is(model.path, model):
         return model
-    return next((other for other in shipped_models() if other.sha256 == model.sha256), None)
+    return next((other for other in bundled_models() if other.sha256 == model.sha256), None)
 
 
-def _is(path: Path, model: Model) -> bool:
+def _is(path: Path, model: ModelFile) -> bool:
     try:
-        return sha256_of(path) == model.sha256
+        return sha256_file(path) == model.sha256
     except OSError:
         return False
 
 
-def _worked(errand: Errand, parcel: Parcel, upscaler: Upscaler) -> Worked:
+def _worked(errand: WorkRequest, parcel: FileTransfer, upscaler: Upscaler) -> FileResponse:
     try:
-        with parcel.laid_out(_scratch()) as job:
-            result = _result(errand, job, Stages(upscaler))
-            with _undone_if_unwanted(parcel):
-                content = parcel.content(job) if result.status is Status.DONE else None
+        with parcel.unpack_on_worker(_scratch()) as job:
+            result = _result(errand, job, JobStages(upscaler))
+            with _cleanup_if_cancelled(parcel):
+                content = parcel.content(job) if result.status is FileStatus.DONE else None
     except Exception as error:
-        result, content = failed(Job(Path(), Path()), error, Timing()), None
-    return Worked(replace(result, peak_memory=peak_memory()), content)
+        result, content = failed_result(Job(Path(), Path()), error, Timing()), None
+    return FileResponse(replace(result, peak_rss_bytes=peak_rss_bytes()), content)
 
 
-def _result(errand: Errand, job: Job, stages: Stages) -> Result:
+def _result(errand: WorkRequest, job: Job, stages: JobStages) -> Result:
     read = stages.read(job)
     if isinstance(read, Result):
         return read
     if errand.dry_run:
-        return stages.planned(read)
+        return stages.dry_run_result(read)
     with _network:
-        _still_wanted()
+        _raise_if_cancelled()
         torch.set_num_threads(errand.threads or get_worker().state.nthreads)
-        made = stages.restore(read, lambda _: _still_wanted())
+        made = stages.upscale(read, lambda _: _raise_if_cancelled())
     if isinstance(made, Result):
         return made
-    return stages.write(made, lambda _: _still_wanted())
+    return stages.write(made, lambda _: _raise_if_cancelled())
 
 
 @contextmanager
-def _undone_if_unwanted(parcel: Parcel) -> Iterator[None]:
+def _cleanup_if_cancelled(parcel: FileTransfer) -> Iterator[None]:
     """Remove what was written if the client went away meanwhile."""
     try:
         yield
-        _still_wanted()
-    except _NobodyWaitsError:
+        _raise_if_cancelled()
+    except _TaskCancelledError:
         parcel.discard()
         raise
 
 
-def _still_wanted() -> None:
+def _raise_if_cancelled() -> None:
     """Stop if the task was cancelled; also if its client has died."""
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
     if task is None or task.state != "executing":
-        raise _NobodyWaitsError
+        raise _TaskCancelledError
 
 
 def _scratch() -> Path:

@@ -18,9 +18,9 @@ from cxrsr_cli.commands import (
     upscale,
     verify,
 )
-from cxrsr_cli.commands.saying import open_standard_streams, say
-from cxrsr_cli.commands.stopping import interrupt_when_asked
-from cxrsr_cli.errors import CxrsrError, ExitCode, UnexpectedError, UsageError
+from cxrsr_cli.commands.saying import ensure_standard_streams, print_line
+from cxrsr_cli.commands.stopping import install_interrupt_handlers
+from cxrsr_cli.errors import CxrsrError, ExitCode, InternalError, UsageError
 
 app = typer.Typer(
     name="cxrsr",
@@ -62,19 +62,19 @@ def _global_options(
 
 def main() -> NoReturn:
     """Run the command and exit with a documented code."""
-    open_standard_streams()
-    interrupt_when_asked()
+    ensure_standard_streams()
+    install_interrupt_handlers()
     try:
         _check_epoch()
         app(standalone_mode=True)
     except CxrsrError as error:
-        say(f"cxrsr: {error}", err=True)
+        print_line(f"cxrsr: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        say(f"cxrsr: {error.strerror}: {error.filename}", err=True)
+        print_line(f"cxrsr: {error.strerror}: {error.filename}", err=True)
         sys.exit(ExitCode.CANNOT_WRITE)
     except Exception as error:
-        say(f"cxrsr: {UnexpectedError.of(error)}", err=True)
+        print_line(f"cxrsr: {InternalError.of(error)}", err=True)
         sys.exit(ExitCode.UNEXPECTED)
     sys.exit(ExitCode.OK)
 

@@ -8,7 +8,7 @@ import typer
 from cxrsr_cli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from cxrsr_cli.learn.datasets import Copy, Dataset
+    from cxrsr_cli.learn.datasets import LocalCopyCheck, PublicDataset
 
 
 def datasets(
@@ -22,7 +22,7 @@ def datasets(
 
     Nothing is downloaded. The terms of use are those of the source.
     """
-    from cxrsr_cli.learn.datasets import PAPER, check_copy, find_dataset, known_datasets
+    from cxrsr_cli.learn.datasets import PAPER, check_local_copy, find_dataset, known_datasets
 
     if name is None:
         if check:
@@ -37,17 +37,17 @@ def datasets(
     if check is None:
         typer.echo(_facts(dataset))
         return
-    copy = check_copy(dataset, check)
+    copy = check_local_copy(dataset, check)
     typer.echo(_found(copy))
     problems = copy.problems(dataset)
     for problem in problems:
         typer.echo(f"problem: {problem}")
     if problems:
-        raise typer.Exit(ExitCode.NOT_VERIFIED)
+        raise typer.Exit(ExitCode.VERIFICATION)
     typer.echo("as it should be")
 
 
-def _facts(dataset: "Dataset") -> str:
+def _facts(dataset: "PublicDataset") -> str:
     depth = f"{dataset.bits} bits" if dataset.bits else "of several depths"
     images = f"{dataset.count or 'number not stated'}, {depth}, at {', '.join(dataset.images)}"
     facts = {
@@ -62,7 +62,7 @@ def _facts(dataset: "Dataset") -> str:
     return "\n".join([dataset.title, *(f"{name}: {fact}" for name, fact in facts.items())])
 
 
-def _found(copy: "Copy") -> str:
+def _found(copy: "LocalCopyCheck") -> str:
     lines = [f"{copy.found} images, {copy.readable} of a sample read"]
     if copy.bits:
         lines[0] += f", {', '.join(map(str, copy.bits))} bits"

@@ -15,12 +15,11 @@ from cxrsr_cli.commands.options import (
 from cxrsr_cli.errors import OutputError, UsageError
 from cxrsr_cli.judge.method import DEFAULT, REFERENCE, Method, parse_methods
 from cxrsr_cli.restore.architecture import SCALES
-from cxrsr_cli.restore.registry import DEFAULT_MODEL, Model, find_model
+from cxrsr_cli.restore.registry import DEFAULT_MODEL, ModelFile, find_model
 
 if TYPE_CHECKING:
-    from cxrsr_cli.judge.evaluation import Bench
-    from cxrsr_cli.judge.outcome import Outcome
-    from cxrsr_cli.judge.worst import Case
+    from cxrsr_cli.judge.evaluation import Evaluator
+    from cxrsr_cli.judge.outcome import EvaluationResult
 
 
 def evaluate(
@@ -91,7 +90,7 @@ def evaluate(
     added = Noise.parse(noise) if noise else None
     models = {
         factor: {
-            method.base: find_model(method.locate(model, factor), factor)
+            method.base: find_model(method.resolve_model(model, factor), factor)
             for method in chosen
             if method.is_model
         }
@@ -101,25 +100,25 @@ def evaluate(
         if path and not path.parent.is_dir():
             raise OutputError(f"no folder {path.parent} to write the scores to")
 
-    from cxrsr_cli.judge.evaluation import Bench
+    from cxrsr_cli.judge.evaluation import Evaluator
     from cxrsr_cli.judge.page import build_page
-    from cxrsr_cli.judge.plots import check_plotting, write_failures
+    from cxrsr_cli.judge.plots import check_plotting, write_worst_cases
     from cxrsr_cli.judge.report import write_csv, write_json, write_text
     from cxrsr_cli.judge.table import format_markdown, format_text
     from cxrsr_cli.judge.worst import worst_cases
-    from cxrsr_cli.learn.sources import list_sources
+    from cxrsr_cli.learn.sources import list_image_files
 
     if html or failures:
         check_plotting()
-    paths = list_sources(data)
+    paths = list_image_files(data)
     if failures:
         try:
             failures.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {failures}: {error.strerror}") from error
-    outcomes, cases = list["Outcome"](), dict[int, list["Case"]]()
+    outcomes, cases = list[EvaluationResult](), dict[int, list[WorstCase]]()
     for factor in scales:
-        bench = Bench.load(
+        bench = Evaluator.load(
             factor,
             chosen,
             {base: found.path for base, found in models[factor].items()},
@@ -141,7 +140,7 @@ def evaluate(
     if html:
         write_text(build_page(outcomes, cases), html)
     if failures:
-        write_failures(cases, failures)
+        write_worst_cases(cases, failures)
 
 
 def _scales(text: str) -> list[int]:
@@ -153,24 +152,24 @@ def _scales(text: str) -> list[int]:
 
 
 def _run(
-    bench: "Bench",
+    bench: "Evaluator",
     paths: list[Path],
     data: Path,
-    models: dict[str, Model],
+    models: dict[str, ModelFile],
     reference: Method,
     progress: bool,
-) -> "Outcome":
+) -> "EvaluationResult":
     import torch
     from tqdm import tqdm
 
-    from cxrsr_cli.judge.outcome import Outcome
+    from cxrsr_cli.judge.outcome import EvaluationResult
 
     images = []
     with tqdm(total=len(paths), unit="image", desc=f"x{bench.scale}", disable=not progress) as bar:
         for scores in bench.evaluate(paths):
             images.append(scores)
             bar.update()
-    return Outcome(
+    return EvaluationResult(
         scale=bench.scale,
         methods=bench.methods,
         reference=reference,

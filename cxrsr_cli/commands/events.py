@@ -5,8 +5,8 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cxrsr_cli.commands.saying import say
-from cxrsr_cli.errors import UnexpectedError
+from cxrsr_cli.commands.saying import print_line
+from cxrsr_cli.errors import InternalError
 
 if TYPE_CHECKING:
     from cxrsr_cli.serve.events import Event
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LEVELS = {"refused": "warning", "postponed": "warning", "dead": "error", "trouble": "error"}
 
 
-class EventLines:
+class EventReporter:
     """Writes a line on stderr for each event, from whichever thread.
 
     Parameters
@@ -27,19 +27,19 @@ class EventLines:
         self._as_json = as_json
         self._lock = threading.Lock()
 
-    def say(self, event: "Event") -> None:
+    def report(self, event: "Event") -> None:
         """Write an event's line."""
         line = _json_line(event) if self._as_json else _sentence(event)
         with self._lock:
-            say(line, err=True)
+            print_line(line, err=True)
 
 
-def unforeseen(error: BaseException | None) -> "Event":
+def unexpected_event(error: BaseException | None) -> "Event":
     """Return the event of a failure that nobody caught, without its text."""
     from cxrsr_cli.serve.events import Event, EventKind
 
-    reason = str(UnexpectedError.of(error)) if isinstance(error, Exception) else "a thread ended"
-    return Event(kind=EventKind.TROUBLE, reason=reason)
+    reason = str(InternalError.of(error)) if isinstance(error, Exception) else "a thread ended"
+    return Event(kind=EventKind.ERROR, reason=reason)
 
 
 def _facts(event: "Event") -> dict[str, str | float]:

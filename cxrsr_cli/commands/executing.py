@@ -6,33 +6,33 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cxrsr_cli.batch.batch import Executor
-from cxrsr_cli.cluster.address import Address
-from cxrsr_cli.cluster.shipping import Shipping
-from cxrsr_cli.restore.registry import Model
-from cxrsr_cli.settings import Settings
+from cxrsr_cli.cluster.address import ClusterAddress
+from cxrsr_cli.cluster.shipping import TransferMode
+from cxrsr_cli.restore.registry import ModelFile
+from cxrsr_cli.settings import UpscaleOptions
 
 if TYPE_CHECKING:
     from cxrsr_cli.upscale import Upscaler
 
 
 @contextmanager
-def executing(
-    address: Address | None,
-    model: Model,
-    settings: Settings,
+def make_executor(
+    address: ClusterAddress | None,
+    model: ModelFile,
+    settings: UpscaleOptions,
     *,
     overwrite: bool,
     clock: Callable[[], datetime],
-    shipping: Shipping | None,
+    shipping: TransferMode | None,
     io_workers: int,
 ) -> "Iterator[Upscaler | Executor]":
     """Load the model here, or join the cluster at an address, for the time of a run."""
     if address is None:
         yield settings.load(model, overwrite=overwrite, clock=clock)
         return
-    from cxrsr_cli.cluster.joining import joined
+    from cxrsr_cli.cluster.joining import connected_cluster
 
-    with joined(
+    with connected_cluster(
         address,
         model,
         settings,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cxrsr_cli.restore.registry import shipped_models
-from cxrsr_cli.versions import NOTICE, services, versions
+from cxrsr_cli.restore.registry import bundled_models
+from cxrsr_cli.versions import NOTICE, optional_features, versions
 
 
 def info(
@@ -26,7 +26,7 @@ def _facts() -> dict[str, Any]:
         "notice": NOTICE,
         "versions": versions(),
         "devices": _devices(),
-        "services": [asdict(service) for service in services()],
+        "services": [asdict(service) for service in optional_features()],
         "codecs": _codecs(),
         "models": [
             {
@@ -35,13 +35,13 @@ def _facts() -> dict[str, Any]:
                 "network": model.description.architecture.network,
                 "parameters": model.description.architecture.cost.parameters,
                 "macs_per_input_pixel": model.description.architecture.cost.macs,
-                "architecture": model.description.architecture.to_plain(),
-                "projected": model.description.projected,
+                "architecture": model.description.architecture.to_dict(),
+                "projected": model.description.consistency,
                 "data": model.description.data,
                 "steps": model.description.steps,
                 "sha256": model.sha256,
             }
-            for model in shipped_models()
+            for model in bundled_models()
         ],
     }
 

@@ -5,35 +5,35 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cxrsr_cli.batch.plan import Plan
-from cxrsr_cli.batch.report import Run, count, describe, shown
-from cxrsr_cli.batch.result import Result, Status
+from cxrsr_cli.batch.plan import BatchPlan
+from cxrsr_cli.batch.report import BatchRun, count_by_status, display_path, file_record
+from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.commands.options import Verbosity
 from cxrsr_cli.errors import CxrsrError, ExitCode
 
 if TYPE_CHECKING:
-    from cxrsr_cli.batch.batch import Batch
+    from cxrsr_cli.batch.batch import BatchRunner
 
 
-class Narrator(Protocol):
+class Reporter(Protocol):
     """Turns what happens into lines."""
 
     summary_on_stderr: bool
 
-    def start(self, batch: "Batch", plan: Plan) -> Iterator[str]:
+    def start(self, batch: "BatchRunner", plan: BatchPlan) -> Iterator[str]:
         """Say what is about to run."""
 
     def result(self, result: Result) -> Iterator[str]:
         """Say what became of a file."""
 
-    def trouble(self, error: CxrsrError) -> Iterator[str]:
+    def error(self, error: CxrsrError) -> Iterator[str]:
         """Say what went wrong beside the files."""
 
-    def summary(self, run: Run) -> Iterator[str]:
+    def summary(self, run: BatchRun) -> Iterator[str]:
         """Say what became of all."""
 
 
-class Sentences:
+class TextReporter:
     """For people.
 
     Parameters
@@ -47,7 +47,7 @@ class Sentences:
 
     summary_on_stderr = False
 
-    def start(self, batch: "Batch", plan: Plan) -> Iterator[str]:
+    def start(self, batch: "BatchRunner", plan: BatchPlan) -> Iterator[str]:
         """Name model and device."""
         if self._verbosity is Verbosity.VERBOSE:
             recipe = batch.profile.recipe
@@ -58,18 +58,18 @@ class Sentences:
 
     def result(self, result: Result) -> Iterator[str]:
         """Say failures and trouble always, warnings normally, successes if asked to."""
-        name = shown(result.job.source)
+        name = display_path(result.job.source)
         if result.error:
             yield f"failed: {name}: {result.error}"
-        for trouble in result.troubles:
+        for trouble in result.record_errors:
             yield f"trouble: {name}: {trouble}"
         if self._verbosity is Verbosity.QUIET:
             return
         for warning in result.warnings:
             yield f"warning: {name}: {warning}"
-        if result.status is Status.PLANNED:
-            yield f"would upscale: {name}: {_sizes(result)} to {shown(result.job.target)}"
-        elif self._verbosity is Verbosity.VERBOSE and result.status is Status.ALREADY:
+        if result.status is FileStatus.DRY_RUN:
+            yield f"would upscale: {name}: {_sizes(result)} to {display_path(result.job.target)}"
+        elif self._verbosity is Verbosity.VERBOSE and result.status is FileStatus.UP_TO_DATE:
             yield f"already done: {name}"
         elif self._verbosity is Verbosity.VERBOSE and result.deviation and result.plan:
             yield (
@@ -79,32 +79,32 @@ class Sentences:
                 f"work beyond the border, {result.plan.peak_bytes / 2**20:.0f} MiB foretold"
             )
 
-    def trouble(self, error: CxrsrError) -> Iterator[str]:
+    def error(self, error: CxrsrError) -> Iterator[str]:
         """Say it as the command says what ends it."""
         yield f"cxrsr: {error}"
 
-    def summary(self, run: Run) -> Iterator[str]:
+    def summary(self, run: BatchRun) -> Iterator[str]:
         """Count."""
         if self._verbosity is Verbosity.QUIET:
             return
-        counts = count(run)
-        parts = [f"{counts[Status.DONE]} upscaled"]
-        if counts[Status.PLANNED]:
-            parts = [f"dry run: {counts[Status.PLANNED]} would be upscaled"]
-        parts.append(f"{counts[Status.FAILED]} failed")
-        if counts[Status.ALREADY]:
-            parts.append(f"{counts[Status.ALREADY]} done already")
-        if counts[Status.ALREADY] == len(run.jobs):
+        counts = count_by_status(run)
+        parts = [f"{counts[FileStatus.DONE]} upscaled"]
+        if counts[FileStatus.DRY_RUN]:
+            parts = [f"dry run: {counts[FileStatus.DRY_RUN]} would be upscaled"]
+        parts.append(f"{counts[FileStatus.FAILED]} failed")
+        if counts[FileStatus.UP_TO_DATE]:
+            parts.append(f"{counts[FileStatus.UP_TO_DATE]} done already")
+        if counts[FileStatus.UP_TO_DATE] == len(run.jobs):
             parts.append("nothing left to do")
         if run.exit_code is ExitCode.INTERRUPTED:
-            parts.append(f"interrupted with {counts[Status.LEFT]} not come to")
-        elif counts[Status.LEFT]:
-            parts.append(f"ended early with {counts[Status.LEFT]} not come to")
+            parts.append(f"interrupted with {counts[FileStatus.NOT_PROCESSED]} not come to")
+        elif counts[FileStatus.NOT_PROCESSED]:
+            parts.append(f"ended early with {counts[FileStatus.NOT_PROCESSED]} not come to")
         parts.append(f"{(run.finished - run.started).total_seconds():.1f} s")
         yield ", ".join(parts)
 
 
-class JsonLines:
+class JsonReporter:
     """For machines: an object a line.
 
     Parameters
@@ -118,7 +118,7 @@ class JsonLines:
 
     summary_on_stderr = True
 
-    def start(self, batch: "Batch", plan: Plan) -> Iterator[str]:
+    def start(self, batch: "BatchRunner", plan: BatchPlan) -> Iterator[str]:
         """Name model and device."""
         if self._verbosity is not Verbosity.QUIET:
             recipe = batch.profile.recipe
@@ -134,23 +134,23 @@ class JsonLines:
     def result(self, result: Result) -> Iterator[str]:
         """Say all that the report will say of a file."""
         level = "error" if result.error else "warning" if result.warnings else "info"
-        if self._verbosity is not Verbosity.QUIET or result.error or result.troubles:
-            yield json_line(level, "file", describe(result))
+        if self._verbosity is not Verbosity.QUIET or result.error or result.record_errors:
+            yield json_line(level, "file", file_record(result))
 
-    def trouble(self, error: CxrsrError) -> Iterator[str]:
+    def error(self, error: CxrsrError) -> Iterator[str]:
         """Say it as the command says what ends it."""
         yield fatal_line(error)
 
-    def summary(self, run: Run) -> Iterator[str]:
+    def summary(self, run: BatchRun) -> Iterator[str]:
         """Count."""
         if self._verbosity is not Verbosity.QUIET:
-            facts = {"counts": count(run), "exit_code": int(run.exit_code)}
+            facts = {"counts": count_by_status(run), "exit_code": int(run.exit_code)}
             yield json_line("info", "summary", facts)
 
 
-def narrator(verbosity: Verbosity, *, as_json: bool) -> Narrator:
+def make_reporter(verbosity: Verbosity, *, as_json: bool) -> Reporter:
     """Return the narrator that the user asked for."""
-    return JsonLines(verbosity) if as_json else Sentences(verbosity)
+    return JsonReporter(verbosity) if as_json else TextReporter(verbosity)
 
 
 def fatal_line(error: CxrsrError) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cxrsr_cli.bytesize import parse_bytes
+from cxrsr_cli.bytesize import parse_byte_size
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.precision import Precision
@@ -29,7 +29,7 @@ def _scale(value: int) -> int:
 
 def _size(text: str) -> int:
     try:
-        return parse_bytes(text)
+        return parse_byte_size(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

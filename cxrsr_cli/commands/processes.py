@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from cxrsr_cli.learn.processes import Processes
+    from cxrsr_cli.learn.processes import ProcessGroup
 
 
 @contextmanager
-def joined_processes(device: str) -> "Iterator[tuple[Processes, torch.device]]":
+def init_distributed(device: str) -> "Iterator[tuple[ProcessGroup, torch.device]]":
     """Join the group, if there is one, and choose this process's device.
 
     Parameters
@@ -34,12 +34,12 @@ def joined_processes(device: str) -> "Iterator[tuple[Processes, torch.device]]":
     import torch
     import torch.distributed as dist
 
-    from cxrsr_cli.learn.processes import Processes
+    from cxrsr_cli.learn.processes import ProcessGroup
     from cxrsr_cli.restore.device import choose_device
 
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield Processes(), choose_device(device)
+        yield ProcessGroup(), choose_device(device)
         return
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         device = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -47,6 +47,6 @@ def joined_processes(device: str) -> "Iterator[tuple[Processes, torch.device]]":
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    yield Processes(dist.get_rank(), count), chosen
+    yield ProcessGroup(dist.get_rank(), count), chosen
     # Not after a failure: this process then ends at once, and torchrun the others.
     dist.destroy_process_group()

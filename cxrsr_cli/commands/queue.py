@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrsr_cli.commands.saying import say
-from cxrsr_cli.errors import NothingToDoError, UsageError
-from cxrsr_cli.serve.state import Item, State
+from cxrsr_cli.commands.saying import print_line
+from cxrsr_cli.errors import NoInputError, UsageError
+from cxrsr_cli.serve.state import ItemState, QueueItem
 
 if TYPE_CHECKING:
     from cxrsr_cli.serve.spool import Spool
-    from cxrsr_cli.serve.survey import Survey
+    from cxrsr_cli.serve.survey import QueueView
 
 app = typer.Typer(
     help="Look into the queue of a node, running or not, and lend it a hand.",
@@ -30,10 +30,10 @@ KeysArgument = Annotated[
 
 
 @app.command("list")
-def list_(
+def list_items(
     folder: SpoolArgument,
     state: Annotated[
-        list[State] | None, typer.Option("--state", help="Only these. Can be repeated.")
+        list[ItemState] | None, typer.Option("--state", help="Only these. Can be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="An object a line.")] = False,
 ) -> None:
@@ -42,12 +42,12 @@ def list_(
     Exit codes: 0, 2 no such spool, 6 the queue cannot be read.
     """
     _, survey = _open(folder)
-    shown = state or [State.RECEIVED, State.SENDING, State.DEAD]
+    shown = state or [ItemState.RECEIVED, ItemState.SENDING, ItemState.DEAD]
     for item in survey.items(*shown):
-        say(json.dumps(asdict(item)) if as_json else _line(item))
+        print_line(json.dumps(asdict(item)) if as_json else _line(item))
     if not as_json:
         counts = survey.counts()
-        say(", ".join(f"{number} {state.value}" for state, number in counts.items()))
+        print_line(", ".join(f"{number} {state.value}" for state, number in counts.items()))
 
 
 @app.command()
@@ -70,10 +70,10 @@ def retry(
     spool, survey = _open(folder)
     queue = Queue(spool.ledger)
     if waiting:
-        say(f"{queue.hasten()} not waited for any longer")
+        print_line(f"{queue.make_due_now()} not waited for any longer")
         if not (keys or all_):
             return
-    say(f"{retry_dead(queue, spool, _chosen(survey, keys, all_=all_))} to be tried again")
+    print_line(f"{retry_dead(queue, spool, _chosen(survey, keys, all_=all_))} to be tried again")
 
 
 @app.command()
@@ -96,31 +96,31 @@ def purge(
     Exit codes: 0, 2 usage, 3 no such instance is dead, 6 the queue cannot be written.
     """
     from cxrsr_cli.batch.ledger import Ledger
-    from cxrsr_cli.serve.housekeeping import forget_old, purge_dead
+    from cxrsr_cli.serve.housekeeping import delete_history, purge_dead
     from cxrsr_cli.serve.queue import Queue
 
     spool, survey = _open(folder)
     queue = Queue(spool.ledger)
     if done_days is not None:
-        say(f"{forget_old(queue, Ledger(spool.ledger), spool, done_days)} forgotten")
+        print_line(f"{delete_history(queue, Ledger(spool.ledger), spool, done_days)} forgotten")
         if not (keys or all_):
             return
-    say(f"{purge_dead(queue, spool, _chosen(survey, keys, all_=all_))} removed")
+    print_line(f"{purge_dead(queue, spool, _chosen(survey, keys, all_=all_))} removed")
 
 
-def _open(folder: Path) -> "tuple[Spool, Survey]":
+def _open(folder: Path) -> "tuple[Spool, QueueView]":
     from cxrsr_cli.serve.spool import Spool
-    from cxrsr_cli.serve.survey import Survey
+    from cxrsr_cli.serve.survey import QueueView
 
     spool = Spool(folder)
-    survey = Survey(spool.ledger)
-    if not (spool.ledger.is_file() and survey.is_there):
+    survey = QueueView(spool.ledger)
+    if not (spool.ledger.is_file() and survey.exists):
         raise UsageError(f"{folder} is no spool of cxrsr serve")
     return spool, survey
 
 
-def _chosen(survey: "Survey", keys: list[str] | None, *, all_: bool) -> list[str]:
-    from cxrsr_cli.serve.housekeeping import dead_keys
+def _chosen(survey: "QueueView", keys: list[str] | None, *, all_: bool) -> list[str]:
+    from cxrsr_cli.serve.housekeeping import find_dead
 
     if bool(keys) == all_:
         raise UsageError("give either keys or --all")
@@ -128,13 +128,13 @@ def _chosen(survey: "Survey", keys: list[str] | None, *, all_: bool) -> list[str
         # What an unset variable gives must not mean all.
         if not re.fullmatch(r"[0-9a-f]{6,32}", key):
             raise UsageError("a key is given by 6 of its 32 hexadecimal digits at least")
-    chosen = dead_keys(survey, keys or [])
+    chosen = find_dead(survey, keys or [])
     if not chosen:
-        raise NothingToDoError("no such instance is dead")
+        raise NoInputError("no such instance is dead")
     return chosen
 
 
-def _line(item: Item) -> str:
+def _line(item: QueueItem) -> str:
     arrived = datetime.fromtimestamp(item.arrived, UTC).isoformat(timespec="seconds")
     details = "".join(f"  {text}" for text in (item.rule, item.reason) if text)
     peer = f"{item.calling_ae} {item.address}".strip()

@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar
 import typer
 from tqdm import tqdm
 
-from cxrsr_cli.batch.memory import peak_memory
-from cxrsr_cli.batch.plan import Plan
-from cxrsr_cli.batch.report import Run, write_report
+from cxrsr_cli.batch.memory import peak_rss_bytes
+from cxrsr_cli.batch.plan import BatchPlan
+from cxrsr_cli.batch.report import BatchRun, write_report
 from cxrsr_cli.batch.result import Result, exit_code
-from cxrsr_cli.clock import local_time
-from cxrsr_cli.commands.narration import Narrator, fatal_line
-from cxrsr_cli.commands.saying import mute, plain, say
-from cxrsr_cli.commands.stopping import stop_between_files
+from cxrsr_cli.clock import now
+from cxrsr_cli.commands.narration import Reporter, fatal_line
+from cxrsr_cli.commands.saying import print_line, redirect_to_devnull, replace_unprintable
+from cxrsr_cli.commands.stopping import graceful_stop
 from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 from cxrsr_cli.send.report import SendRun
 
 if TYPE_CHECKING:
-    from cxrsr_cli.batch.batch import Batch
+    from cxrsr_cli.batch.batch import BatchRunner
 
-_R = TypeVar("_R", Run, SendRun)
+_R = TypeVar("_R", BatchRun, SendRun)
 _Told_contra = TypeVar("_Told_contra", contravariant=True)
 
 BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit}s [{elapsed}<{remaining}]"
 """How a bar looks."""
 
 
-def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool) -> Run:
+def run_batch(batch: "BatchRunner", plan: BatchPlan, narrator: Reporter, *, progress: bool) -> BatchRun:
     """Run a batch and narrate it on stderr.
 
     Parameters
@@ -50,52 +50,52 @@ def run_batch(batch: "Batch", plan: Plan, narrator: Narrator, *, progress: bool)
     Run
         All that an account needs.
     """
-    started, results, ended_by = local_time(), list[Result](), None
+    started, results, ended_by = now(), list[Result](), None
     with (
-        stop_between_files() as stop,
+        graceful_stop() as stop,
         tqdm(total=len(plan.jobs), unit="file", disable=not progress, bar_format=BAR) as bar,
     ):
-        write_beside(bar, narrator.start(batch, plan))
+        write_above_bar(bar, narrator.start(batch, plan))
         running = batch.run(plan.jobs, advance=_advance(bar), stop=stop)
         try:
             for result in running:
                 results.append(result)
-                write_beside(bar, narrator.result(result))
+                write_above_bar(bar, narrator.result(result))
         except KeyboardInterrupt:
             ended_by = ExitCode.INTERRUPTED
-            for result in _rest(running):
+            for result in _drain_after_interrupt(running):
                 results.append(result)
-                write_beside(bar, narrator.result(result))
+                write_above_bar(bar, narrator.result(result))
         except CxrsrError as error:
             # Of what was done there is an account nevertheless.
             ended_by = error.exit_code
-            write_beside(bar, narrator.trouble(error))
-    return Run(
+            write_above_bar(bar, narrator.error(error))
+    return BatchRun(
         profile=batch.profile,
         jobs=plan.jobs,
         results=results,
         started=started,
-        finished=local_time(),
+        finished=now(),
         exit_code=ended_by or exit_code(results, len(plan.jobs)),
-        peak_memory=peak_memory(),
+        peak_rss_bytes=peak_rss_bytes(),
         dry_run=batch.dry_run,
     )
 
 
-class Summary(Protocol[_Told_contra]):
+class RunReporter(Protocol[_Told_contra]):
     """Finds the last words of a run."""
 
     summary_on_stderr: bool
 
-    def trouble(self, error: CxrsrError) -> Iterator[str]:
+    def error(self, error: CxrsrError) -> Iterator[str]:
         """Say what went wrong beside the files."""
 
     def summary(self, run: _Told_contra) -> Iterator[str]:
         """Say what became of all."""
 
 
-def give_account(
-    run: _R, words: Summary[_R], report: Path | None, build: Callable[[_R], dict[str, Any]]
+def write_report_and_summary(
+    run: _R, words: RunReporter[_R], report: Path | None, build: Callable[[_R], dict[str, Any]]
 ) -> ExitCode:
     """Write the report, if any, and sum up; a report that fails is a failure.
 
@@ -119,15 +119,15 @@ def give_account(
         try:
             write_report(build(run), report)
         except OutputError as error:
-            for line in words.trouble(error):
-                say(line, err=True)
+            for line in words.error(error):
+                print_line(line, err=True)
             run = replace(run, exit_code=error.exit_code)
     for line in words.summary(run):
-        say(line, err=words.summary_on_stderr)
+        print_line(line, err=words.summary_on_stderr)
     return run.exit_code
 
 
-def _rest(running: Generator[Result, None, None]) -> Iterator[Result]:
+def _drain_after_interrupt(running: Generator[Result, None, None]) -> Iterator[Result]:
     """Tell an interrupted batch so, and take what it still finishes."""
     try:
         yield running.throw(KeyboardInterrupt())
@@ -136,13 +136,13 @@ def _rest(running: Generator[Result, None, None]) -> Iterator[Result]:
         return
 
 
-def write_beside(bar: "tqdm[Never]", lines: Iterator[str]) -> None:
+def write_above_bar(bar: "tqdm[Never]", lines: Iterator[str]) -> None:
     """Write lines to stderr without spoiling a bar."""
     for line in lines:
         try:
-            bar.write(plain(line), file=sys.stderr)
+            bar.write(replace_unprintable(line), file=sys.stderr)
         except OSError:
-            mute(sys.stderr)
+            redirect_to_devnull(sys.stderr)
 
 
 def _advance(bar: "tqdm[Never]") -> Callable[[float], None]:
@@ -160,5 +160,5 @@ def errors_as_json(enabled: bool) -> Iterator[None]:
     except CxrsrError as error:
         if not enabled:
             raise
-        say(fatal_line(error), err=True)
+        print_line(fatal_line(error), err=True)
         raise typer.Exit(error.exit_code) from None

@@ -7,7 +7,7 @@ from typing import TextIO
 import typer
 
 
-def say(line: str, *, err: bool = False) -> None:
+def print_line(line: str, *, err: bool = False) -> None:
     """Write a line to stdout or stderr; if nobody can read it, go on without.
 
     Parameters
@@ -18,24 +18,24 @@ def say(line: str, *, err: bool = False) -> None:
         To stderr.
     """
     try:
-        typer.echo(plain(line), err=err)
+        typer.echo(replace_unprintable(line), err=err)
     except OSError:
-        mute(sys.stderr if err else sys.stdout)
+        redirect_to_devnull(sys.stderr if err else sys.stdout)
 
 
-def plain(line: str) -> str:
+def replace_unprintable(line: str) -> str:
     """Return a line without characters that do not print: they could forge lines."""
     return "".join(char if char.isprintable() else "\ufffd" for char in line)
 
 
-def mute(stream: TextIO) -> None:
+def redirect_to_devnull(stream: TextIO) -> None:
     """Send what else is written to a stream nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
-def open_standard_streams() -> None:
+def ensure_standard_streams() -> None:
     """Make sure that the three standard streams are there.
 
     Were stderr closed, the next file to be opened would get its number, and

@@ -100,34 +100,34 @@ def send(
     failed, 5 all failed, 6 cannot write the report, 8 all failed by the network
     or the peer, 130 interrupted.
     """
-    from cxrsr_cli.commands.running import errors_as_json, give_account
+    from cxrsr_cli.commands.running import errors_as_json, write_report_and_summary
 
     with errors_as_json(log_json):
         level = verbosity(verbose=verbose, quiet=quiet)
         if not all([*sources, address]):
             raise UsageError("INPUT or DESTINATION is empty; is a variable not set?")
 
-        from cxrsr_cli.batch.report import check_report
-        from cxrsr_cli.commands.sending import Words, run_sending
-        from cxrsr_cli.send.address import Manner, destination_at
+        from cxrsr_cli.batch.report import check_report_path
+        from cxrsr_cli.commands.sending import SendReporter, send_with_progress
+        from cxrsr_cli.send.address import SendOptions, parse_destination
         from cxrsr_cli.send.report import SCHEMA, build_report
-        from cxrsr_cli.send.sending import find_all
-        from cxrsr_cli.send.tls import TlsFiles
+        from cxrsr_cli.send.sending import find_files
+        from cxrsr_cli.send.tls import TlsConfig
 
         if report:
-            check_report(report, SCHEMA)
+            check_report_path(report, SCHEMA)
         try:
             files = (certificate, key, authorities)
             tls = (
-                TlsFiles(certificate=certificate, key=key, authorities=authorities)
+                TlsConfig(certificate=certificate, key=key, ca_file=authorities)
                 if any(files)
                 else None
             )
         except ValueError as error:
             raise UsageError(str(error)) from None
-        destination = destination_at(
+        destination = parse_destination(
             address,
-            Manner(
+            SendOptions(
                 timeout=timeout,
                 tls=tls,
                 calling_ae=calling_ae,
@@ -138,8 +138,8 @@ def send(
                 token_file=token_file,
             ),
         )
-        found = find_all([Path(source) for source in sources], [report] if report else [])
-        words = Words(level, as_json=log_json)
+        found = find_files([Path(source) for source in sources], [report] if report else [])
+        words = SendReporter(level, as_json=log_json)
         progress = show_progress(no_progress, quiet=quiet) and not log_json
-        run = run_sending(destination, address, found, words, retries=retry, progress=progress)
-        raise typer.Exit(give_account(run, words, report, build_report))
+        run = send_with_progress(destination, address, found, words, retries=retry, progress=progress)
+        raise typer.Exit(write_report_and_summary(run, words, report, build_report))

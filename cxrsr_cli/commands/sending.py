@@ -4,20 +4,20 @@ from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
-from cxrsr_cli.batch.report import shown
-from cxrsr_cli.batch.walk import Found
-from cxrsr_cli.clock import local_time
+from cxrsr_cli.batch.report import display_path
+from cxrsr_cli.batch.walk import InputFile
+from cxrsr_cli.clock import now
 from cxrsr_cli.commands.narration import fatal_line, json_line
 from cxrsr_cli.commands.options import Verbosity
-from cxrsr_cli.commands.running import BAR, write_beside
-from cxrsr_cli.commands.stopping import stop_between_files
+from cxrsr_cli.commands.running import BAR, write_above_bar
+from cxrsr_cli.commands.stopping import graceful_stop
 from cxrsr_cli.errors import CxrsrError, ExitCode
-from cxrsr_cli.send.destination import Destination, Outcome, Sent
-from cxrsr_cli.send.report import SendRun, count, describe
-from cxrsr_cli.send.sending import exit_code, may_arrive_later, send_all
+from cxrsr_cli.send.destination import Destination, SendOutcome, SendResult
+from cxrsr_cli.send.report import SendRun, count_by_outcome, file_record
+from cxrsr_cli.send.sending import exit_code, is_retryable, send_with_retries
 
 
-class Words:
+class SendReporter:
     """What is said of a run: sentences for people, JSON for machines.
 
     Parameters
@@ -33,27 +33,27 @@ class Words:
         self._as_json = as_json
         self.summary_on_stderr = as_json
 
-    def sent(self, sent: Sent) -> Iterator[str]:
+    def sent(self, sent: SendResult) -> Iterator[str]:
         """Say failures always, warnings normally, successes if asked to."""
-        if sent.arrived and self._verbosity is Verbosity.QUIET:
+        if sent.is_stored and self._verbosity is Verbosity.QUIET:
             return
         if self._as_json:
-            warned = sent.outcome is Outcome.WARNED
-            level = "warning" if warned else "info" if sent.arrived else "error"
-            yield json_line(level, "file", describe(sent))
+            warned = sent.outcome is SendOutcome.WARNED
+            level = "warning" if warned else "info" if sent.is_stored else "error"
+            yield json_line(level, "file", file_record(sent))
         elif sent.message:
-            yield f"{sent.outcome}: {shown(sent.path)}: {sent.message}"
+            yield f"{sent.outcome}: {display_path(sent.path)}: {sent.message}"
         elif self._verbosity is Verbosity.VERBOSE:
             committed = ", committed" if sent.committed else ""
-            yield f"{sent.outcome}{committed}: {shown(sent.path)}"
+            yield f"{sent.outcome}{committed}: {display_path(sent.path)}"
 
-    def trouble(self, error: CxrsrError) -> Iterator[str]:
+    def error(self, error: CxrsrError) -> Iterator[str]:
         """Say it as the command says what ends it."""
         yield fatal_line(error) if self._as_json else f"cxrsr: {error}"
 
     def summary(self, run: SendRun) -> Iterator[str]:
         """Count: a line for each way that files ended."""
-        counts = count(run)
+        counts = count_by_outcome(run)
         if self._verbosity is Verbosity.QUIET:
             return
         if self._as_json:
@@ -66,11 +66,11 @@ class Words:
                 yield f"{number:>{width}}  {outcome}"
 
 
-def run_sending(
+def send_with_progress(
     destination: Destination,
     address: str,
-    found: Sequence[Found],
-    words: Words,
+    found: Sequence[InputFile],
+    words: SendReporter,
     *,
     retries: int,
     progress: bool,
@@ -88,33 +88,33 @@ def run_sending(
     words : Words
         Finds the words.
     retries : int
-        As `send_all`.
+        As `send_with_retries`.
     progress : bool
         Whether a bar is drawn.
     """
-    started, results, ended_by = local_time(), list[Sent](), None
+    started, results, ended_by = now(), list[SendResult](), None
     with (
-        stop_between_files() as stop,
+        graceful_stop() as stop,
         tqdm(total=len(found), unit="file", disable=not progress, bar_format=BAR) as bar,
     ):
         try:
-            for sent in send_all(destination, found, retries=retries, stop=stop):
+            for sent in send_with_retries(destination, found, retries=retries, stop=stop):
                 results.append(sent)
-                write_beside(bar, words.sent(sent))
+                write_above_bar(bar, words.sent(sent))
                 bar.update()
         except KeyboardInterrupt:
             ended_by = ExitCode.INTERRUPTED
         except CxrsrError as error:
             # Of what was done there is an account nevertheless.
             ended_by = error.exit_code
-            write_beside(bar, words.trouble(error))
-        if retries and stop() and any(map(may_arrive_later, results)):
+            write_above_bar(bar, words.error(error))
+        if retries and stop() and any(map(is_retryable, results)):
             ended_by = ended_by or ExitCode.INTERRUPTED
     return SendRun(
         destination=address,
         files=[item.path for item in found],
         results=results,
         started=started,
-        finished=local_time(),
+        finished=now(),
         exit_code=ended_by or exit_code(results, len(found)),
     )

@@ -31,14 +31,14 @@ def serve(
     configuration, 6 spool not usable, 7 model problem, 8 port not to be had,
     130 interrupted. Not for diagnosis.
     """
-    from cxrsr_cli.commands.events import EventLines, unforeseen
+    from cxrsr_cli.commands.events import EventReporter, unexpected_event
     from cxrsr_cli.commands.running import errors_as_json
-    from cxrsr_cli.commands.stopping import stop_between_files
+    from cxrsr_cli.commands.stopping import graceful_stop
 
     with errors_as_json(log_json):
         try:
-            from cxrsr_cli.serve.config import check_files, load_serve_config
-            from cxrsr_cli.serve.service import Service, load_upscalers
+            from cxrsr_cli.serve.config import check_environment, load_serve_config
+            from cxrsr_cli.serve.service import Node, load_upscalers
         except ModuleNotFoundError as error:
             raise MissingExtraError(
                 f"serve needs {error.name}, which is not installed: pip install 'cxrsr[net,web]'"
@@ -46,17 +46,17 @@ def serve(
 
         read = load_serve_config(config)
         if check:
-            for amiss in check_files(read):
+            for amiss in check_environment(read):
                 typer.echo(f"warning: {amiss}", err=True)
             load_upscalers(read)
-            typer.echo(f"{config} is fine: {len(read.rules)} rules, as {read.listen.ae_title}")
+            typer.echo(f"{config} is fine: {len(read.rules)} rules, as {read.scp.ae_title}")
             return
-        lines = EventLines(as_json=log_json)
+        lines = EventReporter(as_json=log_json)
         # A thread of a library that fails would write a traceback, which may quote a patient.
-        threading.excepthook = lambda failed: lines.say(unforeseen(failed.exc_value))
+        threading.excepthook = lambda failed: lines.report(unexpected_event(failed.exc_value))
         try:
-            with stop_between_files() as stop:
-                Service(read, lines.say).run(stop)
+            with graceful_stop() as stop:
+                Node(read, lines.report).run(stop)
         except KeyboardInterrupt:
             # Threads may be at work for a minute; nothing acknowledged is lost without them.
             os._exit(ExitCode.INTERRUPTED)

@@ -9,13 +9,13 @@ from typing import NoReturn
 _ASKING = (signal.SIGTERM, signal.SIGHUP)
 
 
-def interrupt_when_asked() -> None:
+def install_interrupt_handlers() -> None:
     """Let the signals that ask for an end do what Ctrl-C does."""
     _handle(_interrupt)
 
 
 @contextmanager
-def stop_between_files() -> Iterator[Callable[[], bool]]:
+def graceful_stop() -> Iterator[Callable[[], bool]]:
     """Let a first signal only be asked for; a second one interrupts.
 
     Yields
@@ -28,13 +28,13 @@ def stop_between_files() -> Iterator[Callable[[], bool]]:
     def ask(_signal: int, _frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        interrupt_when_asked()
+        install_interrupt_handlers()
 
     _handle(ask)
     try:
         yield lambda: asked
     finally:
-        interrupt_when_asked()
+        install_interrupt_handlers()
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:

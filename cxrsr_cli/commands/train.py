@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cxrsr_cli.commands.options import DeviceOption, ProgressOption, show_progress
-from cxrsr_cli.commands.processes import joined_processes
+from cxrsr_cli.commands.processes import init_distributed
 
 if TYPE_CHECKING:
-    from cxrsr_cli.learn.collection import Inventory
-    from cxrsr_cli.learn.log import Progress
-    from cxrsr_cli.learn.warm_start import Taken
+    from cxrsr_cli.learn.collection import DataSummary
+    from cxrsr_cli.learn.log import LogEntry
+    from cxrsr_cli.learn.warm_start import WarmStartReport
 
 
 def train(
@@ -44,12 +44,12 @@ def train(
     from cxrsr_cli.learn.training import train as run_training
 
     stderr = typer.get_text_stream("stderr")
-    with joined_processes(device) as (processes, chosen):
-        shown = show_progress(no_progress) and processes.first
+    with init_distributed(device) as (processes, chosen):
+        shown = show_progress(no_progress) and processes.is_main
         with tqdm(total=checked.total_steps, unit="step", disable=not shown) as bar:
 
             def write(line: str) -> None:
-                if processes.first:
+                if processes.is_main:
                     bar.write(line, file=stderr)
 
             def stepped(step: int) -> None:
@@ -58,7 +58,7 @@ def train(
             def prepared(done: int, total: int) -> None:
                 bar.set_postfix_str(f"images {done}/{total}" if done < total else "")
 
-            def collected(inventory: "Inventory") -> None:
+            def collected(inventory: "DataSummary") -> None:
                 for line in _found(inventory):
                     write(line)
 
@@ -75,16 +75,16 @@ def train(
                 collected=collected,
                 started_from=lambda taken: write(_start(taken)),
             )
-    if processes.first:
+    if processes.is_main:
         typer.echo(f"weights: {path}")
 
 
-def _found(inventory: "Inventory") -> list[str]:
+def _found(inventory: "DataSummary") -> list[str]:
     split = inventory.split
-    lines = [f"left out {refused.name}: {refused.reason}" for refused in inventory.refused]
+    lines = [f"left out {refused.name}: {refused.reason}" for refused in inventory.skipped]
     lines.append(
         f"images: {inventory.train} to learn from, {inventory.val} to validate, "
-        f"{len(inventory.refused)} files left out"
+        f"{len(inventory.skipped)} files left out"
     )
     if split.train or split.val:
         lines.append(
@@ -99,13 +99,13 @@ def _found(inventory: "Inventory") -> list[str]:
     return lines
 
 
-def _start(taken: "Taken") -> str:
+def _start(taken: "WarmStartReport") -> str:
     wider = f", each channel {taken.widening} times" if taken.widening > 1 else ""
-    line = f"warm start: {len(taken.taken)} tensors taken{wider}"
-    return line + (f"; anew: {', '.join(taken.left)}" if taken.left else "")
+    line = f"warm start: {len(taken.loaded)} tensors taken{wider}"
+    return line + (f"; anew: {', '.join(taken.reinitialised)}" if taken.reinitialised else "")
 
 
-def _line(progress: "Progress") -> str:
+def _line(progress: "LogEntry") -> str:
     line = f"step {progress.step}: loss {progress.loss:.5f}, {progress.seconds:.0f} s"
     if progress.psnr is None:
         return line

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cxrsr_cli.cluster.shipping import Shipping
+from cxrsr_cli.cluster.shipping import TransferMode
 from cxrsr_cli.commands.options import (
     DeviceOption,
     LogJsonOption,
@@ -24,10 +24,10 @@ from cxrsr_cli.commands.options import (
     verbosity,
 )
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.permission import AcceptanceOverride
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.write.syntax import OutputSyntax
+from cxrsr_cli.write.syntax import OutputTransferSyntax
 
 
 def _timestamp(text: str) -> datetime:
@@ -83,13 +83,13 @@ def upscale(
         ),
     ] = False,
     allow: Annotated[
-        list[Permission] | None,
+        list[AcceptanceOverride] | None,
         typer.Option("--allow", help="Accept what the models never saw. Can be repeated."),
     ] = None,
     transfer_syntax: Annotated[
-        OutputSyntax,
+        OutputTransferSyntax,
         typer.Option("--transfer-syntax", help="Lossless encoding of the output."),
-    ] = OutputSyntax.SAME,
+    ] = OutputTransferSyntax.SAME,
     series_description: Annotated[
         str | None,
         typer.Option(
@@ -144,7 +144,7 @@ def upscale(
         ),
     ] = None,
     cluster_files: Annotated[
-        Shipping | None,
+        TransferMode | None,
         typer.Option(
             help="How files get to the workers: paths on a file system that all share, or bytes "
             "through the scheduler. By default bytes; for local:N paths.",
@@ -164,14 +164,14 @@ def upscale(
     Not for diagnosis.
     """
     from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
-    from cxrsr_cli.batch.places import Places
-    from cxrsr_cli.batch.plan import plan
+    from cxrsr_cli.batch.places import RecordPaths
+    from cxrsr_cli.batch.plan import plan_batch
     from cxrsr_cli.batch.quarantine import Quarantine
-    from cxrsr_cli.batch.report import build_report, check_report
-    from cxrsr_cli.cluster.address import Address
-    from cxrsr_cli.commands.narration import narrator
-    from cxrsr_cli.commands.running import errors_as_json, give_account, run_batch
-    from cxrsr_cli.derive.series import check_description
+    from cxrsr_cli.batch.report import build_report, check_report_path
+    from cxrsr_cli.cluster.address import ClusterAddress
+    from cxrsr_cli.commands.narration import make_reporter
+    from cxrsr_cli.commands.running import errors_as_json, run_batch, write_report_and_summary
+    from cxrsr_cli.derive.series import validate_series_description
 
     with errors_as_json(log_json):
         level = verbosity(verbose=verbose, quiet=quiet)
@@ -181,32 +181,32 @@ def upscale(
             raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
         if cluster_files and cluster is None:
             raise UsageError("--cluster-files needs --cluster")
-        address = Address.parse(cluster) if cluster is not None else None
+        address = ClusterAddress.parse(cluster) if cluster is not None else None
         if series_description is not None:
-            check_description(series_description)
+            validate_series_description(series_description)
         if report:
-            check_report(report)
+            check_report_path(report)
         found = find_model(model, scale)
-        places = Places(ledger, report, quarantine)
-        planned = plan(
+        places = RecordPaths(ledger, report, quarantine)
+        planned = plan_batch(
             [Path(source) for source in sources],
             Path(target),
             into=target.endswith(os.sep),
             skipped=list(places),
         )
-        if ledger is None and planned.folder and not no_ledger:
-            ledger = planned.folder / LEDGER_NAME
+        if ledger is None and planned.output_folder and not no_ledger:
+            ledger = planned.output_folder / LEDGER_NAME
         replace(places, ledger=ledger).check(planned)
         known = Ledger(ledger, read_only=dry_run) if ledger else None
         if known:
             known.check()
 
-        from cxrsr_cli.batch.batch import Batch
-        from cxrsr_cli.clock import local_time
-        from cxrsr_cli.commands.executing import executing
-        from cxrsr_cli.settings import Settings
+        from cxrsr_cli.batch.batch import BatchRunner
+        from cxrsr_cli.clock import now
+        from cxrsr_cli.commands.executing import make_executor
+        from cxrsr_cli.settings import UpscaleOptions
 
-        settings = Settings(
+        settings = UpscaleOptions(
             device=device,
             precision=precision,
             memory=memory,
@@ -217,8 +217,8 @@ def upscale(
             keep_private=keep_private,
             series_description=series_description,
         )
-        clock = (lambda: timestamp) if timestamp else local_time
-        with executing(
+        clock = (lambda: timestamp) if timestamp else now
+        with make_executor(
             address,
             found,
             settings,
@@ -227,14 +227,14 @@ def upscale(
             shipping=cluster_files,
             io_workers=io_workers,
         ) as upscaler:
-            batch = Batch(
+            batch = BatchRunner(
                 upscaler,
                 known,
-                Quarantine(quarantine, planned.folder) if quarantine else None,
+                Quarantine(quarantine, planned.output_folder) if quarantine else None,
                 io_workers=io_workers,
                 dry_run=dry_run,
             )
-            words = narrator(level, as_json=log_json)
+            words = make_reporter(level, as_json=log_json)
             progress = show_progress(no_progress, quiet=quiet) and not log_json
             run = run_batch(batch, planned, words, progress=progress)
-        raise typer.Exit(give_account(run, words, report, build_report))
+        raise typer.Exit(write_report_and_summary(run, words, report, build_report))

@@ -11,9 +11,9 @@ import typer
 from cxrsr_cli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from cxrsr_cli.verify.verification import Verification
+    from cxrsr_cli.verify.verification import VerificationReport
 
-_LEAST_LR_PSNR = 45.0
+_MIN_LR_PSNR = 45.0
 """dB, as NTIRE 2021 asks of super-resolution that is true to its input."""
 
 
@@ -25,7 +25,7 @@ def verify(
         typer.Option(
             "--lr-psnr", metavar="DB", help="What the downsampled output must reach at least."
         ),
-    ] = _LEAST_LR_PSNR,
+    ] = _MIN_LR_PSNR,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say what fails only.")] = False,
 ) -> None:
@@ -46,10 +46,10 @@ def verify(
                 word = "holds" if finding.holds else "FAILS"
                 detail = f": {finding.detail}" if finding.detail else ""
                 typer.echo(f"{word}  {finding.aspect:<11}  {finding.claim}{detail}")
-    raise typer.Exit(ExitCode.OK if verification.holds else ExitCode.NOT_VERIFIED)
+    raise typer.Exit(ExitCode.OK if verification.holds else ExitCode.VERIFICATION)
 
 
-def _facts(verification: "Verification") -> dict[str, Any]:
+def _facts(verification: "VerificationReport") -> dict[str, Any]:
     psnr = verification.lr_psnr
     return {
         "schema": "cxrsr-verification/1",

@@ -6,13 +6,13 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.tag import BaseTag
 
 from cxrsr_cli.derive import lossy, provenance
-from cxrsr_cli.derive.geometry import TABLE
-from cxrsr_cli.derive.overlays import is_layer
+from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY
+from cxrsr_cli.derive.overlays import is_overlay_or_curve
 
 _PIXELS = ("PixelData", "SmallestImagePixelValue", "LargestImagePixelValue")
 
 
-def may_change(tag: BaseTag) -> bool:
+def is_modified(tag: BaseTag) -> bool:
     """Tell whether a derivation writes, removes or magnifies an element.
 
     Parameters
@@ -20,11 +20,11 @@ def may_change(tag: BaseTag) -> bool:
     tag : pydicom.tag.BaseTag
         Of an element of the data set itself, not of a sequence's item.
     """
-    return is_layer(tag) or keyword_for_tag(tag) in _touched()
+    return is_overlay_or_curve(tag) or keyword_for_tag(tag) in _changed_keywords()
 
 
 @cache
-def _touched() -> frozenset[str]:
-    geometry = {line.element for line in TABLE}
-    written = {*_PIXELS, *provenance.WRITTEN, *provenance.UNTRUE, *lossy.WRITTEN}
+def _changed_keywords() -> frozenset[str]:
+    geometry = {line.element for line in PIXEL_GEOMETRY}
+    written = {*_PIXELS, *provenance.WRITTEN_KEYWORDS, *provenance.INVALIDATED, *lossy.LOSSY_KEYWORDS}
     return frozenset(geometry | written)

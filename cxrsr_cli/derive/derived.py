@@ -10,24 +10,28 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cxrsr_cli.derive.geometry import rescale_geometry
-from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Recipe
-from cxrsr_cli.derive.lossy import keep_lossy_history
-from cxrsr_cli.derive.overlays import magnify_overlays
-from cxrsr_cli.derive.private import drop_caches, drop_private
-from cxrsr_cli.derive.provenance import identify
+from cxrsr_cli.derive.identity import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    DerivationParameters,
+)
+from cxrsr_cli.derive.lossy import mark_lossy
+from cxrsr_cli.derive.overlays import upscale_overlays
+from cxrsr_cli.derive.private import drop_image_copies, drop_private
+from cxrsr_cli.derive.provenance import write_provenance
 from cxrsr_cli.derive.required import lost_attributes
-from cxrsr_cli.derive.stream import CellStream
-from cxrsr_cli.errors import UnexpectedError
+from cxrsr_cli.derive.stream import PixelDataStream
+from cxrsr_cli.errors import InternalError
 from cxrsr_cli.read.cells import PixelFormat
-from cxrsr_cli.read.dataset import Source
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.dataset import DicomSource
+from cxrsr_cli.read.silence import quiet_libraries
 
 
 def derive(
-    source: Source,
+    source: DicomSource,
     source_pixels: NDArray[np.int32],
     pixels: NDArray[np.integer],
-    recipe: Recipe,
+    recipe: DerivationParameters,
     now: datetime,
 ) -> tuple[FileDataset, list[str]]:
     """Make the derived object.
@@ -49,7 +53,7 @@ def derive(
     Returns
     -------
     derived : pydicom.dataset.FileDataset
-        Uncompressed, ready to write; Pixel Data is a `CellStream`.
+        Uncompressed, ready to write; Pixel Data is a `PixelDataStream`.
     warnings : list of str
         What was kept or dropped with reserve, free of patient data.
 
@@ -61,13 +65,13 @@ def derive(
         If an attribute that the standard requires of the object was lost.
     """
     pixel_format = PixelFormat.of(source.dataset)
-    with quiet_pydicom():
-        derived = copy.deepcopy(source.pristine)
-        warnings = _sort_out_private(derived, source, recipe)
+    with quiet_libraries():
+        derived = copy.deepcopy(source.raw_dataset)
+        warnings = _handle_private_elements(derived, source, recipe)
         warnings += rescale_geometry(derived, source.dataset, recipe.scale)
-        warnings += magnify_overlays(derived, source, recipe.scale)
-        keep_lossy_history(derived, source)
-        warnings += identify(derived, source.dataset, recipe, _sha256(source_pixels), now)
+        warnings += upscale_overlays(derived, source, recipe.scale)
+        mark_lossy(derived, source)
+        warnings += write_provenance(derived, source.dataset, recipe, _sha256(source_pixels), now)
         _write_pixels(derived, pixels, pixel_format)
         _check_nothing_required_was_lost(derived, source.dataset)
         meta = _file_meta(derived)
@@ -75,21 +79,21 @@ def derive(
     file_dataset.set_original_encoding(
         source.transfer_syntax.is_implicit_VR,
         source.transfer_syntax.is_little_endian,
-        source.pristine.original_character_set,
+        source.raw_dataset.original_character_set,
     )
     return file_dataset, warnings
 
 
-def _sort_out_private(derived: Dataset, source: Source, recipe: Recipe) -> list[str]:
+def _handle_private_elements(derived: Dataset, source: DicomSource, recipe: DerivationParameters) -> list[str]:
     if recipe.keep_private:
-        return drop_caches(derived, source.dataset.Rows * source.dataset.Columns)
+        return drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
     drop_private(derived)
     return []
 
 
 def _write_pixels(derived: Dataset, pixels: NDArray[np.integer], pixel_format: PixelFormat) -> None:
     word = "OW" if pixel_format.bits_allocated > 8 else "OB"
-    derived.add_new("PixelData", word, CellStream(pixels, pixel_format))
+    derived.add_new("PixelData", word, PixelDataStream(pixels, pixel_format))
     vr = "SS" if pixel_format.signed else "US"
     for keyword, extreme in (
         ("SmallestImagePixelValue", np.min),
@@ -103,7 +107,7 @@ def _check_nothing_required_was_lost(derived: Dataset, source: Dataset) -> None:
     """Refuse to write what a defect of this program made worse than its source."""
     paths = sorted(lost.path for lost in lost_attributes(derived, source))
     if paths:
-        raise UnexpectedError(f"the output would lack {', '.join(paths)}; please report it")
+        raise InternalError(f"the output would lack {', '.join(paths)}; please report it")
 
 
 def _file_meta(derived: Dataset) -> FileMetaDataset:

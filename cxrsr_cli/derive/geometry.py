@@ -20,7 +20,7 @@ from cxrsr_cli.errors import UnsupportedImageError
 _POSITION_TOLERANCE = 1e-9
 
 
-class Rule(Enum):
+class ScalingRule(Enum):
     """How a value changes when every pixel becomes ``scale * scale`` pixels."""
 
     MULTIPLY = auto()
@@ -35,14 +35,14 @@ class Rule(Enum):
     """1-based row or column that is the last inside: ``n * scale``."""
     CENTRE = auto()
     """1-based row or column of a point: the middle of the pixels it became."""
-    FIRST_CENTRE = auto()
+    FIRST_PIXEL_POSITION = auto()
     """Coordinates of the first pixel's centre, which lies inside the old first pixel."""
     REFUSE = auto()
     """Of a kind of image that is not a radiograph: the object is refused."""
 
 
 @dataclass(frozen=True, slots=True)
-class CountedInPixels:
+class PixelGeometryAttribute:
     """One line of the table.
 
     Attributes
@@ -59,7 +59,7 @@ class CountedInPixels:
 
     keyword: str
     counts: str
-    rule: Rule
+    rule: ScalingRule
     within: tuple[str, ...] = ()
 
     @property
@@ -68,21 +68,21 @@ class CountedInPixels:
         return self.within[0] if self.within else self.keyword
 
 
-def _edges(aperture: str) -> tuple[CountedInPixels, ...]:
+def _edges(aperture: str) -> tuple[PixelGeometryAttribute, ...]:
     """Return the lines of the Display Shutter (C.7.6.11) or X-Ray Collimator (C.8.7.3)."""
-    first, last = Rule.FIRST_PIXEL, Rule.LAST_PIXEL
+    first, last = ScalingRule.FIRST_PIXEL, ScalingRule.LAST_PIXEL
     column = "location with respect to pixels in the image given as column"
     row = "location with respect to pixels in the image given as row"
     return (
-        CountedInPixels(f"{aperture}LeftVerticalEdge", column, first),
-        CountedInPixels(f"{aperture}RightVerticalEdge", column, last),
-        CountedInPixels(f"{aperture}UpperHorizontalEdge", row, first),
-        CountedInPixels(f"{aperture}LowerHorizontalEdge", row, last),
-        CountedInPixels(f"CenterOfCircular{aperture}", "row and column", Rule.CENTRE),
-        CountedInPixels(
-            f"RadiusOfCircular{aperture}", "pixels along the row direction", Rule.MULTIPLY
+        PixelGeometryAttribute(f"{aperture}LeftVerticalEdge", column, first),
+        PixelGeometryAttribute(f"{aperture}RightVerticalEdge", column, last),
+        PixelGeometryAttribute(f"{aperture}UpperHorizontalEdge", row, first),
+        PixelGeometryAttribute(f"{aperture}LowerHorizontalEdge", row, last),
+        PixelGeometryAttribute(f"CenterOfCircular{aperture}", "row and column", ScalingRule.CENTRE),
+        PixelGeometryAttribute(
+            f"RadiusOfCircular{aperture}", "pixels along the row direction", ScalingRule.MULTIPLY
         ),
-        CountedInPixels(f"VerticesOfThePolygonal{aperture}", "rows and columns", Rule.CENTRE),
+        PixelGeometryAttribute(f"VerticesOfThePolygonal{aperture}", "rows and columns", ScalingRule.CENTRE),
     )
 
 
@@ -91,41 +91,41 @@ _BETWEEN_CENTRES = "mm between the centers of pixels"
 # 1-based input column c becomes output columns (c - 1) * s + 1 .. c * s. The
 # standard does not say on which side of its pixel an edge lies; the project's
 # reading is that the named row or column is the last one that is shown.
-TABLE = (
-    CountedInPixels("Rows", "rows in the image", Rule.MULTIPLY),
-    CountedInPixels("Columns", "columns in the image", Rule.MULTIPLY),
-    CountedInPixels("ImagerPixelSpacing", _BETWEEN_CENTRES, Rule.DIVIDE),
-    CountedInPixels("NominalScannedPixelSpacing", _BETWEEN_CENTRES, Rule.DIVIDE),
-    CountedInPixels("ObjectPixelSpacingInCenterOfBeam", _BETWEEN_CENTRES, Rule.DIVIDE),
-    CountedInPixels("PixelSpacing", _BETWEEN_CENTRES, Rule.DIVIDE),
-    CountedInPixels("ImagePlanePixelSpacing", _BETWEEN_CENTRES, Rule.DIVIDE),
-    CountedInPixels(
-        "ImagePositionPatient", "mm to the center of the first voxel", Rule.FIRST_CENTRE
+PIXEL_GEOMETRY = (
+    PixelGeometryAttribute("Rows", "rows in the image", ScalingRule.MULTIPLY),
+    PixelGeometryAttribute("Columns", "columns in the image", ScalingRule.MULTIPLY),
+    PixelGeometryAttribute("ImagerPixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
+    PixelGeometryAttribute("NominalScannedPixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
+    PixelGeometryAttribute("ObjectPixelSpacingInCenterOfBeam", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
+    PixelGeometryAttribute("PixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
+    PixelGeometryAttribute("ImagePlanePixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
+    PixelGeometryAttribute(
+        "ImagePositionPatient", "mm to the center of the first voxel", ScalingRule.FIRST_PIXEL_POSITION
     ),
     *_edges("Shutter"),
     *_edges("Collimator"),
-    CountedInPixels("OverlayRows", "rows in the overlay", Rule.MULTIPLY),
-    CountedInPixels("OverlayColumns", "columns in the overlay", Rule.MULTIPLY),
-    CountedInPixels(
-        "OverlayOrigin", "first overlay point with respect to pixels, 1\\1", Rule.FIRST_PIXEL
+    PixelGeometryAttribute("OverlayRows", "rows in the overlay", ScalingRule.MULTIPLY),
+    PixelGeometryAttribute("OverlayColumns", "columns in the overlay", ScalingRule.MULTIPLY),
+    PixelGeometryAttribute(
+        "OverlayOrigin", "first overlay point with respect to pixels, 1\\1", ScalingRule.FIRST_PIXEL
     ),
-    CountedInPixels("ROIArea", "number of pixels in the ROI area", Rule.MULTIPLY_AREA),
-    CountedInPixels(
-        "MaskSubPixelShift", "fractional pixels", Rule.MULTIPLY, ("MaskSubtractionSequence",)
+    PixelGeometryAttribute("ROIArea", "number of pixels in the ROI area", ScalingRule.MULTIPLY_AREA),
+    PixelGeometryAttribute(
+        "MaskSubPixelShift", "fractional pixels", ScalingRule.MULTIPLY, ("MaskSubtractionSequence",)
     ),
     # C.8.21.5.2: from 0\0 at the top left corner to Columns\Rows at the bottom right one.
-    CountedInPixels(
+    PixelGeometryAttribute(
         "LocalizingCursorPosition",
         "with respect to pixels in the image, a column row pair",
-        Rule.MULTIPLY,
+        ScalingRule.MULTIPLY,
         ("BiopsyTargetSequence",),
     ),
-    CountedInPixels("SequenceOfUltrasoundRegions", "bounds and scales in pixels", Rule.REFUSE),
-    CountedInPixels("RTImagePosition", "mm to the center of the first pixel", Rule.REFUSE),
-    CountedInPixels(
+    PixelGeometryAttribute("SequenceOfUltrasoundRegions", "bounds and scales in pixels", ScalingRule.REFUSE),
+    PixelGeometryAttribute("RTImagePosition", "mm to the center of the first pixel", ScalingRule.REFUSE),
+    PixelGeometryAttribute(
         "ImagePositionPatient",
         "mm to the center of the first voxel",
-        Rule.REFUSE,
+        ScalingRule.REFUSE,
         ("DetectorInformationSequence",),
     ),
 )
@@ -155,12 +155,12 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
         does not fit its value representation; if its rule is to refuse.
     """
     warnings = []
-    for line in TABLE:
+    for line in PIXEL_GEOMETRY:
         for new, old in _items(derived, source, line.within):
             for tag in _tags(old, line.keyword):
                 if old[tag].value in (None, "", []):
                     continue
-                if line.rule is Rule.DIVIDE and not _is_positive(old[tag].value):
+                if line.rule is ScalingRule.DIVIDE and not _is_positive(old[tag].value):
                     warnings.append(f"{line.keyword} is not above zero and is kept: no true size")
                     continue
                 new.add_new(tag, *_rescaled(line, old, tag, scale))
@@ -186,15 +186,15 @@ def _tags(dataset: Dataset, keyword: str) -> list[BaseTag]:
 
 
 def _rescaled(
-    line: CountedInPixels, source: Dataset, tag: BaseTag, scale: int
+    line: PixelGeometryAttribute, source: Dataset, tag: BaseTag, scale: int
 ) -> tuple[str, object]:
     """Return the VR of the standard and the new value."""
-    if line.rule is Rule.REFUSE:
+    if line.rule is ScalingRule.REFUSE:
         raise UnsupportedImageError(
             f"{line.keyword} is counted in pixels, of a kind of image that is not a radiograph"
         )
     vr = dictionary_VR(tag)
-    if line.rule is Rule.FIRST_CENTRE:
+    if line.rule is ScalingRule.FIRST_PIXEL_POSITION:
         return vr, _moved_position(source, scale)
     numbers = [
         _RULES[line.rule](number, scale) for number in _numbers(line.keyword, source[tag].value)
@@ -203,14 +203,14 @@ def _rescaled(
     return vr, values if len(values) > 1 else values[0]
 
 
-_RULES: dict[Rule, Callable[[Decimal, int], Decimal]] = {
-    Rule.MULTIPLY: lambda number, scale: number * scale,
-    Rule.MULTIPLY_AREA: lambda number, scale: number * scale**2,
-    Rule.DIVIDE: lambda number, scale: number / scale,
-    Rule.FIRST_PIXEL: lambda number, scale: (number - 1) * scale + 1,
-    Rule.LAST_PIXEL: lambda number, scale: number * scale,
+_RULES: dict[ScalingRule, Callable[[Decimal, int], Decimal]] = {
+    ScalingRule.MULTIPLY: lambda number, scale: number * scale,
+    ScalingRule.MULTIPLY_AREA: lambda number, scale: number * scale**2,
+    ScalingRule.DIVIDE: lambda number, scale: number / scale,
+    ScalingRule.FIRST_PIXEL: lambda number, scale: (number - 1) * scale + 1,
+    ScalingRule.LAST_PIXEL: lambda number, scale: number * scale,
     # The middle of an even number of pixels lies between two: the first of them.
-    Rule.CENTRE: lambda number, scale: (number - 1) * scale + (scale + 1) // 2,
+    ScalingRule.CENTRE: lambda number, scale: (number - 1) * scale + (scale + 1) // 2,
 }
 
 _INTEGERS = {"US": (0, 2**16 - 1), "SS": (-(2**15), 2**15 - 1), "IS": (-(2**31), 2**31 - 1)}

@@ -17,7 +17,7 @@ _NAMESPACE = uuid.UUID("b86450af-878d-51ca-8aa2-a5cc46e05975")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class DerivationParameters:
     """Everything that decides an output beside its input and the time.
 
     Attributes
@@ -60,14 +60,14 @@ class Recipe:
     keep_private: bool = True
     series_description: str | None = None
 
-    def key(self) -> str:
+    def fingerprint(self) -> str:
         """Return all of it that the weights do not decide as one line of text."""
         return "|".join(
             (
                 self.software,
                 self.model_sha256,
                 str(self.scale),
-                restoring(consistency=self.consistency, ensemble=self.ensemble),
+                mode_label(consistency=self.consistency, ensemble=self.ensemble),
                 self.precision,
                 self.device,
                 str(self.memory),
@@ -82,18 +82,18 @@ class Recipe:
         The pixels take part because sources with the same UID and other
         pixels exist; their outputs must not hide each other in an archive.
         """
-        return _uid("instance", source_instance_uid, source_pixels_sha256, self.key())
+        return _uid("instance", source_instance_uid, source_pixels_sha256, self.fingerprint())
 
     def series_uid(self, source_series_uid: str) -> UID:
         """Return the Series Instance UID shared by all outputs of a series."""
-        return _uid("series", source_series_uid, self.key())
+        return _uid("series", source_series_uid, self.fingerprint())
 
     def device_uid(self) -> UID:
         """Return the Device UID: another model or version is another device."""
         return _uid("device", self.software, self.model_sha256)
 
 
-def restoring(*, consistency: bool, ensemble: bool) -> str:
+def mode_label(*, consistency: bool, ensemble: bool) -> str:
     """Name how a network is run."""
     return ("consistent" if consistency else "free") + ("+ensemble" if ensemble else "")
 

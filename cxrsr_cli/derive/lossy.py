@@ -3,18 +3,18 @@
 from pydicom.dataset import Dataset
 
 from cxrsr_cli.read.codecs import LOSSY_METHODS
-from cxrsr_cli.read.dataset import Source
-from cxrsr_cli.read.pixels import count_frames
+from cxrsr_cli.read.dataset import DicomSource
+from cxrsr_cli.read.pixels import number_of_frames
 
-WRITTEN = (
+LOSSY_KEYWORDS = (
     "LossyImageCompression",
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )
-"""Keywords of what `keep_lossy_history` writes."""
+"""Keywords of what `mark_lossy` writes."""
 
 
-def keep_lossy_history(derived: Dataset, source: Source) -> None:
+def mark_lossy(derived: Dataset, source: DicomSource) -> None:
     """Flag an output whose source was lossy by its transfer syntax alone.
 
     What the source states already is copied with everything else. JPEG 2000
@@ -32,7 +32,7 @@ def keep_lossy_history(derived: Dataset, source: Source) -> None:
     if method is None or source.dataset.get("LossyImageCompression") == "01":
         return
     dataset = source.dataset
-    raw = count_frames(dataset) * dataset.Rows * dataset.Columns * dataset.BitsAllocated / 8
+    raw = number_of_frames(dataset) * dataset.Rows * dataset.Columns * dataset.BitsAllocated / 8
     derived.LossyImageCompression = "01"
     derived.LossyImageCompressionRatio = f"{raw / len(dataset.PixelData):.2f}"
     derived.LossyImageCompressionMethod = method

@@ -6,8 +6,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from cxrsr_cli.errors import UnsupportedImageError
-from cxrsr_cli.read.codecs import holds_cells
-from cxrsr_cli.read.dataset import Source
+from cxrsr_cli.read.codecs import decodes_to_raw_cells
+from cxrsr_cli.read.dataset import DicomSource
 from cxrsr_cli.read.pixels import decode_raw
 
 OVERLAY_GROUPS = range(0x6000, 0x6100, 2)
@@ -21,12 +21,12 @@ _ROWS = 64
 """Rows that are magnified at a time: a multiple of 8, so that strips end with a whole byte."""
 
 
-def is_layer(tag: BaseTag) -> bool:
+def is_overlay_or_curve(tag: BaseTag) -> bool:
     """Tell whether an element is of an overlay or a curve."""
     return tag.group in OVERLAY_GROUPS or tag.group in CURVE_GROUPS
 
 
-def magnify_overlays(derived: Dataset, source: Source, scale: int) -> list[str]:
+def upscale_overlays(derived: Dataset, source: DicomSource, scale: int) -> list[str]:
     """Magnify overlays with the image, and drop curves.
 
     Their rows, columns, origin and area are of the table of geometry.
@@ -54,7 +54,7 @@ def magnify_overlays(derived: Dataset, source: Source, scale: int) -> list[str]:
     groups = {BaseTag(tag).group for tag in source.dataset.keys()}
     for group in sorted(groups.intersection(OVERLAY_GROUPS)):
         try:
-            dropped = _magnify_overlay(derived, source, group, scale)
+            dropped = _upscale_overlay(derived, source, group, scale)
         # pydicom raises anything on damaged overlays, with values in the text.
         except (AttributeError, KeyError, TypeError, ValueError, IndexError):
             raise UnsupportedImageError("an overlay plane is damaged") from None
@@ -66,16 +66,16 @@ def magnify_overlays(derived: Dataset, source: Source, scale: int) -> list[str]:
     return warnings
 
 
-def _magnify_overlay(derived: Dataset, source: Source, group: int, scale: int) -> str | None:
+def _upscale_overlay(derived: Dataset, source: DicomSource, group: int, scale: int) -> str | None:
     """Magnify one overlay; tell if it had to be dropped."""
     dataset = source.dataset
     embedded = _is_embedded(dataset, group)
-    if embedded and not holds_cells(source.transfer_syntax):
+    if embedded and not decodes_to_raw_cells(source.transfer_syntax):
         _delete_group(derived, group)
         return "an overlay in unused pixel bits was dropped: the codec does not keep them"
     if embedded or _stated(dataset, group, _DATA):
         plane = _embedded_plane(source, group) if embedded else dataset.overlay_array(group)
-        derived.add_new((group, _DATA), "OW", _magnified_bits(plane, scale))
+        derived.add_new((group, _DATA), "OW", _upscaled_bits(plane, scale))
         derived.add_new((group, _BITS_ALLOCATED), "US", 1)
         derived.add_new((group, _BIT_POSITION), "US", 0)
         if embedded and len(plane) > 1:
@@ -83,7 +83,7 @@ def _magnify_overlay(derived: Dataset, source: Source, group: int, scale: int) -
     return None
 
 
-def _magnified_bits(plane: NDArray[np.uint8], scale: int) -> bytes:
+def _upscaled_bits(plane: NDArray[np.uint8], scale: int) -> bytes:
     """Magnify and pack a plane of bits.
 
     A byte for each bit of a large one would be as large as its image.
@@ -110,7 +110,7 @@ def _is_embedded(dataset: Dataset, group: int) -> bool:
     )
 
 
-def _embedded_plane(source: Source, group: int) -> NDArray[np.uint8]:
+def _embedded_plane(source: DicomSource, group: int) -> NDArray[np.uint8]:
     cells = decode_raw(source)
     position = int(source.dataset[group, _BIT_POSITION].value)
     return np.asarray((cells >> position) & 1, np.uint8)

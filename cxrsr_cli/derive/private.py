@@ -22,7 +22,7 @@ def drop_private(dataset: Dataset) -> None:
                 drop_private(item)
 
 
-def drop_caches(dataset: Dataset, pixels: int) -> list[str]:
+def drop_image_copies(dataset: Dataset, pixels: int) -> list[str]:
     """Remove private elements that must be copies of the image in its former size.
 
     No private dictionary tells them apart; the size does. Vendors keep the

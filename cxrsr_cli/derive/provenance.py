@@ -13,12 +13,12 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from cxrsr_cli.derive.identity import Recipe
+from cxrsr_cli.derive.identity import DerivationParameters
 from cxrsr_cli.derive.series import NOT_FOR_DIAGNOSIS, series_description, series_number
 from cxrsr_cli.read.acceptance import MODEL_NAME
 
 MANUFACTURER = "cxrsr open-source project"
-MARKER = "SUPERRESOLUTION"
+IMAGE_TYPE_MARKER = "SUPERRESOLUTION"
 """Value 4 of Image Type or later."""
 
 SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
@@ -28,7 +28,7 @@ PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
 _DX = (DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing)
 _DERIVATION_DESCRIPTION_LENGTH = 1024
 
-WRITTEN = (
+WRITTEN_KEYWORDS = (
     "SOPInstanceUID",
     "SeriesInstanceUID",
     "InstanceCreationDate",
@@ -47,7 +47,7 @@ WRITTEN = (
 
 # No longer true of other pixels, of pixels of another size, or of an object
 # that nobody has looked at yet.
-UNTRUE = (
+INVALIDATED = (
     "DigitalSignaturesSequence",
     "MACParametersSequence",
     "IconImageSequence",
@@ -68,8 +68,8 @@ UNTRUE = (
 """Keywords of what `identify` removes."""
 
 
-def identify(
-    derived: Dataset, source: Dataset, recipe: Recipe, pixels_sha256: str, now: datetime
+def write_provenance(
+    derived: Dataset, source: Dataset, recipe: DerivationParameters, pixels_sha256: str, now: datetime
 ) -> list[str]:
     """Give the derived object its own identity and its history.
 
@@ -112,10 +112,10 @@ def identify(
             derived, "ContributingEquipmentSequence", _equipment(recipe, now)
         ),
     }
-    for keyword in WRITTEN:
+    for keyword in WRITTEN_KEYWORDS:
         # Anew: the source's element may be of a wrong VR.
         derived.add_new(keyword, dictionary_VR(keyword), values[keyword])
-    for keyword in UNTRUE:
+    for keyword in INVALIDATED:
         if keyword in derived:
             delattr(derived, keyword)
     return (
@@ -131,10 +131,10 @@ def image_type(source: Dataset) -> list[str]:
     usual = "SECONDARY" if captured else "PRIMARY"
     second = values[1] if len(values) > 1 and values[1] else usual
     third = values[2] if len(values) > 2 and source.SOPClassUID not in _DX else ""
-    return ["DERIVED", second, third, *values[3:], MARKER]
+    return ["DERIVED", second, third, *values[3:], IMAGE_TYPE_MARKER]
 
 
-def _derivation_description(source: Dataset, recipe: Recipe) -> tuple[str, bool]:
+def _derivation_description(source: Dataset, recipe: DerivationParameters) -> tuple[str, bool]:
     """Return our description, before the source's if possible, and whether it was."""
     consistency = (
         "projected so that it downsamples to the source image"
@@ -170,7 +170,7 @@ def _source_image(source: Dataset) -> Dataset:
     return item
 
 
-def _equipment(recipe: Recipe, now: datetime) -> Dataset:
+def _equipment(recipe: DerivationParameters, now: datetime) -> Dataset:
     item = ContributingEquipment(
         MANUFACTURER,
         PROCESSING_EQUIPMENT,

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from cxrsr_cli.derive.provenance import UNTRUE
+from cxrsr_cli.derive.provenance import INVALIDATED
 
 
 class AttributeType(Enum):
@@ -29,7 +29,7 @@ class AttributeType(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingAttribute:
     """An attribute that should be there.
 
     Attributes
@@ -62,12 +62,12 @@ class _Level:
     sequences: dict[str, "_Level"]
 
 
-def is_known(sop_class_uid: str) -> bool:
+def has_iod_table(sop_class_uid: str) -> bool:
     """Tell whether there is a table for a SOP Class."""
     return _table(sop_class_uid) is not None
 
 
-def missing_attributes(dataset: Dataset) -> set[Missing]:
+def missing_attributes(dataset: Dataset) -> set[MissingAttribute]:
     """Find what the standard requires and the object lacks.
 
     Parameters
@@ -79,13 +79,13 @@ def missing_attributes(dataset: Dataset) -> set[Missing]:
     Returns
     -------
     set of Missing
-        Empty also for a SOP Class without a table: ask `is_known`.
+        Empty also for a SOP Class without a table: ask `has_iod_table`.
     """
     table = _table(str(dataset.get("SOPClassUID")))
     return set(_missing(dataset, table, "")) if table else set()
 
 
-def lost_attributes(derived: Dataset, source: Dataset) -> set[Missing]:
+def lost_attributes(derived: Dataset, source: Dataset) -> set[MissingAttribute]:
     """Find what the standard requires, the source has and the derived object lacks.
 
     The tables are large: they are only read when something was lost at all.
@@ -105,12 +105,12 @@ def lost_attributes(derived: Dataset, source: Dataset) -> set[Missing]:
     return missing_attributes(derived) - missing_attributes(source)
 
 
-def _missing(dataset: Dataset, level: _Level, path: str) -> Iterator[Missing]:
+def _missing(dataset: Dataset, level: _Level, path: str) -> Iterator[MissingAttribute]:
     for keyword, requirement in level.required.items():
         element = _element(dataset, keyword)
         needs_value = requirement.type is AttributeType.PRESENT_WITH_VALUE
         if element is None or (needs_value and _is_empty(element)):
-            yield Missing(path + keyword, requirement.type, requirement.module)
+            yield MissingAttribute(path + keyword, requirement.type, requirement.module)
     for keyword, inner in level.sequences.items():
         for number, item in enumerate(_items(_element(dataset, keyword))):
             yield from _missing(item, inner, f"{path}{keyword}[{number}].")
@@ -134,7 +134,7 @@ def _lacks_something(derived: Dataset, source: Dataset) -> bool:
 
 def _may_go(tag: BaseTag) -> bool:
     """Tell whether no object is required to have an element."""
-    return tag.is_private or keyword_for_tag(tag) in UNTRUE
+    return tag.is_private or keyword_for_tag(tag) in INVALIDATED
 
 
 _Element: TypeAlias = DataElement | RawDataElement | None

@@ -6,12 +6,12 @@ from cxrsr_cli.errors import UsageError
 
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
 
-_LONGEST_DESCRIPTION = 64
+_MAX_DESCRIPTION_LENGTH = 64
 """Value length of LO (PS3.5 6.2)."""
 _LARGEST_INTEGER_STRING = 2**31 - 1
 
 
-def check_description(text: str) -> None:
+def validate_series_description(text: str) -> None:
     """Refuse a Series Description that cannot be written as it is.
 
     Parameters
@@ -25,7 +25,7 @@ def check_description(text: str) -> None:
         If it is empty, too long, or not plain ASCII: the object's character
         set is its source's, and a backslash separates values.
     """
-    room = _LONGEST_DESCRIPTION - len(_with_warning(""))
+    room = _MAX_DESCRIPTION_LENGTH - len(_with_warning(""))
     plain = text.isascii() and text.isprintable() and "\\" not in text
     if not (plain and text.strip() == text and 0 < len(text) <= room):
         raise UsageError(
@@ -50,7 +50,7 @@ def series_description(source: Dataset, scale: int, wanted: str | None) -> str:
     if wanted is not None:
         return _with_warning(wanted)
     ours = _with_warning(f"AI super-resolution x{scale}")
-    room = _LONGEST_DESCRIPTION - len(ours) - 2
+    room = _MAX_DESCRIPTION_LENGTH - len(ours) - 2
     theirs = str(source.get("SeriesDescription") or "").strip()[:room].strip()
     return f"{theirs}: {ours}" if theirs and theirs.isascii() else ours
 

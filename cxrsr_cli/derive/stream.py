@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 
 
-class CellStream(io.BufferedReader):
+class PixelDataStream(io.BufferedReader):
     """The cells of stored values, as the value of an element (PS3.5 8.1.1 and 8.2).
 
     Parameters
@@ -34,7 +34,7 @@ class CellStream(io.BufferedReader):
     """
 
     def __init__(self, values: NDArray[np.integer], pixel_format: PixelFormat) -> None:
-        super().__init__(_Cells(values, pixel_format), _PIECE)
+        super().__init__(_RawPixelDataStream(values, pixel_format), _PIECE)
         self._values, self._pixel_format = values, pixel_format
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
@@ -44,13 +44,13 @@ class CellStream(io.BufferedReader):
         return copied
 
 
-class _Cells(io.RawIOBase):
-    """What `CellStream` buffers: cells are made as they are read."""
+class _RawPixelDataStream(io.RawIOBase):
+    """What `PixelDataStream` buffers: cells are made as they are read."""
 
     def __init__(self, values: NDArray[np.integer], pixel_format: PixelFormat) -> None:
         super().__init__()
         self._values, self._pixel_format = np.ravel(values), pixel_format
-        length = self._values.size * pixel_format.cell.itemsize
+        length = self._values.size * pixel_format.cell_dtype.itemsize
         self._length, self._position = length + length % 2, 0
 
     def readable(self) -> bool:
@@ -71,7 +71,7 @@ class _Cells(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         place = memoryview(buffer).cast("B")
-        width = self._pixel_format.cell.itemsize
+        width = self._pixel_format.cell_dtype.itemsize
         start = self._position
         stop = min(start + min(len(place), _PIECE), self._length)
         if stop <= start:

@@ -3,7 +3,7 @@
 import torch
 
 
-def inner(image: torch.Tensor, border: int) -> torch.Tensor:
+def crop_border(image: torch.Tensor, border: int) -> torch.Tensor:
     """Cut the border off, where every upsampler guesses.
 
     Parameters

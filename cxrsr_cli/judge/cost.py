@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cxrsr_cli.restore.ensemble import SIDES
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.ensemble import NUM_TRANSFORMS
+from cxrsr_cli.restore.restorer import Predictor
 
 _PROBE = 64
 _C = ctypes.CDLL(None)
@@ -23,7 +23,7 @@ _RESET_PEAK = "5"
 
 
 @dataclass(frozen=True, slots=True)
-class Complexity:
+class NetworkComplexity:
     """What the network is; none of it depends on the machine.
 
     Attributes
@@ -39,9 +39,9 @@ class Complexity:
     macs: float = 0.0
 
     @classmethod
-    def of(cls, restorer: Restorer, *, ensemble: bool = False) -> "Complexity":
+    def of(cls, restorer: Predictor, *, ensemble: bool = False) -> "NetworkComplexity":
         """Count, by running the network once on a small image."""
-        passes = SIDES if ensemble else 1
+        passes = NUM_TRANSFORMS if ensemble else 1
         parameters = sum(parameter.numel() for parameter in restorer.network.parameters())
         return cls(parameters, passes * count_macs(restorer.network, restorer.device) / _PROBE**2)
 
@@ -69,7 +69,7 @@ def count_macs(network: nn.Module, device: torch.device) -> int:
 
 
 @dataclass(slots=True)
-class Usage:
+class ResourceUsage:
     """Time and memory of a piece of work.
 
     Attributes
@@ -86,16 +86,16 @@ class Usage:
     seconds: float = 0.0
     peak_bytes: int | None = None
 
-    def then(self, later: "Usage") -> "Usage":
+    def combined_with(self, later: "ResourceUsage") -> "ResourceUsage":
         """Add work that was done after this."""
         peaks = [peak for peak in (self.peak_bytes, later.peak_bytes) if peak is not None]
-        return Usage(self.seconds + later.seconds, max(peaks, default=None))
+        return ResourceUsage(self.seconds + later.seconds, max(peaks, default=None))
 
 
 @contextmanager
-def metered(device: torch.device) -> Iterator[Usage]:
+def measure_usage(device: torch.device) -> Iterator[ResourceUsage]:
     """Measure the block; the usage is filled in when it ends."""
-    usage = Usage()
+    usage = ResourceUsage()
     cuda = device.type == "cuda"
     before: int | None = None
     if cuda:

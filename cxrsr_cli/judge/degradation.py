@@ -4,10 +4,10 @@ import torch
 
 from cxrsr_cli.judge.noise import Noise
 from cxrsr_cli.learn import pairs
-from cxrsr_cli.learn.images import GreyImage
+from cxrsr_cli.learn.images import GrayscaleImage
 
 
-def degrade(original: GreyImage, scale: int, noise: Noise | None = None) -> torch.Tensor:
+def make_low_resolution(original: GrayscaleImage, scale: int, noise: Noise | None = None) -> torch.Tensor:
     """Make the low-resolution image in the bit depth of the original.
 
     Parameters

@@ -8,17 +8,17 @@ from typing import Self
 import torch
 
 from cxrsr_cli.errors import ModelError
-from cxrsr_cli.judge.cost import Complexity, Usage, metered
-from cxrsr_cli.judge.degradation import degrade
+from cxrsr_cli.judge.cost import NetworkComplexity, ResourceUsage, measure_usage
+from cxrsr_cli.judge.degradation import make_low_resolution
 from cxrsr_cli.judge.method import Method
 from cxrsr_cli.judge.noise import Noise
-from cxrsr_cli.judge.original import read_original
+from cxrsr_cli.judge.original import read_ground_truth
 from cxrsr_cli.judge.score import Score, score
-from cxrsr_cli.learn.images import GreyImage
-from cxrsr_cli.restore.consistency import project
-from cxrsr_cli.restore.impulses import without_impulses
+from cxrsr_cli.learn.images import GrayscaleImage
+from cxrsr_cli.restore.consistency import project_iteratively
+from cxrsr_cli.restore.impulses import remove_impulses
 from cxrsr_cli.restore.resample import upsample
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ImageScores:
     minimum: float
     maximum: float
     scores: dict[Method, Score]
-    usages: dict[Method, Usage]
+    usages: dict[Method, ResourceUsage]
 
     @property
     def megapixels(self) -> float:
@@ -54,7 +54,7 @@ class ImageScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class MethodOutput:
     """What a method made.
 
     Attributes
@@ -66,11 +66,11 @@ class Output:
     """
 
     values: torch.Tensor
-    usage: Usage
+    usage: ResourceUsage
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Evaluator:
     """The methods at one scale, loaded.
 
     Attributes
@@ -87,7 +87,7 @@ class Bench:
 
     scale: int
     methods: Sequence[Method]
-    restorers: Mapping[str, Restorer]
+    predictors: Mapping[str, Predictor]
     noise: Noise | None = None
 
     @classmethod
@@ -110,22 +110,22 @@ class Bench:
         models : mapping
             The weights file of every base that is a model.
         device, memory
-            As in `Restorer.load`.
+            As in `Predictor.load`.
 
         Raises
         ------
         ModelError, DeviceError
-            As `Restorer.load`.
+            As `Predictor.load`.
         """
         restorers = {
-            base: Restorer.load(path, device=device, memory=memory) for base, path in models.items()
+            base: Predictor.load(path, device=device, memory=memory) for base, path in models.items()
         }
         return cls(scale, methods, restorers, noise)
 
     @property
     def device(self) -> str:
         """Where the networks run."""
-        found = dict.fromkeys(str(restorer.device) for restorer in self.restorers.values())
+        found = dict.fromkeys(str(restorer.device) for restorer in self.predictors.values())
         return ", ".join(found) or "cpu"
 
     def evaluate(self, paths: Iterable[Path]) -> Iterator[ImageScores]:
@@ -144,14 +144,14 @@ class Bench:
         Raises
         ------
         InputError
-            As `read_original`.
+            As `read_ground_truth`.
         ModelError
             As `outputs`.
         """
         for path in paths:
-            original = read_original(path, self.scale)
-            low = degrade(original, self.scale, self.noise)
-            scores, usages = dict[Method, Score](), dict[Method, Usage]()
+            original = read_ground_truth(path, self.scale)
+            low = make_low_resolution(original, self.scale, self.noise)
+            scores, usages = dict[Method, Score](), dict[Method, ResourceUsage]()
             for method, output in self.outputs(original, low):
                 scores[method] = score(output.values, original, low, self.scale)
                 usages[method] = output.usage
@@ -166,7 +166,7 @@ class Bench:
                 usages={method: usages[method] for method in self.methods},
             )
 
-    def outputs(self, original: GreyImage, low: torch.Tensor) -> Iterator[tuple[Method, Output]]:
+    def outputs(self, original: GrayscaleImage, low: torch.Tensor) -> Iterator[tuple[Method, MethodOutput]]:
         """Restore an image by every method.
 
         Parameters
@@ -189,35 +189,35 @@ class Bench:
         minimum, maximum = original.minimum, original.maximum
         for plain in dict.fromkeys(replace(method, consistent=False) for method in self.methods):
             device = self._device(plain)
-            with metered(device) as making:
+            with measure_usage(device) as making:
                 seen = low
                 if plain.filtered:
-                    seen = without_impulses(low, minimum=minimum, maximum=maximum)
+                    seen = remove_impulses(low, minimum=minimum, maximum=maximum)
                 estimate = self._estimate(plain, original, seen)
             if plain in self.methods:
-                with metered(device) as clipping:
+                with measure_usage(device) as clipping:
                     values = estimate.clamp(minimum, maximum).round_()
-                yield plain, Output(values, making.then(clipping))
+                yield plain, MethodOutput(values, making.combined_with(clipping))
             consistent = replace(plain, consistent=True)
             if consistent in self.methods:
-                with metered(device) as projecting:
-                    values = project(estimate, seen, self.scale, minimum=minimum, maximum=maximum)
+                with measure_usage(device) as projecting:
+                    values = project_iteratively(estimate, seen, self.scale, minimum=minimum, maximum=maximum)
                     values.round_()
-                yield consistent, Output(values, making.then(projecting))
+                yield consistent, MethodOutput(values, making.combined_with(projecting))
 
-    def complexity(self, method: Method) -> Complexity:
+    def complexity(self, method: Method) -> NetworkComplexity:
         """Count a method's parameters and operations."""
         if not method.is_model:
-            return Complexity()
-        return Complexity.of(self.restorers[method.base], ensemble=method.ensemble)
+            return NetworkComplexity()
+        return NetworkComplexity.of(self.predictors[method.base], ensemble=method.ensemble)
 
     def _device(self, method: Method) -> torch.device:
-        return self.restorers[method.base].device if method.is_model else torch.device("cpu")
+        return self.predictors[method.base].device if method.is_model else torch.device("cpu")
 
-    def _estimate(self, method: Method, original: GreyImage, low: torch.Tensor) -> torch.Tensor:
+    def _estimate(self, method: Method, original: GrayscaleImage, low: torch.Tensor) -> torch.Tensor:
         if not method.is_model:
             return upsample(low, self.scale)
-        estimate = replace(self.restorers[method.base], ensemble=method.ensemble).estimate(
+        estimate = replace(self.predictors[method.base], self_ensemble=method.ensemble).predict(
             low,
             minimum=original.minimum,
             maximum=original.maximum,

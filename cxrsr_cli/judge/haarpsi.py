@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
-from cxrsr_cli.judge.border import inner
+from cxrsr_cli.judge.border import crop_border
 
 MEDICAL_C = 5.0
 MEDICAL_ALPHA = 4.9
@@ -51,7 +51,7 @@ def haarpsi(
     weight. Two images without any contrast are equal as far as it can see: 1.
     """
     first, second = (
-        _halve(inner(values, border).double().mul(_EIGHT_BITS / peak))
+        _halve(crop_border(values, border).double().mul(_EIGHT_BITS / peak))
         for values in (image, reference)
     )
     fine, weight = [], []

@@ -11,10 +11,10 @@ BICUBIC = "bicubic"
 MODEL = "model"
 """Stands for the model that the command was given."""
 
-_FILTERED = "+filtered"
+_IMPULSE_FILTER = "+filtered"
 _ENSEMBLE = "+ensemble"
 _CONSISTENT = "+consistent"
-_SUFFIXES = (_FILTERED, _ENSEMBLE, _CONSISTENT)
+_SUFFIXES = (_IMPULSE_FILTER, _ENSEMBLE, _CONSISTENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Method:
         `BICUBIC`, `MODEL`, or a model's name or path. In a path ``{scale}``
         stands for the scale.
     filtered : bool
-        Made of the input without impulse noise (`without_impulses`).
+        Made of the input without impulse noise (`remove_impulses`).
     ensemble : bool
         Mean over the network's eight flips and rotations.
     consistent : bool
@@ -71,7 +71,7 @@ class Method:
             suffix * is_done for suffix, is_done in zip(_SUFFIXES, done, strict=True)
         )
 
-    def locate(self, model: str, scale: int) -> str:
+    def resolve_model(self, model: str, scale: int) -> str:
         """Return the name or path of its model.
 
         Parameters

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
-from cxrsr_cli.judge.border import inner
+from cxrsr_cli.judge.border import crop_border
 
 _WINDOW = 11
 """Pixels on a side: 3.5 sigma, as in scikit-image."""
@@ -27,7 +27,7 @@ def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
     float
         ``10 log10(peak**2 / MSE)`` in dB; infinite for equal images.
     """
-    error = (inner(image, border) - inner(reference, border)).square().mean().item()
+    error = (crop_border(image, border) - crop_border(reference, border)).square().mean().item()
     return float(10 * np.log10(peak**2 / error)) if error else float("inf")
 
 
@@ -37,7 +37,7 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
     Parameters are those of `psnr`, the smallest legal value 0; the result lies
     within [-1, 1], and is not a number if the window does not fit.
     """
-    first, second = (inner(values, border)[0, 0].numpy() for values in (image, reference))
+    first, second = (crop_border(values, border)[0, 0].numpy() for values in (image, reference))
     if min(first.shape) < _WINDOW:
         return float("nan")
     return float(

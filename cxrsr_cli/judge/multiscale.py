@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
-from cxrsr_cli.judge.border import inner
+from cxrsr_cli.judge.border import crop_border
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang et al. 2003, section 3.2)."""
@@ -15,7 +15,7 @@ _Plane = NDArray[np.float64]
 _TAPS, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
 
-SMALLEST_SIDE = _TAPS << len(WEIGHTS) - 1
+MIN_SIDE = _TAPS << len(WEIGHTS) - 1
 """Pixels, without the border: the coarsest scale must hold one window."""
 
 
@@ -37,7 +37,7 @@ def ms_ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border
         Equation 7 of Wang, Simoncelli and Bovik (Asilomar 2003): the mean
         contrast-structure term of every scale and the mean luminance term of
         the coarsest, each to its power of `WEIGHTS`, multiplied. A negative
-        mean counts as 0. Not a number for images below `SMALLEST_SIDE`.
+        mean counts as 0. Not a number for images below `MIN_SIDE`.
 
     Notes
     -----
@@ -47,9 +47,9 @@ def ms_ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border
     multiplied before the mean is taken.
     """
     first, second = (
-        inner(values, border)[0, 0].double().div(peak).numpy() for values in (image, reference)
+        crop_border(values, border)[0, 0].double().div(peak).numpy() for values in (image, reference)
     )
-    if min(first.shape) < SMALLEST_SIDE:
+    if min(first.shape) < MIN_SIDE:
         return float("nan")
     result = 1.0
     for scale, weight in enumerate(WEIGHTS, start=1):

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from cxrsr_cli.errors import InputError
-from cxrsr_cli.learn.images import GreyImage
-from cxrsr_cli.learn.sources import is_picture, read_radiographs
+from cxrsr_cli.learn.images import GrayscaleImage
+from cxrsr_cli.learn.sources import is_picture, read_images
 
 
-def read_original(path: Path, multiple: int) -> GreyImage:
+def read_ground_truth(path: Path, multiple: int) -> GrayscaleImage:
     """Read one image, cut to a multiple of the scale.
 
     Parameters
@@ -21,7 +21,7 @@ def read_original(path: Path, multiple: int) -> GreyImage:
     Returns
     -------
     GreyImage
-        Its stored values, without their padding (`read_radiographs`). That it
+        Its stored values, without their padding (`read_images`). That it
         is MONOCHROME1 the network is told, the metrics are not.
 
     Raises
@@ -30,7 +30,7 @@ def read_original(path: Path, multiple: int) -> GreyImage:
         If it cannot be read or is not one that `upscale` would take.
     """
     try:
-        images = read_radiographs(path, multiple)
+        images = read_images(path, multiple)
     except InputError as error:
         if is_picture(path):  # named already
             raise

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from cxrsr_cli.judge.cost import Complexity
+from cxrsr_cli.judge.cost import NetworkComplexity
 from cxrsr_cli.judge.evaluation import ImageScores
 from cxrsr_cli.judge.method import REFERENCE, Method
 from cxrsr_cli.judge.noise import Noise
 from cxrsr_cli.judge.score import Metric
-from cxrsr_cli.judge.statistics import Difference, average, compare
-from cxrsr_cli.restore.registry import Model
+from cxrsr_cli.judge.statistics import PairedDifference, average, compare
+from cxrsr_cli.restore.registry import ModelFile
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class MethodCost:
     """What a method costs.
 
     Attributes
@@ -25,16 +25,16 @@ class Cost:
         Per megapixel of output: the median over the images.
     peak_bytes : float or None
         Per megapixel of output: the largest over the images; what it is, says
-        `Usage`.
+        `ResourceUsage`.
     """
 
-    complexity: Complexity
+    complexity: NetworkComplexity
     seconds: float
     peak_bytes: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EvaluationResult:
     """Scores of all images, and what they were made with.
 
     Attributes
@@ -64,9 +64,9 @@ class Outcome:
     scale: int
     methods: Sequence[Method]
     reference: Method
-    models: Mapping[str, Model]
+    models: Mapping[str, ModelFile]
     images: Sequence[ImageScores]
-    complexities: Mapping[Method, Complexity]
+    complexities: Mapping[Method, NetworkComplexity]
     data: str
     device: str
     threads: int
@@ -90,15 +90,15 @@ class Outcome:
         """Return the mean over the images where the metric is a number."""
         return average(self.images, method, metric)
 
-    def difference(self, method: Method, metric: Metric) -> Difference:
+    def difference(self, method: Method, metric: Metric) -> PairedDifference:
         """Compare a method with the reference."""
         return compare(self.images, method, self.reference, metric)
 
-    def cost(self, method: Method) -> Cost:
+    def cost(self, method: Method) -> MethodCost:
         """Sum up what a method took."""
         used = [(image.usages[method], image.megapixels) for image in self.images]
         peaks = [usage.peak_bytes / size for usage, size in used if usage.peak_bytes is not None]
-        return Cost(
+        return MethodCost(
             self.complexities[method],
             median(usage.seconds / size for usage, size in used),
             max(peaks, default=None),

@@ -4,10 +4,16 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from cxrsr_cli.judge.outcome import Outcome
-from cxrsr_cli.judge.plots import paired_differences, quality_against_cost, worst_crops
-from cxrsr_cli.judge.table import Table, costs, everything, fidelity, structure
-from cxrsr_cli.judge.worst import Case
+from cxrsr_cli.judge.outcome import EvaluationResult
+from cxrsr_cli.judge.plots import paired_differences, quality_against_cost, worst_case_figure
+from cxrsr_cli.judge.table import (
+    Table,
+    all_metrics_table,
+    costs_table,
+    fidelity_table,
+    structure_table,
+)
+from cxrsr_cli.judge.worst import WorstCase
 from cxrsr_cli.versions import NOTICE, versions
 
 _STYLE = """
@@ -19,7 +25,7 @@ img { max-width: 100% }
 """
 
 
-def build_page(outcomes: Sequence[Outcome], cases: Mapping[int, Sequence[Case]]) -> str:
+def build_page(outcomes: Sequence[EvaluationResult], cases: Mapping[int, Sequence[WorstCase]]) -> str:
     """Draw and lay out everything.
 
     Parameters
@@ -44,8 +50,8 @@ def build_page(outcomes: Sequence[Outcome], cases: Mapping[int, Sequence[Case]])
     )
 
 
-def _section(outcome: Outcome, cases: Sequence[Case]) -> str:
-    tables = "".join(_table(table(outcome)) for table in (fidelity, structure, costs))
+def _section(outcome: EvaluationResult, cases: Sequence[WorstCase]) -> str:
+    tables = "".join(_table(table(outcome)) for table in (fidelity_table, structure_table, costs_table))
     return (
         f"<h2>x{outcome.scale}</h2><p>{escape(outcome.title)}; networks on "
         f"{escape(outcome.device)}, {outcome.threads} CPU threads. Differences are to "
@@ -54,12 +60,12 @@ def _section(outcome: Outcome, cases: Sequence[Case]) -> str:
         f"<h3>Paired differences</h3><p>A dot is an image, a triangle the mean.</p>"
         f"{_picture(paired_differences(outcome), 'box plots')}"
         f"<h3>Where each method does worst</h3>{''.join(_case(case) for case in cases)}"
-        f"<h3>Every metric</h3>{_table(everything(outcome))}"
+        f"<h3>Every metric</h3>{_table(all_metrics_table(outcome))}"
     )
 
 
-def _case(case: Case) -> str:
-    picture = _picture(worst_crops(case), "crops and difference maps")
+def _case(case: WorstCase) -> str:
+    picture = _picture(worst_case_figure(case), "crops and difference maps")
     return f"<p>{escape(case.caption)}</p>{picture}"
 
 

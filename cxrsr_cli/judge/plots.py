@@ -13,11 +13,11 @@ import numpy as np
 
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.judge.method import Method
-from cxrsr_cli.judge.outcome import Outcome
+from cxrsr_cli.judge.outcome import EvaluationResult
 from cxrsr_cli.judge.score import HAARPSI_MED, MS_SSIM, PSNR, Metric
 from cxrsr_cli.judge.statistics import differences
-from cxrsr_cli.judge.worst import SIDE, Case
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.judge.worst import SIDE, WorstCase
+from cxrsr_cli.write.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def check_plotting() -> None:
         raise UsageError("plots need the extra 'plot': pip install 'cxrsr[plot]'")
 
 
-def quality_against_cost(outcome: Outcome) -> bytes:
+def quality_against_cost(outcome: EvaluationResult) -> bytes:
     """Plot mean PSNR and HaarPSI_MED over the time a method takes, as PNG."""
     figure = _figure(11, 4.2)
     for place, metric in enumerate((PSNR, HAARPSI_MED), start=1):
@@ -68,7 +68,7 @@ def quality_against_cost(outcome: Outcome) -> bytes:
     return _png(figure)
 
 
-def paired_differences(outcome: Outcome) -> bytes:
+def paired_differences(outcome: EvaluationResult) -> bytes:
     """Plot the images' differences to the reference as boxes, as PNG."""
     others = [method for method in outcome.methods if method != outcome.reference]
     figure = _figure(12, 1.4 + 0.5 * len(others))
@@ -82,7 +82,7 @@ def paired_differences(outcome: Outcome) -> bytes:
     return _png(figure)
 
 
-def worst_crops(case: Case, *, alone: bool = False) -> bytes:
+def worst_case_figure(case: WorstCase, *, alone: bool = False) -> bytes:
     """Show a case beside the truth, with maps of the differences, as PNG.
 
     Parameters
@@ -128,8 +128,8 @@ def worst_crops(case: Case, *, alone: bool = False) -> bytes:
     return _png(figure)
 
 
-def write_failures(cases: Mapping[int, Sequence[Case]], folder: Path) -> None:
-    """Write `worst_crops` of every case, each whole or not at all.
+def write_worst_cases(cases: Mapping[int, Sequence[WorstCase]], folder: Path) -> None:
+    """Write `worst_case_figure` of every case, each whole or not at all.
 
     Parameters
     ----------
@@ -146,11 +146,11 @@ def write_failures(cases: Mapping[int, Sequence[Case]], folder: Path) -> None:
             copies = (f"{plain}-{number}" for number in count(2))
             name = next(name for name in chain([plain], copies) if name.lower() not in written)
             written.add(name.lower())  # there are file systems that ignore case
-            with replacing(folder / f"{name}.png") as temporary:
-                temporary.write_bytes(worst_crops(case, alone=True))
+            with atomic_write(folder / f"{name}.png") as temporary:
+                temporary.write_bytes(worst_case_figure(case, alone=True))
 
 
-def _boxes(axes: "Axes", outcome: Outcome, methods: Sequence[Method], metric: Metric) -> None:
+def _boxes(axes: "Axes", outcome: EvaluationResult, methods: Sequence[Method], metric: Metric) -> None:
     columns = [
         [gain for gain in gains if math.isfinite(gain)]
         for gains in (

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli.judge.method import Method
-from cxrsr_cli.judge.outcome import Outcome
+from cxrsr_cli.judge.outcome import EvaluationResult
 from cxrsr_cli.judge.ringcorrelation import PATCH, THRESHOLD
 from cxrsr_cli.judge.score import METRICS
 from cxrsr_cli.judge.statistics import CONFIDENCE, RESAMPLES
 from cxrsr_cli.versions import NOTICE, versions
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.atomic import atomic_write
 
 SCHEMA = "cxrsr-evaluation/1"
 """Grows by new keys; another number when one changes its meaning or goes."""
 
 
-def build_report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def build_report(outcomes: Sequence[EvaluationResult]) -> dict[str, Any]:
     """Return outcomes as plain values; what is not a finite number is None."""
     return {
         "schema": SCHEMA,
@@ -34,7 +34,7 @@ def build_report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def write_json(outcomes: Sequence[Outcome], path: Path) -> None:
+def write_json(outcomes: Sequence[EvaluationResult], path: Path) -> None:
     """Write `build_report`, whole or not at all."""
     text = json.dumps(build_report(outcomes), indent=2, allow_nan=False)
     write_text(f"{text}\n", path)
@@ -42,14 +42,14 @@ def write_json(outcomes: Sequence[Outcome], path: Path) -> None:
 
 def write_text(text: str, path: Path) -> None:
     """Write a text, whole or not at all."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_csv(outcomes: Sequence[Outcome], path: Path) -> None:
+def write_csv(outcomes: Sequence[EvaluationResult], path: Path) -> None:
     """Write one line per scale, image and method."""
     keys = [metric.key for metric in METRICS]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened)
         writer.writerow(["scale", "image", "method", *keys, "seconds", "peak_bytes"])
         for outcome in outcomes:
@@ -61,7 +61,7 @@ def write_csv(outcomes: Sequence[Outcome], path: Path) -> None:
                     writer.writerow([*row, usage.seconds, usage.peak_bytes])
 
 
-def _outcome(outcome: Outcome) -> dict[str, Any]:
+def _outcome(outcome: EvaluationResult) -> dict[str, Any]:
     return {
         "scale": outcome.scale,
         "data": outcome.data,
@@ -89,7 +89,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _method(outcome: Outcome, method: Method) -> dict[str, Any]:
+def _method(outcome: EvaluationResult, method: Method) -> dict[str, Any]:
     cost = outcome.cost(method)
     metrics = {
         metric.key: {

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cxrsr_cli.judge.border import inner
+from cxrsr_cli.judge.border import crop_border
 
 PATCH = 64
 """Side of a patch in pixels: the authors' for super-resolution of CT."""
@@ -18,7 +18,7 @@ _SAMPLES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class SfrcResult:
     """Patches of an image, compared.
 
     Attributes
@@ -37,13 +37,13 @@ class Scan:
     flagged: torch.Tensor
 
     @property
-    def share(self) -> float:
+    def flagged_fraction(self) -> float:
         """Flagged candidates by candidates; not a number if there is none."""
         count = int(self.candidates.sum())
         return int(self.flagged.sum()) / count if count else float("nan")
 
 
-def scan(image: torch.Tensor, reference: torch.Tensor, *, scale: int, border: int) -> Scan:
+def compute_sfrc(image: torch.Tensor, reference: torch.Tensor, *, scale: int, border: int) -> SfrcResult:
     """Compare two images patch by patch.
 
     Parameters
@@ -77,10 +77,10 @@ def scan(image: torch.Tensor, reference: torch.Tensor, *, scale: int, border: in
     deviation in the original is below a hundredth of the image's range between
     the 0.1 and 99.9 percentiles.
     """
-    image, reference = inner(image, border), inner(reference, border)
+    image, reference = crop_border(image, border), crop_border(reference, border)
     if min(image.shape[-2:]) < PATCH:
         nothing = torch.zeros(0, 0, dtype=torch.bool)
-        return Scan(nothing, nothing.double(), nothing)
+        return SfrcResult(nothing, nothing.double(), nothing)
     first, second = _patches(image), _patches(reference)
     curves = ring_correlation(first, second)
     frequencies = torch.arange(curves.shape[-1], dtype=curves.dtype) / PATCH
@@ -88,7 +88,7 @@ def scan(image: torch.Tensor, reference: torch.Tensor, *, scale: int, border: in
     below[..., 0] = False  # the mean, which was taken away
     crossings = torch.where(below, frequencies, torch.inf).amin(-1)
     candidates = second.std((-2, -1), correction=0) > _CONTRAST * _span(reference)
-    return Scan(candidates, crossings, candidates & (crossings < 0.5 / scale))
+    return SfrcResult(candidates, crossings, candidates & (crossings < 0.5 / scale))
 
 
 def ring_correlation(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -7,9 +7,9 @@ import torch
 from cxrsr_cli.judge.haarpsi import haarpsi
 from cxrsr_cli.judge.metrics import psnr, ssim
 from cxrsr_cli.judge.multiscale import ms_ssim
-from cxrsr_cli.judge.ringcorrelation import scan
-from cxrsr_cli.learn.images import GreyImage
-from cxrsr_cli.restore.deviation import Deviation
+from cxrsr_cli.judge.ringcorrelation import compute_sfrc
+from cxrsr_cli.learn.images import GrayscaleImage
+from cxrsr_cli.restore.deviation import ConsistencyDeviation
 from cxrsr_cli.restore.resample import downsample
 
 
@@ -77,7 +77,7 @@ INCONSISTENCY = Metric("inconsistency", "RMS to input", 3, larger_is_better=Fals
 METRICS = (PSNR, SSIM, MS_SSIM, HAARPSI_MED, LR_PSNR, SFRC_FLAGGED, INCONSISTENCY)
 
 
-def score(output: torch.Tensor, original: GreyImage, low: torch.Tensor, scale: int) -> Score:
+def score(output: torch.Tensor, original: GrayscaleImage, low: torch.Tensor, scale: int) -> Score:
     """Measure an output.
 
     Parameters
@@ -92,7 +92,7 @@ def score(output: torch.Tensor, original: GreyImage, low: torch.Tensor, scale: i
         Factor; also the border that is left out, except of what compares
         with the input, where nothing is guessed.
     """
-    peak = original.span
+    peak = original.data_range
     rms = (downsample(output, scale) - low).square().mean().sqrt().item()
     # SSIM and HaarPSI take 0 for black.
     image, truth = (values - original.minimum for values in (output, original.values))
@@ -101,7 +101,7 @@ def score(output: torch.Tensor, original: GreyImage, low: torch.Tensor, scale: i
         ssim=ssim(image, truth, peak=peak, border=scale),
         ms_ssim=ms_ssim(image, truth, peak=peak, border=scale),
         haarpsi_med=haarpsi(image, truth, peak=peak, border=scale),
-        lr_psnr=Deviation(rms=rms).lr_psnr(int(peak)),
-        sfrc_flagged=scan(image, truth, scale=scale, border=scale).share,
+        lr_psnr=ConsistencyDeviation(rms=rms).lr_psnr(int(peak)),
+        sfrc_flagged=compute_sfrc(image, truth, scale=scale, border=scale).flagged_fraction,
         inconsistency=rms,
     )

@@ -19,7 +19,7 @@ _SEED = 20240310
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedDifference:
     """Method minus reference, image by image.
 
     Attributes
@@ -48,8 +48,8 @@ class Difference:
     high: float
     standard_error: float
     median: float
-    worst: float
-    better: int
+    smallest: float
+    wins: int
     count: int
     p_value: float
 
@@ -70,8 +70,8 @@ class Difference:
             high=high,
             standard_error=float(values.std(ddof=1) / values.size**0.5) if several else math.nan,
             median=float(np.median(values)),
-            worst=float(values[gains.argmin()]),
-            better=int((gains > 0).sum()),
+            smallest=float(values[gains.argmin()]),
+            wins=int((gains > 0).sum()),
             count=values.size,
             p_value=float(wilcoxon(values).pvalue) if values.any() else math.nan,
         )
@@ -88,9 +88,9 @@ def differences(
 
 def compare(
     images: Sequence[ImageScores], method: Method, reference: Method, metric: Metric
-) -> Difference:
+) -> PairedDifference:
     """Compare a method with the reference by one metric."""
-    return Difference.of(
+    return PairedDifference.of(
         differences(images, method, reference, metric), larger_is_better=metric.larger_is_better
     )
 

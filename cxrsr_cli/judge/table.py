@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cxrsr_cli.judge.method import Method
-from cxrsr_cli.judge.outcome import Outcome
+from cxrsr_cli.judge.outcome import EvaluationResult
 from cxrsr_cli.judge.score import (
     HAARPSI_MED,
     INCONSISTENCY,
@@ -16,7 +16,7 @@ from cxrsr_cli.judge.score import (
     SFRC_FLAGGED,
     SSIM,
 )
-from cxrsr_cli.judge.statistics import Difference
+from cxrsr_cli.judge.statistics import PairedDifference
 
 _NOTHING = "-"
 _NAME_WIDTH = 20
@@ -51,7 +51,7 @@ class Table:
         return "\n".join(f"| {' | '.join(row)} |" for row in [*lines, *self.rows])
 
 
-def fidelity(outcome: Outcome) -> Table:
+def fidelity_table(outcome: EvaluationResult) -> Table:
     """Tabulate PSNR and SSIM, and paired differences of PSNR to the reference."""
     columns = [
         ("method", 0), (PSNR.title, 9), (SSIM.title, 9), (INCONSISTENCY.title, 14),
@@ -70,7 +70,7 @@ def fidelity(outcome: Outcome) -> Table:
     return Table(columns, [row(method) for method in outcome.methods])
 
 
-def structure(outcome: Outcome) -> Table:
+def structure_table(outcome: EvaluationResult) -> Table:
     """Tabulate the other metrics, each with its mean paired difference."""
     paired, columns = (MS_SSIM, HAARPSI_MED, SFRC_FLAGGED), [("method", 0)]
     for metric in paired:
@@ -89,7 +89,7 @@ def structure(outcome: Outcome) -> Table:
     return Table(columns, [row(method) for method in outcome.methods])
 
 
-def costs(outcome: Outcome) -> Table:
+def costs_table(outcome: EvaluationResult) -> Table:
     """Tabulate what the methods cost."""
     columns = [
         ("method", 0), ("parameters", 12), ("MACs/input px", 15), ("s/MP out", 10),
@@ -110,7 +110,7 @@ def costs(outcome: Outcome) -> Table:
     return Table(columns, [row(method) for method in outcome.methods])
 
 
-def everything(outcome: Outcome) -> Table:
+def all_metrics_table(outcome: EvaluationResult) -> Table:
     """Tabulate every metric of every method with all its statistics."""
     columns = [
         (title, 0)
@@ -133,13 +133,13 @@ def everything(outcome: Outcome) -> Table:
     return Table(columns, rows)
 
 
-def format_text(outcome: Outcome) -> str:
+def format_text(outcome: EvaluationResult) -> str:
     """Lay out an outcome for the terminal."""
-    tables = (table(outcome).as_text() for table in (fidelity, structure, costs))
+    tables = (table(outcome).as_text() for table in (fidelity_table, structure_table, costs_table))
     return f"{outcome.title}\n" + "\n\n".join(tables)
 
 
-def format_markdown(outcomes: Sequence[Outcome]) -> str:
+def format_markdown(outcomes: Sequence[EvaluationResult]) -> str:
     """Lay out outcomes as a Markdown document."""
     parts = ["# Evaluation"]
     for outcome in outcomes:
@@ -147,25 +147,25 @@ def format_markdown(outcomes: Sequence[Outcome]) -> str:
             f"## x{outcome.scale}",
             f"{outcome.title}; differences are to {outcome.reference}, image by image.",
         ]
-        parts += [table(outcome).as_markdown() for table in (fidelity, structure, costs)]
-        parts += ["Every metric:", everything(outcome).as_markdown()]
+        parts += [table(outcome).as_markdown() for table in (fidelity_table, structure_table, costs_table)]
+        parts += ["Every metric:", all_metrics_table(outcome).as_markdown()]
     return "\n\n".join(parts) + "\n"
 
 
 def _paired(
-    outcome: Outcome, method: Method, cells: Callable[[Difference], list[str]]
+    outcome: EvaluationResult, method: Method, cells: Callable[[PairedDifference], list[str]]
 ) -> list[str]:
     found = cells(outcome.difference(method, PSNR))
     return [""] * len(found) if method == outcome.reference else found
 
 
-def _gains(found: Difference, decimals: int) -> list[str]:
+def _gains(found: PairedDifference, decimals: int) -> list[str]:
     return [
         _number(found.mean, decimals, sign="+"),
         _number(found.standard_error, decimals),
         _number(found.median, decimals, sign="+"),
-        _number(found.worst, decimals, sign="+"),
-        f"{found.better}/{found.count}",
+        _number(found.smallest, decimals, sign="+"),
+        f"{found.wins}/{found.count}",
         _interval(found.low, found.high, decimals),
         _NOTHING if math.isnan(found.p_value) else f"{found.p_value:.2g}",
     ]

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from cxrsr_cli.judge.degradation import degrade
-from cxrsr_cli.judge.evaluation import Bench
+from cxrsr_cli.judge.degradation import make_low_resolution
+from cxrsr_cli.judge.evaluation import Evaluator
 from cxrsr_cli.judge.method import Method
-from cxrsr_cli.judge.original import read_original
-from cxrsr_cli.judge.outcome import Outcome
+from cxrsr_cli.judge.original import read_ground_truth
+from cxrsr_cli.judge.outcome import EvaluationResult
 from cxrsr_cli.judge.score import PSNR
 from cxrsr_cli.judge.statistics import differences
 
@@ -23,7 +23,7 @@ SIDE = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class WorstCase:
     """The worst image of a method, where it is worst.
 
     Attributes
@@ -63,7 +63,7 @@ class Case:
         )
 
 
-def worst_cases(outcome: Outcome, bench: Bench, paths: Sequence[Path]) -> list[Case]:
+def worst_cases(outcome: EvaluationResult, bench: Evaluator, paths: Sequence[Path]) -> list[WorstCase]:
     """Restore the worst image of every method again, and cut out its worst part.
 
     Parameters
@@ -101,15 +101,15 @@ def worst_cases(outcome: Outcome, bench: Bench, paths: Sequence[Path]) -> list[C
 
 
 def _cases(
-    bench: Bench, path: Path, reference: Method, found: Sequence[tuple[Method, float]]
-) -> Iterator[Case]:
-    original = read_original(path, bench.scale)
-    low = degrade(original, bench.scale, bench.noise)
+    bench: Evaluator, path: Path, reference: Method, found: Sequence[tuple[Method, float]]
+) -> Iterator[WorstCase]:
+    original = read_ground_truth(path, bench.scale)
+    low = make_low_resolution(original, bench.scale, bench.noise)
     outputs = {method: _plane(made.values) for method, made in bench.outputs(original, low)}
     truth = _plane(original.values)
     for method, gain in found:
-        rows, columns = _densest((outputs[method] - truth) ** 2, bench.scale)
-        yield Case(
+        rows, columns = _largest_error_window((outputs[method] - truth) ** 2, bench.scale)
+        yield WorstCase(
             method=method,
             image=original.name,
             difference=gain,
@@ -127,7 +127,7 @@ def _plane(values: torch.Tensor) -> NDArray[np.float32]:
     return plane
 
 
-def _densest(values: NDArray[np.float32], border: int) -> tuple[slice, slice]:
+def _largest_error_window(values: NDArray[np.float32], border: int) -> tuple[slice, slice]:
     """Return the square in which the mean is largest, off the border if it can be."""
     sides = [min(SIDE, length) for length in values.shape]
     means = uniform_filter(values.astype(np.float64), sides, mode="constant")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cxrsr_cli.errors import ConfigError
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.atomic import atomic_write
 
 FILE_NAME = "checkpoint.pt"
 
@@ -31,13 +31,13 @@ class Checkpoint:
     step: int
     config_sha256: str
     network: dict[str, Any]
-    average: dict[str, Any]
+    ema_network: dict[str, Any]
     optimizer: dict[str, Any]
     generator: torch.Tensor
 
     def save(self, folder: Path) -> None:
         """Write to `folder`, replacing an earlier checkpoint atomically."""
-        with replacing(folder / FILE_NAME) as temporary:
+        with atomic_write(folder / FILE_NAME) as temporary:
             torch.save({name: getattr(self, name) for name in self.__slots__}, temporary)
 
     @classmethod

@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrsr_cli.errors import InputError, NothingToDoError
+from cxrsr_cli.errors import InputError, NoInputError
 from cxrsr_cli.learn.config import TrainConfig
-from cxrsr_cli.learn.images import GreyImage
-from cxrsr_cli.learn.pairs import Pair, make_degraded_pair, make_pair
-from cxrsr_cli.learn.patients import Split, check_split
-from cxrsr_cli.learn.sources import list_sources, read_radiographs
+from cxrsr_cli.learn.images import GrayscaleImage
+from cxrsr_cli.learn.pairs import TrainingPair, make_degraded_pair, make_pair
+from cxrsr_cli.learn.patients import PatientSplit, check_no_patient_overlap
+from cxrsr_cli.learn.sources import list_image_files, read_images
 from cxrsr_cli.restore.architecture import ImageSkip
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class SkippedFile:
     """A file that is not learned from.
 
     Attributes
@@ -30,7 +30,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class DataSummary:
     """What was found; what a user should know of it.
 
     Attributes
@@ -45,12 +45,12 @@ class Inventory:
 
     train: int
     val: int
-    split: Split
-    refused: tuple[Refused, ...]
+    split: PatientSplit
+    skipped: tuple[SkippedFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class TrainingData:
     """The images.
 
     Attributes
@@ -61,14 +61,14 @@ class Collection:
         What became of the files.
     """
 
-    train: list[Pair]
-    val: list[Pair]
-    inventory: Inventory
+    train: list[TrainingPair]
+    val: list[TrainingPair]
+    inventory: DataSummary
 
 
-def collect(
+def load_training_data(
     config: TrainConfig, prepared: Callable[[int, int], None] = lambda _done, _total: None
-) -> Collection:
+) -> TrainingData:
     """Read and degrade the images of a configuration.
 
     Parameters
@@ -88,25 +88,25 @@ def collect(
     NothingToDoError
         If one of both has no image that can be used.
     ConfigError
-        As `check_split` and `list_sources`.
+        As `check_no_patient_overlap` and `list_image_files`.
     """
     places = (config.data.train, config.data.val)
-    train, val = (list_sources(place) for place in places)
-    split = check_split(train, val, config.data.patient_of)
-    done, refused = 0, list[Refused]()
+    train, val = (list_image_files(place) for place in places)
+    split = check_no_patient_overlap(train, val, config.data.patient_of)
+    done, refused = 0, list[SkippedFile]()
 
-    def read(paths: Sequence[Path], make: Callable[[GreyImage, int], Pair]) -> list[Pair]:
+    def read(paths: Sequence[Path], make: Callable[[GrayscaleImage, int], TrainingPair]) -> list[TrainingPair]:
         nonlocal done
-        pairs = list[Pair]()
+        pairs = list[TrainingPair]()
         for path in paths:
             try:
-                for image in read_radiographs(
+                for image in read_images(
                     path, config.architecture.scale, frozenset(config.data.allow)
                 ):
                     _check_size(image, config)
                     pairs.append(make(image, len(pairs)))
             except InputError as error:
-                refused.append(Refused(path.name, str(error)))
+                refused.append(SkippedFile(path.name, str(error)))
             done += 1
             prepared(done, len(train) + len(val))
         return pairs
@@ -114,24 +114,24 @@ def collect(
     learned, judged = read(train, _for_training(config)), read(val, _for_validation(config))
     for pairs, place in zip((learned, judged), places, strict=True):
         if not pairs:
-            raise NothingToDoError(f"no image of {place} can be used: {refused[-1].reason}")
-    inventory = Inventory(len(learned), len(judged), split, tuple(refused))
-    return Collection(learned, judged, inventory)
+            raise NoInputError(f"no image of {place} can be used: {refused[-1].reason}")
+    inventory = DataSummary(len(learned), len(judged), split, tuple(refused))
+    return TrainingData(learned, judged, inventory)
 
 
-def _for_training(config: TrainConfig) -> Callable[[GreyImage, int], Pair]:
+def _for_training(config: TrainConfig) -> Callable[[GrayscaleImage, int], TrainingPair]:
     architecture = config.architecture
     filtered = architecture.impulse_filter
     # What is degraded anew for every patch gets its skip then.
-    anew = config.degradation.active
+    anew = config.degradation.is_active
     kind = ImageSkip.NONE if anew else architecture.image_skip
     return lambda image, _: make_pair(image, architecture.scale, kind, impulse_filter=filtered)
 
 
-def _for_validation(config: TrainConfig) -> Callable[[GreyImage, int], Pair]:
+def _for_validation(config: TrainConfig) -> Callable[[GrayscaleImage, int], TrainingPair]:
     scale, kind = config.architecture.scale, config.architecture.image_skip
     filtered = config.architecture.impulse_filter
-    if not config.degradation.active:
+    if not config.degradation.is_active:
         return lambda image, _: make_pair(image, scale, kind, impulse_filter=filtered)
     # The same damage at every validation, whatever the training's seed.
     return lambda image, index: make_degraded_pair(
@@ -139,7 +139,7 @@ def _for_validation(config: TrainConfig) -> Callable[[GreyImage, int], Pair]:
     )
 
 
-def _check_size(image: GreyImage, config: TrainConfig) -> None:
+def _check_size(image: GrayscaleImage, config: TrainConfig) -> None:
     needed = max(stage.patch for stage in config.stages) * config.architecture.scale
     if min(image.values.shape[-2:]) < needed:
         raise InputError(f"smaller than a patch of {needed} pixels")

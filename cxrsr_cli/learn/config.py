@@ -12,35 +12,35 @@ from typing import Annotated, Any, ClassVar
 import yaml
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter
 
-from cxrsr_cli.configuration import checked, read_mapping
+from cxrsr_cli.configuration import load_yaml_mapping, validate
 from cxrsr_cli.errors import ConfigError
-from cxrsr_cli.learn.degradation import Degradation
-from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.restore.architecture import Architecture
-from cxrsr_cli.restore.family import FAMILY, KEY, kind_of
+from cxrsr_cli.learn.degradation import DegradationConfig
+from cxrsr_cli.read.permission import AcceptanceOverride
+from cxrsr_cli.restore.architecture import NetworkConfig
+from cxrsr_cli.restore.family import FAMILY, KEY, config_class
 from cxrsr_cli.restore.precision import Precision
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
-_KINDS: dict[type[Architecture], TypeAdapter[Architecture]] = {
+_KINDS: dict[type[NetworkConfig], TypeAdapter[NetworkConfig]] = {
     kind: TypeAdapter(kind) for kind in FAMILY.values()
 }
 
 
-def _of_its_kind(plain: object) -> Architecture:
-    if isinstance(plain, Architecture):
+def _of_its_kind(plain: object) -> NetworkConfig:
+    if isinstance(plain, NetworkConfig):
         return plain
     if not isinstance(plain, dict):
         raise ValueError("an architecture is a mapping of keys to values")
     given = {name: value for name, value in plain.items() if name != KEY}
-    return _KINDS[kind_of(plain)].validate_python(given)
+    return _KINDS[config_class(plain)].validate_python(given)
 
 
 AnyArchitecture = Annotated[
-    Architecture,
+    NetworkConfig,
     PlainValidator(_of_its_kind),
     # What a configuration's hash is made of must not change when a field is added.
-    PlainSerializer(Architecture.to_plain),
+    PlainSerializer(NetworkConfig.to_dict),
 ]
 """Of the family that its key ``network`` names."""
 
@@ -96,7 +96,7 @@ class DataConfig:
     val: Path
     description: str
     patient_of: str | None = None
-    allow: tuple[Permission, ...] = ()
+    allow: tuple[AcceptanceOverride, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -106,7 +106,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class StageConfig:
     """A run of steps with one patch size.
 
     Attributes
@@ -188,7 +188,7 @@ class TrainConfig:
     name: str
     architecture: AnyArchitecture
     data: DataConfig
-    stages: tuple[Stage, ...]
+    stages: tuple[StageConfig, ...]
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     optimizer: Optimizer = Optimizer.ADAM
@@ -204,7 +204,7 @@ class TrainConfig:
     ema_decay: float = 0.998
     projection_steps: int = 0
     noise: float = 0.0
-    degradation: Degradation = field(default_factory=Degradation)
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
     warm_start: Path | None = None
     seed: int = 0
     val_every: int = 1000
@@ -215,7 +215,7 @@ class TrainConfig:
             raise ValueError("name: letters, digits, '.', '_' and '-' only")
         if not self.stages:
             raise ValueError("stages: at least one is needed")
-        smallest = 2 * self.rim + 1
+        smallest = 2 * self.loss_border + 1
         if min(stage.patch for stage in self.stages) < smallest:
             raise ValueError(f"stages: patch must be at least {smallest}, or no pixel is judged")
         if min(self.val_every, self.checkpoint_every, self.decay_steps) < 1:
@@ -232,16 +232,16 @@ class TrainConfig:
             raise ValueError("weight_decay needs optimizer: adamw")
         if self.precision not in (Precision.FP32, Precision.BF16):
             raise ValueError("precision must be fp32 or bf16")
-        if self.projection_steps and not self.projected:
+        if self.projection_steps and not self.consistency:
             raise ValueError("projection_steps would put back the damage of degradation")
 
     @property
-    def projected(self) -> bool:
+    def consistency(self) -> bool:
         """Whether the model's outputs are to downsample to their inputs."""
-        return not self.degradation.damages
+        return not self.degradation.has_damage
 
     @property
-    def rim(self) -> int:
+    def loss_border(self) -> int:
         """Low-resolution pixels at a patch's edge that the loss leaves out.
 
         They lack neighbours that the whole image would give them.
@@ -253,7 +253,7 @@ class TrainConfig:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage_at(self, step: int) -> Stage:
+    def stage_at(self, step: int) -> StageConfig:
         """Return the stage that 0-based `step` belongs to."""
         for stage in self.stages:
             if step < stage.steps:
@@ -315,10 +315,10 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     ConfigError
         If the file cannot be read, or a key is unknown or its value illegal.
     """
-    plain = read_mapping(path)
+    plain = load_yaml_mapping(path)
     for override in overrides:
         _override(plain, override)
-    return checked(_ADAPTER, plain, path)
+    return validate(_ADAPTER, plain, path)
 
 
 def _override(plain: dict[str, Any], override: str) -> None:

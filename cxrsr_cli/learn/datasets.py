@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import TypeAdapter
 
-from cxrsr_cli.errors import InputError, NothingToDoError, UsageError
+from cxrsr_cli.errors import InputError, NoInputError, UsageError
 
 _FILE = Path(__file__).with_name("datasets.yaml")
 
@@ -22,7 +22,7 @@ PAPER = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dataset:
+class PublicDataset:
     """What is known of a collection.
 
     Attributes
@@ -68,7 +68,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class LocalCopyCheck:
     """What a look at a local copy found.
 
     Attributes
@@ -90,23 +90,23 @@ class Copy:
     """
 
     found: int
-    strangers: int
+    unexpected_files: int
     readable: int
     refused: tuple[str, ...]
     bits: tuple[int, ...]
-    nameless: int
+    files_without_patient: int
     patients: int
 
-    def problems(self, dataset: Dataset) -> list[str]:
+    def problems(self, dataset: PublicDataset) -> list[str]:
         """Say what is not as it should be."""
         checks = [
             (
                 dataset.count is not None and self.found != dataset.count,
                 f"{self.found} images, a whole copy has {dataset.count}",
             ),
-            (self.strangers, f"{self.strangers} images lie where none should"),
+            (self.unexpected_files, f"{self.unexpected_files} images lie where none should"),
             (self.refused, f"{len(self.refused)} of the sample would be left out"),
-            (self.nameless, f"{self.nameless} names do not tell the patient"),
+            (self.files_without_patient, f"{self.files_without_patient} names do not tell the patient"),
             (
                 dataset.bits is not None and self.bits and self.bits != (dataset.bits,),
                 f"depth is {', '.join(map(str, self.bits))} bits, not {dataset.bits}",
@@ -116,13 +116,13 @@ class Copy:
 
 
 @cache
-def known_datasets() -> tuple[Dataset, ...]:
+def known_datasets() -> tuple[PublicDataset, ...]:
     """Read the registry."""
     plain = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
-    return TypeAdapter(tuple[Dataset, ...]).validate_python(plain)
+    return TypeAdapter(tuple[PublicDataset, ...]).validate_python(plain)
 
 
-def find_dataset(name: str) -> Dataset:
+def find_dataset(name: str) -> PublicDataset:
     """Find one by its name.
 
     Raises
@@ -137,7 +137,7 @@ def find_dataset(name: str) -> Dataset:
     raise UsageError(f"no dataset '{name}'; known: {known}")
 
 
-def check_copy(dataset: Dataset, folder: Path, sample: int = 20) -> Copy:
+def check_local_copy(dataset: PublicDataset, folder: Path, sample: int = 20) -> LocalCopyCheck:
     """Look at a local copy: layout, names, and a sample of its images.
 
     Parameters
@@ -162,19 +162,19 @@ def check_copy(dataset: Dataset, folder: Path, sample: int = 20) -> Copy:
     excluded = set(_matches(folder, dataset.exclude))
     paths = sorted(set(_matches(folder, dataset.images)) - excluded)
     if not paths:
-        raise NothingToDoError(
+        raise NoInputError(
             f"no image of {dataset.name} below {folder}: none matches {', '.join(dataset.images)}"
         )
     everything = {path for path in folder.rglob("*") if path.suffix.lower() in _suffixes(dataset)}
     patients = _patients(paths, dataset.patient_of)
     readable, refused, bits = _read(paths[:: max(1, len(paths) // sample)][:sample])
-    return Copy(
+    return LocalCopyCheck(
         found=len(paths),
-        strangers=len(everything - set(paths) - excluded),
+        unexpected_files=len(everything - set(paths) - excluded),
         readable=readable,
         refused=tuple(refused),
         bits=tuple(sorted(bits)),
-        nameless=patients.pop(None, 0),
+        files_without_patient=patients.pop(None, 0),
         patients=len(patients),
     )
 
@@ -183,7 +183,7 @@ def _matches(folder: Path, globs: Iterable[str]) -> Iterable[Path]:
     return (path for pattern in globs for path in folder.glob(pattern) if path.is_file())
 
 
-def _suffixes(dataset: Dataset) -> set[str]:
+def _suffixes(dataset: PublicDataset) -> set[str]:
     return {Path(pattern).suffix.lower() for pattern in dataset.images}
 
 
@@ -196,12 +196,12 @@ def _patients(paths: Iterable[Path], pattern: str | None) -> Counter[str | None]
 
 def _read(paths: Iterable[Path]) -> tuple[int, list[str], set[int]]:
     # Listing what is known must not wait for torch.
-    from cxrsr_cli.learn.sources import read_radiographs
+    from cxrsr_cli.learn.sources import read_images
 
     readable, refused, bits = 0, list[str](), set[int]()
     for path in paths:
         try:
-            image = read_radiographs(path, 1)[0]
+            image = read_images(path, 1)[0]
         except InputError as error:
             refused.append(f"{path.name}: {error}")
             continue

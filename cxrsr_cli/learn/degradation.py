@@ -9,7 +9,7 @@ _DEPTHS = (8, 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Degradation:
+class DegradationConfig:
     """Damage to the input of a patch, drawn anew for each; None is off.
 
     Every pair is the smallest and the largest strength, drawn uniformly. They
@@ -74,7 +74,7 @@ class Degradation:
             raise ValueError("chance must be within (0, 1]")
 
     @property
-    def damages(self) -> bool:
+    def has_damage(self) -> bool:
         """Whether the input is more than the shrunk and rounded target.
 
         Then an output that downsamples to the input would keep the damage.
@@ -83,6 +83,6 @@ class Degradation:
         return any(strength is not None for strength in each)
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         """Whether anything is done at all."""
-        return self.damages or self.depth is not None
+        return self.has_damage or self.depth is not None

@@ -1,4 +1,4 @@
-"""Degrade a patch as `Degradation` says, all randomness from one seed."""
+"""Degrade a patch as `DegradationConfig` says, all randomness from one seed."""
 
 import io
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cxrsr_cli.learn.degradation import Degradation, Range
+from cxrsr_cli.learn.degradation import DegradationConfig, Range
 from cxrsr_cli.restore.resample import downsample
 
 _SHARE_THAT_NORMALISATION_CUTS = 0.001
@@ -16,7 +16,7 @@ _LEAST_SHOT_NOISE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Degraded:
+class DegradedPatch:
     """A patch before and after; shares of the legal range, within [0, 1].
 
     Attributes
@@ -37,8 +37,8 @@ class Degraded:
 
 
 def degrade_patch(
-    original: torch.Tensor, scale: int, degradation: Degradation, *, step: float, seed: int
-) -> Degraded:
+    original: torch.Tensor, scale: int, degradation: DegradationConfig, *, step: float, seed: int
+) -> DegradedPatch:
     """Make input and target of a patch.
 
     In this order: noise below one step of the stored values (`depth`), after
@@ -63,20 +63,20 @@ def degrade_patch(
     Degraded
         Input and target.
     """
-    draw = _Draw(torch.Generator().manual_seed(seed), degradation.chance)
+    draw = _RandomStrength(torch.Generator().manual_seed(seed), degradation.chance)
     high = original
     if degradation.depth:
         high = (original + step * (draw.uniform(original.shape) - 0.5)).clamp_(0, 1)
     low = high
-    if sigma := draw.strength(degradation.blur):
+    if sigma := draw.draw_strength(degradation.blur):
         low = torch.from_numpy(gaussian_filter(low.numpy(), (0, sigma, sigma), mode="nearest"))
     low = downsample(low[None], scale)[0]
-    if noise := draw.strength(degradation.poisson):
+    if noise := draw.draw_strength(degradation.poisson):
         photons = max(noise, _LEAST_SHOT_NOISE) ** -2
         low = torch.poisson(low.clamp(min=0) * photons, draw.generator) / photons
-    if sigma := draw.strength(degradation.gaussian):
+    if sigma := draw.draw_strength(degradation.gaussian):
         low = low + sigma * torch.randn(low.shape, generator=draw.generator)
-    share = draw.strength(degradation.salt_pepper)
+    share = draw.draw_strength(degradation.salt_pepper)
     if share:
         where = draw.uniform(low.shape)
         low = low.masked_fill(where < share / 2, 0.0).masked_fill(where > 1 - share / 2, 1.0)
@@ -85,12 +85,12 @@ def degrade_patch(
         fewest, most = degradation.depth
         levels = (1 << fewest + int(draw.uniform(()) * (most - fewest + 1))) - 1
     low = (low * levels).round_().div_(levels).clamp_(0, 1)
-    if degradation.jpeg and (quality := draw.strength(degradation.jpeg)):
+    if degradation.jpeg and (quality := draw.draw_strength(degradation.jpeg)):
         low = _jpeg(low, round(quality))
-    return Degraded(low, high, full_range=share / 2 > _SHARE_THAT_NORMALISATION_CUTS)
+    return DegradedPatch(low, high, full_range=share / 2 > _SHARE_THAT_NORMALISATION_CUTS)
 
 
-class _Draw:
+class _RandomStrength:
     """Draws whether and how strongly."""
 
     def __init__(self, generator: torch.Generator, chance: float) -> None:
@@ -100,7 +100,7 @@ class _Draw:
     def uniform(self, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.rand(shape, generator=self.generator)
 
-    def strength(self, limits: Range | None) -> float:
+    def draw_strength(self, limits: Range | None) -> float:
         """Return 0 for none."""
         if limits is None:
             return 0.0

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cxrsr_cli.errors import InputError, NothingToDoError
+from cxrsr_cli.errors import InputError, NoInputError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True, slots=True)
-class GreyImage:
+class GrayscaleImage:
     """One image.
 
     Attributes
@@ -35,7 +35,7 @@ class GreyImage:
     inverted: bool = False
 
     @property
-    def span(self) -> float:
+    def data_range(self) -> float:
         """Data range of metrics: largest minus smallest legal stored value."""
         return self.maximum - self.minimum
 
@@ -55,11 +55,11 @@ def list_images(folder: Path) -> list[Path]:
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise NothingToDoError(f"no image ({', '.join(SUFFIXES)}) below {folder}")
+        raise NoInputError(f"no image ({', '.join(SUFFIXES)}) below {folder}")
     return paths
 
 
-def read_image(path: Path, multiple: int) -> GreyImage:
+def read_image(path: Path, multiple: int) -> GrayscaleImage:
     """Read one grey image, cut to a multiple of the scale.
 
     Parameters
@@ -90,4 +90,4 @@ def read_image(path: Path, multiple: int) -> GreyImage:
     if not height or not width:
         raise InputError(f"{path.name} is smaller than the scale")
     values = torch.from_numpy(pixels[:height, :width].astype(np.float32))[None, None]
-    return GreyImage(path.stem, values, float(np.iinfo(pixels.dtype).max))
+    return GrayscaleImage(path.stem, values, float(np.iinfo(pixels.dtype).max))

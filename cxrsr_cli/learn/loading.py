@@ -8,8 +8,8 @@ from itertools import islice, starmap
 
 import torch
 
-from cxrsr_cli.learn.config import Stage
-from cxrsr_cli.learn.sampling import Batch, PatchSampler, Plan
+from cxrsr_cli.learn.config import StageConfig
+from cxrsr_cli.learn.sampling import PatchBatch, PatchPlan, PatchSampler
 
 AHEAD = 2
 """Batches, on a CPU, whose cores the network needs itself."""
@@ -19,7 +19,7 @@ AHEAD_OF_GPU = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class PrefetchedBatch:
     """A batch, and the sampler's state after it.
 
     Attributes
@@ -31,13 +31,13 @@ class Drawn:
         it had been drawn: what an exact resume goes on from.
     """
 
-    batch: Batch
+    batch: PatchBatch
     generator: torch.Tensor
 
 
-def draw_ahead(
-    sampler: PatchSampler, stages: Iterable[Stage], *, ahead: int = AHEAD, pin: bool = False
-) -> Generator[Drawn]:
+def prefetch_batches(
+    sampler: PatchSampler, stages: Iterable[StageConfig], *, ahead: int = AHEAD, pin: bool = False
+) -> Generator[PrefetchedBatch]:
     """Draw a batch for each stage, in threads while the ones before are used.
 
     What is random is drawn in the caller's thread, in the order of the steps,
@@ -61,9 +61,9 @@ def draw_ahead(
         In the order of `stages`.
     """
 
-    def make(plan: Plan, generator: torch.Tensor) -> Drawn:
+    def make(plan: PatchPlan, generator: torch.Tensor) -> PrefetchedBatch:
         batch = sampler.make(plan)
-        return Drawn(batch.pinned() if pin else batch, generator)
+        return PrefetchedBatch(batch.pinned() if pin else batch, generator)
 
     planned = (
         (sampler.plan(stage.batch, stage.patch), sampler.generator.get_state()) for stage in stages
@@ -72,7 +72,7 @@ def draw_ahead(
         yield from starmap(make, planned)
         return
     with ThreadPoolExecutor(ahead, thread_name_prefix="loader") as pool:
-        waiting: deque[Future[Drawn]] = deque(
+        waiting: deque[Future[PrefetchedBatch]] = deque(
             pool.submit(make, *each) for each in islice(planned, ahead)
         )
         try:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli.learn.plot import PLOT_NAME, plot_metrics
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.atomic import atomic_write
 
 METRICS_NAME = "metrics.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class LogEntry:
     """One line of the training log.
 
     Attributes
@@ -39,13 +39,13 @@ class Progress:
     psnr: float | None = None
     psnr_skip: float | None = None
 
-    def numbers(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return what is there, by name."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in values.items() if value is not None}
 
 
-class Log:
+class TrainingLog:
     """``metrics.jsonl``, and where these are installed TensorBoard's events and a plot.
 
     Parameters
@@ -60,13 +60,13 @@ class Log:
         self._path = folder / METRICS_NAME
         self._plot = folder / PLOT_NAME
         self._lines = [line for line in _read(self._path) if line["step"] <= step]
-        with replacing(self._path) as temporary:
+        with atomic_write(self._path) as temporary:
             temporary.write_text("".join(map(_as_text, self._lines)), encoding="utf-8")
         self._board = _tensorboard(folder, step)
 
-    def add(self, progress: Progress) -> None:
+    def add(self, progress: LogEntry) -> None:
         """Write one line; draw the plot again when it holds a validation."""
-        numbers = progress.numbers()
+        numbers = progress.as_dict()
         self._lines.append(numbers)
         with self._path.open("a", encoding="utf-8") as opened:
             opened.write(_as_text(numbers))

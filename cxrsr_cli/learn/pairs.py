@@ -4,18 +4,18 @@ from dataclasses import dataclass
 
 import torch
 
-from cxrsr_cli.learn.degradation import Degradation
+from cxrsr_cli.learn.degradation import DegradationConfig
 from cxrsr_cli.learn.degrading import degrade_patch
-from cxrsr_cli.learn.images import GreyImage
+from cxrsr_cli.learn.images import GrayscaleImage
 from cxrsr_cli.restore.architecture import ImageSkip
-from cxrsr_cli.restore.impulses import without_impulses
+from cxrsr_cli.restore.impulses import remove_impulses
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.resample import downsample
 from cxrsr_cli.restore.skip import image_skip
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TrainingPair:
     """An image and what is made from it, in network values.
 
     Attributes
@@ -38,7 +38,7 @@ class Pair:
     step: float
 
 
-def degrade(image: GreyImage, scale: int) -> torch.Tensor:
+def degrade(image: GrayscaleImage, scale: int) -> torch.Tensor:
     """Make the low-resolution image in the bit depth of the original.
 
     Parameters
@@ -57,22 +57,22 @@ def degrade(image: GreyImage, scale: int) -> torch.Tensor:
 
 
 def make_pair(
-    image: GreyImage, scale: int, kind: ImageSkip, *, impulse_filter: bool = False
-) -> Pair:
+    image: GrayscaleImage, scale: int, kind: ImageSkip, *, impulse_filter: bool = False
+) -> TrainingPair:
     """Degrade an image, make its skip and map all to network values."""
     low = degrade(image, scale)
     return _pair(image, low, image.values, scale, kind, impulse_filter=impulse_filter)
 
 
 def make_degraded_pair(
-    image: GreyImage,
+    image: GrayscaleImage,
     scale: int,
     kind: ImageSkip,
-    degradation: Degradation,
+    degradation: DegradationConfig,
     seed: int,
     *,
     impulse_filter: bool = False,
-) -> Pair:
+) -> TrainingPair:
     """Do the same to a whole image that a `PatchSampler` does to patches."""
     extent = image.maximum - image.minimum
     share = (image.values[0] - image.minimum) / extent
@@ -85,20 +85,20 @@ def make_degraded_pair(
 
 
 def _pair(
-    image: GreyImage,
+    image: GrayscaleImage,
     low: torch.Tensor,
     high: torch.Tensor,
     scale: int,
     kind: ImageSkip,
     *,
     impulse_filter: bool,
-) -> Pair:
+) -> TrainingPair:
     if impulse_filter:
-        low = without_impulses(low, minimum=image.minimum, maximum=image.maximum)
+        low = remove_impulses(low, minimum=image.minimum, maximum=image.maximum)
     skip = image_skip(kind, low, scale, minimum=image.minimum, maximum=image.maximum)
     norm = Normalisation.of(low, inverted=image.inverted)
     limits = norm.to_network(torch.tensor([image.minimum, image.maximum]))
-    return Pair(
+    return TrainingPair(
         low=norm.to_network(low)[0],
         high=norm.to_network(high)[0],
         skip=None if skip is None else norm.to_network(skip)[0],

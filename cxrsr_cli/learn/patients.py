@@ -14,13 +14,13 @@ import pydicom
 
 from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.learn.sources import is_picture
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 
 _TAGS = ["PatientID", "IssuerOfPatientID"]
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class PatientSplit:
     """What is known of the patients of a training.
 
     Attributes
@@ -36,7 +36,7 @@ class Split:
     unknown: int
 
 
-def check_split(train: Sequence[Path], val: Sequence[Path], pattern: str | None) -> Split:
+def check_no_patient_overlap(train: Sequence[Path], val: Sequence[Path], pattern: str | None) -> PatientSplit:
     """Check that no patient is in both.
 
     Parameters
@@ -77,7 +77,7 @@ def check_split(train: Sequence[Path], val: Sequence[Path], pattern: str | None)
             f"data: {max(kinds)} patients are in both train and val; "
             "a network must not be judged on patients that it learned from"
         )
-    return Split(_count(keys[0]), _count(keys[1]), unknown)
+    return PatientSplit(_count(keys[0]), _count(keys[1]), unknown)
 
 
 _Key = tuple[str, bytes]
@@ -94,7 +94,7 @@ def _keys(path: Path, pattern: re.Pattern[str] | None) -> frozenset[_Key]:
 
 
 def _patient_id(path: Path) -> str | None:
-    with quiet_pydicom():
+    with quiet_libraries():
         try:
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
             identity = str(dataset.get("PatientID") or "").strip()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.write.atomic import atomic_write
 
 PLOT_NAME = "metrics.png"
 
@@ -41,6 +41,6 @@ def plot_metrics(lines: Sequence[dict[str, Any]], path: Path) -> bool:
     lower.set_ylabel("validation PSNR / dB")
     lower.set_xlabel("step")
     lower.legend()
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return True

@@ -11,7 +11,7 @@ from cxrsr_cli.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Processes:
+class ProcessGroup:
     """Which of how many this process is.
 
     With more than one, the default process group must be there.
@@ -28,11 +28,11 @@ class Processes:
     count: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def share(self, total: int) -> slice:
+    def shard(self, total: int) -> slice:
         """Return which of `total` things are this process's.
 
         Raises
@@ -53,7 +53,7 @@ class Processes:
             return network
         return DistributedDataParallel(network)
 
-    def total(self, value: torch.Tensor) -> torch.Tensor:
+    def all_reduce_sum(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over all processes."""
         if self.count == 1:
             return value
@@ -61,11 +61,11 @@ class Processes:
         dist.all_reduce(summed)
         return summed
 
-    def sums(self, values: list[float], device: torch.device) -> list[float]:
+    def all_reduce_values(self, values: list[float], device: torch.device) -> list[float]:
         """Return each value's sum over all processes, by way of a device they share."""
         if self.count == 1:
             return values
-        summed: list[float] = self.total(
+        summed: list[float] = self.all_reduce_sum(
             torch.tensor(values, dtype=torch.float64, device=device)
         ).tolist()
         return summed

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from cxrsr_cli.learn.degradation import Degradation
-from cxrsr_cli.learn.degrading import Degraded, degrade_patch
-from cxrsr_cli.learn.pairs import Pair
-from cxrsr_cli.learn.processes import Processes
+from cxrsr_cli.learn.degradation import DegradationConfig
+from cxrsr_cli.learn.degrading import DegradedPatch, degrade_patch
+from cxrsr_cli.learn.pairs import TrainingPair
+from cxrsr_cli.learn.processes import ProcessGroup
 from cxrsr_cli.restore.architecture import ImageSkip
-from cxrsr_cli.restore.impulses import without_impulses
+from cxrsr_cli.restore.impulses import remove_impulses
 from cxrsr_cli.restore.resample import upsample
 from cxrsr_cli.restore.skip import image_skip
 
@@ -20,8 +20,8 @@ has them, so that its skip knows what lies beyond its edge."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Patches of several pairs; shapes as in `Pair` with a leading N.
+class PatchBatch:
+    """Patches of several pairs; shapes as in `TrainingPair` with a leading N.
 
     `minimum` and `maximum` are ``(N, 1, 1, 1)``.
     """
@@ -32,16 +32,16 @@ class Batch:
     minimum: torch.Tensor
     maximum: torch.Tensor
 
-    def pinned(self) -> "Batch":
+    def pinned(self) -> "PatchBatch":
         """Return a copy in page-locked memory."""
         return self._map(torch.Tensor.pin_memory)
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "PatchBatch":
         """Return it on a device; from pinned memory without waiting."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        return Batch(
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "PatchBatch":
+        return PatchBatch(
             low=function(self.low),
             high=function(self.high),
             skip=None if self.skip is None else function(self.skip),
@@ -51,18 +51,18 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _PatchSpec:
     """Where a patch lies, how it is turned, and the seed of its degradation."""
 
-    pair: Pair
+    pair: TrainingPair
     top: int
     left: int
-    turn: int
+    transform_index: int
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PatchPlan:
     """A process's share of a batch before it is made.
 
     Attributes
@@ -75,7 +75,7 @@ class Plan:
         Low-resolution pixels a side.
     """
 
-    places: tuple[_Place, ...]
+    places: tuple[_PatchSpec, ...]
     noise: torch.Tensor | None
     patch: int
 
@@ -108,28 +108,28 @@ class PatchSampler:
 
     def __init__(
         self,
-        pairs: Iterable[Pair],
+        pairs: Iterable[TrainingPair],
         scale: int,
         generator: torch.Generator,
         *,
-        degradation: Degradation | None = None,
+        degradation: DegradationConfig | None = None,
         kind: ImageSkip = ImageSkip.NONE,
         impulse_filter: bool = False,
         noise: float = 0.0,
-        processes: Processes | None = None,
+        processes: ProcessGroup | None = None,
     ) -> None:
         self.pairs = list(pairs)
         self.scale = scale
         self.generator = generator
-        self.degradation = degradation or Degradation()
+        self.degradation = degradation or DegradationConfig()
         self.kind = kind
         self.impulse_filter = impulse_filter
         self.noise = noise
-        self.processes = processes or Processes()
+        self.processes = processes or ProcessGroup()
         sides = [min(pair.low.shape[-2:]) for pair in self.pairs]
         self._smallest = min(sides, default=0)
 
-    def sample(self, count: int, patch: int) -> Batch:
+    def sample(self, count: int, patch: int) -> PatchBatch:
         """Draw `count` patches of `patch` low-resolution pixels a side.
 
         Returns
@@ -139,16 +139,16 @@ class PatchSampler:
         """
         return self.make(self.plan(count, patch))
 
-    def plan(self, count: int, patch: int) -> Plan:
+    def plan(self, count: int, patch: int) -> PatchPlan:
         """Draw all that is random of a batch, which is quick."""
-        mine = self.processes.share(count)
-        places = [self._place(patch) for _ in range(count)]
+        mine = self.processes.shard(count)
+        places = [self._draw_patch(patch) for _ in range(count)]
         noise = self._draw_noise(count, patch)[mine] if self.noise else None
-        return Plan(tuple(places[mine]), noise, patch)
+        return PatchPlan(tuple(places[mine]), noise, patch)
 
-    def make(self, plan: Plan) -> Batch:
+    def make(self, plan: PatchPlan) -> PatchBatch:
         """Make this process's share of a batch; nothing random, so in any thread."""
-        if self.degradation.active:
+        if self.degradation.is_active:
             drawn = self._degrade(plan.places, plan.patch)
         else:
             drawn = [self._cut(place, plan.patch) for place in plan.places]
@@ -160,7 +160,7 @@ class PatchSampler:
             enlarged = upsample(plan.noise, self.scale)
             low, high = low + plan.noise, high + enlarged
             skip = None if skip is None else skip + enlarged
-        return Batch(
+        return PatchBatch(
             low=low,
             high=high,
             skip=skip,
@@ -168,14 +168,14 @@ class PatchSampler:
             maximum=torch.tensor([pair.maximum for pair in drawn]).view(-1, 1, 1, 1),
         )
 
-    def _place(self, patch: int) -> _Place:
+    def _draw_patch(self, patch: int) -> _PatchSpec:
         pair = self.pairs[self._random(len(self.pairs))]
         height, width = pair.low.shape[-2:]
         top, left = self._random(height - patch + 1), self._random(width - patch + 1)
         turn = self._random(8)
         # Not drawn where it is not needed: older trainings resume as they began.
-        seed = self._random(1 << 48) if self.degradation.active else 0
-        return _Place(pair, top, left, turn, seed)
+        seed = self._random(1 << 48) if self.degradation.is_active else 0
+        return _PatchSpec(pair, top, left, turn, seed)
 
     def _random(self, below: int) -> int:
         return int(torch.randint(below, (), generator=self.generator))
@@ -185,13 +185,13 @@ class PatchSampler:
         strength = torch.rand(count, 1, 1, 1, generator=self.generator).square()
         return self.noise * strength * torch.randn(count, 1, patch, patch, generator=self.generator)
 
-    def _cut(self, place: _Place, patch: int) -> Pair:
+    def _cut(self, place: _PatchSpec, patch: int) -> TrainingPair:
         pair = place.pair
 
         def cut(image: torch.Tensor, factor: int) -> torch.Tensor:
-            return _turn(_crop(image, place.top, place.left, patch, factor), place.turn)
+            return _transform(_crop(image, place.top, place.left, patch, factor), place.transform_index)
 
-        return Pair(
+        return TrainingPair(
             low=cut(pair.low, 1),
             high=cut(pair.high, self.scale),
             skip=None if pair.skip is None else cut(pair.skip, self.scale),
@@ -200,10 +200,10 @@ class PatchSampler:
             step=pair.step,
         )
 
-    def _degrade(self, places: Sequence[_Place], patch: int) -> list[Pair]:
+    def _degrade(self, places: Sequence[_PatchSpec], patch: int) -> list[TrainingPair]:
         margin = min(_MARGIN, (self._smallest - patch) // 2)
         window = patch + 2 * margin
-        made, corners = list[Degraded](), list[tuple[int, int]]()
+        made, corners = list[DegradedPatch](), list[tuple[int, int]]()
         for place in places:
             pair = place.pair
             top, left = (
@@ -225,7 +225,7 @@ class PatchSampler:
             corners.append((place.top - top, place.left - left))
         low = torch.stack([each.low for each in made])
         if self.impulse_filter:
-            low = without_impulses(low, minimum=0, maximum=1)
+            low = remove_impulses(low, minimum=0, maximum=1)
             made = [
                 replace(each, low=filtered, full_range=False)
                 for each, filtered in zip(made, low, strict=True)
@@ -239,21 +239,21 @@ class PatchSampler:
 
     def _finish(
         self,
-        place: _Place,
-        made: Degraded,
+        place: _PatchSpec,
+        made: DegradedPatch,
         skip: torch.Tensor | None,
         corner: tuple[int, int],
         patch: int,
-    ) -> Pair:
+    ) -> TrainingPair:
         """Take the patch out of its window, turned, in network values."""
         pair = place.pair
         lowest, highest = (0.0, 1.0) if made.full_range else (pair.minimum, pair.maximum)
 
         def finish(share: torch.Tensor, factor: int) -> torch.Tensor:
-            cut = _turn(_crop(share, *corner, patch, factor), place.turn)
+            cut = _transform(_crop(share, *corner, patch, factor), place.transform_index)
             return cut * (highest - lowest) + lowest
 
-        return Pair(
+        return TrainingPair(
             low=finish(made.low, 1),
             high=finish(made.high, self.scale),
             skip=None if skip is None else finish(skip, self.scale),
@@ -269,6 +269,6 @@ def _crop(image: torch.Tensor, top: int, left: int, side: int, factor: int) -> t
     return image[..., rows, columns]
 
 
-def _turn(image: torch.Tensor, turn: int) -> torch.Tensor:
+def _transform(image: torch.Tensor, turn: int) -> torch.Tensor:
     turned = torch.rot90(image, turn % 4, (-2, -1))
     return turned.flip(-1) if turn >= 4 else turned

@@ -6,23 +6,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrsr_cli.errors import ConfigError, InputError, NothingToDoError
-from cxrsr_cli.learn.images import SUFFIXES, GreyImage, read_image
+from cxrsr_cli.errors import ConfigError, InputError, NoInputError
+from cxrsr_cli.learn.images import SUFFIXES, GrayscaleImage, read_image
 from cxrsr_cli.read.acceptance import check_acceptance
 from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.media import is_media_directory
+from cxrsr_cli.read.media import is_dicomdir
 from cxrsr_cli.read.padding import Padding
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.permission import AcceptanceOverride
 from cxrsr_cli.read.pixels import decode
-from cxrsr_cli.restore.padding import fill
+from cxrsr_cli.restore.padding import fill_padding
 
 _PREAMBLE = 128
 _PREFIX = b"DICM"
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
-def list_sources(place: Path) -> list[Path]:
+def list_image_files(place: Path) -> list[Path]:
     """List the images of a folder or of a list.
 
     Parameters
@@ -48,7 +48,7 @@ def list_sources(place: Path) -> list[Path]:
         return _read_list(place)
     paths = sorted(path for path in place.rglob("*") if path.is_file() and _is_image(path))
     if not paths:
-        raise NothingToDoError(f"no image ({', '.join(SUFFIXES)}, DICOM) below {place}")
+        raise NoInputError(f"no image ({', '.join(SUFFIXES)}, DICOM) below {place}")
     return paths
 
 
@@ -57,9 +57,9 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def read_radiographs(
-    path: Path, multiple: int, allowed: frozenset[Permission] = frozenset()
-) -> list[GreyImage]:
+def read_images(
+    path: Path, multiple: int, allowed: frozenset[AcceptanceOverride] = frozenset()
+) -> list[GrayscaleImage]:
     """Read the images of a file, each cut to a multiple of the scale.
 
     Padding around a DICOM image is cut off; what is left of it inside is
@@ -91,12 +91,12 @@ def read_radiographs(
     pixel_format, padding = PixelFormat.of(source.dataset), Padding.of(source.dataset)
     images = []
     for frame in decode(source):
-        stored = _without(frame, padding) if padding else frame
+        stored = _crop_padding(frame, padding) if padding else frame
         height, width = (side - side % multiple for side in stored.shape)
         if not height or not width:
             raise InputError("smaller than the scale")
         images.append(
-            GreyImage(
+            GrayscaleImage(
                 path.stem if path.suffix.lower() in _DICOM_SUFFIXES else path.name,
                 torch.from_numpy(stored[:height, :width].astype(np.float32))[None, None],
                 maximum=float(pixel_format.maximum),
@@ -115,7 +115,7 @@ def _read_list(path: Path) -> list[Path]:
     names = [line.strip() for line in lines]
     paths = [path.parent / name for name in names if name and not name.startswith("#")]
     if not paths:
-        raise NothingToDoError(f"the list {path} names no image")
+        raise NoInputError(f"the list {path} names no image")
     if len(set(paths)) < len(paths):
         raise ConfigError(f"the list {path} names a file twice")
     return paths
@@ -124,7 +124,7 @@ def _read_list(path: Path) -> list[Path]:
 def _is_image(path: Path) -> bool:
     if is_picture(path) or path.suffix.lower() in _DICOM_SUFFIXES:
         return True
-    if is_media_directory(path):
+    if is_dicomdir(path):
         return False
     # Many archives name files by UID, with anything after the last dot.
     try:
@@ -135,10 +135,10 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def _without(stored: NDArray[np.int32], padding: Padding) -> NDArray[np.int32]:
+def _crop_padding(stored: NDArray[np.int32], padding: Padding) -> NDArray[np.int32]:
     mask = padding.mask(stored)
     rows, columns = np.flatnonzero(~mask.all(1)), np.flatnonzero(~mask.all(0))
     if not rows.size:
         raise InputError("nothing but padding")
     inside = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    return fill(stored[inside], mask[inside])
+    return fill_padding(stored[inside], mask[inside])

@@ -12,12 +12,12 @@ from cxrsr_cli.judge.metrics import psnr
 from cxrsr_cli.learn.checkpoint import Checkpoint
 from cxrsr_cli.learn.config import Optimizer, Schedule, TrainConfig
 from cxrsr_cli.learn.losses import training_loss
-from cxrsr_cli.learn.pairs import Pair
-from cxrsr_cli.learn.processes import Processes
-from cxrsr_cli.learn.sampling import Batch
-from cxrsr_cli.learn.warm_start import Taken, warm_start
+from cxrsr_cli.learn.pairs import TrainingPair
+from cxrsr_cli.learn.processes import ProcessGroup
+from cxrsr_cli.learn.sampling import PatchBatch
+from cxrsr_cli.learn.warm_start import WarmStartReport, warm_start
 from cxrsr_cli.restore.build import build
-from cxrsr_cli.restore.consistency import DEFAULT_STEPS, project
+from cxrsr_cli.restore.consistency import DEFAULT_STEPS, project_iteratively
 from cxrsr_cli.restore.parts import WhiteningStem
 from cxrsr_cli.restore.precision import Precision
 
@@ -30,7 +30,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return rate * (1 + math.cos(math.pi * step / config.total_steps)) / 2
 
 
-class TrainingState:
+class Trainer:
     """Network, average, optimiser and step, on their device.
 
     Parameters
@@ -43,7 +43,7 @@ class TrainingState:
         This process's part of it.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device, processes: Processes) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device, processes: ProcessGroup) -> None:
         self.config = config
         self.device = device
         self.processes = processes
@@ -56,19 +56,19 @@ class TrainingState:
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = _optimizer(self.network, config)
 
-    def start_from(self, path: Path) -> Taken:
+    def load_pretrained(self, path: Path) -> WarmStartReport:
         """Take what fits from a weights file (`warm_start`)."""
         taken = warm_start(self.network, self.config.architecture, path)
         self.average.load_state_dict(self.network.state_dict())
         return taken
 
-    def fit_stem(self, pairs: list[Pair]) -> None:
+    def fit_stem(self, pairs: list[TrainingPair]) -> None:
         """Scale a whitening stem to the inputs of a training."""
         for network in (self.network, self.average):
             if isinstance(network.stem, WhiteningStem):
                 network.stem.fit(pair.low[None].to(self.device) for pair in pairs)
 
-    def update(self, network: nn.Module, batch: Batch) -> float:
+    def train_step(self, network: nn.Module, batch: PatchBatch) -> float:
         """Take one step with this process's share of a batch; return the loss of all of it."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
@@ -81,7 +81,7 @@ class TrainingState:
         if batch.skip is not None:
             output = output + batch.skip
         if self.config.projection_steps:
-            output = project(
+            output = project_iteratively(
                 output,
                 batch.low,
                 scale,
@@ -89,13 +89,13 @@ class TrainingState:
                 maximum=batch.maximum,
                 steps=self.config.projection_steps,
             )
-        rim = scale * self.config.rim
+        rim = scale * self.config.loss_border
         inner = (..., slice(rim, -rim), slice(rim, -rim))
         loss = training_loss(
             output[inner], batch.high[inner], self.config.loss, self.config.fft_weight
         )
         # Of all processes, so that none goes on when another must stop.
-        whole = self.processes.total(loss.detach()).item() / self.processes.count
+        whole = self.processes.all_reduce_sum(loss.detach()).item() / self.processes.count
         if not math.isfinite(whole):
             raise TrainingError(
                 f"the loss is no longer a number at step {self.step}; lower learning_rate"
@@ -115,7 +115,7 @@ class TrainingState:
         return whole
 
     @torch.inference_mode()
-    def validate(self, pairs: list[Pair]) -> tuple[float, float | None]:
+    def validate(self, pairs: list[TrainingPair]) -> tuple[float, float | None]:
         """Return mean PSNR of the projected output, and of the image skip."""
         scale = self.config.architecture.scale
         scores, skips = 0.0, 0.0
@@ -127,16 +127,16 @@ class TrainingState:
                 skip = pair.skip[None].to(self.device)
                 skips += psnr(skip, high, peak=1.0, border=scale)
                 output += skip
-            output = project(
+            output = project_iteratively(
                 output,
                 low,
                 scale,
                 minimum=pair.minimum,
                 maximum=pair.maximum,
-                steps=DEFAULT_STEPS if self.config.projected else 0,
+                steps=DEFAULT_STEPS if self.config.consistency else 0,
             )
             scores += psnr(output, high, peak=1.0, border=scale)
-        scores, skips = self.processes.sums([scores, skips], self.device)
+        scores, skips = self.processes.all_reduce_values([scores, skips], self.device)
         has_skip = pairs[0].skip is not None
         return scores / len(pairs), skips / len(pairs) if has_skip else None
 
@@ -146,16 +146,16 @@ class TrainingState:
             step=self.step,
             config_sha256=self.config.sha256(),
             network=self.network.state_dict(),
-            average=self.average.state_dict(),
+            ema_network=self.average.state_dict(),
             optimizer=self.optimizer.state_dict(),
             generator=generator,
         )
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint."""
         self.step = checkpoint.step
         self.network.load_state_dict(checkpoint.network)
-        self.average.load_state_dict(checkpoint.average)
+        self.average.load_state_dict(checkpoint.ema_network)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.generator.set_state(checkpoint.generator)
 

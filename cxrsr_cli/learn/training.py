@@ -10,16 +10,16 @@ import torch
 from cxrsr_cli import __version__
 from cxrsr_cli.errors import ConfigError, OutputError
 from cxrsr_cli.learn.checkpoint import FILE_NAME, Checkpoint
-from cxrsr_cli.learn.collection import Inventory, collect
+from cxrsr_cli.learn.collection import DataSummary, load_training_data
 from cxrsr_cli.learn.config import TrainConfig
-from cxrsr_cli.learn.loading import AHEAD, AHEAD_OF_GPU, draw_ahead
-from cxrsr_cli.learn.log import Log, Progress
-from cxrsr_cli.learn.pairs import Pair
-from cxrsr_cli.learn.processes import Processes
+from cxrsr_cli.learn.loading import AHEAD, AHEAD_OF_GPU, prefetch_batches
+from cxrsr_cli.learn.log import LogEntry, TrainingLog
+from cxrsr_cli.learn.pairs import TrainingPair
+from cxrsr_cli.learn.processes import ProcessGroup
 from cxrsr_cli.learn.sampling import PatchSampler
-from cxrsr_cli.learn.state import TrainingState, learning_rate
-from cxrsr_cli.learn.warm_start import Taken
-from cxrsr_cli.restore.weights import SUFFIX, ModelDescription, save_network
+from cxrsr_cli.learn.state import Trainer, learning_rate
+from cxrsr_cli.learn.warm_start import WarmStartReport
+from cxrsr_cli.restore.weights import SUFFIX, ModelMetadata, save_network
 
 _LOG_EVERY = 100
 
@@ -31,13 +31,13 @@ def train(
     command: str,
     resume: bool = False,
     device: torch.device | None = None,
-    processes: Processes | None = None,
+    processes: ProcessGroup | None = None,
     ahead: int | None = None,
-    report: Callable[[Progress], None] = lambda _: None,
+    report: Callable[[LogEntry], None] = lambda _: None,
     stepped: Callable[[int], None] = lambda _: None,
     prepared: Callable[[int, int], None] = lambda _done, _total: None,
-    collected: Callable[[Inventory], None] = lambda _: None,
-    started_from: Callable[[Taken], None] = lambda _: None,
+    collected: Callable[[DataSummary], None] = lambda _: None,
+    started_from: Callable[[WarmStartReport], None] = lambda _: None,
 ) -> Path:
     """Train a network and export its averaged weights.
 
@@ -57,7 +57,7 @@ def train(
         This process's part in a group that trains one network; each reads all
         images, only the first writes to the folder.
     ahead : int, optional
-        Batches drawn ahead (`draw_ahead`); changes nothing of the result.
+        Batches drawn ahead (`prefetch_batches`); changes nothing of the result.
     report : callable
         Told of every logged step.
     stepped : callable
@@ -87,26 +87,26 @@ def train(
     OutputError
         If the folder cannot be written.
     """
-    processes = processes or Processes()
+    processes = processes or ProcessGroup()
     for stage in config.stages:
-        processes.share(stage.batch)
+        processes.shard(stage.batch)
     if not resume and (run_folder / FILE_NAME).exists():
         raise ConfigError(f"{run_folder} holds a training already; resume it or name another")
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write to {run_folder}: {error.strerror}") from error
-    state = TrainingState(config, device or torch.device("cpu"), processes)
+    state = Trainer(config, device or torch.device("cpu"), processes)
     checkpoint = Checkpoint.load(run_folder, config.sha256()) if resume else None
-    collection = collect(config, prepared)
+    collection = load_training_data(config, prepared)
     collected(collection.inventory)
     if checkpoint:
-        state.restore(checkpoint)
+        state.load_checkpoint(checkpoint)
     else:
-        taken = state.start_from(config.warm_start) if config.warm_start else None
+        taken = state.load_pretrained(config.warm_start) if config.warm_start else None
         if taken:
             started_from(taken)
-        if taken is None or any(name.startswith("stem.") for name in taken.left):
+        if taken is None or any(name.startswith("stem.") for name in taken.reinitialised):
             state.fit_stem(collection.train)
     sampler = PatchSampler(
         collection.train,
@@ -120,38 +120,38 @@ def train(
     )
     _run(state, sampler, collection.val, run_folder, ahead, report, stepped)
     path = run_folder / f"{config.name}-x{config.architecture.scale}{SUFFIX}"
-    if processes.first:
+    if processes.is_main:
         save_network(state.average, _describe(config, state.step, command), path)
     return path
 
 
 def _run(
-    state: TrainingState,
+    state: Trainer,
     sampler: PatchSampler,
-    validation: list[Pair],
+    validation: list[TrainingPair],
     run_folder: Path,
     ahead: int | None,
-    report: Callable[[Progress], None],
+    report: Callable[[LogEntry], None],
     stepped: Callable[[int], None],
 ) -> None:
-    config, first = state.config, state.processes.first
-    log = Log(run_folder, state.step) if first else None
+    config, first = state.config, state.processes.is_main
+    log = TrainingLog(run_folder, state.step) if first else None
     network = state.processes.wrap(state.network)
     stages = (config.stage_at(step) for step in range(state.step, config.total_steps))
     pin = state.device.type == "cuda"
     if ahead is None:
         ahead = AHEAD_OF_GPU if pin else AHEAD
     started, losses = time.monotonic(), list[float]()
-    with closing(draw_ahead(sampler, stages, ahead=ahead, pin=pin)) as batches:
+    with closing(prefetch_batches(sampler, stages, ahead=ahead, pin=pin)) as batches:
         for drawn in batches:
-            losses.append(state.update(network, drawn.batch))
+            losses.append(state.train_step(network, drawn.batch))
             stepped(state.step)
             last = state.step == config.total_steps
             if first and (last or state.step % config.checkpoint_every == 0):
                 state.checkpoint(drawn.generator).save(run_folder)
             validated = (last or state.step % config.val_every == 0) and state.validate(validation)
             if log and (validated or state.step % _LOG_EVERY == 0):
-                progress = Progress(
+                progress = LogEntry(
                     state.step,
                     sum(losses) / len(losses),
                     learning_rate(config, state.step - 1),
@@ -163,8 +163,8 @@ def _run(
                 report(progress)
 
 
-def _describe(config: TrainConfig, steps: int, command: str) -> ModelDescription:
-    return ModelDescription(
+def _describe(config: TrainConfig, steps: int, command: str) -> ModelMetadata:
+    return ModelMetadata(
         name=config.name,
         architecture=config.architecture,
         data=config.data.description,
@@ -172,5 +172,5 @@ def _describe(config: TrainConfig, steps: int, command: str) -> ModelDescription
         steps=steps,
         config_sha256=config.sha256(),
         software=f"cxrsr {__version__}, PyTorch {torch.__version__}",
-        projected=config.projected,
+        consistency=config.consistency,
     )

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cxrsr_cli.errors import ConfigError
-from cxrsr_cli.restore.architecture import Architecture
+from cxrsr_cli.restore.architecture import NetworkConfig
 from cxrsr_cli.restore.weights import load_network
 
 _TAIL = "tail."
@@ -21,7 +21,7 @@ _MAY_DIFFER = {*_MAKE_THE_TAIL, "channels", "stem", "impulse_filter"}
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class WarmStartReport:
     """What a warm start took.
 
     Attributes
@@ -33,12 +33,12 @@ class Taken:
         How many channels were made of each.
     """
 
-    taken: tuple[str, ...]
-    left: tuple[str, ...]
+    loaded: tuple[str, ...]
+    reinitialised: tuple[str, ...]
     widening: int = 1
 
 
-def warm_start(network: nn.Module, architecture: Architecture, path: Path) -> Taken:
+def warm_start(network: nn.Module, architecture: NetworkConfig, path: Path) -> WarmStartReport:
     """Take from a weights file all that fits by name and shape.
 
     The tail only where both networks enlarge alike; at another scale it
@@ -92,7 +92,7 @@ def warm_start(network: nn.Module, architecture: Architecture, path: Path) -> Ta
     if not fitting or type(source) is not type(network):
         raise ConfigError(f"warm_start: {path} is of another architecture; nothing of it fits")
     network.load_state_dict(ours | fitting)
-    return Taken(tuple(fitting), tuple(name for name in ours if name not in fitting), widening)
+    return WarmStartReport(tuple(fitting), tuple(name for name in ours if name not in fitting), widening)
 
 
 def _widening(one: Mapping[str, Any], other: Mapping[str, Any]) -> int | None:

@@ -9,7 +9,7 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.errors import NoPixelDataError, UnsupportedImageError
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.permission import AcceptanceOverride
 
 MODEL_NAME = "cxrsr"
 """Manufacturer's Model Name that marks this tool's outputs."""
@@ -43,7 +43,7 @@ _CHEST_CODES = {
 }  # fmt: skip
 
 
-def check_acceptance(dataset: Dataset, scale: int, allowed: frozenset[Permission]) -> list[str]:
+def check_acceptance(dataset: Dataset, scale: int, allowed: frozenset[AcceptanceOverride]) -> list[str]:
     """Refuse what should not be upscaled.
 
     Parameters
@@ -71,21 +71,21 @@ def check_acceptance(dataset: Dataset, scale: int, allowed: frozenset[Permission
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             raise UnsupportedImageError("floating-point pixels are not supported")
         raise NoPixelDataError("the object holds no Pixel Data")
-    if is_own_output(dataset):
+    if is_cxrsr_output(dataset):
         raise UnsupportedImageError("an output of cxrsr already; it is not upscaled again")
     _check_pixel_module(dataset, scale)
-    if Permission.MODALITY not in allowed:
+    if AcceptanceOverride.MODALITY not in allowed:
         _check_modality(dataset)
-    if Permission.FOR_PROCESSING not in allowed and _is_for_processing(dataset):
+    if AcceptanceOverride.FOR_PROCESSING not in allowed and _is_for_processing(dataset):
         raise UnsupportedImageError(
             "FOR PROCESSING data, which no model here has seen; --allow for-processing"
         )
-    if Permission.BODY_PART in allowed:
+    if AcceptanceOverride.BODY_PART in allowed:
         return []
     return _check_body_part(dataset)
 
 
-def is_own_output(dataset: Dataset) -> bool:
+def is_cxrsr_output(dataset: Dataset) -> bool:
     """Tell whether this tool made an object, by its Contributing Equipment."""
     return any(
         item.get("ManufacturerModelName") == MODEL_NAME

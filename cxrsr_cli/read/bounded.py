@@ -4,18 +4,18 @@ import io
 import zlib
 from pathlib import Path
 
-from cxrsr_cli.errors import TooLargeError
+from cxrsr_cli.errors import MemoryLimitError
 
 # Deflate reaches 1032:1, a radiograph 2:1 to 4:1, a mostly black one 20:1. So
 # a file may inflate to a hundred times its size, and a small one, which cannot
 # do much harm, to what an uncompressed radiograph takes.
-_LARGEST_INFLATION = 100
+_MAX_INFLATION = 100
 _ALWAYS_ALLOWED = 64 << 20
 
-_PIECE = 1 << 20
+_INFLATE_CHUNK_BYTES = 1 << 20
 
 
-class BoundedFile(io.BufferedReader):
+class LengthCheckedFile(io.BufferedReader):
     """A file for pydicom to read, which trusts what elements claim of their length.
 
     Parameters
@@ -47,23 +47,23 @@ class BoundedFile(io.BufferedReader):
             rest = super().read()
             _check_inflation(rest)
             return rest
-        if size > _PIECE:
+        if size > _INFLATE_CHUNK_BYTES:
             size = min(size, max(self._length - self.tell(), 0))
         return super().read(size)
 
 
 def _check_inflation(deflated: bytes) -> None:
-    bound = max(_LARGEST_INFLATION * len(deflated), _ALWAYS_ALLOWED)
+    bound = max(_MAX_INFLATION * len(deflated), _ALWAYS_ALLOWED)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = 0
     # In pieces, which are dropped: a copy of the rest for each would take as long as it is large.
-    for start in range(0, len(deflated), _PIECE):
-        piece = deflated[start : start + _PIECE]
+    for start in range(0, len(deflated), _INFLATE_CHUNK_BYTES):
+        piece = deflated[start : start + _INFLATE_CHUNK_BYTES]
         while piece and not inflater.eof:
-            inflated += len(inflater.decompress(piece, _PIECE))
+            inflated += len(inflater.decompress(piece, _INFLATE_CHUNK_BYTES))
             piece = inflater.unconsumed_tail
             if inflated > bound:
-                raise TooLargeError(
+                raise MemoryLimitError(
                     f"the deflated data set inflates to more than {bound >> 20} MiB, "
                     "which no radiograph of this file's size does"
                 )

@@ -58,7 +58,7 @@ class PixelFormat:
         return (1 << self.bits_stored - self.signed) - 1
 
     @property
-    def cell(self) -> np.dtype[np.unsignedinteger]:
+    def cell_dtype(self) -> np.dtype[np.unsignedinteger]:
         """Little-endian cell of one pixel in uncompressed pixel data."""
         return np.dtype("<u2" if self.bits_allocated == 16 else "u1")
 
@@ -83,9 +83,9 @@ class PixelFormat:
 
         The other bits are zero, but the sign's above values at the bottom of their cells.
         """
-        width = self.cell.itemsize
+        width = self.cell_dtype.itemsize
         extended = values.astype(f"<{'i' if self.signed else 'u'}{width}", copy=False)
-        cells: NDArray[np.unsignedinteger] = extended.view(self.cell)
+        cells: NDArray[np.unsignedinteger] = extended.view(self.cell_dtype)
         shift = self.high_bit + 1 - self.bits_stored
         if shift:
             cells = cells.copy()

@@ -76,7 +76,7 @@ def find_decoder(syntax: UID) -> Decoder:
         If the syntax is not a public one, holds no images, or has no codec
         installed; with the extra to install if there is one.
     """
-    check_public(syntax)
+    check_standard_syntax(syntax)
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -95,7 +95,7 @@ def find_decoder(syntax: UID) -> Decoder:
     return decoder
 
 
-def check_public(syntax: UID) -> None:
+def check_standard_syntax(syntax: UID) -> None:
     """Refuse a transfer syntax that is private, or newer than the libraries used."""
     if syntax.is_transfer_syntax:
         return
@@ -105,10 +105,10 @@ def check_public(syntax: UID) -> None:
     raise UndecodablePixelDataError("the transfer syntax is not one of the DICOM standard")
 
 
-def holds_cells(syntax: UID) -> bool:
+def decodes_to_raw_cells(syntax: UID) -> bool:
     """Tell whether decoding gives the cells of PS3.5 8.1.1, or plain values.
 
     RLE compresses cells as they are; the other codecs know only values.
     """
-    check_public(syntax)
+    check_standard_syntax(syntax)
     return not syntax.is_compressed or syntax == RLELossless

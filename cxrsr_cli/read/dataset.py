@@ -15,12 +15,12 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from cxrsr_cli.errors import CxrsrError, NotDicomError, NotReadableError
+from cxrsr_cli.errors import CxrsrError, NotDicomError, UnreadableFileError
 from cxrsr_cli.read.bigendian import to_little_endian
-from cxrsr_cli.read.bounded import BoundedFile
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.bounded import LengthCheckedFile
+from cxrsr_cli.read.silence import quiet_libraries
 
-_FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE = ("SOPClassUID", "SOPInstanceUID")
+_REQUIRED_UIDS = ("SOPClassUID", "SOPInstanceUID")
 _BARE = {
     (True, True): ImplicitVRLittleEndian,
     (False, True): ExplicitVRLittleEndian,
@@ -28,17 +28,17 @@ _BARE = {
 }
 """Transfer syntax of a bare data set, by (implicit VR, little endian)."""
 
-PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+NATIVE_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 """Transfer syntaxes whose cells lie in the file as they are."""
 
-_LEAST_LEFT = 1 << 16
+_MIN_DEFERRED_BYTES = 1 << 16
 """Bytes; not every text element is to be looked for again in the file of a small image."""
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DicomSource:
     """A DICOM object as read.
 
     Attributes
@@ -58,12 +58,12 @@ class Source:
     """
 
     dataset: Dataset
-    pristine: Dataset
+    raw_dataset: Dataset
     transfer_syntax: UID
-    pixels_at: range | None = None
+    pixel_data_range: range | None = None
 
 
-def read_source(path: Path, *, leave_pixels: int | None = None) -> Source:
+def read_source(path: Path, *, leave_pixels: int | None = None) -> DicomSource:
     """Read a DICOM file.
 
     Parameters
@@ -88,11 +88,11 @@ def read_source(path: Path, *, leave_pixels: int | None = None) -> Source:
     TooLargeError
         If it is deflated and inflates beyond reason.
     """
-    with quiet_pydicom():
+    with quiet_libraries():
         try:
             pristine = _open(path, leave_pixels)
             syntax = _transfer_syntax(pristine)
-            place = _leave_pixels(pristine) if syntax in PLAIN else None
+            place = _defer_pixel_data(pristine) if syntax in NATIVE_SYNTAXES else None
             if syntax == ExplicitVRBigEndian:
                 to_little_endian(pristine)
                 syntax = pristine.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -101,7 +101,7 @@ def read_source(path: Path, *, leave_pixels: int | None = None) -> Source:
             for _ in dataset.iterall():
                 pass
         except OSError as error:
-            raise NotReadableError(
+            raise UnreadableFileError(
                 f"cannot read the file ({error.strerror or 'I/O error'})"
             ) from None
         except RecursionError:
@@ -113,23 +113,23 @@ def read_source(path: Path, *, leave_pixels: int | None = None) -> Source:
             raise NotDicomError(f"damaged DICOM ({type(error).__name__})") from None
     if not dataset:
         raise NotDicomError("truncated DICOM: the data end in the middle of an element")
-    for keyword in _FIELDS_WITHOUT_WHICH_NOTHING_REFERS_TO_AN_IMAGE:
+    for keyword in _REQUIRED_UIDS:
         if not dataset.get(keyword):
             raise NotDicomError(f"no {keyword}; a DICOM image must have one")
-    return Source(dataset, pristine, syntax, place)
+    return DicomSource(dataset, pristine, syntax, place)
 
 
 def _open(path: Path, least_left: int | None) -> FileDataset:
     """Read elements; pydicom reads those that are left, at least so long, when looked at."""
-    largest_read = None if least_left is None else max(least_left, _LEAST_LEFT) - 1
-    with BoundedFile(path) as opened:
+    largest_read = None if least_left is None else max(least_left, _MIN_DEFERRED_BYTES) - 1
+    with LengthCheckedFile(path) as opened:
         try:
             return pydicom.dcmread(opened, defer_size=largest_read)
         except InvalidDicomError:
             return _open_bare(opened)
 
 
-def _open_bare(opened: BoundedFile) -> FileDataset:
+def _open_bare(opened: LengthCheckedFile) -> FileDataset:
     # Old files begin with the data set itself, in group 0008, without preamble
     # and meta information; the encoding shows in the bytes.
     opened.seek(0)
@@ -150,7 +150,7 @@ def _is_encapsulated(dataset: FileDataset) -> bool:
     return isinstance(pixels, RawDataElement) and pixels.length == _UNDEFINED_LENGTH
 
 
-def _leave_pixels(dataset: FileDataset) -> range | None:
+def _defer_pixel_data(dataset: FileDataset) -> range | None:
     """Take Pixel Data that were not read out of an object; tell where in the file they are."""
     pixels = _pixels(dataset)
     if not isinstance(pixels, RawDataElement) or pixels.value is not None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cxrsr_cli.errors import NotReadableError
+from cxrsr_cli.errors import UnreadableFileError
 
 
-def sha256_of(path: Path) -> str:
+def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits.
 
     Raises
@@ -22,7 +22,7 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def kept_still(path: Path) -> Iterator[None]:
+def ensure_unchanged(path: Path) -> Iterator[None]:
     """Make sure that a file is the same after the block as before it.
 
     A receiver may still be writing it; half a file can read as a whole one.
@@ -38,15 +38,15 @@ def kept_still(path: Path) -> Iterator[None]:
         yield
         after = _state(path)
     except OSError as error:
-        raise NotReadableError(f"cannot read the file ({error.strerror or 'I/O error'})") from None
+        raise UnreadableFileError(f"cannot read the file ({error.strerror or 'I/O error'})") from None
     if after != before:
-        raise NotReadableError("the file changed while it was read; is it still being written?")
+        raise UnreadableFileError("the file changed while it was read; is it still being written?")
 
 
 def _state(path: Path) -> tuple[int, int, int]:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        raise NotReadableError("cannot read the folder")
+        raise UnreadableFileError("cannot read the folder")
     if not stat.S_ISREG(status.st_mode):
-        raise NotReadableError("not a regular file, but a pipe, a socket or a device")
+        raise UnreadableFileError("not a regular file, but a pipe, a socket or a device")
     return status.st_ino, status.st_size, status.st_mtime_ns

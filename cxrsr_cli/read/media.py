@@ -6,18 +6,18 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from cxrsr_cli.errors import NotDicomError
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 
 DICOMDIR = "DICOMDIR"
 """The only name that the standard gives it."""
 
 
-def is_media_directory(path: Path) -> bool:
+def is_dicomdir(path: Path) -> bool:
     """Tell by its name whether a file lists others."""
     return path.name.upper() == DICOMDIR
 
 
-def referenced_images(directory: Path) -> list[Path]:
+def dicomdir_images(directory: Path) -> list[Path]:
     """List the image files that a DICOMDIR refers to.
 
     Parameters
@@ -38,7 +38,7 @@ def referenced_images(directory: Path) -> list[Path]:
         If it cannot be read.
     """
     try:
-        with quiet_pydicom():
+        with quiet_libraries():
             records = pydicom.dcmread(directory).get("DirectoryRecordSequence") or ()
             identifiers = [
                 _components(record)

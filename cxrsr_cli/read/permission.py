@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class Permission(StrEnum):
+class AcceptanceOverride(StrEnum):
     """A kind of input that is refused unless allowed."""
 
     BODY_PART = "body-part"

@@ -22,32 +22,37 @@ from pydicom.uid import (
 
 from cxrsr_cli.errors import NoPixelDataError, UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.read.cells import PixelFormat
-from cxrsr_cli.read.codecs import LOSSY_METHODS, check_public, find_decoder, holds_cells
-from cxrsr_cli.read.dataset import Source
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.read.streams import Stated
+from cxrsr_cli.read.codecs import (
+    LOSSY_METHODS,
+    check_standard_syntax,
+    decodes_to_raw_cells,
+    find_decoder,
+)
+from cxrsr_cli.read.dataset import DicomSource
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.read.streams import FrameSize
 
 # A file that claims more pixels than these factors give is damaged or hostile,
 # and decoding it would exhaust the memory. The first are what the formats can
 # reach: 128 bytes from 2, 16 bits from 1, and 64 values of 16 bits from 2 bits.
-_FURTHEST = {
+_MAX_EXPANSION = {
     RLELossless: 64,
     JPEGLossless: 16,
     JPEGLosslessSV1: 16,
     JPEGBaseline8Bit: 512,
     JPEGExtended12Bit: 512,
 }
-_FURTHER_THAN_ANYTHING_REAL = 10_000
+_DEFAULT_MAX_EXPANSION = 10_000
 
 _UNSIGNED_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit)
 
-_PART = 1 << 18
+_CHUNK_PIXELS = 1 << 18
 """Pixels that are turned into stored values at a time."""
 
 _Values = TypeVar("_Values", bound=NDArray[np.integer])
 
 
-def decode(source: Source) -> NDArray[np.int32]:
+def decode(source: DicomSource) -> NDArray[np.int32]:
     """Decode every frame.
 
     Parameters
@@ -67,7 +72,7 @@ def decode(source: Source) -> NDArray[np.int32]:
         If the transfer syntax is unknown or has no codec here, or the data
         are damaged or shorter than Rows and Columns claim.
     UnsupportedImageError
-        As `PixelFormat.of`.
+        As `PixelFormat.from_network`.
     NoPixelDataError
         If there are none.
     """
@@ -75,7 +80,7 @@ def decode(source: Source) -> NDArray[np.int32]:
     return _decode_into(np.empty(decoded.shape, np.int32), source, decoded)
 
 
-def decode_narrow(source: Source) -> NDArray[np.integer]:
+def decode_compact(source: DicomSource) -> NDArray[np.integer]:
     """Decode every frame of a large image; as `decode`, but of `PixelFormat.dtype`.
 
     Arithmetic on the values must be done in a wider type.
@@ -85,7 +90,7 @@ def decode_narrow(source: Source) -> NDArray[np.integer]:
     return _decode_into(values, source, decoded)
 
 
-def decodes_to(source: Source, values: NDArray[np.integer]) -> bool:
+def decodes_equal(source: DicomSource, values: NDArray[np.integer]) -> bool:
     """Tell whether decoding gives the very stored values; it raises as `decode`."""
     decoded = decode_raw(source)
     return decoded.shape == values.shape and all(
@@ -94,7 +99,7 @@ def decodes_to(source: Source, values: NDArray[np.integer]) -> bool:
     )
 
 
-def _decode_into(values: _Values, source: Source, decoded: NDArray[np.integer]) -> _Values:
+def _decode_into(values: _Values, source: DicomSource, decoded: NDArray[np.integer]) -> _Values:
     for part in _parts(decoded.shape):
         values[part] = _values(source, decoded[part])
     return values
@@ -103,15 +108,15 @@ def _decode_into(values: _Values, source: Source, decoded: NDArray[np.integer]) 
 def _parts(shape: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
     """Cut frames into bands of rows, so that none but the result is as large as the image."""
     frames, rows, columns = shape
-    height = max(1, _PART // columns)
+    height = max(1, _CHUNK_PIXELS // columns)
     for frame, top in itertools.product(range(frames), range(0, rows, height)):
         yield frame, slice(top, top + height)
 
 
-def _values(source: Source, decoded: NDArray[np.integer]) -> NDArray[np.int32]:
+def _values(source: DicomSource, decoded: NDArray[np.integer]) -> NDArray[np.int32]:
     """Take the stored values from what a codec gave."""
     pixel_format = PixelFormat.of(source.dataset)
-    if holds_cells(source.transfer_syntax):
+    if decodes_to_raw_cells(source.transfer_syntax):
         return pixel_format.unpack(decoded)
     if source.transfer_syntax in LOSSY_METHODS:
         # A lossy codec overshoots; cutting off the high bits would turn white to black.
@@ -128,7 +133,7 @@ def _check_range(decoded: NDArray[np.integer], lowest: int, highest: int) -> Non
         raise UndecodablePixelDataError("the compressed pixels have more bits than Bits Stored")
 
 
-def decode_raw(source: Source) -> NDArray[np.integer]:
+def decode_raw(source: DicomSource) -> NDArray[np.integer]:
     """Decode every frame to what the transfer syntax holds: cells or values.
 
     Parameters and errors are those of `decode`; the result is ``(F, H, W)``.
@@ -137,18 +142,18 @@ def decode_raw(source: Source) -> NDArray[np.integer]:
     if "PixelData" not in dataset:
         raise NoPixelDataError("the object holds no Pixel Data")
     pixel_format = PixelFormat.of(dataset)
-    frames = count_frames(dataset)
-    check_public(syntax)
+    frames = number_of_frames(dataset)
+    check_standard_syntax(syntax)
     _check_size(dataset, frames, pixel_format, syntax)
     if pixel_format.signed and syntax in _UNSIGNED_ONLY:
         raise UnsupportedImageError("signed pixels in lossy JPEG, which has no sign (PS3.5 8.2.1)")
-    with quiet_pydicom():
+    with quiet_libraries():
         if syntax.is_encapsulated and syntax != RLELossless:
             _check_streams(source, frames, signed=pixel_format.signed)
         return _decode(source, (frames, int(dataset.Rows), int(dataset.Columns)))
 
 
-def _check_streams(source: Source, frames: int, *, signed: bool) -> None:
+def _check_streams(source: DicomSource, frames: int, *, signed: bool) -> None:
     """Hold what compressed frames say of themselves against the header.
 
     A codec allocates what a frame claims. And if the two disagree on the sign
@@ -157,7 +162,7 @@ def _check_streams(source: Source, frames: int, *, signed: bool) -> None:
     dataset = source.dataset
     try:
         streams = list(_frames(dataset, frames))
-        sizes = {stated for stream in streams if (stated := Stated.by(stream))}
+        sizes = {stated for stream in streams if (stated := FrameSize.by(stream))}
         signs = (
             {get_j2k_parameters(stream).get("is_signed", signed) for stream in streams}
             if source.transfer_syntax in JPEG2000TransferSyntaxes
@@ -189,7 +194,7 @@ def _frames(dataset: Dataset, frames: int) -> Iterator[bytes]:
     return generate_frames(dataset.PixelData, number_of_frames=frames, extended_offsets=extended)
 
 
-def count_frames(dataset: Dataset) -> int:
+def number_of_frames(dataset: Dataset) -> int:
     """Read Number of Frames, 1 if absent.
 
     Raises
@@ -210,14 +215,14 @@ def _check_size(dataset: Dataset, frames: int, pixel_format: PixelFormat, syntax
     claimed = frames * dataset.Rows * dataset.Columns * pixel_format.bits_allocated // 8
     held = len(dataset.PixelData)
     if syntax.is_compressed:
-        held *= _FURTHEST.get(syntax, _FURTHER_THAN_ANYTHING_REAL)
+        held *= _MAX_EXPANSION.get(syntax, _DEFAULT_MAX_EXPANSION)
     if claimed > held:
         raise UndecodablePixelDataError(
             f"Rows and Columns claim {claimed} bytes of pixels, the file holds {held} at most"
         )
 
 
-def _decode(source: Source, shape: tuple[int, int, int]) -> NDArray[np.integer]:
+def _decode(source: DicomSource, shape: tuple[int, int, int]) -> NDArray[np.integer]:
     decoder = find_decoder(source.transfer_syntax)
     try:
         # pydicom's own correction of unused bits wraps what a lossy codec
@@ -242,7 +247,7 @@ def _decode(source: Source, shape: tuple[int, int, int]) -> NDArray[np.integer]:
     return np.reshape(array, shape)
 
 
-def _reason(source: Source, error: BaseException) -> str:
+def _reason(source: DicomSource, error: BaseException) -> str:
     syntax = source.transfer_syntax
     if syntax == JPEGExtended12Bit and "imagecodecs" not in find_decoder(syntax).available_plugins:
         return "12-bit JPEG Extended needs the codecs extra: pip install 'cxrsr[codecs]'"

@@ -58,7 +58,7 @@ _SILENCE = _Silence()
 
 
 @contextmanager
-def quiet_pydicom() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Silence pydicom and its codecs as long as any thread is inside."""
     _SILENCE.enter()
     try:

@@ -12,7 +12,7 @@ _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class FrameSize:
     """Size of the image in a compressed frame.
 
     Attributes

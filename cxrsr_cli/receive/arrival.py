@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class ReceivedInstance:
     """An instance that a peer sent, whole on the disk, not acknowledged yet.
 
     Attributes
@@ -23,7 +23,7 @@ class Arrival:
     """
 
     path: Path
-    data_set_at: int
+    dataset_offset: int
     sop_instance_uid: str
     calling_ae: str
     called_ae: str

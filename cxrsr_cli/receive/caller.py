@@ -4,11 +4,11 @@ import socket
 import time
 from contextlib import suppress
 
-from cxrsr_cli.receive.node import Node
-from cxrsr_cli.receive.refusal import Reason, is_title
+from cxrsr_cli.receive.node import ScpContext
+from cxrsr_cli.receive.refusal import RefusalReason, is_valid_ae_title
 
 
-class Caller:
+class PeerConnection:
     """A peer that connected.
 
     Parameters
@@ -39,7 +39,7 @@ class Caller:
     """
 
     def __init__(
-        self, node: Node, address: str, connection: socket.socket, unwelcome: Reason | None
+        self, node: ScpContext, address: str, connection: socket.socket, unwelcome: RefusalReason | None
     ) -> None:
         self.node = node
         self.address = address
@@ -48,33 +48,33 @@ class Caller:
         self.title = self.called = ""
         self.began = time.monotonic()
         self.is_over = self.cut = False
-        self.reason: Reason | None = None
+        self.reason: RefusalReason | None = None
 
-    def blame(self, reason: Reason) -> None:
+    def set_end_reason(self, reason: RefusalReason) -> None:
         """Keep why the association is ended: the first reason, as others follow from it."""
         if self.reason is None:
-            self.reason = Reason.STOPPING if self.cut else reason
+            self.reason = RefusalReason.STOPPING if self.cut else reason
 
-    def say(self, reason: Reason) -> None:
+    def report(self, reason: RefusalReason) -> None:
         """Tell of a refusal of something that it asked for."""
-        self.node.say(reason, self.address, self.title)
+        self.node.report(reason, self.address, self.title)
 
-    def objection(self, calling: str, called: str) -> Reason | None:
+    def rejection_reason(self, calling: str, called: str) -> RefusalReason | None:
         """Find why it may not have an association under these titles."""
         self.title, self.called = calling, called
-        listener = self.node.listener
+        listener = self.node.config
         if self.unwelcome is not None:
             return self.unwelcome
-        if not is_title(calling) or not listener.knows(self.address, calling):
-            return Reason.CALLING_AE
-        wrong = called != listener.ae_title and not listener.any_called_ae
-        if wrong or not is_title(called):
-            return Reason.CALLED_AE
+        if not is_valid_ae_title(calling) or not listener.is_allowed(self.address, calling):
+            return RefusalReason.CALLING_AE
+        wrong = called != listener.ae_title and not listener.accept_any_called_ae
+        if wrong or not is_valid_ae_title(called):
+            return RefusalReason.CALLED_AE
         # A title that nobody listed could be another one each time.
-        name = calling if listener.names(calling) else ""
-        return None if self.node.pace.admits((self.address, name)) else Reason.RATE
+        name = calling if listener.lists_ae_title(calling) else ""
+        return None if self.node.rate_limiter.allow((self.address, name)) else RefusalReason.RATE
 
-    def sever(self, how: int) -> None:
+    def shut_down(self, how: int) -> None:
         """Shut the connection down, as of now; may be called from another thread.
 
         Parameters

@@ -26,7 +26,7 @@ from pydicom.uid import (
 from cxrsr_cli.errors import MissingExtraError, UndecodablePixelDataError
 from cxrsr_cli.read.acceptance import RADIOGRAPHS
 from cxrsr_cli.read.codecs import find_decoder
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.permission import AcceptanceOverride
 
 try:
     from pynetdicom.presentation import PresentationContext
@@ -36,11 +36,11 @@ except ImportError:
 Supported = list[PresentationContext]
 """Presentation contexts that may be accepted."""
 
-LARGEST_PDU = 1 << 17
+MAX_PDU_BYTES = 1 << 17
 """Bytes; announced as the Maximum Length that is received (PS3.8 annex D.1)."""
 
 VERIFICATION = UID("1.2.840.10008.1.1")
-APPLICATION = "1.2.840.10008.3.1.1.1"
+APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
 """The application context of DICOM (PS3.7 annex A)."""
 
 # Of monochrome pixels, and without functional groups.
@@ -63,10 +63,10 @@ _OTHER_MODALITIES = (
 )
 
 
-def storage_classes(allowed: frozenset[Permission] = frozenset()) -> tuple[UID, ...]:
+def storage_classes(allowed: frozenset[AcceptanceOverride] = frozenset()) -> tuple[UID, ...]:
     """Return the SOP Classes that are received; more with the permission for other modalities."""
     taken = (*RADIOGRAPHS, SecondaryCaptureImageStorage)
-    return (*taken, *_OTHER_MODALITIES) if Permission.MODALITY in allowed else taken
+    return (*taken, *_OTHER_MODALITIES) if AcceptanceOverride.MODALITY in allowed else taken
 
 
 def readable_syntaxes() -> tuple[UID, ...]:
@@ -97,7 +97,7 @@ def _context(abstract_syntax: UID, transfer_syntaxes: list[UID]) -> Presentation
     return context
 
 
-def prefer_first(proposed: Supported, supported: Supported) -> None:
+def accept_first_proposed_syntax(proposed: Supported, supported: Supported) -> None:
     """Leave only the first readable transfer syntax in each proposed context.
 
     The choice is the acceptor's (PS3.8 9.3.3.2). A peer puts what it has, or would

@@ -12,7 +12,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from cxrsr_cli.receive.refusal import NotStoredError, Reason
+from cxrsr_cli.receive.refusal import InstanceRejectedError, RefusalReason
 
 _PREFIX = "arriving-"
 _SUFFIX = ".dcm"
@@ -21,7 +21,7 @@ _BETWEEN_LOOKS = 16 << 20
 """Bytes that are written before the free disk space is looked at again."""
 
 
-class IncomingFile:
+class Part10Writer:
     """A DICOM file whose data set comes in pieces (PS3.10 7.1).
 
     The data set is written as it comes, never decoded or encoded again. The file's
@@ -75,7 +75,7 @@ class IncomingFile:
             self.data_set_at = self._file.write(_head(sop_class, sop_instance, transfer_syntax))
         except OSError:
             self.discard()
-            raise NotStoredError(Reason.FULL) from None
+            raise InstanceRejectedError(RefusalReason.FULL) from None
         except BaseException:
             self.discard()
             raise
@@ -91,14 +91,14 @@ class IncomingFile:
         self._written += len(piece)
         try:
             if self._written > self._largest:
-                raise NotStoredError(Reason.INSTANCE_TOO_LONG)
+                raise InstanceRejectedError(RefusalReason.INSTANCE_TOO_LONG)
             if self._written - self._looked >= _BETWEEN_LOOKS:
                 self._look()
             self._opened.write(piece)
         except OSError:
             self.discard()
-            raise NotStoredError(Reason.FULL) from None
-        except NotStoredError:
+            raise InstanceRejectedError(RefusalReason.FULL) from None
+        except InstanceRejectedError:
             self.discard()
             raise
 
@@ -114,7 +114,7 @@ class IncomingFile:
             self._opened.close()
         except OSError:
             self.discard()
-            raise NotStoredError(Reason.FULL) from None
+            raise InstanceRejectedError(RefusalReason.FULL) from None
         return self.path
 
     def discard(self) -> None:
@@ -136,10 +136,10 @@ class IncomingFile:
     def _look(self) -> None:
         self._looked = self._written
         if shutil.disk_usage(self.path.parent).free < self._spare:
-            raise NotStoredError(Reason.FULL)
+            raise InstanceRejectedError(RefusalReason.FULL)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what a killed process was receiving; the folder must belong to this one alone.
 
     Nothing of it was acknowledged, so the peers have it still.

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from cxrsr_cli.errors import CxrsrError, NotReadableError, TooLargeError
+from cxrsr_cli.errors import CxrsrError, MemoryLimitError, UnreadableFileError
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.receive.refusal import NotStoredError, Reason
+from cxrsr_cli.receive.refusal import InstanceRejectedError, RefusalReason
 from cxrsr_cli.receive.structure import check_structure
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
-_LONGEST_UID = 64
+_MAX_UID_LENGTH = 64
 
 _READING = threading.Lock()
 """One file at a time: what is compressed is read whole, so many at once could fill the memory."""
@@ -21,11 +21,11 @@ _READING = threading.Lock()
 
 def is_uid(text: str) -> bool:
     """Tell whether a text is a UID (PS3.5 9.1): no path, no letters, 64 characters at most."""
-    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+    return len(text) <= _MAX_UID_LENGTH and _UID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
+class StoreRequest:
     """An instance as its command has it.
 
     Attributes
@@ -41,7 +41,7 @@ class Announced:
     transfer_syntax: UID
 
 
-def inspect(path: Path, announced: Announced, *, begins: int, largest: int) -> str:
+def validate_file(path: Path, announced: StoreRequest, *, begins: int, largest: int) -> str:
     """Check a received file.
 
     Parameters
@@ -69,13 +69,13 @@ def inspect(path: Path, announced: Announced, *, begins: int, largest: int) -> s
     with _READING:
         try:
             dataset = read_source(path, leave_pixels=0).dataset
-        except (NotReadableError, TooLargeError):
-            raise NotStoredError(Reason.FULL) from None
+        except (UnreadableFileError, MemoryLimitError):
+            raise InstanceRejectedError(RefusalReason.FULL) from None
         except CxrsrError:
-            raise NotStoredError(Reason.UNREADABLE) from None
+            raise InstanceRejectedError(RefusalReason.UNREADABLE) from None
         sop_class, sop_instance = str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
     if not is_uid(sop_class) or not is_uid(sop_instance):
-        raise NotStoredError(Reason.ILLEGAL_UID)
+        raise InstanceRejectedError(RefusalReason.ILLEGAL_UID)
     if (sop_class, sop_instance) != (announced.sop_class, announced.sop_instance):
-        raise NotStoredError(Reason.UID_MISMATCH)
+        raise InstanceRejectedError(RefusalReason.UID_MISMATCH)
     return sop_instance

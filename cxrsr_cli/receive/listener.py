@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from cxrsr_cli.configuration import Bytes
-from cxrsr_cli.receive.refusal import is_title
-from cxrsr_cli.send.destination import check_seconds, is_host
+from cxrsr_cli.configuration import ByteSize
+from cxrsr_cli.receive.refusal import is_valid_ae_title
+from cxrsr_cli.send.destination import is_valid_host, validate_timeouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class AllowedPeer:
     """Who may send.
 
     Attributes
@@ -27,7 +27,7 @@ class Peer:
     def __post_init__(self) -> None:
         if self.ae_title is None and self.address is None:
             raise ValueError("a peer needs an ae_title, an address or both")
-        if self.ae_title is not None and not is_title(self.ae_title):
+        if self.ae_title is not None and not is_valid_ae_title(self.ae_title):
             raise ValueError("ae_title must be 1 to 16 printable ASCII characters without '\\'")
         if self.address is not None:
             try:
@@ -35,13 +35,13 @@ class Peer:
             except ValueError as error:
                 raise ValueError(f"peer's address: {error}") from None
 
-    def connects_from(self, address: str) -> bool:
+    def matches_address(self, address: str) -> bool:
         """Tell whether it may connect from an IP address."""
         return self.address is None or _plain(address) in ip_network(self.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ScpLimits:
     """What a peer may ask for.
 
     Attributes
@@ -63,30 +63,30 @@ class Limits:
         Disk space that is left free.
     """
 
-    instance_bytes: Bytes = 1 << 30
-    associations: int = 16
-    per_minute: int | None = None
-    idle: float = 30.0
-    instance_seconds: float = 600.0
-    association_seconds: float = 3600.0
-    free_bytes: Bytes = 1 << 30
+    max_instance_bytes: ByteSize = 1 << 30
+    max_associations: int = 16
+    max_associations_per_minute: int | None = None
+    idle_timeout: float = 30.0
+    instance_timeout: float = 600.0
+    association_timeout: float = 3600.0
+    min_free_bytes: ByteSize = 1 << 30
 
     def __post_init__(self) -> None:
-        if self.instance_bytes < 1 or self.associations < 1:
+        if self.max_instance_bytes < 1 or self.max_associations < 1:
             raise ValueError("instance_bytes and associations must be at least 1")
-        if self.per_minute is not None and self.per_minute < 1:
+        if self.max_associations_per_minute is not None and self.max_associations_per_minute < 1:
             raise ValueError("per_minute must be at least 1")
-        if self.free_bytes < 0:
+        if self.min_free_bytes < 0:
             raise ValueError("free_bytes cannot be negative")
-        check_seconds(
-            idle=self.idle,
-            instance_seconds=self.instance_seconds,
-            association_seconds=self.association_seconds,
+        validate_timeouts(
+            idle=self.idle_timeout,
+            instance_seconds=self.instance_timeout,
+            association_seconds=self.association_timeout,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
+class ScpConfig:
     """A place where peers connect.
 
     Attributes
@@ -110,33 +110,33 @@ class Listener:
     ae_title: str = "CXRSR"
     address: str = "127.0.0.1"
     port: int = 11112
-    any_called_ae: bool = False
-    peers: list[Peer] = field(default_factory=list)
-    limits: Limits = field(default_factory=Limits)
+    accept_any_called_ae: bool = False
+    peers: list[AllowedPeer] = field(default_factory=list)
+    limits: ScpLimits = field(default_factory=ScpLimits)
 
     def __post_init__(self) -> None:
-        if not is_title(self.ae_title):
+        if not is_valid_ae_title(self.ae_title):
             raise ValueError("ae_title must be 1 to 16 printable ASCII characters without '\\'")
-        if not is_host(self.address):
+        if not is_valid_host(self.address):
             raise ValueError("address must be an IP address or a name")
         if not 0 <= self.port <= 65535:
             raise ValueError("port must be within 0 and 65535")
 
-    def connectable_from(self, address: str) -> bool:
+    def address_allowed(self, address: str) -> bool:
         """Tell whether any peer may connect from an IP address."""
         if not self.peers:
             return _plain(address).is_loopback
-        return any(peer.connects_from(address) for peer in self.peers)
+        return any(peer.matches_address(address) for peer in self.peers)
 
-    def knows(self, address: str, title: str) -> bool:
+    def is_allowed(self, address: str, title: str) -> bool:
         """Tell whether a peer of this address and calling AE title may send."""
         if not self.peers:
             return _plain(address).is_loopback
         return any(
-            peer.connects_from(address) and peer.ae_title in (None, title) for peer in self.peers
+            peer.matches_address(address) and peer.ae_title in (None, title) for peer in self.peers
         )
 
-    def names(self, title: str) -> bool:
+    def lists_ae_title(self, title: str) -> bool:
         """Tell whether a calling AE title is one of those listed."""
         return any(peer.ae_title == title for peer in self.peers)
 

@@ -18,13 +18,13 @@ from pynetdicom.dimse_primitives import C_CANCEL, C_STORE, DimseServiceType
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
-from cxrsr_cli.receive.caller import Caller
+from cxrsr_cli.receive.caller import PeerConnection
 from cxrsr_cli.receive.contexts import VERIFICATION
-from cxrsr_cli.receive.inspection import Announced, is_uid
-from cxrsr_cli.receive.refusal import STATUSES, BrokenOffError, Reason
-from cxrsr_cli.receive.storing import Storing, Verdict
+from cxrsr_cli.receive.inspection import StoreRequest, is_uid
+from cxrsr_cli.receive.refusal import STATUSES, ProtocolViolationError, RefusalReason
+from cxrsr_cli.receive.storing import StoreResult, StoreSink
 
-_LARGEST_COMMAND = 1 << 14
+_MAX_COMMAND_BYTES = 1 << 14
 _COMMAND_FRAGMENT, _LAST_FRAGMENT = 1, 2
 _RESPONSE = 0x8000
 _STORE, _ECHO, _CANCEL = 0x0001, 0x0030, 0x0FFF
@@ -32,10 +32,10 @@ _GROUP = 0x0000
 _TURN = 0.2
 """Seconds between looks at the time while nothing comes."""
 
-_LONGEST_COMMENT = 64
+_MAX_COMMENT_LENGTH = 64
 
 
-class Messages(DIMSEServiceProvider):
+class BoundedDimseProvider(DIMSEServiceProvider):
     """Takes messages in the thread of the upper layer, and gives them to that which serves.
 
     Parameters
@@ -46,15 +46,15 @@ class Messages(DIMSEServiceProvider):
         The peer.
     """
 
-    def __init__(self, association: Association, caller: Caller) -> None:
+    def __init__(self, association: Association, caller: PeerConnection) -> None:
         super().__init__(association)
         self._caller = caller
-        self._limits = caller.node.listener.limits
+        self._limits = caller.node.config.limits
         self._heard = self._begun = time.monotonic()
         self._contexts: dict[int, PresentationContext] = {}
         self._context_id = 0
-        self._storing: Storing | None = None
-        self._objection: Reason | None = None
+        self._storing: StoreSink | None = None
+        self._objection: RefusalReason | None = None
         # Each is written by one of the two threads only.
         self._handed_over = self._served = self._taken = 0
 
@@ -63,18 +63,18 @@ class Messages(DIMSEServiceProvider):
         """Whether a message waits to be served, or is."""
         return self._handed_over > self._served
 
-    def hear(self) -> None:
+    def note_activity(self) -> None:
         """Note that the peer sent something."""
         self._heard = time.monotonic()
 
-    def next_deadline(self) -> float:
+    def pdu_deadline(self) -> float:
         """Return by when a PDU that begins now must be whole, by `time.monotonic`."""
         if self.assoc.requestor.primitive is None:
-            return self._caller.began + self._limits.idle
-        deadline = time.monotonic() + self._limits.idle
+            return self._caller.began + self._limits.idle_timeout
+        deadline = time.monotonic() + self._limits.idle_timeout
         if self.message is None:
             return deadline
-        return min(deadline, self._begun + self._limits.instance_seconds)
+        return min(deadline, self._begun + self._limits.instance_timeout)
 
     # In the thread of the upper layer.
 
@@ -82,23 +82,23 @@ class Messages(DIMSEServiceProvider):
         """Take the presentation data values of a P-DATA-TF (PS3.8 9.3.5 and annex E.2)."""
         try:
             if not primitive.presentation_data_value_list:
-                raise BrokenOffError(Reason.MALFORMED)
+                raise ProtocolViolationError(RefusalReason.MALFORMED)
             for context_id, value in primitive.presentation_data_value_list:
-                self._take(context_id, value)
-        except BrokenOffError as error:
-            self.break_off(error.reason)
+                self._on_pdv(context_id, value)
+        except ProtocolViolationError as error:
+            self.abort_association(error.reason)
         # Anything may be raised by bytes that are no command, with values in the text.
         except Exception:
-            self.break_off(Reason.MALFORMED)
+            self.abort_association(RefusalReason.MALFORMED)
 
-    def break_off(self, reason: Reason) -> None:
+    def abort_association(self, reason: RefusalReason) -> None:
         """Have the association aborted."""
-        self._caller.blame(reason)
+        self._caller.set_end_reason(reason)
         self.dul.event_queue.put("Evt19")
 
-    def _take(self, context_id: int, value: bytes) -> None:
+    def _on_pdv(self, context_id: int, value: bytes) -> None:
         if not value:
-            raise BrokenOffError(Reason.MALFORMED)
+            raise ProtocolViolationError(RefusalReason.MALFORMED)
         if not self._contexts:
             self._contexts = {cast("int", cx.context_id): cx for cx in self.assoc.accepted_contexts}
         if self.message is None:
@@ -112,65 +112,65 @@ class Messages(DIMSEServiceProvider):
             or context_id not in self._contexts
             or is_command is not (self._storing is None)
         ):
-            raise BrokenOffError(Reason.UNEXPECTED)
-        if self.message.encoded_command_set.tell() + is_command * len(value) > _LARGEST_COMMAND:
-            raise BrokenOffError(Reason.TOO_LONG)
+            raise ProtocolViolationError(RefusalReason.UNEXPECTED)
+        if self.message.encoded_command_set.tell() + is_command * len(value) > _MAX_COMMAND_BYTES:
+            raise ProtocolViolationError(RefusalReason.TOO_LONG)
         one = P_DATA()
         one.presentation_data_value_list.append((context_id, value))
         is_whole = self.message.decode_msg(one, self.assoc)
         if is_command and value[0] & _LAST_FRAGMENT:
             self._begin(self.message, self._contexts[context_id], has_data_set=not is_whole)
         if is_whole:
-            self._hand_over(self.message)
+            self._enqueue(self.message)
 
     def _begin(
         self, message: DIMSEMessage, context: PresentationContext, *, has_data_set: bool
     ) -> None:
         command = message.command_set
         if any(element.tag.group != _GROUP for element in command):
-            raise BrokenOffError(Reason.MALFORMED)
+            raise ProtocolViolationError(RefusalReason.MALFORMED)
         if int(command.CommandField) & _RESPONSE:
-            raise BrokenOffError(Reason.UNEXPECTED)
-        announced = Announced(
+            raise ProtocolViolationError(RefusalReason.UNEXPECTED)
+        announced = StoreRequest(
             sop_class=str(command.get("AffectedSOPClassUID") or ""),
             sop_instance=str(command.get("AffectedSOPInstanceUID") or ""),
             transfer_syntax=context.transfer_syntax[0],
         )
-        self._objection = _objection(int(command.CommandField), announced, context, has_data_set)
+        self._objection = _rejection_status(int(command.CommandField), announced, context, has_data_set)
         # pynetdicom would stumble over what is no UID; and nothing of it is to be sent back.
         for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
             if keyword in command and not is_uid(str(command[keyword].value)):
                 del command[keyword]
         if has_data_set:
-            self._storing = Storing(
+            self._storing = StoreSink(
                 announced, self._caller.node.folder, self._limits, self._objection
             )
             message.data_set = self._storing
 
-    def _hand_over(self, message: DIMSEMessage) -> None:
+    def _enqueue(self, message: DIMSEMessage) -> None:
         request = cast("DimseServiceType", message.message_to_primitive())
         if isinstance(request, C_CANCEL):  # there is nothing that it could cancel
             self.message = None
             return
         if request.MessageID is None or (self._objection is None and not request.is_valid_request):
-            raise BrokenOffError(Reason.MALFORMED)
+            raise ProtocolViolationError(RefusalReason.MALFORMED)
         self._handed_over += 1
         self.message = self._storing = None
         self.msg_queue.put((self._context_id, request))
 
-    def abandon(self) -> None:
+    def discard_partial(self) -> None:
         """Remove what was received of a message that will not be served."""
         if self.message is not None:
-            self._caller.blame(Reason.BROKEN_OFF)
+            self._caller.set_end_reason(RefusalReason.BROKEN_OFF)
         if self._storing is not None:
-            self._storing.abandon()
+            self._storing.discard_partial()
         while not self.msg_queue.empty():
             try:
                 _, request = self.msg_queue.get_nowait()
             except queue.Empty:  # the other thread was faster
                 return
-            if isinstance(request, C_STORE) and isinstance(request.DataSet, Storing):
-                request.DataSet.abandon()
+            if isinstance(request, C_STORE) and isinstance(request.DataSet, StoreSink):
+                request.DataSet.discard_partial()
 
     # In the thread that serves.
 
@@ -182,10 +182,10 @@ class Messages(DIMSEServiceProvider):
         """Return the next message, after a while if there is none; the last one is served then."""
         if self._taken > self._served:
             self._served = self._taken
-            self.hear()  # it is the peer's turn now
+            self.note_activity()  # it is the peer's turn now
         reason = self._reason_to_end()
         if reason is not None:
-            self._caller.blame(reason)
+            self._caller.set_end_reason(reason)
             self.assoc.abort()
             return None, None
         try:
@@ -200,22 +200,22 @@ class Messages(DIMSEServiceProvider):
         self._refuse(request, context_id, self._objection)
         return None, None
 
-    def _reason_to_end(self) -> Reason | None:
+    def _reason_to_end(self) -> RefusalReason | None:
         if self.is_busy or not self.assoc.is_established:
             return None
         now = time.monotonic()
         if self.message is None and self._caller.node.stopping.is_set():
-            return Reason.STOPPING
+            return RefusalReason.STOPPING
         ends = (
-            self._caller.began + self._limits.association_seconds
+            self._caller.began + self._limits.association_timeout
             if self.message is None
-            else self._begun + self._limits.instance_seconds
+            else self._begun + self._limits.instance_timeout
         )
-        return Reason.SLOW if now > min(ends, self._heard + self._limits.idle) else None
+        return RefusalReason.SLOW if now > min(ends, self._heard + self._limits.idle_timeout) else None
 
-    def _refuse(self, request: DimseServiceType, context_id: int, reason: Reason) -> None:
+    def _refuse(self, request: DimseServiceType, context_id: int, reason: RefusalReason) -> None:
         """Answer a request that no service of pynetdicom is to see."""
-        self._caller.say(reason)
+        self._caller.report(reason)
         response = type(request)()
         response.MessageIDBeingRespondedTo = request.MessageID
         for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
@@ -227,7 +227,7 @@ class Messages(DIMSEServiceProvider):
     def store(self, event: evt.Event) -> Dataset:
         """Decide what a C-STORE is answered with."""
         data_set = cast("C_STORE", event.request).DataSet
-        if isinstance(data_set, Storing):
+        if isinstance(data_set, StoreSink):
             verdict = data_set.end(
                 self._caller.node.accept,
                 calling_ae=self._caller.title,
@@ -235,26 +235,26 @@ class Messages(DIMSEServiceProvider):
                 address=self._caller.address,
             )
         else:
-            verdict = Verdict.refused(Reason.NO_DATA_SET)
+            verdict = StoreResult.refused(RefusalReason.NO_DATA_SET)
         status = Dataset()
         status.Status = int(verdict.status)
         if verdict.reason is not None:
-            self._caller.say(verdict.reason)
-            status.ErrorComment = verdict.reason[:_LONGEST_COMMENT]
+            self._caller.report(verdict.reason)
+            status.ErrorComment = verdict.reason[:_MAX_COMMENT_LENGTH]
         return status
 
 
-def _objection(
-    field: int, announced: Announced, context: PresentationContext, has_data_set: bool
-) -> Reason | None:
+def _rejection_status(
+    field: int, announced: StoreRequest, context: PresentationContext, has_data_set: bool
+) -> RefusalReason | None:
     """Find why a request is not to be served."""
     if field == _CANCEL and not has_data_set:
         return None
     if field not in (_STORE, _ECHO) or (field == _ECHO and has_data_set):
-        return Reason.OPERATION
+        return RefusalReason.OPERATION
     if field == _STORE and not has_data_set:
-        return Reason.NO_DATA_SET
+        return RefusalReason.NO_DATA_SET
     if not is_uid(announced.sop_class) or (field == _STORE and not is_uid(announced.sop_instance)):
-        return Reason.ILLEGAL_UID
+        return RefusalReason.ILLEGAL_UID
     expected = VERIFICATION if field == _ECHO else context.abstract_syntax
-    return None if announced.sop_class == expected else Reason.SOP_CLASS
+    return None if announced.sop_class == expected else RefusalReason.SOP_CLASS

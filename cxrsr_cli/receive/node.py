@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.receive.arrival import ReceivedInstance
 from cxrsr_cli.receive.contexts import Supported
-from cxrsr_cli.receive.listener import Listener
-from cxrsr_cli.receive.pace import Pace
-from cxrsr_cli.receive.refusal import Reason, Refusal, cleaned
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.listener import ScpConfig
+from cxrsr_cli.receive.pace import RateLimiter
+from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason, sanitize_ae_title
+from cxrsr_cli.receive.status import DimseStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class ScpContext:
     """A node that receives.
 
     Attributes
@@ -34,15 +34,15 @@ class Node:
         Set when no new message is to be served.
     """
 
-    listener: Listener
+    config: ScpConfig
     folder: Path
-    accept: Callable[[Arrival], Status]
-    said: Callable[[Refusal], None]
+    accept: Callable[[ReceivedInstance], DimseStatus]
+    on_refusal: Callable[[RefusalEvent], None]
     contexts: Supported
-    pace: Pace
+    rate_limiter: RateLimiter
     stopping: Event
 
-    def say(self, reason: Reason, address: str, title: str = "") -> None:
+    def report(self, reason: RefusalReason, address: str, title: str = "") -> None:
         """Tell of a refusal; nobody's trouble with it may reach a peer."""
         with suppress(Exception):
-            self.said(Refusal(reason, address, cleaned(title)))
+            self.on_refusal(RefusalEvent(reason, address, sanitize_ae_title(title)))

@@ -8,7 +8,7 @@ _WINDOW = 60.0
 _MANY = 1024
 
 
-class Pace:
+class RateLimiter:
     """Counts associations of the last minute.
 
     Parameters
@@ -22,7 +22,7 @@ class Pace:
         self._lock = threading.Lock()
         self._opened: dict[tuple[str, str], deque[float]] = {}
 
-    def admits(self, peer: tuple[str, str]) -> bool:
+    def allow(self, peer: tuple[str, str]) -> bool:
         """Tell whether a peer may open one more association now, and count it if so."""
         if self._per_minute is None:
             return True

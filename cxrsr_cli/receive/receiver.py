@@ -11,29 +11,29 @@ from socketserver import BaseServer
 from pydicom.uid import UID
 
 from cxrsr_cli.errors import NetworkError, OutputError
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.receive.arrival import ReceivedInstance
 from cxrsr_cli.receive.contexts import storage_classes, supported_contexts
-from cxrsr_cli.receive.incoming import remove_leftovers
-from cxrsr_cli.receive.listener import Listener
-from cxrsr_cli.receive.node import Node
-from cxrsr_cli.receive.pace import Pace
-from cxrsr_cli.receive.refusal import Refusal
-from cxrsr_cli.receive.server import Server
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.incoming import remove_partial_files
+from cxrsr_cli.receive.listener import ScpConfig
+from cxrsr_cli.receive.node import ScpContext
+from cxrsr_cli.receive.pace import RateLimiter
+from cxrsr_cli.receive.refusal import RefusalEvent
+from cxrsr_cli.receive.server import ScpServer
+from cxrsr_cli.receive.status import DimseStatus
 
-_POLL = 0.1
+_POLL_SECONDS = 0.1
 """Seconds between looks whether to stop."""
 
-_LAST_WORDS = 5.0
+_ABORT_TIMEOUT = 5.0
 """Seconds in which aborted associations end."""
 
 
-def _say_nothing(_: Refusal) -> None:
+def _say_nothing(_: RefusalEvent) -> None:
     pass
 
 
-class Receiver:
+class StorageScp:
     """Receives instances from peers, each straight to a file.
 
     Every association has two threads, and takes bounded memory: a PDU of at most
@@ -48,14 +48,14 @@ class Receiver:
         Where files are received; made if it is not there. It must belong to this
         process alone, since what is left in it by one that was killed is removed.
     accept : callable
-        Is given each `Arrival` whose file is whole, checked and closed, but not
+        Is given each `ReceivedInstance` whose file is whole, checked and closed, but not
         flushed to the disk: flush it, and the folder that it is moved to, before
         `Status.SUCCESS` is returned, after which the peer may delete its own. Upon
         success the file is the callable's; upon any other status, which the peer is
         answered with, or an exception, which it learns as out of resources, the
         file is removed. Called from several threads at once.
     said : callable, optional
-        Is given each `Refusal`; from several threads at once. What it raises is lost.
+        Is given each `RefusalEvent`; from several threads at once. What it raises is lost.
     tls : ssl.SSLContext, optional
         Of a server. Without one, connections are plain.
     sop_classes : sequence of UID, optional
@@ -64,25 +64,25 @@ class Receiver:
 
     def __init__(
         self,
-        listener: Listener,
+        listener: ScpConfig,
         folder: Path,
-        accept: Callable[[Arrival], Status],
-        said: Callable[[Refusal], None] = _say_nothing,
+        accept: Callable[[ReceivedInstance], DimseStatus],
+        said: Callable[[RefusalEvent], None] = _say_nothing,
         *,
         tls: ssl.SSLContext | None = None,
         sop_classes: Sequence[UID] | None = None,
     ) -> None:
         self._tls = tls
-        self._node = Node(
-            listener=listener,
+        self._node = ScpContext(
+            config=listener,
             folder=folder,
             accept=accept,
-            said=said,
+            on_refusal=said,
             contexts=supported_contexts(storage_classes() if sop_classes is None else sop_classes),
-            pace=Pace(listener.limits.per_minute),
+            rate_limiter=RateLimiter(listener.limits.max_associations_per_minute),
             stopping=threading.Event(),
         )
-        self._server: Server | None = None
+        self._server: ScpServer | None = None
         self._thread: threading.Thread | None = None
         self._silence = ExitStack()
 
@@ -113,21 +113,21 @@ class Receiver:
         """
         try:
             self._node.folder.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(self._node.folder)
+            remove_partial_files(self._node.folder)
         except OSError as error:
             raise OutputError(
                 f"cannot receive to {self._node.folder}: {error.strerror or 'I/O error'}"
             ) from None
-        address, port = self._node.listener.address, self._node.listener.port
+        address, port = self._node.config.address, self._node.config.port
         try:
-            self._server = Server(self._node, self._tls)
+            self._server = ScpServer(self._node, self._tls)
         except OSError as error:
             raise NetworkError(
                 f"cannot listen on {address} port {port}: {error.strerror or 'I/O error'}"
             ) from None
-        self._silence.enter_context(quiet_pydicom())
+        self._silence.enter_context(quiet_libraries())
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL,), name="receiver", daemon=True
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="receiver", daemon=True
         )
         self._thread.start()
 
@@ -146,14 +146,14 @@ class Receiver:
         if server is None or thread is None:
             return
         self._node.stopping.set()
-        server.wait_for_end(patience)
+        server.wait_until_idle(patience)
         # That of pynetdicom also looks for the server among those that its AE started.
         BaseServer.shutdown(server)
         thread.join()
         server.server_close()
         for how in (socket.SHUT_RD, socket.SHUT_RDWR):
-            server.sever(how)
-            server.wait_for_end(_LAST_WORDS)
+            server.shut_down(how)
+            server.wait_until_idle(_ABORT_TIMEOUT)
         # A thread that is left works for `accept`.
         self._silence.close()
         self._server = self._thread = None

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from cxrsr_cli.errors import NetworkError
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.status import DimseStatus
 
-_LONGEST_TITLE = 16
+_MAX_AE_TITLE_LENGTH = 16
 _BACKSLASH = "\\"
 
 
-class Reason(StrEnum):
+class RefusalReason(StrEnum):
     """Why an association or an instance was refused."""
 
     # Of a connection, which is closed.
@@ -54,20 +54,20 @@ class Rejection:
     diagnostic: int
 
 
-REJECTIONS: dict[Reason, Rejection] = {
-    Reason.LIMIT: Rejection(2, 3, 2),  # transient, presentation, local limit exceeded
-    Reason.RATE: Rejection(2, 3, 1),  # transient, presentation, temporary congestion
-    Reason.STOPPING: Rejection(2, 3, 1),
-    Reason.CALLING_AE: Rejection(1, 1, 3),
-    Reason.CALLED_AE: Rejection(1, 1, 7),
-    Reason.APPLICATION: Rejection(1, 1, 2),
-    Reason.VERSION: Rejection(1, 2, 2),
-    Reason.INTERNAL: Rejection(2, 1, 1),
+REJECTIONS: dict[RefusalReason, Rejection] = {
+    RefusalReason.LIMIT: Rejection(2, 3, 2),  # transient, presentation, local limit exceeded
+    RefusalReason.RATE: Rejection(2, 3, 1),  # transient, presentation, temporary congestion
+    RefusalReason.STOPPING: Rejection(2, 3, 1),
+    RefusalReason.CALLING_AE: Rejection(1, 1, 3),
+    RefusalReason.CALLED_AE: Rejection(1, 1, 7),
+    RefusalReason.APPLICATION: Rejection(1, 1, 2),
+    RefusalReason.VERSION: Rejection(1, 2, 2),
+    RefusalReason.INTERNAL: Rejection(2, 1, 1),
 }
 """How an association is rejected."""
 
 
-class Abort(IntEnum):
+class AbortReason(IntEnum):
     """Reason of an A-ABORT by the service provider (PS3.8 table 9-26)."""
 
     NOT_SPECIFIED = 0
@@ -76,34 +76,34 @@ class Abort(IntEnum):
     INVALID_PARAMETER_VALUE = 6
 
 
-ABORTS: dict[Reason, Abort] = {
-    Reason.NOT_DICOM: Abort.UNRECOGNIZED_PDU,
-    Reason.UNEXPECTED: Abort.UNEXPECTED_PDU,
-    Reason.TOO_LONG: Abort.INVALID_PARAMETER_VALUE,
-    Reason.MALFORMED: Abort.INVALID_PARAMETER_VALUE,
-    Reason.SLOW: Abort.NOT_SPECIFIED,
-    Reason.STOPPING: Abort.NOT_SPECIFIED,
-    Reason.BROKEN_OFF: Abort.NOT_SPECIFIED,
-    Reason.INTERNAL: Abort.NOT_SPECIFIED,
+ABORTS: dict[RefusalReason, AbortReason] = {
+    RefusalReason.NOT_DICOM: AbortReason.UNRECOGNIZED_PDU,
+    RefusalReason.UNEXPECTED: AbortReason.UNEXPECTED_PDU,
+    RefusalReason.TOO_LONG: AbortReason.INVALID_PARAMETER_VALUE,
+    RefusalReason.MALFORMED: AbortReason.INVALID_PARAMETER_VALUE,
+    RefusalReason.SLOW: AbortReason.NOT_SPECIFIED,
+    RefusalReason.STOPPING: AbortReason.NOT_SPECIFIED,
+    RefusalReason.BROKEN_OFF: AbortReason.NOT_SPECIFIED,
+    RefusalReason.INTERNAL: AbortReason.NOT_SPECIFIED,
 }
 """How an association is aborted."""
 
-STATUSES: dict[Reason, Status] = {
-    Reason.FULL: Status.OUT_OF_RESOURCES,
-    Reason.INSTANCE_TOO_LONG: Status.OUT_OF_RESOURCES,
-    Reason.INTERNAL: Status.OUT_OF_RESOURCES,
-    Reason.ILLEGAL_UID: Status.CANNOT_UNDERSTAND,
-    Reason.UNREADABLE: Status.CANNOT_UNDERSTAND,
-    Reason.NO_DATA_SET: Status.CANNOT_UNDERSTAND,
-    Reason.UID_MISMATCH: Status.DATA_SET_MISMATCH,
-    Reason.SOP_CLASS: Status.SOP_CLASS_NOT_SUPPORTED,
-    Reason.OPERATION: Status.UNRECOGNISED_OPERATION,
+STATUSES: dict[RefusalReason, DimseStatus] = {
+    RefusalReason.FULL: DimseStatus.OUT_OF_RESOURCES,
+    RefusalReason.INSTANCE_TOO_LONG: DimseStatus.OUT_OF_RESOURCES,
+    RefusalReason.INTERNAL: DimseStatus.OUT_OF_RESOURCES,
+    RefusalReason.ILLEGAL_UID: DimseStatus.CANNOT_UNDERSTAND,
+    RefusalReason.UNREADABLE: DimseStatus.CANNOT_UNDERSTAND,
+    RefusalReason.NO_DATA_SET: DimseStatus.CANNOT_UNDERSTAND,
+    RefusalReason.UID_MISMATCH: DimseStatus.DATA_SET_MISMATCH,
+    RefusalReason.SOP_CLASS: DimseStatus.SOP_CLASS_NOT_SUPPORTED,
+    RefusalReason.OPERATION: DimseStatus.UNRECOGNISED_OPERATION,
 }
 """How a C-STORE is answered; where none of them stands, with what `accept` returned."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusalEvent:
     """A refusal, for the log and for counters; free of what a peer could make up.
 
     Attributes
@@ -116,37 +116,37 @@ class Refusal:
         Its AE title, cleaned; empty if it did not come to say one.
     """
 
-    reason: Reason
+    reason: RefusalReason
     address: str
     calling_ae: str = ""
 
 
-class BrokenOffError(NetworkError):
+class ProtocolViolationError(NetworkError):
     """The association cannot go on."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: RefusalReason) -> None:
         super().__init__(f"association ended: {reason}")
         self.reason = reason
 
 
-class NotStoredError(NetworkError):
+class InstanceRejectedError(NetworkError):
     """An instance is not taken; the association goes on."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: RefusalReason) -> None:
         super().__init__(f"instance not taken: {reason}")
         self.reason = reason
 
 
-def is_title(text: str) -> bool:
+def is_valid_ae_title(text: str) -> bool:
     """Tell whether a text is an AE title (PS3.5 table 6.2-1, VR AE) without padding."""
     return (
-        0 < len(text) <= _LONGEST_TITLE
+        0 < len(text) <= _MAX_AE_TITLE_LENGTH
         and text == text.strip()
         and all(" " <= character <= "~" and character != _BACKSLASH for character in text)
     )
 
 
-def cleaned(title: str) -> str:
+def sanitize_ae_title(title: str) -> str:
     """Keep what an AE title may be made of: the rest could forge lines of a log."""
     kept = "".join(one if " " <= one <= "~" and one != _BACKSLASH else "?" for one in title)
-    return kept[:_LONGEST_TITLE].strip()
+    return kept[:_MAX_AE_TITLE_LENGTH].strip()

@@ -3,7 +3,7 @@
 from enum import IntEnum
 
 
-class Status(IntEnum):
+class DimseStatus(IntEnum):
     """DIMSE status of a response (PS3.4 table B.2-1, PS3.7 annex C)."""
 
     SUCCESS = 0x0000

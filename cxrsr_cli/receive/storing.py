@@ -6,19 +6,19 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrsr_cli.receive.arrival import Arrival
-from cxrsr_cli.receive.incoming import IncomingFile
-from cxrsr_cli.receive.inspection import Announced, inspect
-from cxrsr_cli.receive.listener import Limits
-from cxrsr_cli.receive.refusal import STATUSES, NotStoredError, Reason
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.arrival import ReceivedInstance
+from cxrsr_cli.receive.incoming import Part10Writer
+from cxrsr_cli.receive.inspection import StoreRequest, validate_file
+from cxrsr_cli.receive.listener import ScpLimits
+from cxrsr_cli.receive.refusal import STATUSES, InstanceRejectedError, RefusalReason
+from cxrsr_cli.receive.status import DimseStatus
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class StoreResult:
     """How a C-STORE is answered.
 
     Attributes
@@ -29,16 +29,16 @@ class Verdict:
         Why not; None if the instance was taken.
     """
 
-    status: Status
-    reason: Reason | None = None
+    status: DimseStatus
+    reason: RefusalReason | None = None
 
     @classmethod
-    def refused(cls, reason: Reason) -> "Verdict":
+    def refused(cls, reason: RefusalReason) -> "StoreResult":
         """Give the status that tells a reason."""
         return cls(STATUSES[reason], reason)
 
 
-class Storing(BytesIO):
+class StoreSink(BytesIO):
     """Takes the place of the memory in which pynetdicom would collect a data set.
 
     What is refused is refused at once, and the rest of its data set dropped as it
@@ -57,25 +57,25 @@ class Storing(BytesIO):
     """
 
     def __init__(
-        self, announced: Announced, folder: Path, limits: Limits, refused: Reason | None
+        self, announced: StoreRequest, folder: Path, limits: ScpLimits, refused: RefusalReason | None
     ) -> None:
         super().__init__()
         self._announced = announced
         self._limits = limits
-        self._file: IncomingFile | None = None
+        self._file: Part10Writer | None = None
         self._refused = refused
         if refused is not None:
             return
         try:
-            self._file = IncomingFile(
+            self._file = Part10Writer(
                 folder,
                 sop_class=announced.sop_class,
                 sop_instance=announced.sop_instance,
                 transfer_syntax=announced.transfer_syntax,
-                largest=limits.instance_bytes,
-                spare=limits.free_bytes,
+                largest=limits.max_instance_bytes,
+                spare=limits.min_free_bytes,
             )
-        except NotStoredError as error:
+        except InstanceRejectedError as error:
             self._refused = error.reason
 
     def write(self, piece: "ReadableBuffer", /) -> int:
@@ -84,13 +84,13 @@ class Storing(BytesIO):
         if self._file is not None:
             try:
                 self._file.write(view)
-            except NotStoredError as error:
+            except InstanceRejectedError as error:
                 self._refused, self._file = error.reason, None
         return len(view)
 
     def end(
-        self, accept: Callable[[Arrival], Status], *, calling_ae: str, called_ae: str, address: str
-    ) -> Verdict:
+        self, accept: Callable[[ReceivedInstance], DimseStatus], *, calling_ae: str, called_ae: str, address: str
+    ) -> StoreResult:
         """Check the file, and hand it on.
 
         Parameters
@@ -101,40 +101,40 @@ class Storing(BytesIO):
             Who sent it.
         """
         if self._file is None:
-            return Verdict.refused(self._refused or Reason.INTERNAL)
+            return StoreResult.refused(self._refused or RefusalReason.INTERNAL)
         file = self._file
         try:
             path = file.finish()
-            sop_instance_uid = inspect(
+            sop_instance_uid = validate_file(
                 path,
                 self._announced,
                 begins=file.data_set_at,
-                largest=self._limits.instance_bytes,
+                largest=self._limits.max_instance_bytes,
             )
             status = accept(
-                Arrival(
+                ReceivedInstance(
                     path=path,
-                    data_set_at=file.data_set_at,
+                    dataset_offset=file.data_set_at,
                     sop_instance_uid=sop_instance_uid,
                     calling_ae=calling_ae,
                     called_ae=called_ae,
                     address=address,
                 )
             )
-        except NotStoredError as error:
-            self.abandon()
-            return Verdict.refused(error.reason)
+        except InstanceRejectedError as error:
+            self.discard_partial()
+            return StoreResult.refused(error.reason)
         # Whatever it is, the peer must not take the instance for stored.
         except Exception:
-            self.abandon()
-            return Verdict.refused(Reason.INTERNAL)
-        if status != Status.SUCCESS:
-            self.abandon()
-            return Verdict(status, Reason.NOT_TAKEN)
+            self.discard_partial()
+            return StoreResult.refused(RefusalReason.INTERNAL)
+        if status != DimseStatus.SUCCESS:
+            self.discard_partial()
+            return StoreResult(status, RefusalReason.NOT_TAKEN)
         self._file = None
-        return Verdict(status)
+        return StoreResult(status)
 
-    def abandon(self) -> None:
+    def discard_partial(self) -> None:
         """Remove what was received so far."""
         if self._file is not None:
             self._file.discard()

@@ -19,19 +19,19 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from cxrsr_cli.receive.refusal import NotStoredError, Reason
+from cxrsr_cli.receive.refusal import InstanceRejectedError, RefusalReason
 
-MOST_ELEMENTS = 1 << 16
+MAX_ELEMENTS = 1 << 16
 """Elements and items of a data set; a radiograph has hundreds, seldom thousands."""
 
-_DEEPEST = 64
+_MAX_DEPTH = 64
 _UNDEFINED = 0xFFFFFFFF
 _META_INFORMATION = 0x0002
 _DELIMITERS = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _SMALLEST_ELEMENT = 8
-_PIECE = 1 << 20
+_READ_CHUNK_BYTES = 1 << 20
 
 
 def check_structure(path: Path, begins: int, syntax: UID, largest: int) -> None:
@@ -59,9 +59,9 @@ def check_structure(path: Path, begins: int, syntax: UID, largest: int) -> None:
         stream = _Inflated(opened, largest) if inflated else _Plain(opened, path.stat().st_size)
         order = ">" if syntax == ExplicitVRBigEndian else "<"
         try:
-            _Walk(stream, order, implicit=syntax == ImplicitVRLittleEndian).run()
+            _ElementWalker(stream, order, implicit=syntax == ImplicitVRLittleEndian).run()
         except (EOFError, zlib.error):
-            raise NotStoredError(Reason.UNREADABLE) from None
+            raise InstanceRejectedError(RefusalReason.UNREADABLE) from None
 
 
 class _Stream(Protocol):
@@ -116,9 +116,9 @@ class _Inflated:
         """Inflate a piece; false at the end of the stream, which must be there."""
         if self._inflater.eof:
             return False
-        deflated = self._inflater.unconsumed_tail or self._opened.read(_PIECE)
+        deflated = self._inflater.unconsumed_tail or self._opened.read(_READ_CHUNK_BYTES)
         # Without more to read, zlib may still hold some.
-        piece = self._inflater.decompress(deflated, _PIECE)
+        piece = self._inflater.decompress(deflated, _READ_CHUNK_BYTES)
         if not deflated and not piece and not self._inflater.eof:
             raise EOFError
         gone = min(self._at, len(self._held))
@@ -126,7 +126,7 @@ class _Inflated:
         self._at -= gone
         self._left -= len(piece)
         if self._left < 0:
-            raise NotStoredError(Reason.INSTANCE_TOO_LONG)
+            raise InstanceRejectedError(RefusalReason.INSTANCE_TOO_LONG)
         return True
 
 
@@ -146,7 +146,7 @@ class _Level:
     fresh: bool = True
 
 
-class _Walk:
+class _ElementWalker:
     """Follows what pydicom would, and refuses where pydicom would guess."""
 
     def __init__(self, stream: _Stream, order: str, *, implicit: bool) -> None:
@@ -230,13 +230,13 @@ class _Walk:
             self._skip(length - 4)
 
     def _push(self, kind: _Kind, length: int, *, implicit: bool) -> None:
-        self._require(len(self._levels) < _DEEPEST)
+        self._require(len(self._levels) < _MAX_DEPTH)
         end = None if length == _UNDEFINED else self._at + length
         self._levels.append(_Level(kind, end, implicit))
 
     def _grow(self, count: int) -> None:
         self._count += count
-        self._require(self._count <= MOST_ELEMENTS)
+        self._require(self._count <= MAX_ELEMENTS)
 
     def _read(self, size: int) -> bytes:
         self._at += size
@@ -248,4 +248,4 @@ class _Walk:
 
     def _require(self, true: bool) -> None:
         if not true:
-            raise NotStoredError(Reason.UNREADABLE)
+            raise InstanceRejectedError(RefusalReason.UNREADABLE)

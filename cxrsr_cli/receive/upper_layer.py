@@ -15,15 +15,15 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
 
-from cxrsr_cli.receive.caller import Caller
-from cxrsr_cli.receive.contexts import LARGEST_PDU
-from cxrsr_cli.receive.messages import Messages
-from cxrsr_cli.receive.refusal import ABORTS, Abort, Reason
+from cxrsr_cli.receive.caller import PeerConnection
+from cxrsr_cli.receive.contexts import MAX_PDU_BYTES
+from cxrsr_cli.receive.messages import BoundedDimseProvider
+from cxrsr_cli.receive.refusal import ABORTS, AbortReason, RefusalReason
 
-_LARGEST_REQUEST = 1 << 18
+_MAX_REQUEST_BYTES = 1 << 18
 """Bytes of an A-ASSOCIATE-RQ: 128 contexts with all transfer syntaxes of the standard fit."""
 
-_LARGEST_TAKEN = 8 * LARGEST_PDU
+_MAX_PDU_BYTES = 8 * MAX_PDU_BYTES
 """Bytes; some peers send longer PDUs than was negotiated, and mean no harm."""
 
 _TYPES = range(1, 8)
@@ -31,14 +31,14 @@ _REJECTION, _RELEASE, _ABORT = 3, 6, 7
 
 _ABORT_PDU = bytes((_ABORT, 0, 0, 0, 0, 4, 0, 0, 2, 0))
 
-_LINGER = 1.0
+_CLOSE_TIMEOUT = 1.0
 """Seconds in which a peer may close first, and in which the rest of a PDU may come meanwhile."""
 
-_OURS = ("Sta3", "Sta8")
+_LOCAL_TURN_STATES = ("Sta3", "Sta8")
 """States in which it is for us to answer; what comes meanwhile is read after that."""
 
-_LAST = "Sta13"
-_WAITS = {"Sta2": 0.2, "Sta6": 0.2, _LAST: _LINGER}
+_CLOSING_STATE = "Sta13"
+_POLL_SECONDS = {"Sta2": 0.2, "Sta6": 0.2, _CLOSING_STATE: _CLOSE_TIMEOUT}
 """Seconds to wait for a peer, by state of the machine, where there is nothing else to do.
 
 In the last state it is the peer who closes: else the kernel could drop our last words.
@@ -48,7 +48,7 @@ _INVALID = "Evt19"
 _CLOSED = "Evt17"
 
 
-class Socket(AssociationSocket):
+class BoundedSocket(AssociationSocket):
     """The connection of an association.
 
     Parameters
@@ -61,11 +61,11 @@ class Socket(AssociationSocket):
         The peer; its connection is used.
     """
 
-    def __init__(self, association: Association, messages: Messages, caller: Caller) -> None:
+    def __init__(self, association: Association, messages: BoundedDimseProvider, caller: PeerConnection) -> None:
         super().__init__(association, client_socket=caller.connection)
         self._messages = messages
         self._caller = caller
-        self._idle = caller.node.listener.limits.idle
+        self._idle = caller.node.config.limits.idle_timeout
         self._deadline = 0.0
         self._within = False
 
@@ -74,12 +74,12 @@ class Socket(AssociationSocket):
         """Tell whether there is something to read, after a while if not yet."""
         dul = self.assoc.dul
         state = dul.state_machine.current_state
-        if self.socket is None or self._messages.is_busy or state in _OURS:
+        if self.socket is None or self._messages.is_busy or state in _LOCAL_TURN_STATES:
             return False
-        if not dul.event_queue.empty() and state != _LAST:
+        if not dul.event_queue.empty() and state != _CLOSING_STATE:
             return False  # what came before may be the end
         # Answers are queued before the messages are no longer busy.
-        wait = _WAITS.get(state, 0.0) if dul.to_provider_queue.empty() else 0.0
+        wait = _POLL_SECONDS.get(state, 0.0) if dul.to_provider_queue.empty() else 0.0
         try:
             if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
                 return True
@@ -101,16 +101,16 @@ class Socket(AssociationSocket):
         within, self._within = self._within, False
         if within:
             requested = self.assoc.requestor.primitive is not None
-            if nr_bytes > (_LARGEST_TAKEN if requested else _LARGEST_REQUEST):
-                self._give_up(Reason.TOO_LONG)
+            if nr_bytes > (_MAX_PDU_BYTES if requested else _MAX_REQUEST_BYTES):
+                self._abort(RefusalReason.TOO_LONG)
             return self._fill(nr_bytes)
         self._deadline = (
-            time.monotonic() + _LINGER if self._caller.is_over else self._messages.next_deadline()
+            time.monotonic() + _CLOSE_TIMEOUT if self._caller.is_over else self._messages.pdu_deadline()
         )
         header = self._fill(nr_bytes)
         self._acknowledge()
         if header and header[0] not in _TYPES:
-            self._caller.blame(Reason.NOT_DICOM)
+            self._caller.set_end_reason(RefusalReason.NOT_DICOM)
         else:
             self._within = len(header) == nr_bytes
         return header
@@ -122,20 +122,20 @@ class Socket(AssociationSocket):
         while at < size:
             left = self._deadline - time.monotonic()
             if left <= 0 or self.socket is None:
-                self._give_up(Reason.SLOW)
+                self._abort(RefusalReason.SLOW)
             try:
                 self.socket.settimeout(left)
                 count = self.socket.recv_into(view[at:])
             except TimeoutError:
-                self._give_up(Reason.SLOW)
+                self._abort(RefusalReason.SLOW)
             if self._caller.cut:
-                self._give_up(Reason.STOPPING)
+                self._abort(RefusalReason.STOPPING)
             if not count:
                 if at:
-                    self._caller.blame(Reason.BROKEN_OFF)
+                    self._caller.set_end_reason(RefusalReason.BROKEN_OFF)
                 return filled[:at]
             at += count
-            self._messages.hear()
+            self._messages.note_activity()
         return filled
 
     def _acknowledge(self) -> None:
@@ -148,8 +148,8 @@ class Socket(AssociationSocket):
             with suppress(OSError):
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def _give_up(self, reason: Reason) -> NoReturn:
-        self._caller.blame(reason)
+    def _abort(self, reason: RefusalReason) -> NoReturn:
+        self._caller.set_end_reason(reason)
         self.event_queue.put(_INVALID)  # so that an A-ABORT is sent before all is closed
         raise OSError
 
@@ -159,9 +159,9 @@ class Socket(AssociationSocket):
             if self._caller.is_over:  # it would be repeated for all that is no PDU
                 return
             # Nobody else said why: pynetdicom could not decode what came.
-            self._caller.blame(Reason.MALFORMED)
-            reason = self._caller.reason or Reason.MALFORMED
-            bytestream = bytes((*bytestream[:8], 2, ABORTS.get(reason, Abort.NOT_SPECIFIED)))
+            self._caller.set_end_reason(RefusalReason.MALFORMED)
+            reason = self._caller.reason or RefusalReason.MALFORMED
+            bytestream = bytes((*bytestream[:8], 2, ABORTS.get(reason, AbortReason.NOT_SPECIFIED)))
         if bytestream[0] in (_REJECTION, _RELEASE, _ABORT):
             self._caller.is_over = True
         if self.socket is not None:
@@ -170,10 +170,10 @@ class Socket(AssociationSocket):
         super().send(bytestream)
 
 
-class Provider(DULServiceProvider):
+class BoundedDulProvider(DULServiceProvider):
     """The provider of the upper layer, whose thread ends in order whatever a peer did."""
 
-    def __init__(self, association: Association, messages: Messages, caller: Caller) -> None:
+    def __init__(self, association: Association, messages: BoundedDimseProvider, caller: PeerConnection) -> None:
         super().__init__(association)
         self.name = "association"
         self.daemon = True
@@ -190,6 +190,6 @@ class Provider(DULServiceProvider):
             if self.socket is not None and self.socket.socket is not None:
                 self.socket.send(_ABORT_PDU)
         finally:
-            self._messages.abandon()
+            self._messages.discard_partial()
             # Who waits for a request waits no longer.
             self.to_user_queue.put(None)

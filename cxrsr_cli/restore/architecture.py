@@ -1,6 +1,6 @@
 """What a network is made of, as plain data that needs no torch to read.
 
-`Architecture` is what every network has. `RirArchitecture` here describes this
+`NetworkConfig` is what every network has. `RirConfig` here describes this
 project's network and its ablations; its rivals are in `rival_architectures`.
 """
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from cxrsr_cli.restore.cost import Convolution, Cost, attention
+from cxrsr_cli.restore.cost import ConvSpec, NetworkComplexity, channel_attention_convs
 
 
-class Network(StrEnum):
+class NetworkFamily(StrEnum):
     """Families of networks: what ``network:`` names in a configuration."""
 
     RIR = "rir"
@@ -36,7 +36,7 @@ class ImageSkip(StrEnum):
     """Bicubic projected on the images that downsample to the input."""
 
 
-class Tail(StrEnum):
+class Upsampler(StrEnum):
     """How features become the enlarged image."""
 
     SHUFFLE_CONV = "shuffle_conv"
@@ -70,17 +70,17 @@ class Attention(StrEnum):
 
 SCALES = (2, 4, 8)
 
-_LARGEST_COUNT = 1024
+_MAX_COUNT = 1024
 """Beyond any network of this kind: a header that claims more is damaged."""
 
-_LARGEST_KERNEL = 15
+_MAX_KERNEL = 15
 
 _WHOLE_IMAGE_HALO = 32
 """About what the local networks of this size see beyond the border."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture(ABC):
+class NetworkConfig(ABC):
     """Hyper-parameters that every network has.
 
     Attributes
@@ -98,7 +98,7 @@ class Architecture(ABC):
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    network: ClassVar[Network]
+    network: ClassVar[NetworkFamily]
     later: ClassVar[frozenset[str]] = frozenset({"impulse_filter"})
     """Fields that came after files were written with the others: left out at
     their defaults, so that old headers and configurations keep their hashes."""
@@ -120,11 +120,11 @@ class Architecture(ABC):
         """Input pixels on each side that convolutions carry to an output pixel."""
 
     @abstractmethod
-    def convolutions(self) -> list[Convolution]:
+    def convolutions(self) -> list[ConvSpec]:
         """List every convolution."""
 
     @property
-    def whole_image(self) -> bool:
+    def needs_whole_image(self) -> bool:
         """Whether every output pixel depends on every input pixel.
 
         Channel attention averages whole maps; no strip has the whole's averages.
@@ -138,19 +138,19 @@ class Architecture(ABC):
         The receptive radius, beyond which nothing is seen. A network that sees the
         whole image sees its reflection too, and needs only enough to soften the border.
         """
-        if self.whole_image:
+        if self.needs_whole_image:
             return min(self.receptive_radius, _WHOLE_IMAGE_HALO)
         return self.receptive_radius
 
     @property
-    def cost(self) -> Cost:
+    def cost(self) -> NetworkComplexity:
         """Parameters, and multiplications for each input pixel."""
-        return Cost.of(self.convolutions())
+        return NetworkComplexity.of(self.convolutions())
 
-    def to_plain(self) -> dict[str, Any]:
-        """Return plain JSON types, as `family.read_architecture` reads them."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, as `family.config_from_dict` reads them."""
         plain: dict[str, Any] = {}
-        if self.network is not Network.RIR:
+        if self.network is not NetworkFamily.RIR:
             plain["network"] = self.network.value
         for field in fields(self):
             value = getattr(self, field.name)
@@ -164,8 +164,8 @@ class Architecture(ABC):
     def _check_counts(self, *names: str) -> None:
         for name in names:
             value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value <= _LARGEST_COUNT:
-                raise ValueError(f"{name} must be a whole number from 1 to {_LARGEST_COUNT}")
+            if not isinstance(value, int) or not 1 <= value <= _MAX_COUNT:
+                raise ValueError(f"{name} must be a whole number from 1 to {_MAX_COUNT}")
 
     def _check_switches(self, *names: str) -> None:
         for name in names:
@@ -178,9 +178,9 @@ class Architecture(ABC):
 
     def _check_kernels(self, name: str, kernels: tuple[int, ...]) -> None:
         if not all(
-            isinstance(one, int) and one in range(1, _LARGEST_KERNEL + 1, 2) for one in kernels
+            isinstance(one, int) and one in range(1, _MAX_KERNEL + 1, 2) for one in kernels
         ):
-            raise ValueError(f"{name}: sides of kernels are odd, from 1 to {_LARGEST_KERNEL}")
+            raise ValueError(f"{name}: sides of kernels are odd, from 1 to {_MAX_KERNEL}")
 
     def _check_reduction(self, channels: int, reduction: int) -> None:
         if reduction > channels:
@@ -188,7 +188,7 @@ class Architecture(ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PostUpsampling(Architecture):
+class PostUpsamplingConfig(NetworkConfig):
     """A network that works at input resolution and enlarges at its end.
 
     Attributes
@@ -202,11 +202,11 @@ class PostUpsampling(Architecture):
     """
 
     channels: int = 64
-    tail: Tail = Tail.SHUFFLE_CONV
+    upsampler: Upsampler = Upsampler.SHUFFLE_CONV
     stem: Stem = Stem.PLAIN
 
     def __post_init__(self) -> None:
-        Architecture.__post_init__(self)
+        NetworkConfig.__post_init__(self)
         self._check_counts("channels")
 
     @property
@@ -215,7 +215,7 @@ class PostUpsampling(Architecture):
         """Reach of what stands between the shallow and the deep convolution."""
 
     @abstractmethod
-    def body(self) -> list[Convolution]:
+    def body(self) -> list[ConvSpec]:
         """List what stands between the shallow and the deep convolution."""
 
     @property
@@ -228,27 +228,27 @@ class PostUpsampling(Architecture):
         stem = 1 if self.stem is Stem.WHITENED else 0
         return stem + 1 + self.body_radius + 1 + 2
 
-    def convolutions(self) -> list[Convolution]:
+    def convolutions(self) -> list[ConvSpec]:
         """List every convolution."""
         channels = self.channels
-        stem = [Convolution(1, 9, 3, trained=False)] if self.stem is Stem.WHITENED else []
-        shallow = Convolution(9 if stem else 1, channels, 3)
-        deep = Convolution(channels, channels, 3)
+        stem = [ConvSpec(1, 9, 3, trained=False)] if self.stem is Stem.WHITENED else []
+        shallow = ConvSpec(9 if stem else 1, channels, 3)
+        deep = ConvSpec(channels, channels, 3)
         return [*stem, shallow, *self.body(), deep, *self._tail()]
 
-    def _tail(self) -> list[Convolution]:
+    def _tail(self) -> list[ConvSpec]:
         channels, scale = self.channels, self.scale
-        if self.tail is Tail.CONV_SHUFFLE:
-            return [Convolution(channels, scale**2, 5)]
+        if self.upsampler is Upsampler.CONV_SHUFFLE:
+            return [ConvSpec(channels, scale**2, 5)]
         stages = [
-            Convolution(channels, 4 * channels, 3, places=4**stage)
+            ConvSpec(channels, 4 * channels, 3, positions_per_pixel=4**stage)
             for stage in range(scale.bit_length() - 1)
         ]
-        return [*stages, Convolution(channels, 1, 3, places=scale**2)]
+        return [*stages, ConvSpec(channels, 1, 3, positions_per_pixel=scale**2)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RirArchitecture(PostUpsampling):
+class RirConfig(PostUpsamplingConfig):
     """A residual-in-residual network, or an ablation of it.
 
     Attributes
@@ -274,15 +274,15 @@ class RirArchitecture(PostUpsampling):
         Of channel attention's bottleneck; 16 in RCAN.
     """
 
-    network: ClassVar[Network] = Network.RIR
-    later: ClassVar[frozenset[str]] = Architecture.later | {
+    network: ClassVar[NetworkFamily] = NetworkFamily.RIR
+    later: ClassVar[frozenset[str]] = NetworkConfig.later | {
         "kernels", "branch_channels", "dense", "long_skip", "attention", "reduction",
     }  # fmt: skip
 
     groups: int = 4
     blocks: int = 4
     negative_slope: float = 0.1
-    tail: Tail = Tail.CONV_SHUFFLE
+    tail: Upsampler = Upsampler.CONV_SHUFFLE
     stem: Stem = Stem.WHITENED
     kernels: tuple[int, ...] = (1, 3, 5)
     branch_channels: int | None = None
@@ -292,7 +292,7 @@ class RirArchitecture(PostUpsampling):
     reduction: int = 16
 
     def __post_init__(self) -> None:
-        PostUpsampling.__post_init__(self)
+        PostUpsamplingConfig.__post_init__(self)
         self._check_counts("groups", "blocks", "reduction")
         if self.branch_channels is not None:
             self._check_counts("branch_channels")
@@ -319,14 +319,14 @@ class RirArchitecture(PostUpsampling):
         """Blocks are chained, so the reaches of their widest branches add up."""
         return max(self.kernels) // 2 * self.groups * self.blocks
 
-    def body(self) -> list[Convolution]:
+    def body(self) -> list[ConvSpec]:
         """List the groups' convolutions."""
         channels, width = self.channels, self.branch_width
-        squeeze = attention(channels, self.reduction) if self.whole_image else []
-        block = [Convolution(channels, width, kernel) for kernel in self.kernels]
-        block += [Convolution(len(self.kernels) * width, channels, 1)]
+        squeeze = channel_attention_convs(channels, self.reduction) if self.whole_image else []
+        block = [ConvSpec(channels, width, kernel) for kernel in self.kernels]
+        block += [ConvSpec(len(self.kernels) * width, channels, 1)]
         block += squeeze if self.attention is Attention.BLOCK else []
         fused = (self.blocks + 1) * channels if self.dense else channels
-        group = block * self.blocks + [Convolution(fused, channels, 1)]
+        group = block * self.blocks + [ConvSpec(fused, channels, 1)]
         group += squeeze if self.attention is Attention.GROUP else []
         return group * self.groups

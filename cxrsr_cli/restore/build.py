@@ -1,17 +1,17 @@
 """From a description to the network: the one place that knows every family."""
 
-from cxrsr_cli.restore.architecture import Architecture, RirArchitecture
+from cxrsr_cli.restore.architecture import NetworkConfig, RirConfig
 from cxrsr_cli.restore.network import ResidualInResidual
-from cxrsr_cli.restore.parts import SuperResolver
+from cxrsr_cli.restore.parts import SuperResolutionNetwork
 from cxrsr_cli.restore.rival_architectures import (
-    EdsrArchitecture,
-    RcanArchitecture,
-    SrcnnArchitecture,
+    EdsrConfig,
+    RcanConfig,
+    SrcnnConfig,
 )
 from cxrsr_cli.restore.rivals import Edsr, Rcan, Srcnn
 
 
-def build(architecture: Architecture) -> SuperResolver:
+def build(architecture: NetworkConfig) -> SuperResolutionNetwork:
     """Build an untrained network.
 
     Parameters
@@ -30,13 +30,13 @@ def build(architecture: Architecture) -> SuperResolver:
         For a description of no known family.
     """
     match architecture:
-        case RirArchitecture():
+        case RirConfig():
             return ResidualInResidual(architecture)
-        case SrcnnArchitecture():
+        case SrcnnConfig():
             return Srcnn(architecture)
-        case EdsrArchitecture():
+        case EdsrConfig():
             return Edsr(architecture)
-        case RcanArchitecture():
+        case RcanConfig():
             return Rcan(architecture)
         case _:
             raise TypeError(f"no network is known for a {type(architecture).__name__}")

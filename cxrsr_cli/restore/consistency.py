@@ -18,10 +18,10 @@ from itertools import pairwise
 import torch
 
 from cxrsr_cli.restore.resample import downsample, upsample
-from cxrsr_cli.restore.unrestrained import sharpened, unrestrained
+from cxrsr_cli.restore.unrestrained import project_closed_form, solve_down_up
 
 DEFAULT_STEPS = 15
-ENOUGH_STEPS = 45
+OUTPUT_STEPS = 45
 """For an output: where a border at the end of the range is long and bright beside
 it, more than the default help. The number does not follow from the error: parts of
 an image would stop at different steps, and show where they meet."""
@@ -36,7 +36,7 @@ _BINDS = 0.05
 """Stored units by which values may leave the range and be cut off: a tenth of rounding."""
 
 
-def project(
+def project_iteratively(
     estimate: torch.Tensor,
     low_resolution: torch.Tensor,
     scale: int,
@@ -86,7 +86,7 @@ def project(
     return current
 
 
-def make_consistent(
+def enforce_consistency(
     estimate: torch.Tensor | None,
     low_resolution: torch.Tensor,
     scale: int,
@@ -115,19 +115,19 @@ def make_consistent(
         columns cut off further away than `MARGIN` would hardly change it.
     """
     if estimate is None:
-        found = upsample(sharpened(low_resolution, scale), scale)
+        found = upsample(solve_down_up(low_resolution, scale), scale)
     else:
-        found = unrestrained(estimate, low_resolution, scale)
+        found = project_closed_form(estimate, low_resolution, scale)
     beyond = torch.maximum(minimum - found.amin(), found.amax() - maximum)
     if not beyond > _BINDS:  # nor does what is no number, which is for others to find
         return found.clamp_(minimum, maximum)
     binding = _binding(found, scale, minimum - _BINDS, maximum + _BINDS)
     found.clamp_(minimum, maximum)
-    for left, right, first, last in _stretches(binding):
+    for left, right, first, last in _column_runs(binding):
         low = low_resolution[..., first:last]
         wide = slice(first * scale, last * scale)
         start = upsample(low, scale) if estimate is None else estimate[..., wide]
-        legal = project(start, low, scale, minimum=minimum, maximum=maximum, steps=steps)
+        legal = project_iteratively(start, low, scale, minimum=minimum, maximum=maximum, steps=steps)
         inner = slice((left - first) * scale, (right - first) * scale)
         found[..., left * scale : right * scale] = legal[..., inner]
     return found
@@ -139,7 +139,7 @@ def _binding(found: torch.Tensor, scale: int, lowest: float, highest: float) -> 
     return columns.view(-1, scale).any(-1)
 
 
-def _stretches(binding: torch.Tensor) -> Iterator[tuple[int, int, int, int]]:
+def _column_runs(binding: torch.Tensor) -> Iterator[tuple[int, int, int, int]]:
     """Yield stretches of columns to be made legal, and those that must be seen for it.
 
     What is near one that binds is one stretch with it; and so are those whose
@@ -176,7 +176,7 @@ def consistent_bicubic(
     torch.Tensor
         ``(N, C, scale * H, scale * W)`` within ``[minimum, maximum]``.
     """
-    return project(
+    return project_iteratively(
         upsample(low_resolution, scale),
         low_resolution,
         scale,

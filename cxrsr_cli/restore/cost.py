@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Convolution:
+class ConvSpec:
     """One convolution of a network, with a bias for every output.
 
     Attributes
@@ -25,7 +25,7 @@ class Convolution:
     inputs: int
     outputs: int
     kernel: int
-    places: int = 1
+    positions_per_pixel: int = 1
     trained: bool = True
 
     @property
@@ -37,11 +37,11 @@ class Convolution:
     @property
     def macs(self) -> int:
         """Multiplications with additions for each pixel of the input image."""
-        return self.kernel**2 * self.inputs * self.outputs * self.places
+        return self.kernel**2 * self.inputs * self.outputs * self.positions_per_pixel
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class NetworkComplexity:
     """Size of a network and work for each pixel of the input image.
 
     Attributes
@@ -57,13 +57,13 @@ class Cost:
     macs: int
 
     @classmethod
-    def of(cls, convolutions: Iterable[Convolution]) -> "Cost":
+    def of(cls, convolutions: Iterable[ConvSpec]) -> "NetworkComplexity":
         """Add up."""
         listed = list(convolutions)
         return cls(sum(one.parameters for one in listed), sum(one.macs for one in listed))
 
 
-def attention(channels: int, reduction: int) -> list[Convolution]:
+def channel_attention_convs(channels: int, reduction: int) -> list[ConvSpec]:
     """Return the two convolutions of channel attention: no work that grows with the image."""
     squeezed = channels // reduction
-    return [Convolution(channels, squeezed, 1, 0), Convolution(squeezed, channels, 1, 0)]
+    return [ConvSpec(channels, squeezed, 1, 0), ConvSpec(squeezed, channels, 1, 0)]

@@ -21,7 +21,7 @@ _STRIP = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
-class Deviation:
+class ConsistencyDeviation:
     """Difference between the downsampled output and the input.
 
     Attributes

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import torch
 
-SIDES = 8
+NUM_TRANSFORMS = 8
 
 
-def from_all_sides(
+def self_ensemble(
     network: Callable[[torch.Tensor], torch.Tensor],
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Wrap a network so that it sees every flip and rotation.
@@ -31,10 +31,10 @@ def from_all_sides(
 
     def ensemble(image: torch.Tensor) -> torch.Tensor:
         total = network(image).float()
-        for side in range(1, SIDES):
+        for side in range(1, NUM_TRANSFORMS):
             turned = _turn(image, side).contiguous(memory_format=torch.channels_last)
             total = total + _turn_back(network(turned), side)
-        return total / SIDES
+        return total / NUM_TRANSFORMS
 
     return ensemble
 

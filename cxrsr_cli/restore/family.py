@@ -5,26 +5,26 @@ from dataclasses import fields
 from enum import StrEnum
 from typing import Any
 
-from cxrsr_cli.restore.architecture import Architecture, Network, RirArchitecture
+from cxrsr_cli.restore.architecture import NetworkConfig, NetworkFamily, RirConfig
 from cxrsr_cli.restore.rival_architectures import (
-    EdsrArchitecture,
-    RcanArchitecture,
-    SrcnnArchitecture,
+    EdsrConfig,
+    RcanConfig,
+    SrcnnConfig,
 )
 
-_KINDS: tuple[type[Architecture], ...] = (
-    RirArchitecture,
-    SrcnnArchitecture,
-    EdsrArchitecture,
-    RcanArchitecture,
+_KINDS: tuple[type[NetworkConfig], ...] = (
+    RirConfig,
+    SrcnnConfig,
+    EdsrConfig,
+    RcanConfig,
 )
 FAMILY = {kind.network: kind for kind in _KINDS}
 
 KEY = "network"
-"""Names the network in a configuration and a header; without it, `Network.RIR`."""
+"""Names the network in a configuration and a header; without it, `NetworkFamily.RIR`."""
 
 
-def kind_of(plain: Mapping[str, Any]) -> type[Architecture]:
+def config_class(plain: Mapping[str, Any]) -> type[NetworkConfig]:
     """Return the class that a plain description is of.
 
     Raises
@@ -32,14 +32,14 @@ def kind_of(plain: Mapping[str, Any]) -> type[Architecture]:
     ValueError
         If there is no such network.
     """
-    name = plain.get(KEY, Network.RIR)
-    if not isinstance(name, str) or name not in set(Network):
-        raise ValueError(f"{KEY} is '{name}'; it must be one of {', '.join(Network)}")
-    return FAMILY[Network(name)]
+    name = plain.get(KEY, NetworkFamily.RIR)
+    if not isinstance(name, str) or name not in set(NetworkFamily):
+        raise ValueError(f"{KEY} is '{name}'; it must be one of {', '.join(NetworkFamily)}")
+    return FAMILY[NetworkFamily(name)]
 
 
-def read_architecture(plain: Mapping[str, Any]) -> Architecture:
-    """Read what `Architecture.to_plain` wrote: nothing it writes may be missing.
+def config_from_dict(plain: Mapping[str, Any]) -> NetworkConfig:
+    """Read what `NetworkConfig.to_dict` wrote: nothing it writes may be missing.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def read_architecture(plain: Mapping[str, Any]) -> Architecture:
     """
     if not isinstance(plain, Mapping):
         raise TypeError("an architecture is a mapping of keys to values")
-    kind = kind_of(plain)
+    kind = config_class(plain)
     given = {name: value for name, value in plain.items() if name != KEY}
     for field in fields(kind):
         if field.name not in given:

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import torch
 
-from cxrsr_cli.restore.architecture import Architecture, ImageSkip
-from cxrsr_cli.restore.consistency import ENOUGH_STEPS, MARGIN, make_consistent
+from cxrsr_cli.restore.architecture import ImageSkip, NetworkConfig
+from cxrsr_cli.restore.consistency import MARGIN, OUTPUT_STEPS, enforce_consistency
 from cxrsr_cli.restore.normalisation import Normalisation
 from cxrsr_cli.restore.skip import image_skip
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class OutputAssembler:
     """How an image's residual becomes its output.
 
     Attributes
@@ -28,7 +28,7 @@ class Finish:
         Legal range.
     """
 
-    architecture: Architecture
+    architecture: NetworkConfig
     norm: Normalisation
     seen: torch.Tensor
     low: torch.Tensor | None
@@ -83,19 +83,19 @@ class Finish:
             output += self.norm.residual_to_stored(residual)
         if low is None:
             return output
-        return make_consistent(
+        return enforce_consistency(
             output,
             low,
             self.architecture.scale,
             minimum=self.minimum,
             maximum=self.maximum,
-            steps=ENOUGH_STEPS,
+            steps=OUTPUT_STEPS,
         )
 
     def _skip(self, seen: torch.Tensor) -> torch.Tensor | None:
         scale, minimum, maximum = self.architecture.scale, self.minimum, self.maximum
         if self.architecture.image_skip is ImageSkip.CONSISTENT:
-            return make_consistent(None, seen, scale, minimum=minimum, maximum=maximum)
+            return enforce_consistency(None, seen, scale, minimum=minimum, maximum=maximum)
         return image_skip(
             self.architecture.image_skip, seen, scale, minimum=minimum, maximum=maximum
         )

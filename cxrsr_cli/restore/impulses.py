@@ -18,7 +18,7 @@ five of ten thousand noisy ones. Any two would keep six times as much noise, and
 without the line a collimator's edge, a pixel wide, would go."""
 
 
-def without_impulses(image: torch.Tensor, *, minimum: float, maximum: float) -> torch.Tensor:
+def remove_impulses(image: torch.Tensor, *, minimum: float, maximum: float) -> torch.Tensor:
     """Replace lone pixels at either end of the range by the median around them.
 
     Parameters

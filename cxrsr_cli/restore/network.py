@@ -1,14 +1,14 @@
 """The residual-in-residual network of Khishigdelger, Salem and Kang.
 
 J. Imaging 2024, 10(3), 64. Widths and the slope are not in the paper; what
-`RirArchitecture` leaves at its default is this project's choice.
+`RirConfig` leaves at its default is this project's choice.
 """
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from torch import nn
 
-from cxrsr_cli.restore.architecture import Attention, RirArchitecture
+from cxrsr_cli.restore.architecture import Attention, RirConfig
 from cxrsr_cli.restore.parts import ChannelAttention, PostUpsampler
 
 
@@ -19,7 +19,7 @@ class ResidualBlock(nn.Module):
     the architecture has them.
     """
 
-    def __init__(self, architecture: RirArchitecture) -> None:
+    def __init__(self, architecture: RirConfig) -> None:
         super().__init__()
         channels, width = architecture.channels, architecture.branch_width
         self.branches = nn.ModuleList(
@@ -46,7 +46,7 @@ class ResidualGroup(nn.Module):
     blocks add.
     """
 
-    def __init__(self, architecture: RirArchitecture) -> None:
+    def __init__(self, architecture: RirConfig) -> None:
         super().__init__()
         channels, blocks = architecture.channels, architecture.blocks
         self.blocks = nn.ModuleList(ResidualBlock(architecture) for _ in range(blocks))
@@ -75,7 +75,7 @@ class ResidualInResidual(PostUpsampler):
         Widths and forms.
     """
 
-    def __init__(self, architecture: RirArchitecture) -> None:
+    def __init__(self, architecture: RirConfig) -> None:
         super().__init__(
             architecture,
             (ResidualGroup(architecture) for _ in range(architecture.groups)),
@@ -83,7 +83,7 @@ class ResidualInResidual(PostUpsampler):
         )
 
 
-def _attention(architecture: RirArchitecture, place: Attention) -> nn.Module:
+def _attention(architecture: RirConfig, place: Attention) -> nn.Module:
     if architecture.attention is not place:
         return nn.Identity()
     return ChannelAttention(architecture.channels, architecture.reduction)

@@ -7,7 +7,7 @@ from scipy.ndimage import distance_transform_edt
 from cxrsr_cli.read.padding import Padding
 
 
-def fill(stored: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+def fill_padding(stored: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Continue the image into its padding, so that no edge rings into it.
 
     Parameters
@@ -28,7 +28,7 @@ def fill(stored: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32
     return np.asarray(stored[tuple(nearest)])
 
 
-def cover(
+def reapply_padding(
     band: NDArray[np.integer],
     stored: NDArray[np.int32],
     padding: Padding,

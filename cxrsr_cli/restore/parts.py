@@ -8,11 +8,11 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from torch import nn
 
 from cxrsr_cli.restore.architecture import (
-    Architecture,
     ImageSkip,
-    PostUpsampling,
+    NetworkConfig,
+    PostUpsamplingConfig,
     Stem,
-    Tail,
+    Upsampler,
 )
 
 
@@ -67,7 +67,7 @@ class ChannelAttention(nn.Module):
         return x * gate.sigmoid()
 
 
-class SuperResolver(nn.Module, ABC):
+class SuperResolutionNetwork(nn.Module, ABC):
     """A network of any family.
 
     The module makes the *residual*: what is added to the image skip of its
@@ -82,7 +82,7 @@ class SuperResolver(nn.Module, ABC):
         the precision of the rest.
     """
 
-    def __init__(self, architecture: Architecture, stem: nn.Module) -> None:
+    def __init__(self, architecture: NetworkConfig, stem: nn.Module) -> None:
         super().__init__()
         self.architecture = architecture
         self.stem = stem
@@ -108,7 +108,7 @@ class SuperResolver(nn.Module, ABC):
         """Map what the stem made, in the network's precision, to the unscaled residual."""
 
 
-class PostUpsampler(SuperResolver):
+class PostUpsampler(SuperResolutionNetwork):
     """Shallow convolution, body, deep convolution and long skip, tail.
 
     Parameters
@@ -123,7 +123,7 @@ class PostUpsampler(SuperResolver):
     """
 
     def __init__(
-        self, architecture: PostUpsampling, body: Iterable[nn.Module], *, long_skip: bool = True
+        self, architecture: PostUpsamplingConfig, body: Iterable[nn.Module], *, long_skip: bool = True
     ) -> None:
         whitened = architecture.stem is Stem.WHITENED
         super().__init__(architecture, WhiteningStem() if whitened else nn.Identity())
@@ -134,7 +134,7 @@ class PostUpsampler(SuperResolver):
         self.tail = _tail(architecture)
         self.long_skip = long_skip
         if architecture.image_skip is not ImageSkip.NONE:
-            start_at_zero(self.tail[-1 if architecture.tail is Tail.SHUFFLE_CONV else 0])
+            zero_init(self.tail[-1 if architecture.upsampler is Upsampler.SHUFFLE_CONV else 0])
 
     def residual(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(N, 1 or 9, H, W)`` to ``(N, 1, scale * H, scale * W)``."""
@@ -147,15 +147,15 @@ class PostUpsampler(SuperResolver):
         return output
 
 
-def start_at_zero(module: nn.Module) -> None:
+def zero_init(module: nn.Module) -> None:
     """Start the last layer at zero, so that training starts at the image skip."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
 
 
-def _tail(architecture: PostUpsampling) -> nn.Sequential:
+def _tail(architecture: PostUpsamplingConfig) -> nn.Sequential:
     channels, scale = architecture.channels, architecture.scale
-    if architecture.tail is Tail.CONV_SHUFFLE:
+    if architecture.upsampler is Upsampler.CONV_SHUFFLE:
         return nn.Sequential(
             nn.Conv2d(channels, scale**2, 5, padding=2),
             nn.PixelShuffle(scale),

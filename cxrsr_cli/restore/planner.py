@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
-from cxrsr_cli.errors import TooLargeError
-from cxrsr_cli.restore.architecture import Architecture
+from cxrsr_cli.errors import MemoryLimitError
+from cxrsr_cli.restore.architecture import NetworkConfig
 from cxrsr_cli.restore.consistency import MARGIN
-from cxrsr_cli.restore.program import IMAGE, Program
-from cxrsr_cli.write.syntax import PLAIN_SHARE
+from cxrsr_cli.restore.program import IMAGE, ConvProgram
+from cxrsr_cli.write.syntax import NATIVE_WRITE_FACTOR
 
-DEFAULT_MEMORY = 2 << 30
+DEFAULT_MEMORY_BYTES = 2 << 30
 """Bytes beyond the import of torch, and on a GPU of its own memory."""
 
 _CACHED = 4 << 20
 """Bytes of a feature map that a processor's cache holds beside a few others."""
-_MOST_ROWS = 64
+_MAX_ROWS = 64
 _WINDOW = (64, 512)
 """Input rows and columns that are made consistent at a time."""
 
@@ -33,7 +33,7 @@ _WHOLE_MAPS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MemoryPlan:
     """How an image goes through a network and is made consistent.
 
     Attributes
@@ -55,7 +55,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Planner:
+class MemoryPlanner:
     """Makes plans for one network.
 
     A plan depends on nothing but the image's size and what stands here, so that
@@ -68,7 +68,7 @@ class Planner:
     program : Program or None
         The network compiled; None for one that must see the whole image.
     memory : int or None
-        Bytes that a job may take; None for `DEFAULT_MEMORY`, which is then
+        Bytes that a job may take; None for `DEFAULT_MEMORY_BYTES`, which is then
         exceeded where rows can stream and no plan keeps to it.
     accelerated : bool
         Whether the maps are in the memory of a GPU, which wants large ones.
@@ -76,10 +76,10 @@ class Planner:
         Whether the network's answers from all sides are kept.
     """
 
-    architecture: Architecture
-    program: Program | None
+    architecture: NetworkConfig
+    program: ConvProgram | None
     memory: int | None = None
-    accelerated: bool = False
+    on_gpu: bool = False
     ensemble: bool = False
 
     def plan(
@@ -88,8 +88,8 @@ class Planner:
         width: int,
         itemsize: int,
         frames: int = 1,
-        written: float = PLAIN_SHARE,
-    ) -> Plan:
+        written: float = NATIVE_WRITE_FACTOR,
+    ) -> MemoryPlan:
         """Plan for one image.
 
         Parameters
@@ -108,39 +108,39 @@ class Planner:
         TooLargeError
             If the image cannot be done in the memory that was given.
         """
-        allowed = self.memory or DEFAULT_MEMORY
+        allowed = self.memory or DEFAULT_MEMORY_BYTES
         area = height * width * frames
         output = area * self.architecture.scale**2 * itemsize
         kept = _STANDING + area * _PER_INPUT_PIXEL + output
         overlap = self._overlap(height, width)
         plans = [
-            Plan(rows, window, overlap, self._working_bytes(height, width, rows, window))
-            for rows, window in self._ways(height, width)
+            MemoryPlan(rows, window, overlap, self._working_bytes(height, width, rows, window))
+            for rows, window in self._candidate_plans(height, width)
         ]
-        if not self.accelerated:
+        if not self.on_gpu:
             plans = [replace(plan, peak_bytes=ceil(kept + plan.peak_bytes)) for plan in plans]
         chosen = next((plan for plan in plans if plan.peak_bytes <= allowed), None)
         frugal = min(plans, key=lambda plan: plan.peak_bytes)
         if chosen is None:
             # Beside a large output little is saved; a GPU holds none, and has no more.
-            chosen = frugal if self.accelerated or not self.program or self.memory else plans[0]
+            chosen = frugal if self.on_gpu or not self.program or self.memory else plans[0]
         # What writing takes decides nothing: the same output may be written in many ways.
-        writing = 0 if self.accelerated else ceil(kept + written * output)
+        writing = 0 if self.on_gpu else ceil(kept + written * output)
         chosen = replace(chosen, peak_bytes=max(chosen.peak_bytes, writing))
         if chosen.peak_bytes > allowed and (self.memory or not self.program):
-            raise TooLargeError(
+            raise MemoryLimitError(
                 f"an image of {width}x{height} needs {_mebibytes(chosen.peak_bytes)} of memory, "
                 f"more than the {_mebibytes(allowed)} that it may take; see --memory"
             )
         return chosen
 
-    def _ways(self, height: int, width: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    def _candidate_plans(self, height: int, width: int) -> Iterator[tuple[int, tuple[int, int]]]:
         """Yield rows and windows, the fastest first, the most frugal last."""
         rows = self._preferred_rows(height, width)
-        window = (height, width) if self.accelerated else _WINDOW
+        window = (height, width) if self.on_gpu else _WINDOW
         window = (min(window[0], height), min(window[1], width))
         yield rows, window
-        for fewest, lowest in ((_MOST_ROWS, _WINDOW[0]), (1, MARGIN)):
+        for fewest, lowest in ((_MAX_ROWS, _WINDOW[0]), (1, MARGIN)):
             while self.program and rows > fewest:
                 rows //= 2
                 yield rows, window
@@ -150,23 +150,23 @@ class Planner:
 
     def _preferred_rows(self, height: int, width: int) -> int:
         program = self.program
-        if program is None or self.accelerated:
+        if program is None or self.on_gpu:
             return height
         widest = max(layer.channels * layer.dtype.itemsize for layer in program.layers[:-1])
-        row = widest * (width * program.enlarge + 2 * program.reach[IMAGE])
-        return min(max(_CACHED // row, 4), _MOST_ROWS)
+        row = widest * (width * program.pre_upscale + 2 * program.context_rows[IMAGE])
+        return min(max(_CACHED // row, 4), _MAX_ROWS)
 
     def _overlap(self, height: int, width: int) -> float:
         program = self.program
         if program is None:
             halo = 2 * self.architecture.halo
             return (height + halo) * (width + halo) / (height * width) - 1
-        height, width = height * program.enlarge, width * program.enlarge
+        height, width = height * program.pre_upscale, width * program.pre_upscale
         done = inside = 0
         for made, layer in enumerate(program.layers, 1):
-            filters = [term.filter for term in layer.terms if term.filter]
+            filters = [term.conv for term in layer.terms if term.conv]
             work = sum(one.weight.numel() for one in filters)
-            tall, wide = height + 2 * program.reach[made], width + 2 * program.margins[made]
+            tall, wide = height + 2 * program.context_rows[made], width + 2 * program.margins[made]
             done += work * tall * wide
             inside += work * height * width
         return done / inside - 1
@@ -181,19 +181,19 @@ class Planner:
         if self.ensemble:
             residual += _SIDES * area * pixel
         projection = (_WINDOWS * tall * wide + 2 * window[0] * width) * pixel
-        if self.accelerated:
+        if self.on_gpu:
             return network + residual + projection
         return residual + max(network, projection)
 
     def _network_bytes(self, height: int, width: int, rows: int) -> int:
         if self.program:
-            return streaming_bytes(self.program, height, width, rows)
+            return streaming_peak_bytes(self.program, height, width, rows)
         halo = 2 * self.architecture.halo
         widest = max(one.outputs for one in self.architecture.convolutions())
         return _WHOLE_MAPS * widest * _FLOAT * (height + halo) * (width + halo)
 
 
-def streaming_bytes(program: Program, height: int, width: int, rows: int) -> int:
+def streaming_peak_bytes(program: ConvProgram, height: int, width: int, rows: int) -> int:
     """Return the most that values of a program hold while rows stream through it.
 
     Parameters
@@ -210,18 +210,18 @@ def streaming_bytes(program: Program, height: int, width: int, rows: int) -> int
     int
         Bytes, of all values that are held and of the terms of the layer in work.
     """
-    height, width = height * program.enlarge, width * program.enlarge
-    fresh = min(rows, height + 2 * program.reach[IMAGE])
+    height, width = height * program.pre_upscale, width * program.pre_upscale
+    fresh = min(rows, height + 2 * program.context_rows[IMAGE])
     line, kept = [0], [0]
     for made, layer in enumerate(program.layers, 1):
         columns = width + 2 * program.margins[made]
         line.append(layer.channels * layer.dtype.itemsize * columns)
-        readers = program.readers[made]
-        first = min((program.reach[each] - radius for each, radius in readers), default=0)
-        kept.append(program.reach[made] - first if readers else 0)
+        readers = program.consumers[made]
+        first = min((program.context_rows[each] - radius for each, radius in readers), default=0)
+        kept.append(program.context_rows[made] - first if readers else 0)
     held = sum(size * count for size, count in zip(line, kept, strict=True))
-    last_reader = [max((each for each, _ in readers), default=0) for readers in program.readers]
-    image = (height + 2 * program.reach[IMAGE]) * (width + 2 * program.reach[IMAGE]) * _FLOAT
+    last_reader = [max((each for each, _ in readers), default=0) for readers in program.consumers]
+    image = (height + 2 * program.context_rows[IMAGE]) * (width + 2 * program.context_rows[IMAGE]) * _FLOAT
     most = 0
     for made, layer in enumerate(program.layers, 1):
         held += line[made] * fresh

@@ -13,7 +13,7 @@ _BICUBIC_REACH = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class Conv:
     """A convolution that keeps the size of what it sees.
 
     Attributes
@@ -32,14 +32,14 @@ class Filter:
         """Pixels that it reaches over to each side."""
         return self.weight.shape[-1] // 2
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Filter":
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Conv":
         """Return it on a device, in a precision, its channels last."""
         weight = self.weight.to(device, dtype, memory_format=torch.channels_last)
-        return Filter(weight, None if self.bias is None else self.bias.to(device, dtype))
+        return Conv(weight, None if self.bias is None else self.bias.to(device, dtype))
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class Branch:
     """Something that a layer adds up.
 
     Attributes
@@ -51,12 +51,12 @@ class Term:
     """
 
     source: int
-    filter: Filter | None = None
+    conv: Conv | None = None
 
     @property
     def radius(self) -> int:
         """Pixels of the source needed on each side."""
-        return self.filter.radius if self.filter else 0
+        return self.conv.radius if self.conv else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +77,23 @@ class Layer:
         copy, so that not every layer does.
     """
 
-    terms: tuple[Term, ...]
+    terms: tuple[Branch, ...]
     slope: float | None = None
-    narrow: bool = False
+    crop_columns: bool = False
 
     @property
     def channels(self) -> int:
         """Width of what it makes."""
-        return next(term.filter.weight.shape[0] for term in self.terms if term.filter)
+        return next(term.conv.weight.shape[0] for term in self.terms if term.conv)
 
     @property
     def dtype(self) -> torch.dtype:
         """Arithmetic that it is computed in."""
-        return next(term.filter.weight.dtype for term in self.terms if term.filter)
+        return next(term.conv.weight.dtype for term in self.terms if term.conv)
 
 
 @dataclass(frozen=True)
-class Program:
+class ConvProgram:
     """What a network computes, layer by layer, for any number of rows at a time.
 
     Attributes
@@ -109,17 +109,17 @@ class Program:
     """
 
     layers: tuple[Layer, ...]
-    shuffle: int
-    enlarge: int = 1
-    exact: int = 0
+    pixel_shuffle: int
+    pre_upscale: int = 1
+    float32_layers: int = 0
 
     @property
     def scale(self) -> int:
         """Factor between image and output."""
-        return self.shuffle * self.enlarge
+        return self.pixel_shuffle * self.pre_upscale
 
     @cached_property
-    def reach(self) -> tuple[int, ...]:
+    def context_rows(self) -> tuple[int, ...]:
         """Pixels of each value on each side that an output pixel depends on.
 
         Rows and columns further out than that need not be computed.
@@ -133,16 +133,16 @@ class Program:
     @cached_property
     def margins(self) -> tuple[int, ...]:
         """Columns of each value that are computed beyond the image on each side."""
-        margins = [self.reach[IMAGE]]
+        margins = [self.context_rows[IMAGE]]
         for made, layer in enumerate(self.layers, 1):
             widest = min(margins[term.source] for term in layer.terms)
-            margins.append(self.reach[made] if layer.narrow else widest)
+            margins.append(self.context_rows[made] if layer.crop_columns else widest)
         return tuple(margins)
 
     @cached_property
-    def readers(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+    def consumers(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """For each value, who needs it: pairs of a value and the radius of its term."""
-        readers: list[list[tuple[int, int]]] = [[] for _ in self.reach]
+        readers: list[list[tuple[int, int]]] = [[] for _ in self.context_rows]
         for made, layer in enumerate(self.layers, 1):
             for term in layer.terms:
                 readers[term.source].append((made, term.radius))
@@ -151,17 +151,17 @@ class Program:
     @property
     def halo(self) -> int:
         """Pixels of context around the image, in its own pixels."""
-        interpolation = _BICUBIC_REACH if self.enlarge > 1 else 0
-        return -(-self.reach[IMAGE] // self.enlarge) + interpolation
+        interpolation = _BICUBIC_REACH if self.pre_upscale > 1 else 0
+        return -(-self.context_rows[IMAGE] // self.pre_upscale) + interpolation
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Program":
+    def to(self, device: torch.device, dtype: torch.dtype) -> "ConvProgram":
         """Return it on a device and in a precision, but for its `exact` layers."""
 
         def moved() -> Iterator[Layer]:
             for number, layer in enumerate(self.layers):
-                kind = torch.float32 if number < self.exact else dtype
+                kind = torch.float32 if number < self.float32_layers else dtype
                 terms = tuple(
-                    replace(term, filter=term.filter and term.filter.to(device, kind))
+                    replace(term, conv=term.conv and term.conv.to(device, kind))
                     for term in layer.terms
                 )
                 yield replace(layer, terms=terms)

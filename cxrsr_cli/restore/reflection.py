@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
 
-def reflect(image: torch.Tensor, margin: int) -> torch.Tensor:
+def reflect_pad(image: torch.Tensor, margin: int) -> torch.Tensor:
     """Reflect the image about its border pixels, as often as the margin needs.
 
     Parameters

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxrsr_cli.errors import ModelError
-from cxrsr_cli.read.fingerprint import sha256_of
+from cxrsr_cli.read.fingerprint import sha256_file
 from cxrsr_cli.restore.weights import (
     SUFFIX,
-    ModelDescription,
-    read_description,
+    ModelMetadata,
+    read_metadata,
 )
 
 DEFAULT_MODEL = "rir-s"
@@ -19,7 +19,7 @@ _FOLDERS = (_PACKAGE / "models", _PACKAGE.parent / "models")
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelFile:
     """A weights file and what it says of itself.
 
     Attributes
@@ -33,7 +33,7 @@ class Model:
     """
 
     path: Path
-    description: ModelDescription
+    description: ModelMetadata
     sha256: str
 
     @property
@@ -42,7 +42,7 @@ class Model:
         return f"{self.description.name}-x{self.description.architecture.scale}"
 
 
-def shipped_models() -> list[Model]:
+def bundled_models() -> list[ModelFile]:
     """List the models that come with the package, by name.
 
     Raises
@@ -56,7 +56,7 @@ def shipped_models() -> list[Model]:
     return [_open(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
 
 
-def find_model(name_or_path: str, scale: int) -> Model:
+def find_model(name_or_path: str, scale: int) -> ModelFile:
     """Find a model for a scale.
 
     Parameters
@@ -87,7 +87,7 @@ def find_model(name_or_path: str, scale: int) -> Model:
                 f"{path} enlarges by {model.description.architecture.scale}, not by {scale}"
             )
         return model
-    models = shipped_models()
+    models = bundled_models()
     for model in models:
         if name_or_path in (model.name, model.description.name) and (
             model.description.architecture.scale == scale
@@ -97,5 +97,5 @@ def find_model(name_or_path: str, scale: int) -> Model:
     raise ModelError(f"no model '{name_or_path}' for scale {scale}; at hand: {known}")
 
 
-def _open(path: Path) -> Model:
-    return Model(path, read_description(path), sha256_of(path))
+def _open(path: Path) -> ModelFile:
+    return ModelFile(path, read_metadata(path), sha256_file(path))

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from cxrsr_cli.restore.ensemble import SIDES, from_all_sides
-from cxrsr_cli.restore.parts import SuperResolver
-from cxrsr_cli.restore.program import Program
-from cxrsr_cli.restore.reflection import reflect
-from cxrsr_cli.restore.streaming import Rows, stream
+from cxrsr_cli.restore.ensemble import NUM_TRANSFORMS, self_ensemble
+from cxrsr_cli.restore.parts import SuperResolutionNetwork
+from cxrsr_cli.restore.program import ConvProgram
+from cxrsr_cli.restore.reflection import reflect_pad
+from cxrsr_cli.restore.streaming import RowRange, stream
 
 
 def residuals(
-    network: SuperResolver,
-    program: Program | None,
+    network: SuperResolutionNetwork,
+    program: ConvProgram | None,
     image: torch.Tensor,
     *,
     rows: int,
@@ -56,12 +56,12 @@ def residuals(
             yield part.float()
 
     if ensemble:
-        yield from_all_sides(lambda one: torch.cat(list(strips(one, 1 / SIDES)), -2))(image)
+        yield self_ensemble(lambda one: torch.cat(list(strips(one, 1 / NUM_TRANSFORMS)), -2))(image)
     else:
         yield from strips(image, 1.0)
 
 
-class Residual:
+class RowBuffer:
     """Rows of a residual as they come.
 
     Parameters
@@ -74,24 +74,24 @@ class Residual:
 
     def __init__(self, parts: Iterator[torch.Tensor], scale: int) -> None:
         self._parts, self._scale = parts, scale
-        self._held: Rows | None = None
+        self._held: RowRange | None = None
 
     def rows(self, first: int, last: int) -> torch.Tensor:
         """Return those of some input rows; none above them can be asked for again."""
         first, last = first * self._scale, last * self._scale
         held = self._held
-        kept = [] if held is None else [held.view(first, held.stop)]
+        kept = [] if held is None else [held.rows(first, held.stop)]
         stop = held.stop if held else 0
         while stop < last:
             kept.append(next(self._parts))
             stop += kept[-1].shape[-2]
-        self._held = Rows(first, torch.cat(kept, -2) if len(kept) > 1 else kept[0])
-        return self._held.view(first, last)
+        self._held = RowRange(first, torch.cat(kept, -2) if len(kept) > 1 else kept[0])
+        return self._held.rows(first, last)
 
 
-def _whole(network: SuperResolver, image: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _whole(network: SuperResolutionNetwork, image: torch.Tensor, device: torch.device) -> torch.Tensor:
     halo, scale = network.architecture.halo, network.architecture.scale
-    seen = reflect(image, halo).to(device, memory_format=torch.channels_last)
+    seen = reflect_pad(image, halo).to(device, memory_format=torch.channels_last)
     made: torch.Tensor = network(seen)
     border, (height, width) = halo * scale, (side * scale for side in image.shape[-2:])
     return made[..., border : border + height, border : border + width]

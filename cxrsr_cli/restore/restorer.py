@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrsr_cli.errors import DeviceError, ModelError, TooLargeError
-from cxrsr_cli.restore.architecture import Architecture
+from cxrsr_cli.errors import DeviceError, MemoryLimitError, ModelError
+from cxrsr_cli.restore.architecture import NetworkConfig
 from cxrsr_cli.restore.consistency import MARGIN
 from cxrsr_cli.restore.device import choose_device, choose_precision, dtype_of
-from cxrsr_cli.restore.finishing import Finish
-from cxrsr_cli.restore.impulses import without_impulses
-from cxrsr_cli.restore.lowering import lower
+from cxrsr_cli.restore.finishing import OutputAssembler
+from cxrsr_cli.restore.impulses import remove_impulses
+from cxrsr_cli.restore.lowering import compile_network
 from cxrsr_cli.restore.normalisation import Normalisation
-from cxrsr_cli.restore.parts import SuperResolver
-from cxrsr_cli.restore.planner import Plan, Planner
+from cxrsr_cli.restore.parts import SuperResolutionNetwork
+from cxrsr_cli.restore.planner import MemoryPlan, MemoryPlanner
 from cxrsr_cli.restore.precision import Precision
-from cxrsr_cli.restore.program import Program
-from cxrsr_cli.restore.residuals import Residual, residuals
-from cxrsr_cli.restore.weights import load_network, read_description
-from cxrsr_cli.write.syntax import PLAIN_SHARE
+from cxrsr_cli.restore.program import ConvProgram
+from cxrsr_cli.restore.residuals import RowBuffer, residuals
+from cxrsr_cli.restore.weights import load_network, read_metadata
+from cxrsr_cli.write.syntax import NATIVE_WRITE_FACTOR
 
 
 def _nobody(_: object) -> None:
@@ -30,7 +30,7 @@ def _nobody(_: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Restorer:
+class Predictor:
     """A network on its device, with how it is to be run.
 
     Attributes
@@ -45,20 +45,20 @@ class Restorer:
     precision : Precision
         Resolved arithmetic.
     memory : int or None
-        Bytes that the work on an image may take (`Planner`).
+        Bytes that the work on an image may take (`MemoryPlanner`).
     consistent : bool
-        Project the output on the input (`make_consistent`).
+        Project the output on the input (`enforce_consistency`).
     ensemble : bool
         Mean over the eight flips and rotations of the network's residual.
     """
 
-    network: SuperResolver
-    program: Program | None
+    network: SuperResolutionNetwork
+    program: ConvProgram | None
     device: torch.device
     precision: Precision
     memory: int | None = None
-    consistent: bool = True
-    ensemble: bool = False
+    consistency: bool = True
+    self_ensemble: bool = False
 
     @classmethod
     def load(
@@ -70,7 +70,7 @@ class Restorer:
         memory: int | None = None,
         consistent: bool | None = None,
         ensemble: bool = False,
-    ) -> "Restorer":
+    ) -> "Predictor":
         """Load a weights file on a device.
 
         Parameters
@@ -95,20 +95,20 @@ class Restorer:
         resolved = choose_precision(precision, chosen)
         network = load_network(path)
         if consistent is None:
-            consistent = read_description(path).projected
-        return cls.of(network, chosen, resolved, memory, consistent=consistent, ensemble=ensemble)
+            consistent = read_metadata(path).consistency
+        return cls.from_network(network, chosen, resolved, memory, consistent=consistent, ensemble=ensemble)
 
     @classmethod
-    def of(
+    def from_network(
         cls,
-        network: SuperResolver,
+        network: SuperResolutionNetwork,
         device: torch.device,
         precision: Precision = Precision.FP32,
         memory: int | None = None,
         *,
         consistent: bool = True,
         ensemble: bool = False,
-    ) -> "Restorer":
+    ) -> "Predictor":
         """Compile a network and put it on a device; parameters are the attributes.
 
         Raises
@@ -117,7 +117,7 @@ class Restorer:
             If the device cannot be used.
         """
         dtype = dtype_of(precision)
-        program = lower(network)
+        program = compile_network(network)
         try:
             program = program and program.to(device, dtype)
             network.to(device, dtype)
@@ -128,7 +128,7 @@ class Restorer:
         return cls(network, program, device, precision, memory, consistent, ensemble)
 
     @property
-    def architecture(self) -> Architecture:
+    def architecture(self) -> NetworkConfig:
         """The network's."""
         return self.network.architecture
 
@@ -138,23 +138,23 @@ class Restorer:
         width: int,
         itemsize: int = 2,
         frames: int = 1,
-        written: float = PLAIN_SHARE,
-    ) -> Plan:
-        """Plan the work on an image, as `Planner.plan`."""
-        planner = Planner(
+        written: float = NATIVE_WRITE_FACTOR,
+    ) -> MemoryPlan:
+        """Plan the work on an image, as `MemoryPlanner.plan_batch`."""
+        planner = MemoryPlanner(
             self.architecture,
             self.program,
             self.memory,
-            accelerated=self.device.type != "cpu",
-            ensemble=self.ensemble,
+            on_gpu=self.device.type != "cpu",
+            ensemble=self.self_ensemble,
         )
         return planner.plan(height, width, itemsize, frames, written)
 
-    def bands(
+    def predict_strips(
         self,
         stored: NDArray[np.int32],
         *,
-        plan: Plan | None = None,
+        plan: MemoryPlan | None = None,
         minimum: int,
         maximum: int,
         inverted: bool = False,
@@ -168,7 +168,7 @@ class Restorer:
         stored : numpy.ndarray
             ``(H, W)`` int32 stored values.
         plan : Plan, optional
-            How; `Restorer.plan` if not given.
+            How; `Predictor.plan_batch` if not given.
         minimum, maximum : int
             Legal range of stored values, of input and output.
         inverted : bool
@@ -193,13 +193,13 @@ class Restorer:
         """
         top = 0
         low = torch.from_numpy(stored.astype(np.float32))[None, None]
-        for band in self._bands(
+        for band in self._predict_strips(
             low,
             plan or self.plan(*stored.shape),
             minimum=minimum,
             maximum=maximum,
             inverted=inverted,
-            consistent=self.consistent,
+            consistent=self.consistency,
             advance=advance,
             note=note,
         ):
@@ -215,10 +215,10 @@ class Restorer:
         self, stored: NDArray[np.int32], *, minimum: int, maximum: int, inverted: bool = False
     ) -> NDArray[np.int32]:
         """Enlarge one image: all that `bands` yields, one below the other."""
-        bands = self.bands(stored, minimum=minimum, maximum=maximum, inverted=inverted)
+        bands = self.predict_strips(stored, minimum=minimum, maximum=maximum, inverted=inverted)
         return np.concatenate([band for _, band in bands])
 
-    def estimate(
+    def predict(
         self,
         low: torch.Tensor,
         *,
@@ -249,7 +249,7 @@ class Restorer:
         TooLargeError
             If the image cannot be done in `memory`, or not in the device's.
         """
-        bands = self._bands(
+        bands = self._predict_strips(
             low,
             self.plan(*low.shape[-2:]),
             minimum=minimum,
@@ -260,10 +260,10 @@ class Restorer:
         return torch.cat([band.cpu() for band in bands], dim=-2)
 
     @torch.inference_mode()
-    def _bands(
+    def _predict_strips(
         self,
         low: torch.Tensor,
-        plan: Plan,
+        plan: MemoryPlan,
         *,
         minimum: float,
         maximum: float,
@@ -275,10 +275,10 @@ class Restorer:
         """Yield what `estimate` returns in bands, on the device."""
         seen = low
         if self.architecture.impulse_filter:
-            seen = without_impulses(low, minimum=minimum, maximum=maximum)
+            seen = remove_impulses(low, minimum=minimum, maximum=maximum)
         height = low.shape[-2]
         norm = Normalisation.of(seen, inverted=inverted)
-        finish = Finish(
+        finish = OutputAssembler(
             self.architecture,
             norm,
             seen.to(self.device),
@@ -292,11 +292,11 @@ class Restorer:
             norm.to_network(seen),
             rows=plan.rows,
             device=self.device,
-            ensemble=self.ensemble,
+            ensemble=self.self_ensemble,
             advance=advance,
             narrowed=lambda rows: note(f"memory ran short on {self.device}; {rows} rows at a time"),
         )
-        residual = Residual(parts, self.architecture.scale)
+        residual = RowBuffer(parts, self.architecture.scale)
         try:
             for top in range(0, height, plan.window[0]):
                 bottom = min(top + plan.window[0], height)
@@ -304,8 +304,8 @@ class Restorer:
                 yield finish.band(residual.rows(first, last), first, top, bottom, plan.window[1])
         except torch.OutOfMemoryError as error:
             message = f"not enough memory on {self.device}; use a smaller --memory"
-            raise TooLargeError(message) from error
+            raise MemoryLimitError(message) from error
         except RuntimeError as error:
             if "allocate" not in str(error):
                 raise
-            raise TooLargeError("not enough memory for this image at this scale") from error
+            raise MemoryLimitError("not enough memory for this image at this scale") from error

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cxrsr_cli.restore.architecture import Architecture, Network, PostUpsampling
-from cxrsr_cli.restore.cost import Convolution, attention
+from cxrsr_cli.restore.architecture import NetworkConfig, NetworkFamily, PostUpsamplingConfig
+from cxrsr_cli.restore.cost import ConvSpec, channel_attention_convs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SrcnnArchitecture(Architecture):
+class SrcnnConfig(NetworkConfig):
     """SRCNN: three convolutions on the bicubic-enlarged image.
 
     The default is 9-5-5 of TPAMI 2016 (Section 4.3.2, 57,184 weights); ECCV
@@ -22,14 +22,14 @@ class SrcnnArchitecture(Architecture):
         Sides of the three kernels.
     """
 
-    network: ClassVar[Network] = Network.SRCNN
+    network: ClassVar[NetworkFamily] = NetworkFamily.SRCNN
 
     channels: int = 64
     mapped: int = 32
     kernels: tuple[int, int, int] = (9, 5, 5)
 
     def __post_init__(self) -> None:
-        Architecture.__post_init__(self)
+        NetworkConfig.__post_init__(self)
         self._check_counts("channels", "mapped")
         self._check_kernels("kernels", self.kernels)
         if len(self.kernels) != 3:
@@ -41,17 +41,17 @@ class SrcnnArchitecture(Architecture):
         reach = sum(kernel // 2 for kernel in self.kernels)
         return -(-reach // self.scale) + 2
 
-    def convolutions(self) -> list[Convolution]:
+    def convolutions(self) -> list[ConvSpec]:
         """List every convolution; all at output resolution."""
         widths = (1, self.channels, self.mapped, 1)
         return [
-            Convolution(widths[index], widths[index + 1], kernel, places=self.scale**2)
+            ConvSpec(widths[index], widths[index + 1], kernel, positions_per_pixel=self.scale**2)
             for index, kernel in enumerate(self.kernels)
         ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EdsrArchitecture(PostUpsampling):
+class EdsrConfig(PostUpsamplingConfig):
     """EDSR; the default is EDSR-baseline (Table 1 of the paper).
 
     Attributes
@@ -62,13 +62,13 @@ class EdsrArchitecture(PostUpsampling):
         Factor on what a block adds; 1, none, in the baseline.
     """
 
-    network: ClassVar[Network] = Network.EDSR
+    network: ClassVar[NetworkFamily] = NetworkFamily.EDSR
 
     blocks: int = 16
     block_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        PostUpsampling.__post_init__(self)
+        PostUpsamplingConfig.__post_init__(self)
         self._check_counts("blocks")
         self._check_number("block_scale")
 
@@ -77,13 +77,13 @@ class EdsrArchitecture(PostUpsampling):
         """Two 3x3 convolutions a block."""
         return 2 * self.blocks
 
-    def body(self) -> list[Convolution]:
+    def body(self) -> list[ConvSpec]:
         """List the blocks' convolutions."""
-        return [Convolution(self.channels, self.channels, 3)] * 2 * self.blocks
+        return [ConvSpec(self.channels, self.channels, 3)] * 2 * self.blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RcanArchitecture(PostUpsampling):
+class RcanConfig(PostUpsamplingConfig):
     """RCAN; the default is the paper's (Section 4.1).
 
     Attributes
@@ -94,14 +94,14 @@ class RcanArchitecture(PostUpsampling):
         Of channel attention's bottleneck; 16.
     """
 
-    network: ClassVar[Network] = Network.RCAN
+    network: ClassVar[NetworkFamily] = NetworkFamily.RCAN
 
     groups: int = 10
     blocks: int = 20
     reduction: int = 16
 
     def __post_init__(self) -> None:
-        PostUpsampling.__post_init__(self)
+        PostUpsamplingConfig.__post_init__(self)
         self._check_counts("groups", "blocks", "reduction")
         self._check_reduction(self.channels, self.reduction)
 
@@ -115,8 +115,8 @@ class RcanArchitecture(PostUpsampling):
         """Two 3x3 convolutions a block, and one a group."""
         return self.groups * (2 * self.blocks + 1)
 
-    def body(self) -> list[Convolution]:
+    def body(self) -> list[ConvSpec]:
         """List the groups' convolutions."""
-        convolution = Convolution(self.channels, self.channels, 3)
-        block = [convolution, convolution, *attention(self.channels, self.reduction)]
+        convolution = ConvSpec(self.channels, self.channels, 3)
+        block = [convolution, convolution, *channel_attention_convs(self.channels, self.reduction)]
         return [*block * self.blocks, convolution] * self.groups

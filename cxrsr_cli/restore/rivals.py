@@ -15,18 +15,18 @@ from cxrsr_cli.restore.architecture import ImageSkip
 from cxrsr_cli.restore.parts import (
     ChannelAttention,
     PostUpsampler,
-    SuperResolver,
-    start_at_zero,
+    SuperResolutionNetwork,
+    zero_init,
 )
 from cxrsr_cli.restore.resample import upsample
 from cxrsr_cli.restore.rival_architectures import (
-    EdsrArchitecture,
-    RcanArchitecture,
-    SrcnnArchitecture,
+    EdsrConfig,
+    RcanConfig,
+    SrcnnConfig,
 )
 
 
-class Enlargement(nn.Module):
+class BicubicUpsample(nn.Module):
     """Bicubic interpolation, before the first layer: SRCNN's stem."""
 
     def __init__(self, scale: int) -> None:
@@ -38,7 +38,7 @@ class Enlargement(nn.Module):
         return upsample(x, self.scale)
 
 
-class Srcnn(SuperResolver):
+class Srcnn(SuperResolutionNetwork):
     """Patch extraction, mapping, reconstruction (SRCNN, Equations 1 to 3).
 
     Parameters
@@ -47,15 +47,15 @@ class Srcnn(SuperResolver):
         Widths and kernels.
     """
 
-    def __init__(self, architecture: SrcnnArchitecture) -> None:
-        super().__init__(architecture, Enlargement(architecture.scale))
+    def __init__(self, architecture: SrcnnConfig) -> None:
+        super().__init__(architecture, BicubicUpsample(architecture.scale))
         channels, mapped = architecture.channels, architecture.mapped
         first, second, third = architecture.kernels
         self.extract = nn.Conv2d(1, channels, first, padding=first // 2)
         self.map = nn.Conv2d(channels, mapped, second, padding=second // 2)
         self.reconstruct = nn.Conv2d(mapped, 1, third, padding=third // 2)
         if architecture.image_skip is not ImageSkip.NONE:
-            start_at_zero(self.reconstruct)
+            zero_init(self.reconstruct)
 
     def residual(self, x: torch.Tensor) -> torch.Tensor:
         """Map the enlarged ``(N, 1, sH, sW)`` to the same shape."""
@@ -66,7 +66,7 @@ class Srcnn(SuperResolver):
 class EdsrBlock(nn.Module):
     """``x + block_scale * conv(relu(conv x))`` (EDSR, Figure 2c)."""
 
-    def __init__(self, architecture: EdsrArchitecture) -> None:
+    def __init__(self, architecture: EdsrConfig) -> None:
         super().__init__()
         channels = architecture.channels
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
@@ -88,7 +88,7 @@ class Edsr(PostUpsampler):
         Widths and forms.
     """
 
-    def __init__(self, architecture: EdsrArchitecture) -> None:
+    def __init__(self, architecture: EdsrConfig) -> None:
         super().__init__(
             architecture, (EdsrBlock(architecture) for _ in range(architecture.blocks))
         )
@@ -97,7 +97,7 @@ class Edsr(PostUpsampler):
 class RcanBlock(nn.Module):
     """``x + attention(conv(relu(conv x)))`` (RCAN, Equations 12 and 13)."""
 
-    def __init__(self, architecture: RcanArchitecture) -> None:
+    def __init__(self, architecture: RcanConfig) -> None:
         super().__init__()
         channels = architecture.channels
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
@@ -113,7 +113,7 @@ class RcanBlock(nn.Module):
 class RcanGroup(nn.Module):
     """``x + conv(RCAB_n(... RCAB_1(x)))`` (RCAN, Equations 6 and 7)."""
 
-    def __init__(self, architecture: RcanArchitecture) -> None:
+    def __init__(self, architecture: RcanConfig) -> None:
         super().__init__()
         channels = architecture.channels
         self.blocks = nn.Sequential(*(RcanBlock(architecture) for _ in range(architecture.blocks)))
@@ -134,7 +134,7 @@ class Rcan(PostUpsampler):
         Widths and forms.
     """
 
-    def __init__(self, architecture: RcanArchitecture) -> None:
+    def __init__(self, architecture: RcanConfig) -> None:
         super().__init__(
             architecture, (RcanGroup(architecture) for _ in range(architecture.groups))
         )

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
-from cxrsr_cli.restore.program import IMAGE, Layer, Program, Term
-from cxrsr_cli.restore.reflection import reflect
+from cxrsr_cli.restore.program import IMAGE, Branch, ConvProgram, Layer
+from cxrsr_cli.restore.reflection import reflect_pad
 from cxrsr_cli.restore.resample import upsample
 
-_LARGEST_LEARNED = (32 << 20) - (64 << 10)
+_MAX_LEARNED = (32 << 20) - (64 << 10)
 """The largest block that glibc learns from (DEFAULT_MMAP_THRESHOLD_MAX), with its head."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowRange:
     """Some rows of a value.
 
     Attributes
@@ -40,7 +40,7 @@ class Rows:
         """Number after the last one."""
         return self.start + self.data.shape[-2]
 
-    def view(self, start: int, stop: int) -> torch.Tensor:
+    def rows(self, start: int, stop: int) -> torch.Tensor:
         """Return some of the rows, which must be there."""
         if not self.start <= start <= stop <= self.stop:
             raise IndexError(f"rows {start} to {stop} of {self.start} to {self.stop}")
@@ -48,7 +48,7 @@ class Rows:
 
 
 def stream(
-    program: Program,
+    program: ConvProgram,
     image: torch.Tensor,
     *,
     rows: int,
@@ -84,9 +84,9 @@ def stream(
         If the device's memory does not suffice for a row.
     """
     _keep_the_heap()
-    state = _State(program, image, device or torch.device("cpu"))
+    state = _StreamState(program, image, device or torch.device("cpu"))
     # Begun far enough above the image that even the first strips are no higher.
-    stop = -2 * program.reach[IMAGE]
+    stop = -2 * program.context_rows[IMAGE]
     while stop < state.height:
         following = min(stop + rows, state.height)
         try:
@@ -109,28 +109,28 @@ def _keep_the_heap() -> None:
     that was ever given back. Fetching memory from the system anew for every map
     would take as long as its convolution.
     """
-    torch.empty(_LARGEST_LEARNED, dtype=torch.uint8)
+    torch.empty(_MAX_LEARNED, dtype=torch.uint8)
 
 
-class _State:
+class _StreamState:
     """How far every value of a program has come, and its last rows."""
 
-    def __init__(self, program: Program, image: torch.Tensor, device: torch.device) -> None:
+    def __init__(self, program: ConvProgram, image: torch.Tensor, device: torch.device) -> None:
         self._program = program
-        padded = reflect(image, program.halo).to(device)
-        if program.enlarge > 1:
-            padded = upsample(padded, program.enlarge)
-        self.height, self._width = (side * program.enlarge for side in image.shape[-2:])
-        halo, margin = program.halo * program.enlarge, program.margins[IMAGE]
+        padded = reflect_pad(image, program.halo).to(device)
+        if program.pre_upscale > 1:
+            padded = upsample(padded, program.pre_upscale)
+        self.height, self._width = (side * program.pre_upscale for side in image.shape[-2:])
+        halo, margin = program.halo * program.pre_upscale, program.margins[IMAGE]
         padded = padded[..., halo - margin : halo + self._width + margin]
-        self._held: dict[int, Rows] = {IMAGE: Rows(-halo, padded)}
-        self._done = [-reach for reach in program.reach]
+        self._held: dict[int, RowRange] = {IMAGE: RowRange(-halo, padded)}
+        self._done = [-reach for reach in program.context_rows]
 
     def advance(self, stop: int) -> torch.Tensor | None:
         """Compute the output above a row, as far as that is not done."""
         program = self._program
         for made, layer in enumerate(program.layers, 1):
-            start, end = self._done[made], stop + program.reach[made]
+            start, end = self._done[made], stop + program.context_rows[made]
             if end > start:
                 self._held[made] = self._compute(made, layer, start, end)
                 self._done[made] = end
@@ -139,12 +139,12 @@ class _State:
         output = self._held.get(len(program.layers))
         if output is None:
             return None
-        shuffled = F.pixel_shuffle(output.data, program.shuffle)
+        shuffled = F.pixel_shuffle(output.data, program.pixel_shuffle)
         # Not before: memory may not suffice for that, and then it is asked for again.
         del self._held[len(program.layers)]
         return shuffled
 
-    def _compute(self, made: int, layer: Layer, start: int, stop: int) -> Rows:
+    def _compute(self, made: int, layer: Layer, start: int, stop: int) -> RowRange:
         """Add up a layer's terms, below those rows of its value that are kept."""
         terms = (self._seen(term, made, start, stop) for term in layer.terms)
         total, kept = next(terms), self._held.get(made)
@@ -167,25 +167,25 @@ class _State:
             fresh.add_(term)
         if layer.slope is not None:
             F.leaky_relu_(fresh, layer.slope)
-        return Rows(stop - value.shape[-2], value)
+        return RowRange(stop - value.shape[-2], value)
 
-    def _seen(self, term: Term, made: int, start: int, stop: int) -> torch.Tensor:
+    def _seen(self, term: Branch, made: int, start: int, stop: int) -> torch.Tensor:
         """Compute a term for some rows, its columns those of the layer's value."""
         margins, radius = self._program.margins, term.radius
-        rows = self._held[term.source].view(start - radius, stop + radius)
-        if term.filter:
-            weight = term.filter.weight
-            rows = F.conv2d(rows.to(weight.dtype), weight, term.filter.bias, padding=(0, radius))
+        rows = self._held[term.source].rows(start - radius, stop + radius)
+        if term.conv:
+            weight = term.conv.weight
+            rows = F.conv2d(rows.to(weight.dtype), weight, term.conv.bias, padding=(0, radius))
         beyond = margins[term.source] - margins[made]
         return rows[..., beyond : rows.shape[-1] - beyond]
 
     def _forget(self, value: int) -> None:
         """Let go of the rows that nobody will ask for again."""
         held = self._held[value]
-        needed = min(self._done[reader] - radius for reader, radius in self._program.readers[value])
+        needed = min(self._done[reader] - radius for reader, radius in self._program.consumers[value])
         if value == IMAGE or needed <= held.start:
             return
         if needed >= held.stop:
             del self._held[value]
         else:
-            self._held[value] = Rows(needed, held.view(needed, held.stop).clone())
+            self._held[value] = RowRange(needed, held.rows(needed, held.stop).clone())

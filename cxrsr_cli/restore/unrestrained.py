@@ -21,7 +21,7 @@ _BORDER = 8
 """Rows at each border in which it is not the same everywhere; more than enough."""
 
 
-def unrestrained(estimate: torch.Tensor, low_resolution: torch.Tensor, scale: int) -> torch.Tensor:
+def project_closed_form(estimate: torch.Tensor, low_resolution: torch.Tensor, scale: int) -> torch.Tensor:
     """Project on the images that downsample to `low_resolution`, legal or not.
 
     Parameters
@@ -39,10 +39,10 @@ def unrestrained(estimate: torch.Tensor, low_resolution: torch.Tensor, scale: in
         The nearest image to `estimate` whose `downsample` is `low_resolution`.
     """
     missing = low_resolution - downsample(estimate, scale)
-    return upsample(sharpened(missing, scale), scale).add_(estimate)
+    return upsample(solve_down_up(missing, scale), scale).add_(estimate)
 
 
-def sharpened(low_resolution: torch.Tensor, scale: int) -> torch.Tensor:
+def solve_down_up(low_resolution: torch.Tensor, scale: int) -> torch.Tensor:
     """Apply the inverse of ``downsample(upsample(.))``.
 
     Parameters

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cxrsr_cli.errors import ModelError
-from cxrsr_cli.restore.architecture import Architecture
-from cxrsr_cli.restore.family import read_architecture
+from cxrsr_cli.restore.architecture import NetworkConfig
+from cxrsr_cli.restore.family import config_from_dict
 
 if TYPE_CHECKING:
-    from cxrsr_cli.restore.parts import SuperResolver
+    from cxrsr_cli.restore.parts import SuperResolutionNetwork
 
 FORMAT = "cxrsr-1"
 SUFFIX = ".safetensors"
@@ -23,7 +23,7 @@ _OFF = "off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelDescription:
+class ModelMetadata:
     """What a weights file says of itself.
 
     Attributes
@@ -49,21 +49,21 @@ class ModelDescription:
     """
 
     name: str
-    architecture: Architecture
+    architecture: NetworkConfig
     data: str
     command: str
     steps: int
     config_sha256: str
     software: str
-    projected: bool = True
+    consistency: bool = True
 
     def to_metadata(self) -> dict[str, str]:
         """Return the header's metadata, text to text as safetensors asks."""
         # Only what the first models lacked is left out where it is as theirs.
-        return ({} if self.projected else {_PROJECTION: _OFF}) | {
+        return ({} if self.consistency else {_PROJECTION: _OFF}) | {
             "format": FORMAT,
             "name": self.name,
-            "architecture": json.dumps(self.architecture.to_plain(), sort_keys=True),
+            "architecture": json.dumps(self.architecture.to_dict(), sort_keys=True),
             "data": self.data,
             "command": self.command,
             "steps": str(self.steps),
@@ -86,17 +86,17 @@ class ModelDescription:
             raise ValueError(f"{_PROJECTION} {metadata[_PROJECTION]}, not {_OFF}")
         return cls(
             name=metadata["name"],
-            architecture=read_architecture(json.loads(metadata["architecture"])),
+            architecture=config_from_dict(json.loads(metadata["architecture"])),
             data=metadata["data"],
             command=metadata["command"],
             steps=int(metadata["steps"]),
             config_sha256=metadata["config_sha256"],
             software=metadata["software"],
-            projected=_PROJECTION not in metadata,
+            consistency=_PROJECTION not in metadata,
         )
 
 
-def read_description(path: Path) -> ModelDescription:
+def read_metadata(path: Path) -> ModelMetadata:
     """Read a weights file's header, without torch.
 
     Raises
@@ -109,7 +109,7 @@ def read_description(path: Path) -> ModelDescription:
     try:
         with safe_open(path, framework="np") as opened:
             metadata = opened.metadata() or {}
-        return ModelDescription.from_metadata(metadata)
+        return ModelMetadata.from_metadata(metadata)
     except OSError as error:
         raise ModelError(f"cannot read the weights {path}") from error
     except SafetensorError as error:
@@ -120,7 +120,7 @@ def read_description(path: Path) -> ModelDescription:
         ) from error
 
 
-def load_network(path: Path) -> "SuperResolver":
+def load_network(path: Path) -> "SuperResolutionNetwork":
     """Build the network of a weights file, in evaluation mode, on the CPU.
 
     Raises
@@ -133,7 +133,7 @@ def load_network(path: Path) -> "SuperResolver":
 
     from cxrsr_cli.restore.build import build
 
-    architecture = read_description(path).architecture
+    architecture = read_metadata(path).architecture
     try:
         network = build(architecture)
         network.load_state_dict(load_file(path))
@@ -144,12 +144,12 @@ def load_network(path: Path) -> "SuperResolver":
     return network.eval()
 
 
-def save_network(network: "SuperResolver", description: ModelDescription, path: Path) -> None:
+def save_network(network: "SuperResolutionNetwork", description: ModelMetadata, path: Path) -> None:
     """Write a weights file, whole or not at all."""
     from safetensors.torch import save_file
 
-    from cxrsr_cli.write.atomic import replacing
+    from cxrsr_cli.write.atomic import atomic_write
 
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata=description.to_metadata())

@@ -7,15 +7,15 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.send.destination import Destination
-from cxrsr_cli.send.store import StoreScp
-from cxrsr_cli.send.stow import StowService
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.send.store import CStoreDestination
+from cxrsr_cli.send.stow import StowDestination
+from cxrsr_cli.send.tls import TlsConfig
 
 _FORMS = "dicom://CALLED_AE@HOST:PORT, dicoms://CALLED_AE@HOST:PORT or https://HOST/ROOT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class SendOptions:
     """How a destination is spoken to; None for what is left to it.
 
     Attributes
@@ -31,11 +31,11 @@ class Manner:
     commitment_port : int or None
         Where its answer may come to.
     username, password_file, token_file
-        Of DICOMweb only, as `StowService`.
+        Of DICOMweb only, as `StowDestination`.
     """
 
     timeout: float | None = None
-    tls: TlsFiles | None = None
+    tls: TlsConfig | None = None
     calling_ae: str | None = None
     commitment: float | None = None
     commitment_port: int | None = None
@@ -44,7 +44,7 @@ class Manner:
     token_file: Path | None = None
 
 
-def destination_at(address: str, manner: Manner) -> Destination:
+def parse_destination(address: str, manner: SendOptions) -> Destination:
     """Return the destination that an address names.
 
     Parameters
@@ -76,7 +76,7 @@ def destination_at(address: str, manner: Manner) -> Destination:
     raise UsageError(f"DESTINATION is not {_FORMS}")
 
 
-def _store_scp(parts: SplitResult, host: str, port: int, manner: Manner) -> StoreScp:
+def _store_scp(parts: SplitResult, host: str, port: int, manner: SendOptions) -> CStoreDestination:
     if manner.username or manner.password_file or manner.token_file:
         raise UsageError("user, password and token are for DICOMweb; dicoms:// has certificates")
     if not parts.username or parts.password is not None:
@@ -88,11 +88,11 @@ def _store_scp(parts: SplitResult, host: str, port: int, manner: Manner) -> Stor
         raise UsageError("certificate, key and authorities need dicoms://")
     if manner.commitment_port is not None and manner.commitment is None:
         raise UsageError("--commitment-port is for --commit")
-    return StoreScp(
+    return CStoreDestination(
         host=host,
         port=port,
         called_ae=unquote(parts.username),
-        tls=(manner.tls or TlsFiles()) if secure else None,
+        tls=(manner.tls or TlsConfig()) if secure else None,
         commitment=manner.commitment is not None,
         **_given(
             calling_ae=manner.calling_ae,
@@ -103,10 +103,10 @@ def _store_scp(parts: SplitResult, host: str, port: int, manner: Manner) -> Stor
     )
 
 
-def _stow_service(address: str, manner: Manner) -> StowService:
+def _stow_service(address: str, manner: SendOptions) -> StowDestination:
     if (manner.calling_ae, manner.commitment, manner.commitment_port) != (None, None, None):
         raise UsageError("AE titles and storage commitment are not for DICOMweb")
-    return StowService(
+    return StowDestination(
         url=address,
         username=manner.username,
         password_file=manner.password_file,

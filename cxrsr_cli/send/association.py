@@ -12,10 +12,10 @@ from pydicom.uid import UID
 
 from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.errors import MissingExtraError
-from cxrsr_cli.send.destination import Outcome
-from cxrsr_cli.send.failures import NotAssociatedError
+from cxrsr_cli.send.destination import SendOutcome
+from cxrsr_cli.send.failures import AssociationFailedError
 from cxrsr_cli.send.instance import Context
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.send.tls import TlsConfig
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pynetdicom.events import EventHandlerType
     from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 
-MOST_CONTEXTS = 128
+MAX_CONTEXTS = 128
 """Their identifiers are the odd numbers of a byte (PS3.8 9.3.2.2)."""
 
 _AE_TITLE = re.compile(r"[ !-\[\]-~]{1,16}")
@@ -57,7 +57,7 @@ def check_port(port: int) -> None:
         raise ValueError("a port is a number from 1 to 65535")
 
 
-def application_entity(title: str, timeout: float) -> "ApplicationEntity":
+def make_ae(title: str, timeout: float) -> "ApplicationEntity":
     """Return ours, patient to `timeout` seconds.
 
     Raises
@@ -66,10 +66,10 @@ def application_entity(title: str, timeout: float) -> "ApplicationEntity":
         If pynetdicom is not installed.
     """
     try:
-        from cxrsr_cli.send.entity import Entity
+        from cxrsr_cli.send.entity import PatchedAE
     except ImportError:
         raise MissingExtraError("DICOM's network needs pip install 'cxrsr[net]'") from None
-    entity = Entity(title)
+    entity = PatchedAE(title)
     # pynetdicom would give its own name.
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -79,7 +79,7 @@ def application_entity(title: str, timeout: float) -> "ApplicationEntity":
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class RemoteAE:
     """An application entity that we call.
 
     Attributes
@@ -100,7 +100,7 @@ class Peer:
     port: int
     called_ae: str
     calling_ae: str
-    tls: TlsFiles | None = None
+    tls: TlsConfig | None = None
     timeout: float = 30.0
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class Peer:
         Parameters
         ----------
         contexts : iterable
-            To propose, `MOST_CONTEXTS` at most.
+            To propose, `MAX_CONTEXTS` at most.
         roles, handlers : sequence
             As `pynetdicom.AE.associate` takes them.
 
@@ -137,11 +137,11 @@ class Peer:
         MissingExtraError
             If pynetdicom is not installed.
         """
-        entity = application_entity(self.calling_ae, self.timeout)
+        entity = make_ae(self.calling_ae, self.timeout)
         from pynetdicom import evt
         from pynetdicom.presentation import build_context
 
-        from cxrsr_cli.send.entity import break_off, forget_what_waits, make_reliable
+        from cxrsr_cli.send.entity import abort_association, drop_pending_pdus, harden_association
 
         context = self.tls.client_context() if self.tls else None
         connected: list[object] = []
@@ -155,47 +155,47 @@ class Peer:
                 tls_args=(context, self.host) if context else None,
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, connected.append),
-                    (evt.EVT_CONN_CLOSE, forget_what_waits),
+                    (evt.EVT_CONN_CLOSE, drop_pending_pdus),
                     *handlers,
                 ],
             )
         except OSError as error:  # the host's name is unknown
-            raise NotAssociatedError(
-                Outcome.FAILED, f"cannot find {self.host}: {error.strerror}"
+            raise AssociationFailedError(
+                SendOutcome.FAILED, f"cannot find {self.host}: {error.strerror}"
             ) from None
         if association.is_established:
-            make_reliable(association, self.timeout)
+            harden_association(association, self.timeout)
         elif not connected:
-            raise NotAssociatedError(
-                Outcome.FAILED, f"no connection to {self}: {self._why(context)}"
+            raise AssociationFailedError(
+                SendOutcome.FAILED, f"no connection to {self}: {self._diagnose_connection(context)}"
             )
         elif association.is_rejected:
             raise self._rejection(association)
         elif not association.rejected_contexts:
-            raise NotAssociatedError(Outcome.FAILED, f"{self} broke off before an association")
+            raise AssociationFailedError(SendOutcome.FAILED, f"{self} broke off before an association")
         try:
             yield association
         except GeneratorExit:  # nobody wants the rest
             association.release()
             raise
         except BaseException:
-            break_off(association)
+            abort_association(association)
             raise
         association.release()
 
-    def _rejection(self, association: "Association") -> NotAssociatedError:
+    def _rejection(self, association: "Association") -> AssociationFailedError:
         """Put an A-ASSOCIATE-RJ in words (PS3.8 9.3.4)."""
         answer = cast("A_ASSOCIATE", association.acceptor.primitive)
         reason = _REASONS.get(
             (answer.result_source or 0, answer.diagnostic or 0), "no reason given"
         )
         if answer.result == 1:
-            return NotAssociatedError(Outcome.REFUSED, f"{self} rejects the association: {reason}")
-        return NotAssociatedError(
-            Outcome.FAILED, f"{self} rejects the association for the moment: {reason}"
+            return AssociationFailedError(SendOutcome.REFUSED, f"{self} rejects the association: {reason}")
+        return AssociationFailedError(
+            SendOutcome.FAILED, f"{self} rejects the association for the moment: {reason}"
         )
 
-    def _why(self, context: ssl.SSLContext | None) -> str:
+    def _diagnose_connection(self, context: ssl.SSLContext | None) -> str:
         """Connect once more for the reason, which pynetdicom only logs."""
         try:
             with socket.create_connection((self.host, self.port), self.timeout) as plain:
@@ -221,7 +221,7 @@ def accepted_syntaxes(association: "Association", sop_class: UID) -> frozenset[U
     )
 
 
-def why_not_taken(association: "Association", sop_class: UID) -> str:
+def explain_rejected_context(association: "Association", sop_class: UID) -> str:
     """Tell whether it is the SOP Class or its encodings (PS3.8 table 9-18)."""
     results = {
         context.result

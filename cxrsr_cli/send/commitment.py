@@ -13,16 +13,16 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from cxrsr_cli.errors import CxrsrError, UsageError
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.send.association import (
-    Peer,
+    RemoteAE,
     accepted_syntaxes,
-    application_entity,
+    make_ae,
 )
-from cxrsr_cli.send.destination import Outcome
-from cxrsr_cli.send.failures import BrokenOffError, NotAssociatedError
-from cxrsr_cli.send.instance import PLAIN
-from cxrsr_cli.send.status import meaning
+from cxrsr_cli.send.destination import SendOutcome
+from cxrsr_cli.send.failures import AssociationFailedError, AssociationLostError
+from cxrsr_cli.send.instance import FALLBACK_SYNTAXES
+from cxrsr_cli.send.status import describe_status
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -34,15 +34,15 @@ _REQUEST = 1
 _SUCCESS = 0x0000
 _INVALID_ARGUMENT = 0x0115
 _PROCESSING_FAILURE = 0x0110
-_HELD = 10_000
+_MAX_REFERENCES = 10_000
 """Instances in a request, some 2 MB: archives have limits."""
-_GLANCE = 0.1
-_FAREWELL = 5.0
+_POLL_SECONDS = 0.1
+_RELEASE_TIMEOUT = 5.0
 """Seconds between looks at an association, and until it is ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class SopReference:
     """An instance by its SOP Class and SOP Instance UID."""
 
     sop_class: UID
@@ -50,7 +50,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommitmentResult:
     """What the peer says of an instance.
 
     Attributes
@@ -69,7 +69,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class CommitmentScp:
+class StorageCommitmentScu:
     """An application entity that promises to keep what it stores.
 
     Attributes
@@ -83,7 +83,7 @@ class CommitmentScp:
         Seconds in which it must answer.
     """
 
-    peer: Peer
+    peer: RemoteAE
     port: int | None = None
     timeout: float = 60.0
 
@@ -106,7 +106,7 @@ class CommitmentScp:
         except OSError as error:
             raise UsageError(f"cannot listen on port {self.port}: {error.strerror}") from None
 
-    def request(self, references: Sequence[Reference]) -> dict[UID, Answer]:
+    def request(self, references: Sequence[SopReference]) -> dict[UID, CommitmentResult]:
         """Ask, and wait for the answer.
 
         Parameters
@@ -120,13 +120,13 @@ class CommitmentScp:
             For each SOP Instance UID, whatever happens.
 
         """
-        answers: dict[UID, Answer] = {}
-        with quiet_pydicom():
-            for start in range(0, len(references), _HELD):
-                answers |= self._request(references[start : start + _HELD])
+        answers: dict[UID, CommitmentResult] = {}
+        with quiet_libraries():
+            for start in range(0, len(references), _MAX_REFERENCES):
+                answers |= self._request(references[start : start + _MAX_REFERENCES])
         return answers
 
-    def _request(self, references: Sequence[Reference]) -> dict[UID, Answer]:
+    def _request(self, references: Sequence[SopReference]) -> dict[UID, CommitmentResult]:
         from pynetdicom import evt
 
         transaction = UID(f"2.25.{uuid.uuid4().int}")
@@ -156,7 +156,7 @@ class CommitmentScp:
                 if self.port is not None:
                     opened.enter_context(self._listening(self.port, handlers))
                 association = opened.enter_context(
-                    self.peer.association([(_PUSH_MODEL, PLAIN)], handlers=handlers)
+                    self.peer.association([(_PUSH_MODEL, FALLBACK_SYNTAXES)], handlers=handlers)
                 )
                 if not accepted_syntaxes(association, _PUSH_MODEL):
                     return _all(references, f"{self.peer} does no storage commitment")
@@ -165,12 +165,12 @@ class CommitmentScp:
                         asked, _REQUEST, _PUSH_MODEL, _PUSH_MODEL_INSTANCE
                     )
                 except RuntimeError:  # so pynetdicom says that it is gone
-                    raise BrokenOffError(f"{self.peer} ended the association") from None
+                    raise AssociationLostError(f"{self.peer} ended the association") from None
                 status = response.get("Status")
                 if status is None:
                     return _all(references, f"{self.peer} did not answer the request")
                 if status != _SUCCESS:
-                    return _all(references, f"{self.peer}: {meaning(status)}", status)
+                    return _all(references, f"{self.peer}: {describe_status(status)}", status)
                 self._wait(answered, association)
         # A port that is taken meanwhile, too: what was stored must be told.
         except CxrsrError as error:
@@ -182,20 +182,20 @@ class CommitmentScp:
     def _wait(self, answered: threading.Event, association: "Association") -> None:
         """Wait as long as the answer can still come."""
         end = time.monotonic() + self.timeout
-        while (left := end - time.monotonic()) > 0 and not answered.wait(min(left, _GLANCE)):
+        while (left := end - time.monotonic()) > 0 and not answered.wait(min(left, _POLL_SECONDS)):
             if self.port is None and not association.is_established:
                 return
 
     @contextmanager
     def _listening(self, port: int, handlers: "list[EventHandlerType]") -> Iterator[None]:
         """Accept the peer's association on the address that faces it."""
-        entity = application_entity(self.peer.calling_ae, self.peer.timeout)
+        entity = make_ae(self.peer.calling_ae, self.peer.timeout)
         # The peer associates as the service's provider (PS3.4 J.3.3); some do not say so.
-        entity.add_supported_context(_PUSH_MODEL, list(PLAIN), scu_role=True, scp_role=True)
+        entity.add_supported_context(_PUSH_MODEL, list(FALLBACK_SYNTAXES), scu_role=True, scp_role=True)
         tls = self.peer.tls
         try:
             server = entity.start_server(
-                (_facing(self.peer.host, self.peer.port), port),
+                (_local_address_towards(self.peer.host, self.peer.port), port),
                 block=False,
                 ssl_context=tls.server_context() if tls else None,
                 evt_handlers=handlers,
@@ -205,15 +205,15 @@ class CommitmentScp:
         try:
             yield
             # Who has answered releases the association himself.
-            end = time.monotonic() + _FAREWELL
+            end = time.monotonic() + _RELEASE_TIMEOUT
             while entity.active_associations and time.monotonic() < end:
-                time.sleep(_GLANCE)
+                time.sleep(_POLL_SECONDS)
         finally:
             if server is not None:
                 entity.shutdown()
 
 
-def _facing(host: str, port: int) -> str:
+def _local_address_towards(host: str, port: int) -> str:
     """Return the address by which this machine reaches a peer; nothing is sent."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
@@ -221,11 +221,11 @@ def _facing(host: str, port: int) -> str:
             asked.connect(address)
             ours: str = asked.getsockname()[0]
     except OSError as error:
-        raise NotAssociatedError(Outcome.FAILED, f"cannot find {host}: {error.strerror}") from None
+        raise AssociationFailedError(SendOutcome.FAILED, f"cannot find {host}: {error.strerror}") from None
     return ours
 
 
-def _what(references: Sequence[Reference], transaction: UID) -> Dataset:
+def _what(references: Sequence[SopReference], transaction: UID) -> Dataset:
     """Build the Action Information (PS3.4 table J.3-1)."""
     information = Dataset()
     information.TransactionUID = transaction
@@ -233,7 +233,7 @@ def _what(references: Sequence[Reference], transaction: UID) -> Dataset:
     return information
 
 
-def _item(reference: Reference) -> Dataset:
+def _item(reference: SopReference) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = reference.sop_class
     item.ReferencedSOPInstanceUID = reference.sop_instance
@@ -241,24 +241,24 @@ def _item(reference: Reference) -> Dataset:
 
 
 def _all(
-    references: Sequence[Reference], message: str, reason: int | None = None
-) -> dict[UID, Answer]:
+    references: Sequence[SopReference], message: str, reason: int | None = None
+) -> dict[UID, CommitmentResult]:
     return {
-        reference.sop_instance: Answer(committed=False, message=message, reason=reason)
+        reference.sop_instance: CommitmentResult(committed=False, message=message, reason=reason)
         for reference in references
     }
 
 
-def _read(information: Dataset, references: Sequence[Reference], peer: Peer) -> dict[UID, Answer]:
+def _read(information: Dataset, references: Sequence[SopReference], peer: RemoteAE) -> dict[UID, CommitmentResult]:
     """Read the Event Information (PS3.4 table J.3-2); what it does not mention is not committed."""
     answers = _all(references, f"{peer} does not mention it in its answer")
     try:
         for item in information.get("ReferencedSOPSequence") or ():
-            _put(answers, item, Answer(committed=True))
+            _put(answers, item, CommitmentResult(committed=True))
         for item in information.get("FailedSOPSequence") or ():
             reason = int(item.get("FailureReason") or _PROCESSING_FAILURE)
-            message = f"{peer}: {meaning(reason)}"
-            _put(answers, item, Answer(committed=False, message=message, reason=reason))
+            message = f"{peer}: {describe_status(reason)}"
+            _put(answers, item, CommitmentResult(committed=False, message=message, reason=reason))
     # What a peer sends can make pydicom raise anything, with values in the text.
     except Exception as error:
         message = f"the answer of {peer} cannot be read ({type(error).__name__})"
@@ -266,7 +266,7 @@ def _read(information: Dataset, references: Sequence[Reference], peer: Peer) -> 
     return answers
 
 
-def _put(answers: dict[UID, Answer], item: Dataset, answer: Answer) -> None:
+def _put(answers: dict[UID, CommitmentResult], item: Dataset, answer: CommitmentResult) -> None:
     uid = UID(str(item.get("ReferencedSOPInstanceUID")))
     if uid in answers:
         answers[uid] = answer

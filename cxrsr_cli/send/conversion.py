@@ -9,16 +9,16 @@ from pydicom.uid import UID
 
 from cxrsr_cli.errors import NotDicomError, UnsupportedImageError
 from cxrsr_cli.read.cells import PixelFormat
-from cxrsr_cli.read.dataset import Source, read_source
-from cxrsr_cli.read.pixels import decode_narrow
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.write.explicit import to_explicit
+from cxrsr_cli.read.dataset import DicomSource, read_source
+from cxrsr_cli.read.pixels import decode_compact
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.write.explicit import to_explicit_vr
 
 _OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 """Of encapsulated pixel data only (PS3.3 C.7.6.3.1.8)."""
 
 
-def convert(path: Path, syntax: UID, target: Path) -> None:
+def transcode(path: Path, syntax: UID, target: Path) -> None:
     """Write an instance in another transfer syntax; nothing else of it changes.
 
     Values of text are passed on as the bytes they are, legal or not. Pixels are
@@ -41,16 +41,16 @@ def convert(path: Path, syntax: UID, target: Path) -> None:
         If it cannot be written.
     """
     source = read_source(path)
-    dataset = cast("FileDataset", source.pristine)
-    with quiet_pydicom():
+    dataset = cast("FileDataset", source.raw_dataset)
+    with quiet_libraries():
         if source.transfer_syntax.is_encapsulated:
             _put_pixels(source, dataset)
         _announce(source, dataset, syntax)
         try:
             if dataset.original_encoding[0] and not syntax.is_implicit_VR:
-                to_explicit(dataset)
+                to_explicit_vr(dataset)
             elif syntax.is_implicit_VR and not dataset.original_encoding[0]:
-                _to_implicit(dataset)
+                to_implicit_vr(dataset)
             dataset.save_as(target, enforce_file_format=True, overwrite=True)
         except OSError:
             raise
@@ -61,14 +61,14 @@ def convert(path: Path, syntax: UID, target: Path) -> None:
             ) from None
 
 
-def _put_pixels(source: Source, dataset: FileDataset) -> None:
+def _put_pixels(source: DicomSource, dataset: FileDataset) -> None:
     """Replace encapsulated pixels by what they hold."""
     if source.dataset.get("SamplesPerPixel", 1) != 1:
         raise UnsupportedImageError(
             f"colour pixels in {source.transfer_syntax.name}, "
             "which only a peer that takes them so gets unchanged"
         )
-    cells = PixelFormat.of(source.dataset).pack(decode_narrow(source)).tobytes()
+    cells = PixelFormat.of(source.dataset).pack(decode_compact(source)).tobytes()
     # PS3.5 8.1.1 and A.2: an even length, and OW above 8 bits or in implicit VR.
     dataset["PixelData"] = DataElement("PixelData", "OW", cells + b"\0" * (len(cells) % 2))
     for keyword in _OFFSET_TABLES:
@@ -76,7 +76,7 @@ def _put_pixels(source: Source, dataset: FileDataset) -> None:
             del dataset[keyword]
 
 
-def _announce(source: Source, dataset: FileDataset, syntax: UID) -> None:
+def _announce(source: DicomSource, dataset: FileDataset, syntax: UID) -> None:
     meta = dataset.file_meta
     meta.TransferSyntaxUID = syntax
     # A bare data set has none of these.
@@ -84,7 +84,7 @@ def _announce(source: Source, dataset: FileDataset, syntax: UID) -> None:
     meta.MediaStorageSOPInstanceUID = UID(source.dataset.SOPInstanceUID)
 
 
-def _to_implicit(dataset: Dataset) -> None:
+def to_implicit_vr(dataset: Dataset) -> None:
     """Declare a dataset implicit VR, so that pydicom writes its values as they are, in place.
 
     Only sequences are encoded again: the header of an element inside one has
@@ -96,7 +96,7 @@ def _to_implicit(dataset: Dataset) -> None:
             element = dataset[tag]
             if element.VR == "SQ":
                 for item in element.value:
-                    _to_implicit(item)
+                    to_implicit_vr(item)
         elif isinstance(raw, RawDataElement):
             # Setting an item would parse it if it is private.
             dataset._dict[tag] = raw._replace(is_implicit_VR=True)  # noqa: SLF001

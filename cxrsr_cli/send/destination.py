@@ -6,11 +6,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-_LONGEST = 1e9
+_MAX_TIMEOUT_SECONDS = 1e9
 """Seconds that sockets can wait."""
 
 
-def check_seconds(**times: float) -> None:
+def validate_timeouts(**times: float) -> None:
     """Refuse what nobody can wait.
 
     Raises
@@ -19,11 +19,11 @@ def check_seconds(**times: float) -> None:
         Naming what is not above 0 and finite.
     """
     for name, seconds in times.items():
-        if not 0 < seconds <= _LONGEST:
+        if not 0 < seconds <= _MAX_TIMEOUT_SECONDS:
             raise ValueError(f"{name} must be above 0 and finite")
 
 
-def is_host(text: str) -> bool:
+def is_valid_host(text: str) -> bool:
     """Tell whether a text can be a name or address; Python fails over some that cannot."""
     try:
         text.encode("idna")
@@ -32,12 +32,12 @@ def is_host(text: str) -> bool:
     return text.isprintable() and not set(text) <= {"."} and " " not in text
 
 
-def never() -> bool:
+def _never_stop() -> bool:
     """Tell that nobody asks for an end."""
     return False
 
 
-class Outcome(StrEnum):
+class SendOutcome(StrEnum):
     """What a destination made of a file."""
 
     STORED = "stored"
@@ -50,7 +50,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SendResult:
     """What became of a file.
 
     Attributes
@@ -73,17 +73,17 @@ class Sent:
     """
 
     path: Path
-    outcome: Outcome
+    outcome: SendOutcome
     message: str = ""
     status: int | None = None
-    by_peer: bool = True
-    about_us: bool = False
+    decided_by_peer: bool = True
+    sender_rejected: bool = False
     committed: bool = False
 
     @property
-    def arrived(self) -> bool:
+    def is_stored(self) -> bool:
         """Whether the destination has the file."""
-        return self.outcome in (Outcome.STORED, Outcome.WARNED)
+        return self.outcome in (SendOutcome.STORED, SendOutcome.WARNED)
 
 
 class Destination(Protocol):
@@ -103,7 +103,7 @@ class Destination(Protocol):
             As `send`.
         """
 
-    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop) -> Iterator[SendResult]:
         """Send files, and tell of each in order as it ends.
 
         Parameters

@@ -12,10 +12,10 @@ from dicomweb_client.session_utils import create_session, create_session_from_us
 from dicomweb_client.web import DICOMwebClient, _Transaction
 from requests.adapters import HTTPAdapter
 
-from cxrsr_cli.send.multipart import Multipart
+from cxrsr_cli.send.multipart import MultipartRelatedFile
 
 
-class Client(DICOMwebClient):
+class StowClient(DICOMwebClient):
     """A client that stores files as they are.
 
     Parameters
@@ -45,11 +45,11 @@ class Client(DICOMwebClient):
         # A proxy, or a password of ~/.netrc, must not come from where nobody looks.
         session.trust_env = False
         if context:
-            session.mount("https://", _Trusting(context))
+            session.mount("https://", _SslContextAdapter(context))
         headers = {"Authorization": f"Bearer {token}"} if token else None
         super().__init__(url, session, headers=headers, timeout=timeout)
 
-    def store(self, body: Multipart) -> requests.Response:
+    def store(self, body: MultipartRelatedFile) -> requests.Response:
         """Post a body; the answer's own is not read yet.
 
         Raises
@@ -73,7 +73,7 @@ class Client(DICOMwebClient):
         self._session.close()
 
 
-class _Trusting(HTTPAdapter):
+class _SslContextAdapter(HTTPAdapter):
     """Verifies by a given context alone; requests would trust certifi's authorities, too."""
 
     def __init__(self, context: ssl.SSLContext) -> None:

@@ -16,7 +16,7 @@ from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
-from cxrsr_cli.send.failures import BrokenOffError
+from cxrsr_cli.send.failures import AssociationLostError
 
 _config.STORE_SEND_CHUNKED_DATASET = True
 _config.LOG_HANDLER_LEVEL = "none"
@@ -43,7 +43,7 @@ class _Socket(AssociationSocket):
             self.socket.close()
 
 
-class Entity(ApplicationEntity):
+class PatchedAE(ApplicationEntity):
     """An application entity whose associations are quick, and leave no socket behind."""
 
     def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:  # noqa: ANN401
@@ -55,7 +55,7 @@ class Entity(ApplicationEntity):
         return connection
 
 
-class _Answers(queue.Queue[Any]):
+class _ResponseQueue(queue.Queue[Any]):
     """What the peer answers, for who waits for it.
 
     pynetdicom's thread of the association looks for requests in the same queue, and
@@ -70,7 +70,7 @@ class _Answers(queue.Queue[Any]):
         return super().get(block, timeout)
 
 
-class _Bounded(queue.Queue[Any]):
+class _BoundedPduQueue(queue.Queue[Any]):
     """PDUs for pynetdicom's thread to send, no more of them than the network takes.
 
     Its own queue takes a whole object of any size, for ever, and its thread
@@ -87,16 +87,16 @@ class _Bounded(queue.Queue[Any]):
             with self.not_full:
                 room = self.not_full.wait_for(self._has_room, self._patience)
                 if self._closed or not room:
-                    raise BrokenOffError("it takes nothing more")
+                    raise AssociationLostError("it takes nothing more")
         if not self._gone:
             super().put(item, block, timeout)
 
     def close(self) -> None:
         """Forget what waits, and take nothing more: the connection is gone."""
-        self.refuse_data()
+        self.reject_new_data()
         self._gone = True
 
-    def refuse_data(self) -> bool:
+    def reject_new_data(self) -> bool:
         """Forget what waits, and take no more data; tell whether something waited."""
         with self.not_full:
             self._closed, waited = True, bool(self.queue)
@@ -108,28 +108,28 @@ class _Bounded(queue.Queue[Any]):
         return self._closed or self._qsize() < _QUEUED
 
 
-def make_reliable(association: Association, timeout: float) -> None:
+def harden_association(association: Association, timeout: float) -> None:
     """Bound the memory and the time that sending takes, and let no answer get lost."""
-    association.dimse.msg_queue = _Answers()
-    association.dul.to_provider_queue = _Bounded(timeout)
+    association.dimse.msg_queue = _ResponseQueue()
+    association.dul.to_provider_queue = _BoundedPduQueue(timeout)
     connection = association.dul.socket
     if connection is not None and connection.socket is not None:
         connection.socket.settimeout(timeout)
 
 
-def forget_what_waits(event: Event) -> None:
+def drop_pending_pdus(event: Event) -> None:
     """Take it that the connection is gone."""
     outgoing = event.assoc.dul.to_provider_queue
-    if isinstance(outgoing, _Bounded):
+    if isinstance(outgoing, _BoundedPduQueue):
         outgoing.close()
 
 
-def break_off(association: Association) -> None:
+def abort_association(association: Association) -> None:
     """Abort, without what still waits to be sent."""
     outgoing = association.dul.to_provider_queue
-    if not (association.is_established and isinstance(outgoing, _Bounded)):
+    if not (association.is_established and isinstance(outgoing, _BoundedPduQueue)):
         return
-    if outgoing.refuse_data():
+    if outgoing.reject_new_data():
         # The thread may be held up by a peer that does not read; an A-ABORT would be, too.
         connection = association.dul.socket
         with suppress(OSError, AttributeError):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cxrsr_cli.errors import NotReadableError, OutputError, UsageError
-from cxrsr_cli.read.fingerprint import kept_still, sha256_of
-from cxrsr_cli.send.destination import Outcome, Sent, never
-from cxrsr_cli.send.instance import unfit
-from cxrsr_cli.write.atomic import replacing
+from cxrsr_cli.errors import OutputError, UnreadableFileError, UsageError
+from cxrsr_cli.read.fingerprint import ensure_unchanged, sha256_file
+from cxrsr_cli.send.destination import SendOutcome, SendResult, _never_stop
+from cxrsr_cli.send.instance import file_failure
+from cxrsr_cli.write.atomic import atomic_write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Folder:
         may_write = os.access(self.path, os.W_OK | os.X_OK)
         return "" if may_write else f"{self.path} may not be written to"
 
-    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop) -> Iterator[SendResult]:
         """Copy files, each whole or not at all; as `Destination.send`.
 
         The same file there already counts as stored, another one of its name
@@ -52,21 +52,21 @@ class Folder:
             if stop():
                 return
 
-    def _store(self, file: Path) -> Sent:
+    def _store(self, file: Path) -> SendResult:
         target = self.path / file.name
         try:
-            with replacing(target, overwrite=False) as temporary, kept_still(file):
+            with atomic_write(target, overwrite=False) as temporary, ensure_unchanged(file):
                 _copy(file, temporary)
         except FileExistsError:
             return _compare(file, target)
-        except NotReadableError as error:
-            return unfit(file, error)
+        except UnreadableFileError as error:
+            return file_failure(file, error)
         except OutputError as error:
-            return Sent(file, Outcome.FAILED, f"cannot write to {self.path}: {error}")
+            return SendResult(file, SendOutcome.FAILED, f"cannot write to {self.path}: {error}")
         except OSError as error:
             reason = error.strerror or "I/O error"
-            return Sent(file, Outcome.FAILED, f"cannot write to {self.path}: {reason}")
-        return Sent(file, Outcome.STORED)
+            return SendResult(file, SendOutcome.FAILED, f"cannot write to {self.path}: {reason}")
+        return SendResult(file, SendOutcome.STORED)
 
 
 def _copy(file: Path, target: Path) -> None:
@@ -79,12 +79,12 @@ def _copy(file: Path, target: Path) -> None:
             raise OutputError(error.strerror or "I/O error") from None
 
 
-def _compare(file: Path, target: Path) -> Sent:
+def _compare(file: Path, target: Path) -> SendResult:
     try:
-        same = sha256_of(file) == sha256_of(target)
+        same = sha256_file(file) == sha256_file(target)
     except OSError as error:
         reason = error.strerror or "I/O error"
-        return Sent(file, Outcome.FAILED, f"cannot compare with {target}: {reason}")
+        return SendResult(file, SendOutcome.FAILED, f"cannot compare with {target}: {reason}")
     if same:
-        return Sent(file, Outcome.STORED)
-    return Sent(file, Outcome.REFUSED, f"{target} is another file; it is kept")
+        return SendResult(file, SendOutcome.STORED)
+    return SendResult(file, SendOutcome.REFUSED, f"{target} is another file; it is kept")

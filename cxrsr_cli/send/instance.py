@@ -15,14 +15,14 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from cxrsr_cli.errors import CxrsrError, NotDicomError, NotReadableError
-from cxrsr_cli.read.bounded import BoundedFile
+from cxrsr_cli.errors import CxrsrError, NotDicomError, UnreadableFileError
+from cxrsr_cli.read.bounded import LengthCheckedFile
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.fingerprint import kept_still
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.read.fingerprint import ensure_unchanged
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.send.destination import SendOutcome, SendResult
 
-PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+FALLBACK_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """What any object can be converted to, the better first (PS3.5 10.1)."""
 
 Context = tuple[UID, tuple[UID, ...]]
@@ -34,7 +34,7 @@ _SMALL = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class FileHeader:
     """A file that can be offered.
 
     Attributes
@@ -60,7 +60,7 @@ class Instance:
         A peer takes one syntax of each context (PS3.8 9.3.3.2): were its own among
         others, the peer might choose another although it takes its own.
         """
-        fallback = (self.sop_class, PLAIN)
+        fallback = (self.sop_class, FALLBACK_SYNTAXES)
         if self.syntax is None:
             return frozenset({fallback})
         return frozenset({fallback, (self.sop_class, (self.syntax,))})
@@ -76,14 +76,14 @@ class Instance:
         NotDicomError
             If it is no DICOM instance, or says two things of itself.
         """
-        with kept_still(path), quiet_pydicom():
+        with ensure_unchanged(path), quiet_libraries():
             try:
-                with BoundedFile(path) as opened:
+                with LengthCheckedFile(path) as opened:
                     beginning = read_partial(opened, stop_when=_is_past, defer_size=_SMALL)
             except InvalidDicomError:
                 return cls._of_bare(path)
             except OSError as error:
-                raise NotReadableError(
+                raise UnreadableFileError(
                     f"cannot read the file ({error.strerror or 'I/O error'})"
                 ) from None
             except CxrsrError:
@@ -126,7 +126,7 @@ def _is_past(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) > _SOP_INSTANCE_UID
 
 
-def unfit(path: Path, error: CxrsrError) -> Sent:
+def file_failure(path: Path, error: CxrsrError) -> SendResult:
     """Tell of a file that is itself the reason; one that cannot be read may be later."""
-    later = isinstance(error, NotReadableError)
-    return Sent(path, Outcome.FAILED if later else Outcome.REFUSED, str(error), by_peer=False)
+    later = isinstance(error, UnreadableFileError)
+    return SendResult(path, SendOutcome.FAILED if later else SendOutcome.REFUSED, str(error), decided_by_peer=False)

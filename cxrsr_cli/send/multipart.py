@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_PIECE = 1 << 16
+_READ_CHUNK_BYTES = 1 << 16
 
 
-class Multipart:
+class MultipartRelatedFile:
     """A request's body: a head, the bytes of a file, a tail.
 
     It has a length, so that no server has to understand chunks, and is read from
@@ -49,7 +49,7 @@ class Multipart:
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the pieces; by this requests knows a stream."""
-        return iter(lambda: self.read(_PIECE), b"")
+        return iter(lambda: self.read(_READ_CHUNK_BYTES), b"")
 
     def read(self, size: int = -1) -> bytes:
         """Read at most `size` bytes; nothing at the end."""

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cxrsr_cli.batch.report import shown
+from cxrsr_cli.batch.report import display_path
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.send.destination import Outcome, Sent
+from cxrsr_cli.send.destination import SendOutcome, SendResult
 from cxrsr_cli.versions import NOTICE, versions
 
 SCHEMA = "cxrsr-send-report/1"
@@ -39,7 +39,7 @@ class SendRun:
 
     destination: str
     files: Sequence[Path]
-    results: Sequence[Sent]
+    results: Sequence[SendResult]
     started: datetime
     finished: datetime
     exit_code: ExitCode
@@ -58,31 +58,31 @@ def build_report(run: SendRun) -> dict[str, Any]:
         "started": run.started.isoformat(timespec="seconds"),
         "finished": run.finished.isoformat(timespec="seconds"),
         "exit_code": int(run.exit_code),
-        "counts": count(run),
+        "counts": count_by_outcome(run),
         "files": [
-            *(describe(sent) for sent in run.results),
-            *({"file": shown(path), "outcome": LEFT} for path in _left(run)),
+            *(file_record(sent) for sent in run.results),
+            *({"file": display_path(path), "outcome": LEFT} for path in _left(run)),
         ],
     }
 
 
-def describe(sent: Sent) -> dict[str, Any]:
+def file_record(sent: SendResult) -> dict[str, Any]:
     """Return one file's part of a report."""
     return {
-        "file": shown(sent.path),
+        "file": display_path(sent.path),
         "outcome": sent.outcome.value,
         "message": sent.message,
         "status": sent.status,
-        "by_peer": sent.by_peer,
+        "by_peer": sent.decided_by_peer,
         "committed": sent.committed,
     }
 
 
-def count(run: SendRun) -> dict[str, int]:
+def count_by_outcome(run: SendRun) -> dict[str, int]:
     """Return how many files ended in which way."""
     outcomes = Counter(sent.outcome for sent in run.results)
     left = len(run.files) - len(run.results)
-    return {**{outcome.value: outcomes[outcome] for outcome in Outcome}, LEFT: left}
+    return {**{outcome.value: outcomes[outcome] for outcome in SendOutcome}, LEFT: left}
 
 
 def _left(run: SendRun) -> list[Path]:

@@ -4,16 +4,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from cxrsr_cli.batch.walk import Found, find
-from cxrsr_cli.errors import CxrsrError, ExitCode, NothingToDoError, NotReadableError
-from cxrsr_cli.send.destination import Destination, Outcome, Sent, never
+from cxrsr_cli.batch.walk import InputFile, find_inputs
+from cxrsr_cli.errors import CxrsrError, ExitCode, NoInputError, UnreadableFileError
+from cxrsr_cli.send.destination import Destination, SendOutcome, SendResult, _never_stop
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds before files are sent again; each pause is twice as long."""
-_GLANCE = 0.1
+_POLL_SECONDS = 0.1
 
 
-def find_all(sources: Sequence[Path], skipped: Sequence[Path] = ()) -> list[Found]:
+def find_files(sources: Sequence[Path], skipped: Sequence[Path] = ()) -> list[InputFile]:
     """Find the files to send; one that was found twice is sent once.
 
     Raises
@@ -23,22 +23,22 @@ def find_all(sources: Sequence[Path], skipped: Sequence[Path] = ()) -> list[Foun
     """
     try:
         if len(sources) == 1 and not sources[0].exists():
-            raise NothingToDoError(f"no file or folder {sources[0]}")
-        found = {item.path.resolve(): item for source in sources for item in find(source, skipped)}
+            raise NoInputError(f"no file or folder {sources[0]}")
+        found = {item.path.resolve(): item for source in sources for item in find_inputs(source, skipped)}
     except OSError as error:
-        raise NothingToDoError(f"cannot read {error.filename}: {error.strerror}") from error
+        raise NoInputError(f"cannot read {error.filename}: {error.strerror}") from error
     if not found:
-        raise NothingToDoError(f"no file to send in {', '.join(map(str, sources))}")
+        raise NoInputError(f"no file to send in {', '.join(map(str, sources))}")
     return list(found.values())
 
 
-def send_all(
+def send_with_retries(
     destination: Destination,
-    found: Sequence[Found],
+    found: Sequence[InputFile],
     *,
     retries: int = 0,
-    stop: Callable[[], bool] = never,
-) -> Iterator[Sent]:
+    stop: Callable[[], bool] = _never_stop,
+) -> Iterator[SendResult]:
     """Send files, and tell of each once, when it is settled.
 
     Parameters
@@ -65,20 +65,20 @@ def send_all(
     """
     waiting = []
     for item in found:
-        if item.refused is None:
+        if item.error is None:
             waiting.append(item.path)
             continue
-        later = isinstance(item.refused, NotReadableError)
-        outcome = Outcome.FAILED if later else Outcome.REFUSED
-        yield Sent(item.path, outcome, str(item.refused), by_peer=False)
-    again: dict[Path, Sent] = {}
+        later = isinstance(item.error, UnreadableFileError)
+        outcome = SendOutcome.FAILED if later else SendOutcome.REFUSED
+        yield SendResult(item.path, outcome, str(item.error), decided_by_peer=False)
+    again: dict[Path, SendResult] = {}
     try:
         for attempt in range(retries + 1):
             if attempt and not _pause(attempt, stop):
                 break
             for sent in destination.send(waiting, stop):
                 again.pop(sent.path, None)
-                if attempt < retries and may_arrive_later(sent):
+                if attempt < retries and is_retryable(sent):
                     again[sent.path] = sent
                 else:
                     yield sent
@@ -91,9 +91,9 @@ def send_all(
     yield from again.values()
 
 
-def may_arrive_later(sent: Sent) -> bool:
+def is_retryable(sent: SendResult) -> bool:
     """Tell whether the same file may arrive if it is sent again, as nothing is wrong with it."""
-    return sent.outcome is Outcome.FAILED and sent.by_peer
+    return sent.outcome is SendOutcome.FAILED and sent.decided_by_peer
 
 
 def _pause(attempt: int, stop: Callable[[], bool]) -> bool:
@@ -102,11 +102,11 @@ def _pause(attempt: int, stop: Callable[[], bool]) -> bool:
     while time.monotonic() < end:
         if stop():
             return False
-        time.sleep(_GLANCE)
+        time.sleep(_POLL_SECONDS)
     return True
 
 
-def exit_code(results: Sequence[Sent], planned: int) -> ExitCode:
+def exit_code(results: Sequence[SendResult], planned: int) -> ExitCode:
     """Return the exit code of a run.
 
     Parameters
@@ -118,9 +118,9 @@ def exit_code(results: Sequence[Sent], planned: int) -> ExitCode:
     """
     if len(results) < planned:
         return ExitCode.INTERRUPTED
-    failures = [sent for sent in results if not sent.arrived]
+    failures = [sent for sent in results if not sent.is_stored]
     if not failures:
         return ExitCode.OK
     if len(failures) < len(results):
         return ExitCode.SOME_FAILED
-    return ExitCode.NETWORK if all(sent.by_peer for sent in failures) else ExitCode.ALL_FAILED
+    return ExitCode.NETWORK if all(sent.decided_by_peer for sent in failures) else ExitCode.ALL_FAILED

@@ -1,6 +1,6 @@
 """What a peer's status means for the file it was given."""
 
-from cxrsr_cli.send.destination import Outcome
+from cxrsr_cli.send.destination import SendOutcome
 
 _MEANINGS = {
     0x0105: "no such attribute",
@@ -40,7 +40,7 @@ _WARNINGS = (0x0001, 0x0107, DUPLICATE, 0x0116)
 """Beside 0xBxxx (PS3.7 annex C)."""
 
 
-def judge(status: int) -> tuple[Outcome, str]:
+def classify_status(status: int) -> tuple[SendOutcome, str]:
     """Tell what a status of C-STORE, or a reason of STOW-RS, makes of a file.
 
     Parameters
@@ -54,17 +54,17 @@ def judge(status: int) -> tuple[Outcome, str]:
         The outcome, and the meaning with its number; empty for success.
     """
     if status == 0:
-        return Outcome.STORED, ""
+        return SendOutcome.STORED, ""
     if status >> 12 == 0xB or status in _WARNINGS:
-        outcome = Outcome.WARNED
+        outcome = SendOutcome.WARNED
     elif status >> 8 == 0xA7 or status in _TRANSIENT:
-        outcome = Outcome.FAILED
+        outcome = SendOutcome.FAILED
     else:
-        outcome = Outcome.REFUSED
-    return outcome, meaning(status)
+        outcome = SendOutcome.REFUSED
+    return outcome, describe_status(status)
 
 
-def meaning(status: int) -> str:
+def describe_status(status: int) -> str:
     """Return the standard's words for a status, with its number in hexadecimal digits."""
     words = _MEANINGS.get(status) or _family(status)
     return f"{words} (0x{status:04X})"

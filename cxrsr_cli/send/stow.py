@@ -12,22 +12,28 @@ from urllib.parse import urlsplit
 from pydicom.uid import UID
 
 from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
-from cxrsr_cli.read.fingerprint import kept_still
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.send.destination import Outcome, Sent, check_seconds, is_host, never
-from cxrsr_cli.send.instance import Instance, unfit
-from cxrsr_cli.send.multipart import Multipart
-from cxrsr_cli.send.status import DUPLICATE, judge
-from cxrsr_cli.send.tls import TlsFiles
+from cxrsr_cli.read.fingerprint import ensure_unchanged
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.send.destination import (
+    SendOutcome,
+    SendResult,
+    _never_stop,
+    is_valid_host,
+    validate_timeouts,
+)
+from cxrsr_cli.send.instance import FileHeader, file_failure
+from cxrsr_cli.send.multipart import MultipartRelatedFile
+from cxrsr_cli.send.status import DUPLICATE, classify_status
+from cxrsr_cli.send.tls import TlsConfig
 
 if TYPE_CHECKING:
     from requests import Response
 
-    from cxrsr_cli.send.dicomweb import Client
+    from cxrsr_cli.send.dicomweb import StowClient
 
 _STUDIES = "/studies"
-_LARGEST_ANSWER = 1 << 20
-_PIECE = 1 << 16
+_MAX_RESPONSE_BYTES = 1 << 20
+_READ_CHUNK_BYTES = 1 << 16
 _LATER = (408, 425, 429)
 _NOT_LET_IN = (401, 403)
 _ACCEPTED, _CONFLICT = 202, 409
@@ -42,7 +48,7 @@ _SAYS_NOT = "it does not say whether it has the file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StowService:
+class StowDestination:
     """A DICOMweb service that stores.
 
     Attributes
@@ -67,7 +73,7 @@ class StowService:
     username: str | None = None
     password_file: Path | None = None
     token_file: Path | None = None
-    tls: TlsFiles | None = None
+    tls: TlsConfig | None = None
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
@@ -79,7 +85,7 @@ class StowService:
             raise ValueError("url is no URL") from None
         if parts.scheme not in ("http", "https") or not host:
             raise ValueError("url must begin with http:// or https:// and name a host")
-        if not is_host(host) or not self.url.isprintable() or " " in self.url:
+        if not is_valid_host(host) or not self.url.isprintable() or " " in self.url:
             raise ValueError("url is no URL")
         if parts.username is not None or parts.password is not None:
             raise ValueError("url must hold no user or password; give a file")
@@ -94,7 +100,7 @@ class StowService:
         secret = self.token_file or self.password_file
         if secret and parts.scheme == "http" and not _is_loopback(host):
             raise ValueError("a password or token goes over https:// only, or to this machine")
-        check_seconds(timeout=self.timeout)
+        validate_timeouts(timeout=self.timeout)
 
     def check(self) -> str:
         """Read the files of TLS, password and token; as `Destination.check`."""
@@ -106,7 +112,7 @@ class StowService:
         """The service's URL without ``/studies``."""
         return self.url.rstrip("/").removesuffix(_STUDIES)
 
-    def send(self, files: Sequence[Path], stop: Callable[[], bool] = never) -> Iterator[Sent]:
+    def send(self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop) -> Iterator[SendResult]:
         """Store files, each in a request of its own, as the bytes they are.
 
         As `Destination.send`.
@@ -114,46 +120,46 @@ class StowService:
         with closing(self._client()) as client:
             for file in files:
                 # Not around all: nobody is silenced while the caller works.
-                with quiet_pydicom():
+                with quiet_libraries():
                     sent = self._store(client, file)
                 yield sent
                 if stop():
                     return
 
-    def _client(self) -> "Client":
+    def _client(self) -> "StowClient":
         try:
-            from cxrsr_cli.send.dicomweb import Client
+            from cxrsr_cli.send.dicomweb import StowClient
         except ImportError:
             raise MissingExtraError("STOW-RS needs pip install 'cxrsr[web]'") from None
         secure = urlsplit(self.url).scheme == "https"
-        return Client(
+        return StowClient(
             self.root,
             timeout=self.timeout,
-            context=(self.tls or TlsFiles()).client_context() if secure else None,
+            context=(self.tls or TlsConfig()).client_context() if secure else None,
             token=_secret(self.token_file) if self.token_file else None,
             user=(self.username, _secret(self.password_file))
             if self.username and self.password_file
             else None,
         )
 
-    def _store(self, client: "Client", file: Path) -> Sent:
+    def _store(self, client: "StowClient", file: Path) -> SendResult:
         from requests import RequestException
 
         try:
-            instance = Instance.read(file)
+            instance = FileHeader.read(file)
             if instance.syntax is None:
                 raise NotDicomError("not in the DICOM File Format (PS3.10)")
-            with kept_still(file), Multipart(file) as body:
+            with ensure_unchanged(file), MultipartRelatedFile(file) as body:
                 try:
                     with client.store(body) as answer:
-                        return self._judge(instance, answer)
+                        return self._classify_response(instance, answer)
                 except RequestException as error:
                     # Its text holds the URL and more; its kind says enough.
-                    return Sent(file, Outcome.FAILED, f"{self.root}: {_why(error)}")
+                    return SendResult(file, SendOutcome.FAILED, f"{self.root}: {_why(error)}")
         except CxrsrError as error:
-            return unfit(file, error)
+            return file_failure(file, error)
 
-    def _judge(self, instance: Instance, answer: "Response") -> Sent:
+    def _classify_response(self, instance: FileHeader, answer: "Response") -> SendResult:
         """Tell what an answer means (PS3.18 table 10.5.3-1)."""
         status = answer.status_code
         outcome, words = _by_status(status)
@@ -162,15 +168,15 @@ class StowService:
             reasons = _reasons(content, instance.sop_instance)
             if reasons is not None:
                 outcome, words = _by_reasons(reasons, outcome, words)
-            elif outcome is Outcome.STORED and not _may_be_a_response(answer, content):
-                outcome, words = Outcome.FAILED, _SAYS_NOT
+            elif outcome is SendOutcome.STORED and not _may_be_a_response(answer, content):
+                outcome, words = SendOutcome.FAILED, _SAYS_NOT
         message = f"{self.root}: {words}, HTTP {status}" if words else ""
         about_us = status in _NOT_LET_IN or 300 <= status < 400
-        return Sent(instance.path, outcome, message, status, about_us=about_us)
+        return SendResult(instance.path, outcome, message, status, sender_rejected=about_us)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reasons:
+class _StoreInstancesResponse:
     """Of the instance in a Store Instances Response: why not, or why with a warning."""
 
     failure: int | None
@@ -178,37 +184,37 @@ class _Reasons:
     stored: bool
 
 
-def _by_status(status: int) -> tuple[Outcome, str]:
+def _by_status(status: int) -> tuple[SendOutcome, str]:
     if status == _ACCEPTED:
         # Some were not stored, or with a warning; which, it does not say.
-        return Outcome.FAILED, _SAYS_NOT
+        return SendOutcome.FAILED, _SAYS_NOT
     if status in _LATER or status >= 500:
-        return Outcome.FAILED, "it cannot now"
+        return SendOutcome.FAILED, "it cannot now"
     if status in _NOT_LET_IN:
-        return Outcome.REFUSED, "it does not let us in; look at user, password or token"
+        return SendOutcome.REFUSED, "it does not let us in; look at user, password or token"
     if 300 <= status < 400:
-        return Outcome.REFUSED, "it is elsewhere; give the URL it redirects to"
+        return SendOutcome.REFUSED, "it is elsewhere; give the URL it redirects to"
     if 200 <= status < 300:
-        return Outcome.STORED, ""
-    return Outcome.REFUSED, "it does not take the file"
+        return SendOutcome.STORED, ""
+    return SendOutcome.REFUSED, "it does not take the file"
 
 
-def _by_reasons(reasons: _Reasons, outcome: Outcome, words: str) -> tuple[Outcome, str]:
+def _by_reasons(reasons: _StoreInstancesResponse, outcome: SendOutcome, words: str) -> tuple[SendOutcome, str]:
     if reasons.failure is not None:
-        outcome, words = judge(reasons.failure)
-        if outcome is Outcome.FAILED or reasons.failure == DUPLICATE:
+        outcome, words = classify_status(reasons.failure)
+        if outcome is SendOutcome.FAILED or reasons.failure == DUPLICATE:
             return outcome, words
         # No other failure reason means success, whatever its number.
-        return Outcome.REFUSED, words
+        return SendOutcome.REFUSED, words
     if reasons.warning is not None:
-        _, words = judge(reasons.warning)
-        return Outcome.WARNED, words or "a warning (0x0000)"
-    if reasons.stored and outcome is not Outcome.REFUSED:
-        return Outcome.STORED, ""
-    return (Outcome.FAILED, _SAYS_NOT) if outcome is Outcome.STORED else (outcome, words)
+        _, words = classify_status(reasons.warning)
+        return SendOutcome.WARNED, words or "a warning (0x0000)"
+    if reasons.stored and outcome is not SendOutcome.REFUSED:
+        return SendOutcome.STORED, ""
+    return (SendOutcome.FAILED, _SAYS_NOT) if outcome is SendOutcome.STORED else (outcome, words)
 
 
-def _reasons(content: bytes, sop_instance: UID) -> _Reasons | None:
+def _reasons(content: bytes, sop_instance: UID) -> _StoreInstancesResponse | None:
     """Read a Store Instances Response in JSON; None if there is none that can be read."""
     try:
         told = json.loads(content)
@@ -217,7 +223,7 @@ def _reasons(content: bytes, sop_instance: UID) -> _Reasons | None:
         failed = _items(told, _FAILED) + _items(told, _FAILED_OTHERWISE)
         stored = [item for item in _items(told, _REFERENCED) if _is_of(item, sop_instance)]
         warnings = [_number(item, _WARNING_REASON) for item in stored if _WARNING_REASON in item]
-        return _Reasons(
+        return _StoreInstancesResponse(
             failure=_number(failed[0], _FAILURE_REASON) if failed else None,
             warning=warnings[0] if warnings else None,
             stored=bool(stored),
@@ -245,9 +251,9 @@ def _is_of(item: dict[str, Any], sop_instance: UID) -> bool:
 
 def _content(answer: "Response") -> bytes:
     content = b""
-    for piece in answer.iter_content(_PIECE):
+    for piece in answer.iter_content(_READ_CHUNK_BYTES):
         content += piece
-        if len(content) > _LARGEST_ANSWER:
+        if len(content) > _MAX_RESPONSE_BYTES:
             break
     return content
 

@@ -14,7 +14,7 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
+class TlsConfig:
     """Who we are, and whom we trust.
 
     Attributes
@@ -31,7 +31,7 @@ class TlsFiles:
 
     certificate: Path | None = None
     key: Path | None = None
-    authorities: Path | None = None
+    ca_file: Path | None = None
 
     def __post_init__(self) -> None:
         if self.key and not self.certificate:
@@ -47,8 +47,8 @@ class TlsFiles:
         """
         # Not create_default_context, which writes its secrets where the environment says.
         context = _context(ssl.PROTOCOL_TLS_CLIENT)
-        if self.authorities:
-            _trust(context, self.authorities)
+        if self.ca_file:
+            _trust(context, self.ca_file)
         else:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         if self.certificate:
@@ -69,8 +69,8 @@ class TlsFiles:
             raise UsageError("a TLS server needs a certificate and its key")
         context = _context(ssl.PROTOCOL_TLS_SERVER)
         _present(context, self.certificate, self.key)
-        if self.authorities:
-            _trust(context, self.authorities)
+        if self.ca_file:
+            _trust(context, self.ca_file)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 

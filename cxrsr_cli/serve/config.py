@@ -8,22 +8,22 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import PlainValidator, TypeAdapter
 
-from cxrsr_cli.configuration import Bytes, checked, read_mapping
+from cxrsr_cli.configuration import ByteSize, load_yaml_mapping, validate
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.receive.listener import Listener
+from cxrsr_cli.receive.listener import ScpConfig
 from cxrsr_cli.send.destination import Destination
 from cxrsr_cli.send.folder import Folder
-from cxrsr_cli.send.store import StoreScp
-from cxrsr_cli.send.stow import StowService
-from cxrsr_cli.send.tls import TlsFiles
-from cxrsr_cli.serve.retry import Retry
-from cxrsr_cli.serve.rules import Rule, check_names
+from cxrsr_cli.send.store import CStoreDestination
+from cxrsr_cli.send.stow import StowDestination
+from cxrsr_cli.send.tls import TlsConfig
+from cxrsr_cli.serve.retry import RetryPolicy
+from cxrsr_cli.serve.rules import RoutingRule, validate_rules
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 _KINDS: dict[str, TypeAdapter[Any]] = {
-    "store": TypeAdapter(StoreScp),
-    "stow": TypeAdapter(StowService),
+    "store": TypeAdapter(CStoreDestination),
+    "stow": TypeAdapter(StowDestination),
     "folder": TypeAdapter(Folder),
 }
 
@@ -42,7 +42,7 @@ AnyDestination = Annotated[Destination, PlainValidator(_of_its_kind)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class HealthConfig:
     """Where the node says how it is.
 
     Attributes
@@ -101,14 +101,14 @@ class ServeConfig:
 
     spool: Path
     destinations: dict[str, AnyDestination]
-    rules: tuple[Rule, ...]
-    listen: Listener = field(default_factory=Listener)
-    tls: TlsFiles | None = None
-    retry: Retry = field(default_factory=Retry)
+    rules: tuple[RoutingRule, ...]
+    scp: ScpConfig = field(default_factory=ScpConfig)
+    tls: TlsConfig | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     device: str = "auto"
-    memory: Bytes | None = None
-    health: Health | None = None
-    history_days: float = 90.0
+    memory: ByteSize | None = None
+    health: HealthConfig | None = None
+    history_retention_days: float = 90.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -116,7 +116,7 @@ class ServeConfig:
             raise ValueError("tls needs a certificate; leave tls out for none")
         if self.memory is not None and self.memory < 1:
             raise ValueError("memory must be at least 1")
-        if not 0 <= self.history_days < math.inf:
+        if not 0 <= self.history_retention_days < math.inf:
             raise ValueError("history_days must be finite, and not negative")
 
 
@@ -142,12 +142,12 @@ def load_serve_config(path: Path) -> ServeConfig:
         If the file cannot be read, a key is unknown or its value illegal, or a rule
         sends to no destination.
     """
-    config = checked(_ADAPTER, read_mapping(path), path, empty=False)
-    check_names(config.rules, list(config.destinations))
+    config = validate(_ADAPTER, load_yaml_mapping(path), path, empty=False)
+    validate_rules(config.rules, list(config.destinations))
     return config
 
 
-def check_files(config: ServeConfig) -> list[str]:
+def check_environment(config: ServeConfig) -> list[str]:
     """Look at what a configuration names: files of TLS, secrets, folders, libraries.
 
     Parameters

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from cxrsr_cli.batch.failure import as_failure
-from cxrsr_cli.send.destination import Destination, Outcome, Sent
+from cxrsr_cli.batch.failure import to_reportable_error
+from cxrsr_cli.send.destination import Destination, SendOutcome, SendResult
 from cxrsr_cli.serve.events import Event, EventKind
-from cxrsr_cli.serve.housekeeping import clear_if_over
-from cxrsr_cli.serve.means import Means
-from cxrsr_cli.serve.state import Delivery, State
+from cxrsr_cli.serve.housekeeping import remove_files_if_finished
+from cxrsr_cli.serve.means import NodeContext
+from cxrsr_cli.serve.state import Delivery, ItemState
 
-_TOGETHER = 32
+_BATCH_SIZE = 32
 """Outputs sent in one go, over one association."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Courier:
+class DeliveryWorker:
     """Sends what waits for a destination.
 
     While nothing arrives there, it is tried with one output at a time, less and less
@@ -37,80 +37,80 @@ class Courier:
 
     name: str
     destination: Destination
-    means: Means
+    context: NodeContext
     _failures: int = field(default=0, init=False)
     """Rounds in a row in which nothing arrived."""
-    _rests_until: float = field(default=0.0, init=False)
+    _backoff_until: float = field(default=0.0, init=False)
 
-    def round(self) -> bool:
+    def run_once(self) -> bool:
         """Send what is due; tell whether anything was."""
-        if time.monotonic() < self._rests_until:
+        if time.monotonic() < self._backoff_until:
             return False
-        limit = 1 if self._failures else _TOGETHER
-        waiting = self.means.queue.due_at(self.name, limit)
+        limit = 1 if self._failures else _BATCH_SIZE
+        waiting = self.context.queue.due_deliveries(self.name, limit)
         if not waiting:
             return False
-        files = [self.means.spool.output(delivery.key) for delivery in waiting]
-        outcomes: list[Outcome] = []
+        files = [self.context.spool.output(delivery.key) for delivery in waiting]
+        outcomes: list[SendOutcome] = []
 
         def stop() -> bool:
-            return self.means.stop() or outcomes == [Outcome.FAILED]
+            return self.context.stop() or outcomes == [SendOutcome.FAILED]
 
         with closing(self._sending(files, stop)) as sending:
             for delivery, sent in zip(waiting, sending, strict=False):
                 # With storage commitment the rest was under way already.
-                if sent.arrived or outcomes != [Outcome.FAILED]:
-                    outcomes.append(self._settle(delivery, sent))
-        self._look_at(outcomes)
+                if sent.is_stored or outcomes != [SendOutcome.FAILED]:
+                    outcomes.append(self._record_outcome(delivery, sent))
+        self._update_backoff(outcomes)
         return True
 
     def _sending(
         self, files: Sequence[Path], stop: Callable[[], bool]
-    ) -> Generator[Sent, None, None]:
+    ) -> Generator[SendResult, None, None]:
         """Send, whatever goes wrong."""
         left = list(files)
         try:
             # Closed early, a destination ends its association in order.
             with closing(
-                cast("Generator[Sent, None, None]", self.destination.send(files, stop))
+                cast("Generator[SendResult, None, None]", self.destination.send(files, stop))
             ) as sending:
                 for sent in sending:
                     left.pop(0)
                     yield sent
         except Exception as error:
-            failure = as_failure(error)
+            failure = to_reportable_error(error)
             for path in left:
-                yield Sent(path, Outcome.FAILED, str(failure))
+                yield SendResult(path, SendOutcome.FAILED, str(failure))
 
-    def _look_at(self, outcomes: Sequence[Outcome]) -> None:
+    def _update_backoff(self, outcomes: Sequence[SendOutcome]) -> None:
         """Rest if nothing arrived."""
-        if set(outcomes) != {Outcome.FAILED}:
+        if set(outcomes) != {SendOutcome.FAILED}:
             self._failures = 0
             return
         self._failures += 1
-        retry = self.means.retry
-        self._rests_until = time.monotonic() + (retry.after(self._failures) or retry.longest)
+        retry = self.context.retry
+        self._backoff_until = time.monotonic() + (retry.delay_after(self._failures) or retry.max_delay)
 
-    def _settle(self, delivery: Delivery, sent: Sent) -> Outcome:
+    def _record_outcome(self, delivery: Delivery, sent: SendResult) -> SendOutcome:
         """Write down what became of an output; return it as it is seen here."""
-        queue, name = self.means.queue, self.name
-        if sent.arrived:
-            state = queue.delivered(delivery)
-            self._say(EventKind.SENT, delivery, sent)
-            if state is State.DONE:
-                clear_if_over(queue, self.means.spool, delivery.key)
+        queue, name = self.context.queue, self.name
+        if sent.is_stored:
+            state = queue.mark_sent(delivery)
+            self._report(EventKind.SENT, delivery, sent)
+            if state is ItemState.DONE:
+                remove_files_if_finished(queue, self.context.spool, delivery.key)
             return sent.outcome
         # Refused for what we are, such as an unknown title, all outputs would be.
-        for_good = sent.outcome is Outcome.REFUSED and not sent.about_us
-        wait = None if for_good else self.means.retry.after(delivery.attempts + 1)
-        with queue.held():
-            state = queue.undelivered(delivery, sent.message, wait)
-            if state is State.DEAD:
-                self.means.spool.lay_out(delivery.key, f"{name}: {sent.message}")
-        self._say(EventKind.DEAD if wait is None else EventKind.POSTPONED, delivery, sent)
-        return Outcome.REFUSED if for_good else Outcome.FAILED
+        for_good = sent.outcome is SendOutcome.REFUSED and not sent.sender_rejected
+        wait = None if for_good else self.context.retry.delay_after(delivery.attempts + 1)
+        with queue.transaction():
+            state = queue.mark_failed(delivery, sent.message, wait)
+            if state is ItemState.DEAD:
+                self.context.spool.write_dead_letter(delivery.key, f"{name}: {sent.message}")
+        self._report(EventKind.DEAD if wait is None else EventKind.RETRY, delivery, sent)
+        return SendOutcome.REFUSED if for_good else SendOutcome.FAILED
 
-    def _say(self, kind: EventKind, delivery: Delivery, sent: Sent) -> None:
-        self.means.said(
+    def _report(self, kind: EventKind, delivery: Delivery, sent: SendResult) -> None:
+        self.context.on_event(
             Event(kind=kind, key=delivery.key, destination=self.name, reason=sent.message)
         )

@@ -17,11 +17,11 @@ class EventKind(StrEnum):
     IGNORED = "ignored"
     UPSCALED = "upscaled"
     SENT = "sent"
-    POSTPONED = "postponed"
+    RETRY = "postponed"
     """It failed, and will be tried again."""
     DEAD = "dead"
     """It failed, and will not be tried again by itself."""
-    TROUBLE = "trouble"
+    ERROR = "trouble"
     """The node itself could not do something."""
     STOPPING = "stopping"
 

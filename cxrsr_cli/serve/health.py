@@ -13,7 +13,7 @@ _PATIENCE = 5.0
 
 
 @contextmanager
-def health_port(
+def health_server(
     address: str, port: int, healthy: Callable[[], bool], metrics: Callable[[], str]
 ) -> Iterator[int]:
     """Answer ``/health`` with 200 or 503, and ``/metrics``, while the block runs.

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.spool import Spool
-from cxrsr_cli.serve.state import FINAL, Delivery, State
-from cxrsr_cli.serve.survey import Survey
+from cxrsr_cli.serve.state import FINAL, Delivery, ItemState
+from cxrsr_cli.serve.survey import QueueView
 
 _DAY = 86400.0
 _EVERYTHING = 1 << 30
 
 
-def recover(queue: Queue, spool: Spool) -> int:
+def reconcile(queue: Queue, spool: Spool) -> int:
     """Make files and queue agree after a process that was killed, or a queue that was lost.
 
     Returns
@@ -27,40 +27,40 @@ def recover(queue: Queue, spool: Spool) -> int:
     OutputError
         If a file or the queue cannot be used.
     """
-    spool.remove_half_written()
+    spool.remove_partial_files()
     found = 0
     for key in spool.keys("received"):
         if queue.state_of(key) is None:
-            queue.admit(key)
+            queue.enqueue(key)
             found += 1
     for folder in ("received", "outputs", "dead"):
         for key in spool.keys(folder):
-            clear_if_over(queue, spool, key)
-            if folder == "dead" and queue.state_of(key) is not State.DEAD:
-                spool.take_back(key)
+            remove_files_if_finished(queue, spool, key)
+            if folder == "dead" and queue.state_of(key) is not ItemState.DEAD:
+                spool.remove_dead_letter(key)
     return found
 
 
-def lay_out_missing(queue: Queue, survey: Survey, spool: Spool) -> None:
+def write_missing_dead_letters(queue: Queue, survey: QueueView, spool: Spool) -> None:
     """Write the dead letters that a full disk or a kill prevented."""
-    for item in survey.items(State.DEAD):
-        if not spool.is_laid_out(item.key):
-            with queue.held():
-                if queue.state_of(item.key) is State.DEAD:
-                    spool.lay_out(item.key, item.reason)
+    for item in survey.items(ItemState.DEAD):
+        if not spool.has_dead_letter(item.key):
+            with queue.transaction():
+                if queue.state_of(item.key) is ItemState.DEAD:
+                    spool.write_dead_letter(item.key, item.reason)
 
 
-def clear_if_over(queue: Queue, spool: Spool, key: str) -> None:
+def remove_files_if_finished(queue: Queue, spool: Spool, key: str) -> None:
     """Remove the files of an instance that needs none; it may have come again meanwhile."""
-    with queue.held():
+    with queue.transaction():
         if queue.state_of(key) in (None, *FINAL):
             spool.clear(key)
 
 
-def forget_old(queue: Queue, ledger: Ledger, spool: Spool, days: float) -> int:
+def delete_history(queue: Queue, ledger: Ledger, spool: Spool, days: float) -> int:
     """Forget what was done or ignored so many days ago; return how many."""
-    keys = queue.forget_before(time.time() - days * _DAY)
-    ledger.forget([spool.output(key) for key in keys])
+    keys = queue.delete_finished_before(time.time() - days * _DAY)
+    ledger.delete([spool.output(key) for key in keys])
     return len(keys)
 
 
@@ -68,10 +68,10 @@ def retry_dead(queue: Queue, spool: Spool, keys: Iterable[str]) -> int:
     """Have dead instances tried again from where they died; return how many."""
     count = 0
     for key in keys:
-        with queue.held():
-            if queue.state_of(key) is State.DEAD:
-                spool.take_back(key)
-                queue.revive(key)
+        with queue.transaction():
+            if queue.state_of(key) is ItemState.DEAD:
+                spool.remove_dead_letter(key)
+                queue.requeue(key)
                 count += 1
     return count
 
@@ -83,28 +83,28 @@ def purge_dead(queue: Queue, spool: Spool, keys: Iterable[str]) -> int:
     """
     count = 0
     for key in keys:
-        with queue.held():
-            dead = queue.state_of(key) is State.DEAD
-            queue.drop(key, "removed by hand")
-        clear_if_over(queue, spool, key)
+        with queue.transaction():
+            dead = queue.state_of(key) is ItemState.DEAD
+            queue.discard(key, "removed by hand")
+        remove_files_if_finished(queue, spool, key)
         count += dead
     return count
 
 
-def give_up_lost(queue: Queue, spool: Spool, name: str) -> int:
+def give_up_removed_destination(queue: Queue, spool: Spool, name: str) -> int:
     """Make dead letters of what waits for a destination that is none any more."""
-    deliveries: list[Delivery] = queue.due_at(name, _EVERYTHING)
+    deliveries: list[Delivery] = queue.due_deliveries(name, _EVERYTHING)
     for delivery in deliveries:
         reason = f"{name} is no destination any more"
-        with queue.held():
-            if queue.undelivered(delivery, reason, None) is State.DEAD:
-                spool.lay_out(delivery.key, reason)
+        with queue.transaction():
+            if queue.mark_failed(delivery, reason, None) is ItemState.DEAD:
+                spool.write_dead_letter(delivery.key, reason)
     return len(deliveries)
 
 
-def dead_keys(survey: Survey, beginnings: Sequence[str]) -> list[str]:
+def find_dead(survey: QueueView, beginnings: Sequence[str]) -> list[str]:
     """Return the keys of dead instances that begin as given, of all if nothing is."""
-    keys = [item.key for item in survey.items(State.DEAD)]
+    keys = [item.key for item in survey.items(ItemState.DEAD)]
     if not beginnings:
         return keys
     return [key for key in keys if key.startswith(tuple(beginnings))]

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.receive.arrival import Arrival
-from cxrsr_cli.receive.status import Status
+from cxrsr_cli.receive.arrival import ReceivedInstance
+from cxrsr_cli.receive.status import DimseStatus
 from cxrsr_cli.serve.events import Event, EventKind, Say
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.spool import Spool, key_of
-from cxrsr_cli.serve.state import State
-from cxrsr_cli.write.atomic import flush
+from cxrsr_cli.serve.spool import Spool, instance_key
+from cxrsr_cli.serve.state import ItemState
+from cxrsr_cli.write.atomic import fsync_path
 
-_KNOWN = (State.RECEIVED, State.SENDING, State.DONE)
+_KNOWN = (ItemState.RECEIVED, ItemState.SENDING, ItemState.DONE)
 
 
-class Intake:
+class InstanceAcceptor:
     """Takes instances from the network into spool and queue.
 
     Parameters
@@ -35,7 +35,7 @@ class Intake:
         self._said = said
         self._wake = wake
 
-    def accept(self, arrival: Arrival) -> Status:
+    def accept(self, arrival: ReceivedInstance) -> DimseStatus:
         """Take an instance.
 
         Parameters
@@ -51,38 +51,38 @@ class Intake:
         """
         peer = f"{arrival.calling_ae} {arrival.address}"
         try:
-            key = key_of(arrival)
-            flush(arrival.path)
+            key = instance_key(arrival)
+            fsync_path(arrival.path)
             is_new = self._take(key, arrival)
             arrival.path.unlink(missing_ok=True)
         except (OutputError, OSError) as error:
             reason = error.strerror or "I/O error" if isinstance(error, OSError) else str(error)
-            self._said(Event(kind=EventKind.TROUBLE, peer=peer, reason=reason))
-            return Status.OUT_OF_RESOURCES
+            self._said(Event(kind=EventKind.ERROR, peer=peer, reason=reason))
+            return DimseStatus.OUT_OF_RESOURCES
         kind = EventKind.RECEIVED if is_new else EventKind.DUPLICATE
         self._said(Event(kind=kind, key=key, peer=peer))
         self._wake()
-        return Status.SUCCESS
+        return DimseStatus.SUCCESS
 
-    def _take(self, key: str, arrival: Arrival) -> bool:
+    def _take(self, key: str, arrival: ReceivedInstance) -> bool:
         """Take an instance, if it is not here already; tell whether it was not.
 
         Its file is never removed again here: the same one may have been there before,
         and the next start makes something of a file without an entry.
         """
-        with self._queue.held():
+        with self._queue.transaction():
             state = self._queue.state_of(key)
             if state in _KNOWN:
                 return False
-            if state is State.DEAD and self._is_made(key):
+            if state is ItemState.DEAD and self._is_made(key):
                 # Made again it would be another file, and go twice to who has it.
-                self._spool.take_back(key)
-                self._queue.revive(key)
+                self._spool.remove_dead_letter(key)
+                self._queue.requeue(key)
                 return False
-            self._spool.keep(arrival.path, key)
-            self._queue.admit(key, arrival.calling_ae, arrival.called_ae, arrival.address)
-            self._spool.start_over(key)
+            self._spool.move_to_received(arrival.path, key)
+            self._queue.enqueue(key, arrival.calling_ae, arrival.called_ae, arrival.address)
+            self._spool.reset(key)
         return True
 
     def _is_made(self, key: str) -> bool:
-        return self._queue.was_dispatched(key) and self._spool.output(key).exists()
+        return self._queue.has_deliveries(key) and self._spool.output(key).exists()

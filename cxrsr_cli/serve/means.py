@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from cxrsr_cli.serve.events import Say
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.retry import Retry
+from cxrsr_cli.serve.retry import RetryPolicy
 from cxrsr_cli.serve.spool import Spool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class NodeContext:
     """What worker and couriers work with.
 
     Attributes
@@ -27,6 +27,6 @@ class Means:
 
     spool: Spool
     queue: Queue
-    retry: Retry
-    said: Say
+    retry: RetryPolicy
+    on_event: Say
     stop: Callable[[], bool]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cxrsr_cli import __version__
 from cxrsr_cli.serve.events import Event, EventKind
-from cxrsr_cli.serve.survey import Survey
+from cxrsr_cli.serve.survey import QueueView
 
 _EVENTS = {
     EventKind.RECEIVED: "Instances acknowledged.",
@@ -15,9 +15,9 @@ _EVENTS = {
     EventKind.IGNORED: "Instances dropped by a rule.",
     EventKind.UPSCALED: "Instances upscaled.",
     EventKind.SENT: "Outputs that arrived at a destination.",
-    EventKind.POSTPONED: "Failures that will be tried again.",
+    EventKind.RETRY: "Failures that will be tried again.",
     EventKind.DEAD: "Failures that will not be tried again.",
-    EventKind.TROUBLE: "Failures of the node itself.",
+    EventKind.ERROR: "Failures of the node itself.",
 }
 
 
@@ -30,7 +30,7 @@ class Metrics:
         Asked how many instances stand where.
     """
 
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: QueueView) -> None:
         self._survey = survey
         self._lock = threading.Lock()
         self._counts: Counter[tuple[EventKind, str]] = Counter()
@@ -70,7 +70,7 @@ class Metrics:
         for state, number in self._survey.counts().items():
             yield f"cxrsr_instances{_label('state', state.value)} {number}"
         yield from _head("cxrsr_waiting", "gauge", "Outputs that wait for a destination.")
-        for place, number in sorted(self._survey.waiting().items()):
+        for place, number in sorted(self._survey.pending().items()):
             yield f"cxrsr_waiting{_label('destination', place)} {number}"
 
 

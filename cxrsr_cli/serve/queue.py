@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import Connection
 
-from cxrsr_cli.batch.ledgerfile import LedgerFile
-from cxrsr_cli.serve.state import FINAL, Delivery, DeliveryState, Item, State
-from cxrsr_cli.serve.tables import ITEM, SCHEMA, item_of
+from cxrsr_cli.batch.ledgerfile import SqliteFile
+from cxrsr_cli.serve.state import FINAL, Delivery, DeliveryState, ItemState, QueueItem
+from cxrsr_cli.serve.tables import ITEM, SCHEMA, item_from_row
 
 
 class Queue:
@@ -38,7 +38,7 @@ class Queue:
         *,
         longest: float = 3600.0,
     ) -> None:
-        self._file = LedgerFile(path, SCHEMA)
+        self._file = SqliteFile(path, SCHEMA)
         self._clock = clock
         self._longest = longest
 
@@ -47,7 +47,7 @@ class Queue:
         self._file.close()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Keep threads and processes from the queue while the block decides over files.
 
         All that it writes is committed when it ends, or nothing if it raises.
@@ -55,21 +55,21 @@ class Queue:
         with self._changing():
             yield
 
-    def state_of(self, key: str) -> State | None:
+    def state_of(self, key: str) -> ItemState | None:
         """Return where an instance stands; None if it never came."""
-        with self._file.use() as connection:
+        with self._file.connection() as connection:
             row = connection.execute("SELECT state FROM arrivals WHERE key = ?", (key,)).fetchone()
-        return State(row[0]) if row else None
+        return ItemState(row[0]) if row else None
 
-    def was_dispatched(self, key: str) -> bool:
+    def has_deliveries(self, key: str) -> bool:
         """Tell whether an instance's output was, or is, on its way."""
-        with self._file.use() as connection:
+        with self._file.connection() as connection:
             (count,) = connection.execute(
                 "SELECT COUNT(*) FROM deliveries WHERE key = ?", (key,)
             ).fetchone()
         return bool(count)
 
-    def admit(self, key: str, calling_ae: str = "", called_ae: str = "", address: str = "") -> None:
+    def enqueue(self, key: str, calling_ae: str = "", called_ae: str = "", address: str = "") -> None:
         """Take an instance, new or come again after it was given up or ignored."""
         now = self._clock()
         with self._changing() as connection:
@@ -77,93 +77,93 @@ class Queue:
             connection.execute(
                 f"INSERT OR REPLACE INTO arrivals ({ITEM}, changed)"  # noqa: S608
                 " VALUES (?, ?, ?, ?, ?, 0, 0, 0, '', '', ?, ?)",
-                (key, State.RECEIVED, calling_ae, called_ae, address, now, now),
+                (key, ItemState.RECEIVED, calling_ae, called_ae, address, now, now),
             )
 
-    def pending(self, limit: int) -> list[Item]:
+    def due_items(self, limit: int) -> list[QueueItem]:
         """Return what is to be upscaled now, the oldest first."""
         now = self._clock()
-        with self._file.use() as connection:
+        with self._file.connection() as connection:
             rows = connection.execute(
                 f"SELECT {ITEM} FROM arrivals WHERE state = ?"  # noqa: S608
                 " AND (due <= ? OR due > ?) ORDER BY arrived, key LIMIT ?",
-                (State.RECEIVED, now, now + self._longest, limit),
+                (ItemState.RECEIVED, now, now + self._longest, limit),
             ).fetchall()
-        return [item_of(row) for row in rows]
+        return [item_from_row(row) for row in rows]
 
-    def begin(self, keys: Sequence[str]) -> None:
+    def mark_started(self, keys: Sequence[str]) -> None:
         """Count that instances are in work; what comes of it sets the count to zero."""
         self._count(keys, 1)
 
-    def give_back(self, keys: Sequence[str]) -> None:
+    def unmark_started(self, keys: Sequence[str]) -> None:
         """Take back that instances were begun: they were not come to."""
         self._count(keys, -1)
 
-    def postpone(self, key: str, wait: float, reason: str) -> None:
+    def retry_later(self, key: str, wait: float, reason: str) -> None:
         """Leave an instance alone for some seconds."""
-        self._end(key, State.RECEIVED, reason, due=self._clock() + wait, failures=1)
+        self._end(key, ItemState.RECEIVED, reason, due=self._clock() + wait, failures=1)
 
     def ignore(self, key: str, rule: str, reason: str) -> None:
         """Have no more to do with an instance."""
-        self._end(key, State.IGNORED, reason, rule=rule)
+        self._end(key, ItemState.IGNORED, reason, rule=rule)
 
-    def bury(self, key: str, reason: str) -> None:
+    def mark_dead(self, key: str, reason: str) -> None:
         """Give an instance up."""
-        self._end(key, State.DEAD, reason)
+        self._end(key, ItemState.DEAD, reason)
 
-    def dispatch(self, key: str, rule: str, destinations: Sequence[str]) -> None:
+    def add_deliveries(self, key: str, rule: str, destinations: Sequence[str]) -> None:
         """Have an output sent."""
         with self._changing() as connection:
-            self._end(key, State.SENDING, "", rule=rule)
+            self._end(key, ItemState.SENDING, "", rule=rule)
             connection.executemany(
                 "INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?, 0, 0, '')",
-                [(key, name, DeliveryState.WAITING) for name in destinations],
+                [(key, name, DeliveryState.PENDING) for name in destinations],
             )
 
-    def due_at(self, destination: str, limit: int) -> list[Delivery]:
+    def due_deliveries(self, destination: str, limit: int) -> list[Delivery]:
         """Return what a destination is to be sent now, the longest due first."""
         now = self._clock()
-        with self._file.use() as connection:
+        with self._file.connection() as connection:
             rows = connection.execute(
                 "SELECT key, attempts FROM deliveries WHERE destination = ? AND state = ?"
                 " AND (due <= ? OR due > ?) ORDER BY due, key LIMIT ?",
-                (destination, DeliveryState.WAITING, now, now + self._longest, limit),
+                (destination, DeliveryState.PENDING, now, now + self._longest, limit),
             ).fetchall()
         return [
             Delivery(key=key, destination=destination, attempts=attempts) for key, attempts in rows
         ]
 
-    def delivered(self, delivery: Delivery) -> State:
+    def mark_sent(self, delivery: Delivery) -> ItemState:
         """Write down that a destination has an output; return where the instance stands."""
         return self._settle(delivery, DeliveryState.SENT, "", 0.0)
 
-    def undelivered(self, delivery: Delivery, reason: str, wait: float | None) -> State:
+    def mark_failed(self, delivery: Delivery, reason: str, wait: float | None) -> ItemState:
         """Write down that it has not; without seconds to wait, give it up."""
         if wait is None:
             return self._settle(delivery, DeliveryState.DEAD, reason, 0.0)
-        return self._settle(delivery, DeliveryState.WAITING, reason, self._clock() + wait)
+        return self._settle(delivery, DeliveryState.PENDING, reason, self._clock() + wait)
 
-    def revive(self, key: str) -> None:
+    def requeue(self, key: str) -> None:
         """Have a dead instance tried again from where it died, now."""
         now = self._clock()
         with self._changing() as connection:
-            if self.state_of(key) is not State.DEAD:
+            if self.state_of(key) is not ItemState.DEAD:
                 return
             sent = connection.execute(
                 "UPDATE deliveries SET state = ?, attempts = 0, due = 0, reason = ''"
                 " WHERE key = ? AND state = ?",
-                (DeliveryState.WAITING, key, DeliveryState.DEAD),
+                (DeliveryState.PENDING, key, DeliveryState.DEAD),
             ).rowcount
             connection.execute(
                 "UPDATE arrivals SET state = ?, begun = 0, attempts = 0, due = 0, reason = '',"
                 " changed = ? WHERE key = ?",
-                (State.SENDING if sent else State.RECEIVED, now, key),
+                (ItemState.SENDING if sent else ItemState.RECEIVED, now, key),
             )
 
-    def hasten(self) -> int:
+    def make_due_now(self) -> int:
         """Make all that waits for another attempt due now; return how much it is."""
         with self._changing() as connection:
-            tables = {"arrivals": State.RECEIVED, "deliveries": DeliveryState.WAITING}
+            tables = {"arrivals": ItemState.RECEIVED, "deliveries": DeliveryState.PENDING}
             return sum(
                 connection.execute(
                     f"UPDATE {table} SET due = 0 WHERE state = ? AND due > ?",  # noqa: S608
@@ -172,16 +172,16 @@ class Queue:
                 for table, state in tables.items()
             )
 
-    def drop(self, key: str, reason: str) -> None:
+    def discard(self, key: str, reason: str) -> None:
         """Have no more to do with a dead instance."""
         with self._changing() as connection:
             connection.execute(
                 "UPDATE arrivals SET state = ?, reason = ?, changed = ?"
                 " WHERE key = ? AND state = ?",
-                (State.IGNORED, reason, self._clock(), key, State.DEAD),
+                (ItemState.IGNORED, reason, self._clock(), key, ItemState.DEAD),
             )
 
-    def forget_before(self, moment: float) -> list[str]:
+    def delete_finished_before(self, moment: float) -> list[str]:
         """Know no more of what was done or ignored before a time; return their keys."""
         with self._changing() as connection:
             rows = connection.execute(
@@ -195,13 +195,13 @@ class Queue:
         with self._changing() as connection:
             connection.executemany(
                 "UPDATE arrivals SET begun = MAX(begun + ?, 0) WHERE key = ? AND state = ?",
-                [(step, key, State.RECEIVED) for key in keys],
+                [(step, key, ItemState.RECEIVED) for key in keys],
             )
 
     def _end(
         self,
         key: str,
-        state: State,
+        state: ItemState,
         reason: str,
         *,
         rule: str | None = None,
@@ -213,10 +213,10 @@ class Queue:
             connection.execute(
                 "UPDATE arrivals SET state = ?, reason = ?, rule = COALESCE(?, rule), due = ?,"
                 " begun = 0, attempts = attempts + ?, changed = ? WHERE key = ? AND state = ?",
-                (state, reason, rule, due, failures, self._clock(), key, State.RECEIVED),
+                (state, reason, rule, due, failures, self._clock(), key, ItemState.RECEIVED),
             )
 
-    def _settle(self, delivery: Delivery, state: DeliveryState, reason: str, due: float) -> State:
+    def _settle(self, delivery: Delivery, state: DeliveryState, reason: str, due: float) -> ItemState:
         with self._changing() as connection:
             connection.execute(
                 "UPDATE deliveries SET state = ?, attempts = ?, due = ?, reason = ?"
@@ -227,9 +227,9 @@ class Queue:
                 "SELECT state, destination, reason FROM deliveries WHERE key = ?", (delivery.key,)
             ).fetchall()
             states = {row[0] for row in rows}
-            if DeliveryState.WAITING in states:
-                return State.SENDING
-            ended = State.DEAD if DeliveryState.DEAD in states else State.DONE
+            if DeliveryState.PENDING in states:
+                return ItemState.SENDING
+            ended = ItemState.DEAD if DeliveryState.DEAD in states else ItemState.DONE
             why = "; ".join(f"{row[1]}: {row[2]}" for row in rows if row[0] == DeliveryState.DEAD)
             connection.execute(
                 "UPDATE arrivals SET state = ?, reason = ?, changed = ? WHERE key = ?",
@@ -240,7 +240,7 @@ class Queue:
     @contextmanager
     def _changing(self) -> Iterator[Connection]:
         """Commit what the block did, or nothing of it."""
-        with self._file.use() as connection:
+        with self._file.connection() as connection:
             if connection.in_transaction:  # that of `held`, in this thread
                 yield connection
                 return

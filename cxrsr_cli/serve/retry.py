@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class RetryPolicy:
     """Waiting twice as long after each failure, up to a bound, so many times.
 
     Attributes
@@ -21,18 +21,18 @@ class Retry:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    first: float = 10.0
-    longest: float = 3600.0
-    attempts: int = 110
+    initial_delay: float = 10.0
+    max_delay: float = 3600.0
+    max_attempts: int = 110
 
     def __post_init__(self) -> None:
         """Refuse what would never wait, or never try."""
-        if not (0 < self.first <= self.longest < math.inf and self.attempts >= 1):
+        if not (0 < self.initial_delay <= self.max_delay < math.inf and self.max_attempts >= 1):
             raise ValueError("needs 0 < first <= longest, both finite, and attempts of at least 1")
 
-    def after(self, attempts: int) -> float | None:
+    def delay_after(self, attempts: int) -> float | None:
         """Return seconds to wait after so many attempts; None to give up."""
-        if attempts >= self.attempts:
+        if attempts >= self.max_attempts:
             return None
         doublings = min(attempts - 1, 64)
-        return min(self.longest, self.first * 2.0**doublings)
+        return min(self.max_delay, self.initial_delay * 2.0**doublings)

@@ -8,21 +8,21 @@ from typing import Annotated, Any, ClassVar
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from cxrsr_cli.configuration import OneOrMore
-from cxrsr_cli.derive.series import check_description
+from cxrsr_cli.configuration import StrOrList
+from cxrsr_cli.derive.series import validate_series_description
 from cxrsr_cli.errors import ConfigError, UsageError
-from cxrsr_cli.read.permission import Permission
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.permission import AcceptanceOverride
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.restore.architecture import SCALES
 from cxrsr_cli.restore.precision import Precision
 from cxrsr_cli.restore.registry import DEFAULT_MODEL
-from cxrsr_cli.serve.state import Item
-from cxrsr_cli.settings import Settings
-from cxrsr_cli.write.syntax import OutputSyntax
+from cxrsr_cli.serve.state import QueueItem
+from cxrsr_cli.settings import UpscaleOptions
+from cxrsr_cli.write.syntax import OutputTransferSyntax
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
-_Texts = Annotated[tuple[str, ...], OneOrMore]
+_Texts = Annotated[tuple[str, ...], StrOrList]
 
 _LONGEST_DESCRIPTION = 64
 """Characters of a value of VR LO (PS3.5 table 6.2-1); a peer may send more, and Python's regular
@@ -30,7 +30,7 @@ expressions stop every thread for as long as they take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class When:
+class RuleCondition:
     """What an object must be for a rule to hold; what is not given may be anything.
 
     Attributes
@@ -55,8 +55,8 @@ class When:
     modality: _Texts = ()
     body_part: _Texts = ()
     description: str | None = None
-    smallest_side: int | None = None
-    largest_side: int | None = None
+    min_side: int | None = None
+    max_side: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can hold for nothing."""
@@ -65,13 +65,13 @@ class When:
                 re.compile(self.description)
             except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"description is no regular expression ({error})") from None
-        sides = [side for side in (self.smallest_side, self.largest_side) if side is not None]
+        sides = [side for side in (self.min_side, self.max_side) if side is not None]
         if any(side < 1 for side in sides):
             raise ValueError("smallest_side and largest_side must be at least 1")
         if sides != sorted(sides):
             raise ValueError("smallest_side is larger than largest_side")
 
-    def holds(self, item: Item, dataset: Dataset) -> bool:
+    def matches(self, item: QueueItem, dataset: Dataset) -> bool:
         """Tell whether an object is what is asked for; one with an illegal value is not.
 
         Parameters
@@ -81,7 +81,7 @@ class When:
         dataset : pydicom.Dataset
             The object; its pixels are not looked at.
         """
-        with quiet_pydicom():
+        with quiet_libraries():
             return (
                 _among(item.calling_ae, self.calling_ae)
                 and _among(item.called_ae, self.called_ae)
@@ -98,13 +98,13 @@ class When:
         return any(re.search(self.description, text, re.IGNORECASE) for text in texts)
 
     def _sized(self, dataset: Dataset) -> bool:
-        if self.smallest_side is None and self.largest_side is None:
+        if self.min_side is None and self.max_side is None:
             return True
         sides = [_value(dataset, "Rows"), _value(dataset, "Columns")]
         return all(
             isinstance(side, int)
-            and side >= (self.smallest_side or 1)
-            and (self.largest_side is None or side <= self.largest_side)
+            and side >= (self.min_side or 1)
+            and (self.max_side is None or side <= self.max_side)
             for side in sides
         )
 
@@ -120,8 +120,8 @@ class Upscaling:
     precision: Precision = Precision.AUTO
     consistency: bool | None = None
     self_ensemble: bool = False
-    allow: Annotated[tuple[Permission, ...], OneOrMore] = ()
-    transfer_syntax: OutputSyntax = OutputSyntax.SAME
+    allow: Annotated[tuple[AcceptanceOverride, ...], StrOrList] = ()
+    transfer_syntax: OutputTransferSyntax = OutputTransferSyntax.SAME
     series_description: str | None = None
     keep_private: bool = True
 
@@ -131,13 +131,13 @@ class Upscaling:
             raise ValueError(f"scale is one of {', '.join(map(str, SCALES))}")
         if self.series_description is not None:
             try:
-                check_description(self.series_description)
+                validate_series_description(self.series_description)
             except UsageError as error:
                 raise ValueError(str(error)) from None
 
-    def settings(self, device: str, memory: int | None) -> Settings:
+    def settings(self, device: str, memory: int | None) -> UpscaleOptions:
         """Return how a model is to be run, on a device and within memory."""
-        return Settings(
+        return UpscaleOptions(
             device=device,
             precision=self.precision,
             memory=memory,
@@ -151,7 +151,7 @@ class Upscaling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class RoutingRule:
     """What is done with the objects that it holds for.
 
     Attributes
@@ -171,7 +171,7 @@ class Rule:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     name: str
-    when: When = field(default_factory=When)
+    when: RuleCondition = field(default_factory=RuleCondition)
     upscale: Upscaling = field(default_factory=Upscaling)
     send_to: _Texts = ()
     ignore: bool = False
@@ -182,12 +182,12 @@ class Rule:
             raise ValueError(f"rule '{self.name}' needs either send_to or ignore: true")
 
 
-def first_that_holds(rules: Sequence[Rule], item: Item, dataset: Dataset) -> Rule | None:
+def first_match(rules: Sequence[RoutingRule], item: QueueItem, dataset: Dataset) -> RoutingRule | None:
     """Return the first rule that holds for an object."""
-    return next((rule for rule in rules if rule.when.holds(item, dataset)), None)
+    return next((rule for rule in rules if rule.when.matches(item, dataset)), None)
 
 
-def check_names(rules: Sequence[Rule], destinations: Sequence[str]) -> None:
+def validate_rules(rules: Sequence[RoutingRule], destinations: Sequence[str]) -> None:
     """Refuse no rules, rules of one name, and those that send to nowhere.
 
     Raises

@@ -6,32 +6,32 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 from cxrsr_cli.batch.ledger import Ledger
-from cxrsr_cli.errors import CxrsrError, OutputError, UnexpectedError
+from cxrsr_cli.errors import CxrsrError, InternalError, OutputError
 from cxrsr_cli.receive.contexts import storage_classes
-from cxrsr_cli.receive.receiver import Receiver
-from cxrsr_cli.receive.refusal import Refusal
+from cxrsr_cli.receive.receiver import StorageScp
+from cxrsr_cli.receive.refusal import RefusalEvent
 from cxrsr_cli.restore.registry import find_model
 from cxrsr_cli.send.folder import Folder
-from cxrsr_cli.serve.config import ServeConfig, check_files
-from cxrsr_cli.serve.courier import Courier
+from cxrsr_cli.serve.config import ServeConfig, check_environment
+from cxrsr_cli.serve.courier import DeliveryWorker
 from cxrsr_cli.serve.events import Event, EventKind, Say
-from cxrsr_cli.serve.health import health_port
+from cxrsr_cli.serve.health import health_server
 from cxrsr_cli.serve.housekeeping import (
-    forget_old,
-    give_up_lost,
-    lay_out_missing,
-    recover,
+    delete_history,
+    give_up_removed_destination,
+    reconcile,
+    write_missing_dead_letters,
 )
-from cxrsr_cli.serve.intake import Intake
-from cxrsr_cli.serve.means import Means
+from cxrsr_cli.serve.intake import InstanceAcceptor
+from cxrsr_cli.serve.means import NodeContext
 from cxrsr_cli.serve.metrics import Metrics
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.rules import Upscaling
 from cxrsr_cli.serve.spool import Spool
-from cxrsr_cli.serve.survey import Survey
-from cxrsr_cli.serve.worker import Worker
+from cxrsr_cli.serve.survey import QueueView
+from cxrsr_cli.serve.worker import UpscaleWorker
 from cxrsr_cli.upscale import Upscaler
-from cxrsr_cli.write.atomic import remove_orphans
+from cxrsr_cli.write.atomic import remove_stale_temporaries
 
 _POLL = 1.0
 """Seconds between looks at the queue when nobody wakes: for what is due, or was revived."""
@@ -45,7 +45,7 @@ _GLANCE = 0.2
 _WORKER = "worker"
 
 
-class Service:
+class Node:
     """A node.
 
     Parameters
@@ -59,17 +59,17 @@ class Service:
     def __init__(self, config: ServeConfig, said: Say) -> None:
         self._config = config
         self._spool = Spool(config.spool)
-        self._queue = Queue(self._spool.ledger, longest=config.retry.longest)
+        self._queue = Queue(self._spool.ledger, longest=config.retry.max_delay)
         self._ledger = Ledger(self._spool.ledger)
-        self._survey = Survey(self._spool.ledger)
+        self._survey = QueueView(self._spool.ledger)
         self._metrics = Metrics(self._survey)
         self._said = said
         self._stopping = threading.Event()
-        self._woken = threading.Event()
+        self._wake = threading.Event()
         self._failure: CxrsrError | None = None
         self._is_asked_to_stop = False
         self._tidy_due = 0.0
-        self._troubled: set[str] = set()
+        self._failing_parts: set[str] = set()
         """Names of parts whose last round failed."""
 
     def run(self, asked_to_stop: Callable[[], bool]) -> None:
@@ -96,36 +96,36 @@ class Service:
             If it came; threads are left that should be ended with the process.
         """
         config = self._config
-        for warning in check_files(config):
-            self._said(Event(kind=EventKind.TROUBLE, reason=warning))
+        for warning in check_environment(config):
+            self._said(Event(kind=EventKind.ERROR, reason=warning))
         upscalers = load_upscalers(config)
         self._spool.make()
         with ExitStack() as stack:
             stack.enter_context(self._spool.held())
             for account in (self._queue, self._ledger, self._survey):
                 stack.enter_context(closing(account))
-            found = recover(self._queue, self._spool)
+            found = reconcile(self._queue, self._spool)
             if found:
                 reason = f"{found} files without an entry in the queue are taken in anew"
-                self._say(Event(kind=EventKind.TROUBLE, reason=reason))
-            means = Means(
+                self._report(Event(kind=EventKind.ERROR, reason=reason))
+            means = NodeContext(
                 spool=self._spool,
                 queue=self._queue,
                 retry=config.retry,
-                said=self._say,
+                on_event=self._report,
                 stop=self._stopping.is_set,
             )
-            worker = Worker(
-                rules=config.rules, upscalers=upscalers, ledger=self._ledger, means=means
+            worker = UpscaleWorker(
+                rules=config.rules, upscalers=upscalers, ledger=self._ledger, context=means
             )
             couriers = [
-                Courier(name=name, destination=destination, means=means)
+                DeliveryWorker(name=name, destination=destination, context=means)
                 for name, destination in config.destinations.items()
             ]
-            intake = Intake(self._spool, self._queue, self._say, self._woken.set)
-            receiver = Receiver(
-                config.listen,
-                self._spool.arriving,
+            intake = InstanceAcceptor(self._spool, self._queue, self._report, self._wake.set)
+            receiver = StorageScp(
+                config.scp,
+                self._spool.incoming,
                 intake.accept,
                 self._refused,
                 tls=config.tls.server_context() if config.tls else None,
@@ -135,31 +135,31 @@ class Service:
             )
             if config.health:
                 stack.enter_context(
-                    health_port(
+                    health_server(
                         config.health.address,
                         config.health.port,
                         lambda: receiver.is_alive and self._is_well,
                         self._metrics.text,
                     )
                 )
-            with self._beside(_WORKER, worker.round), ExitStack() as sending:
-                sending.enter_context(self._beside("housekeeping", self._tidy))
+            with self._background_thread(_WORKER, worker.run_once), ExitStack() as sending:
+                sending.enter_context(self._background_thread("housekeeping", self._run_maintenance))
                 for courier in couriers:
-                    sending.enter_context(self._beside(f"to {courier.name}", courier.round))
+                    sending.enter_context(self._background_thread(f"to {courier.name}", courier.run_once))
                 receiver.start()
                 patience = 0.0
                 try:
                     self._wait(receiver, asked_to_stop)
                     patience = _PATIENCE
                 finally:
-                    self._say(Event(kind=EventKind.STOPPING))
+                    self._report(Event(kind=EventKind.STOPPING))
                     receiver.stop(patience)
         if self._failure:
             raise self._failure
 
-    def _wait(self, receiver: Receiver, asked_to_stop: Callable[[], bool]) -> None:
-        listen = self._config.listen
-        self._say(
+    def _wait(self, receiver: StorageScp, asked_to_stop: Callable[[], bool]) -> None:
+        listen = self._config.scp
+        self._report(
             Event(
                 kind=EventKind.LISTENING,
                 reason=f"{listen.ae_title} on {listen.address} port {receiver.port}",
@@ -167,15 +167,15 @@ class Service:
         )
         while not (asked_to_stop() or self._failure):
             if not receiver.is_alive:
-                self._failure = UnexpectedError("what receives has ended; please report it")
+                self._failure = InternalError("what receives has ended; please report it")
             self._stopping.wait(_GLANCE)
         self._is_asked_to_stop = True
 
     @property
     def _is_well(self) -> bool:
-        return not (self._failure or self._is_asked_to_stop or self._troubled)
+        return not (self._failure or self._is_asked_to_stop or self._failing_parts)
 
-    def _tidy(self) -> bool:
+    def _run_maintenance(self) -> bool:
         """Do once an hour what time asks for.
 
         Not in the main thread: a second signal interrupts it, perhaps with the queue in hand.
@@ -183,23 +183,23 @@ class Service:
         if time.monotonic() < self._tidy_due:
             return False
         self._tidy_due = time.monotonic() + _HOUR
-        forget_old(self._queue, self._ledger, self._spool, self._config.history_days)
-        lay_out_missing(self._queue, self._survey, self._spool)
-        for name in self._survey.waiting():
+        delete_history(self._queue, self._ledger, self._spool, self._config.history_retention_days)
+        write_missing_dead_letters(self._queue, self._survey, self._spool)
+        for name in self._survey.pending():
             if name not in self._config.destinations:
-                lost = give_up_lost(self._queue, self._spool, name)
+                lost = give_up_removed_destination(self._queue, self._spool, name)
                 reason = f"{lost} outputs were for '{name}', which is no destination any more"
-                self._say(Event(kind=EventKind.TROUBLE, reason=reason))
+                self._report(Event(kind=EventKind.ERROR, reason=reason))
         for destination in self._config.destinations.values():
             if isinstance(destination, Folder):
                 with suppress(OSError):  # a share that is away is its courier's to say
-                    remove_orphans(destination.path)
+                    remove_stale_temporaries(destination.path)
         return False
 
     @contextmanager
-    def _beside(self, name: str, work: Callable[[], bool]) -> Iterator[None]:
+    def _background_thread(self, name: str, work: Callable[[], bool]) -> Iterator[None]:
         """Repeat work in a thread until the node stops."""
-        thread = threading.Thread(target=self._repeat, args=(name, work), name=name, daemon=True)
+        thread = threading.Thread(target=self._loop, args=(name, work), name=name, daemon=True)
         thread.start()
         try:
             yield
@@ -213,38 +213,38 @@ class Service:
 
     def _end(self, thread: threading.Thread) -> None:
         self._stopping.set()
-        self._woken.set()
+        self._wake.set()
         # A peer that takes a byte a minute must not hold up the end. The worker is waited for.
         thread.join(None if thread.name == _WORKER else _PATIENCE)
 
-    def _repeat(self, name: str, work: Callable[[], bool]) -> None:
+    def _loop(self, name: str, work: Callable[[], bool]) -> None:
         while not self._stopping.is_set():
             try:
                 something = work()
-                self._troubled.discard(name)
+                self._failing_parts.discard(name)
                 if something:
-                    self._woken.set()
+                    self._wake.set()
                     continue
             except OutputError as error:
                 # A full disk can have room again.
-                self._troubled.add(name)
-                self._say(Event(kind=EventKind.TROUBLE, reason=str(error)))
+                self._failing_parts.add(name)
+                self._report(Event(kind=EventKind.ERROR, reason=str(error)))
                 self._stopping.wait(_PAUSE)
                 continue
             except CxrsrError as error:
                 self._failure = error
                 return
             except Exception as error:
-                self._failure = UnexpectedError.of(error)
+                self._failure = InternalError.of(error)
                 return
-            self._woken.wait(_POLL)
-            self._woken.clear()
+            self._wake.wait(_POLL)
+            self._wake.clear()
 
-    def _refused(self, refusal: Refusal) -> None:
+    def _refused(self, refusal: RefusalEvent) -> None:
         peer = f"{refusal.calling_ae} {refusal.address}".strip()
-        self._say(Event(kind=EventKind.REFUSED, peer=peer, reason=refusal.reason))
+        self._report(Event(kind=EventKind.REFUSED, peer=peer, reason=refusal.reason))
 
-    def _say(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         self._metrics.count(event)
         self._said(event)
 

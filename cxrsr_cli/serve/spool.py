@@ -14,12 +14,12 @@ from pathlib import Path
 from cxrsr_cli import __version__
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.receive.arrival import Arrival
+from cxrsr_cli.receive.arrival import ReceivedInstance
 from cxrsr_cli.write.atomic import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
-    flush,
-    replacing,
+    atomic_write,
+    fsync_path,
 )
 
 _FOLDERS = ("arriving", "received", "outputs", "dead")
@@ -51,7 +51,7 @@ class Spool:
         return self.root / LEDGER_NAME
 
     @property
-    def arriving(self) -> Path:
+    def incoming(self) -> Path:
         """The folder of what is not acknowledged yet."""
         return self.root / "arriving"
 
@@ -72,7 +72,7 @@ class Spool:
 
     def make(self) -> None:
         """Make the folders, which hold patients' images, for their owner only."""
-        with self._in_words("cannot use the spool"):
+        with self._os_errors_as_output_error("cannot use the spool"):
             self.root.mkdir(parents=True, exist_ok=True)
             for folder in (self.root, *(self.root / name for name in _FOLDERS)):
                 folder.mkdir(exist_ok=True)
@@ -87,10 +87,10 @@ class Spool:
         OutputError
             If one is in it.
         """
-        with self._in_words("cannot lock the spool"):
+        with self._os_errors_as_output_error("cannot lock the spool"):
             descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            with self._in_words("cannot lock the spool"):
+            with self._os_errors_as_output_error("cannot lock the spool"):
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -101,14 +101,14 @@ class Spool:
         finally:
             os.close(descriptor)
 
-    def keep(self, arrived: Path, key: str) -> None:
+    def move_to_received(self, arrived: Path, key: str) -> None:
         """Move a file that arrived, and is flushed, to where acknowledged ones lie."""
         target = self.received(key)
-        with self._in_words("cannot write to the spool"):
+        with self._os_errors_as_output_error("cannot write to the spool"):
             arrived.replace(target)
-            flush(target.parent)
+            fsync_path(target.parent)
 
-    def lay_out(self, key: str, reason: str) -> None:
+    def write_dead_letter(self, key: str, reason: str) -> None:
         """Show a dead instance, and why, where people look for it."""
         source, dead = self.received(key), self.dead(key)
         words = {
@@ -117,17 +117,17 @@ class Spool:
             "reason": reason,
             "software": f"cxrsr {__version__}",
         }
-        with self._in_words("no dead letter written to"):
-            with replacing(self._reason(key)) as temporary:
+        with self._os_errors_as_output_error("no dead letter written to"):
+            with atomic_write(self._reason(key)) as temporary:
                 temporary.write_text(json.dumps(words, indent=2) + "\n", encoding="utf-8")
             if source.exists() and not dead.exists():
                 _link(source, dead)
 
-    def is_laid_out(self, key: str) -> bool:
+    def has_dead_letter(self, key: str) -> bool:
         """Tell whether the letter of a dead instance is there."""
         return self._reason(key).exists()
 
-    def take_back(self, key: str) -> None:
+    def remove_dead_letter(self, key: str) -> None:
         """Remove a dead instance from where it is shown; its files stay."""
         self._remove(self.dead(key), self._reason(key))
 
@@ -135,35 +135,35 @@ class Spool:
         """Remove what was made of an instance."""
         self._remove(self.output(key))
 
-    def start_over(self, key: str) -> None:
+    def reset(self, key: str) -> None:
         """Leave nothing of an instance but the file that was received."""
-        self.take_back(key)
+        self.remove_dead_letter(key)
         self.remove_output(key)
 
     def clear(self, key: str) -> None:
         """Remove all files of an instance."""
-        self.start_over(key)
+        self.reset(key)
         self._remove(self.received(key))
 
     def keys(self, folder: str) -> list[str]:
         """List the instances that have files in one of the folders."""
-        with self._in_words("cannot read the spool"):
+        with self._os_errors_as_output_error("cannot read the spool"):
             beginnings = {path.name.partition(".")[0] for path in (self.root / folder).iterdir()}
         return sorted(filter(is_key, beginnings))
 
-    def remove_half_written(self) -> None:
+    def remove_partial_files(self) -> None:
         """Remove what a killed process was writing; nobody else may use the spool."""
         pattern = f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"
-        with self._in_words("cannot read the spool"):
+        with self._os_errors_as_output_error("cannot read the spool"):
             self._remove(*self.root.glob(pattern), *self.root.glob(f"*/{pattern}"))
 
     def _remove(self, *paths: Path) -> None:
-        with self._in_words("cannot remove a file from"):
+        with self._os_errors_as_output_error("cannot remove a file from"):
             for path in paths:
                 path.unlink(missing_ok=True)
 
     @contextmanager
-    def _in_words(self, what: str) -> Iterator[None]:
+    def _os_errors_as_output_error(self, what: str) -> Iterator[None]:
         """Say what the disk refuses, without the name of a file.
 
         Raises
@@ -182,7 +182,7 @@ def is_key(text: str) -> bool:
     return re.fullmatch(f"[0-9a-f]{{{_KEY_LENGTH}}}", text) is not None
 
 
-def key_of(arrival: Arrival) -> str:
+def instance_key(arrival: ReceivedInstance) -> str:
     """Return the key of an instance: the same object sent again has the same.
 
     Made of its SOP Instance UID and its data set, not of the meta information, which
@@ -194,7 +194,7 @@ def key_of(arrival: Arrival) -> str:
         32 hexadecimal digits, from which nothing can be found again.
     """
     with arrival.path.open("rb") as opened:
-        opened.seek(arrival.data_set_at)
+        opened.seek(arrival.dataset_offset)
         digest = hashlib.file_digest(opened, "sha256")
     digest.update(arrival.sop_instance_uid.encode("ascii", "replace"))
     return digest.hexdigest()[:_KEY_LENGTH]
@@ -208,5 +208,5 @@ def _link(source: Path, target: Path) -> None:
         except FileExistsError:
             raise
         except OSError:
-            with replacing(target, overwrite=False) as temporary:
+            with atomic_write(target, overwrite=False) as temporary:
                 shutil.copyfile(source, temporary)

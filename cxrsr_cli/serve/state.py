@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class State(StrEnum):
+class ItemState(StrEnum):
     """Of an instance."""
 
     RECEIVED = "received"
@@ -19,20 +19,20 @@ class State(StrEnum):
     """It will not be tried again unless asked to; its files are kept, and the reason."""
 
 
-FINAL = (State.DONE, State.IGNORED)
+FINAL = (ItemState.DONE, ItemState.IGNORED)
 """States that need no files."""
 
 
 class DeliveryState(StrEnum):
     """Of an instance on its way to one destination."""
 
-    WAITING = "waiting"
+    PENDING = "waiting"
     SENT = "sent"
     DEAD = "dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class QueueItem:
     """An instance as the queue knows it.
 
     Attributes
@@ -58,11 +58,11 @@ class Item:
     """
 
     key: str
-    state: State
+    state: ItemState
     calling_ae: str
     called_ae: str
     address: str
-    begun: int
+    crash_count: int
     attempts: int
     due: float
     rule: str

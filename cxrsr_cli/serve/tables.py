@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cxrsr_cli.serve.state import Item, State
+from cxrsr_cli.serve.state import ItemState, QueueItem
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrivals (
@@ -32,10 +32,10 @@ CREATE TABLE IF NOT EXISTS deliveries (
 CREATE INDEX IF NOT EXISTS deliveries_by_destination ON deliveries (destination, state, due);
 """
 ITEM = "key, state, calling_ae, called_ae, address, begun, attempts, due, rule, reason, arrived"
-"""Columns that make an `Item`."""
+"""Columns that make an `QueueItem`."""
 
 
-def item_of(row: Sequence[object]) -> Item:
+def item_from_row(row: Sequence[object]) -> QueueItem:
     """Return the instance that a row of the columns `ITEM` is of."""
     values = dict(zip(ITEM.split(", "), row, strict=True))
-    return Item(**{**values, "state": State(str(values["state"]))})  # type: ignore[arg-type]
+    return QueueItem(**{**values, "state": ItemState(str(values["state"]))})  # type: ignore[arg-type]

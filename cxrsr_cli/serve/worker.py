@@ -5,31 +5,31 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 
-from cxrsr_cli.batch.batch import Batch
-from cxrsr_cli.batch.failure import as_failure
+from cxrsr_cli.batch.batch import BatchRunner
+from cxrsr_cli.batch.failure import to_reportable_error
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result
 from cxrsr_cli.errors import CxrsrError, ModelError
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.acceptance import is_own_output
+from cxrsr_cli.read.acceptance import is_cxrsr_output
 from cxrsr_cli.read.dataset import read_source
 from cxrsr_cli.serve.events import Event, EventKind
-from cxrsr_cli.serve.housekeeping import clear_if_over
-from cxrsr_cli.serve.means import Means
-from cxrsr_cli.serve.rules import Rule, Upscaling, first_that_holds
-from cxrsr_cli.serve.state import Item
+from cxrsr_cli.serve.housekeeping import remove_files_if_finished
+from cxrsr_cli.serve.means import NodeContext
+from cxrsr_cli.serve.rules import RoutingRule, Upscaling, first_match
+from cxrsr_cli.serve.state import QueueItem
 from cxrsr_cli.upscale import Upscaler
 
-_TOGETHER = 8
+_BATCH_SIZE = 8
 """Instances taken at once, so that reading and writing run beside the network."""
-_DEADLY = 5
+_MAX_CRASHES = 5
 """Unfinished beginnings after which it is given up: it may be what kills the process."""
 _NO_RULE = "no rule holds for it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class UpscaleWorker:
     """Takes instances from the queue, and puts outputs into it.
 
     Attributes
@@ -46,23 +46,23 @@ class Worker:
         Keys of what is in work, and counted as begun.
     """
 
-    rules: Sequence[Rule]
+    rules: Sequence[RoutingRule]
     upscalers: Mapping[Upscaling, Upscaler]
     ledger: Ledger
-    means: Means
-    begun: set[str] = field(default_factory=set)
+    context: NodeContext
+    in_progress: set[str] = field(default_factory=set)
 
-    def round(self) -> bool:
+    def run_once(self) -> bool:
         """Work on what is there; tell whether anything was."""
-        queue = self.means.queue
-        items = queue.pending(_TOGETHER)
+        queue = self.context.queue
+        items = queue.due_items(_BATCH_SIZE)
         if not items:
             return False
         # A suspect alone: what is worked on beside it would be suspected, too.
-        items = [item for item in items if item.begun][:1] or items
+        items = [item for item in items if item.crash_count][:1] or items
         # Once by each process: what only this one failed over is nobody's fault.
-        queue.begin([item.key for item in items if item.key not in self.begun])
-        self.begun.update(item.key for item in items)
+        queue.mark_started([item.key for item in items if item.key not in self.in_progress])
+        self.in_progress.update(item.key for item in items)
         chosen = []
         for item in items:
             rule = self._triage(item)
@@ -70,22 +70,22 @@ class Worker:
                 chosen.append((rule, item))
         for rule, group in groupby(chosen, itemgetter(0)):
             self._upscale(rule, [item for _, item in group])
-        queue.give_back(list(self.begun))
-        self.begun.clear()
+        queue.unmark_started(list(self.in_progress))
+        self.in_progress.clear()
         return True
 
-    def _triage(self, item: Item) -> Rule | None:
+    def _triage(self, item: QueueItem) -> RoutingRule | None:
         """Find an instance's rule, or be done with it."""
-        if item.begun >= _DEADLY:
-            self._bury(item, f"the process ended {item.begun} times while this was in work")
+        if item.crash_count >= _MAX_CRASHES:
+            self._give_up(item, f"the process ended {item.crash_count} times while this was in work")
             return None
         # Objects are odd in more ways than their readers know of.
         try:
-            dataset = read_source(self.means.spool.received(item.key), leave_pixels=0).dataset
-            is_ours = is_own_output(dataset)
-            rule = first_that_holds(self.rules, item, dataset)
+            dataset = read_source(self.context.spool.received(item.key), leave_pixels=0).dataset
+            is_ours = is_cxrsr_output(dataset)
+            rule = first_match(self.rules, item, dataset)
         except Exception as error:
-            self._failed(item, as_failure(error))
+            self._failed(item, to_reportable_error(error))
             return None
         if is_ours:
             self._ignore(item, "", "it is an output of cxrsr already")
@@ -95,58 +95,58 @@ class Worker:
             return None
         return rule
 
-    def _upscale(self, rule: Rule, items: Sequence[Item]) -> None:
-        batch = Batch(self.upscalers[rule.upscale], self.ledger)
+    def _upscale(self, rule: RoutingRule, items: Sequence[QueueItem]) -> None:
+        batch = BatchRunner(self.upscalers[rule.upscale], self.ledger)
         jobs = [
-            Job(self.means.spool.received(i.key), self.means.spool.output(i.key)) for i in items
+            Job(self.context.spool.received(i.key), self.context.spool.output(i.key)) for i in items
         ]
         # Fewer results than jobs if asked to stop.
-        for result, item in zip(batch.run(jobs, stop=self.means.stop), items, strict=False):
-            self._settle(item, rule, result)
+        for result, item in zip(batch.run(jobs, stop=self.context.stop), items, strict=False):
+            self._record_outcome(item, rule, result)
 
-    def _settle(self, item: Item, rule: Rule, result: Result) -> None:
+    def _record_outcome(self, item: QueueItem, rule: RoutingRule, result: Result) -> None:
         if result.error:
             self._failed(item, result.error)
             return
-        self.means.queue.dispatch(item.key, rule.name, rule.send_to)
+        self.context.queue.add_deliveries(item.key, rule.name, rule.send_to)
         self._ended(
             item,
             EventKind.UPSCALED,
-            "; ".join((*result.warnings, *result.troubles)),
+            "; ".join((*result.warnings, *result.record_errors)),
             rule=rule.name,
             seconds=result.timing.total,
         )
 
-    def _failed(self, item: Item, error: CxrsrError) -> None:
+    def _failed(self, item: QueueItem, error: CxrsrError) -> None:
         reason = str(error)
-        wait = self.means.retry.after(item.attempts + 1)
-        if Quarantine.concerns(error) or isinstance(error, ModelError) or wait is None:
-            self._bury(item, reason)
+        wait = self.context.retry.delay_after(item.attempts + 1)
+        if Quarantine.should_quarantine(error) or isinstance(error, ModelError) or wait is None:
+            self._give_up(item, reason)
             return
         # An output of other options can be there if the configuration changed after a kill.
-        self.means.spool.remove_output(item.key)
-        self.means.queue.postpone(item.key, wait, reason)
-        self._ended(item, EventKind.POSTPONED, reason)
+        self.context.spool.remove_output(item.key)
+        self.context.queue.retry_later(item.key, wait, reason)
+        self._ended(item, EventKind.RETRY, reason)
 
-    def _bury(self, item: Item, reason: str) -> None:
-        with self.means.queue.held():
-            self.means.spool.lay_out(item.key, reason)
-            self.means.queue.bury(item.key, reason)
+    def _give_up(self, item: QueueItem, reason: str) -> None:
+        with self.context.queue.transaction():
+            self.context.spool.write_dead_letter(item.key, reason)
+            self.context.queue.mark_dead(item.key, reason)
         self._ended(item, EventKind.DEAD, reason)
 
-    def _ignore(self, item: Item, rule: str, reason: str) -> None:
-        self.means.queue.ignore(item.key, rule, reason)
+    def _ignore(self, item: QueueItem, rule: str, reason: str) -> None:
+        self.context.queue.ignore(item.key, rule, reason)
         self._ended(item, EventKind.IGNORED, reason, rule=rule)
-        clear_if_over(self.means.queue, self.means.spool, item.key)
+        remove_files_if_finished(self.context.queue, self.context.spool, item.key)
 
     def _ended(
         self,
-        item: Item,
+        item: QueueItem,
         kind: EventKind,
         reason: str,
         *,
         rule: str = "",
         seconds: float | None = None,
     ) -> None:
-        self.begun.discard(item.key)
-        self.means.said(Event(kind=kind, key=item.key, rule=rule, reason=reason, seconds=seconds))
+        self.in_progress.discard(item.key)
+        self.context.on_event(Event(kind=kind, key=item.key, rule=rule, reason=reason, seconds=seconds))

@@ -10,11 +10,11 @@ from pydicom.dataelem import RawDataElement
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from cxrsr_cli.derive.changes import may_change
+from cxrsr_cli.derive.changes import is_modified
 from cxrsr_cli.derive.private import drop_private
 from cxrsr_cli.derive.required import lost_attributes
-from cxrsr_cli.read.codecs import holds_cells
-from cxrsr_cli.read.dataset import Source
+from cxrsr_cli.read.codecs import decodes_to_raw_cells
+from cxrsr_cli.read.dataset import DicomSource
 from cxrsr_cli.read.padding import Padding
 from cxrsr_cli.verify.finding import Aspect, Finding
 
@@ -31,7 +31,7 @@ _PIPELINE = frozenset(
 """What turns stored values into what is seen (PS3.4 N.2)."""
 
 
-def content(old: Source, new: Source) -> Iterator[Finding]:
+def check_content(old: DicomSource, new: DicomSource) -> Iterator[Finding]:
     """Check that patient, study and all else that need not change is the same.
 
     Parameters
@@ -44,30 +44,30 @@ def content(old: Source, new: Source) -> Iterator[Finding]:
     Finding
         For each claim.
     """
-    before, after = set(old.pristine.keys()), set(new.pristine.keys())
-    kept = {tag for tag in before if not may_change(tag) and not _is_pipeline(tag)}
+    before, after = set(old.raw_dataset.keys()), set(new.raw_dataset.keys())
+    kept = {tag for tag in before if not is_modified(tag) and not _is_pipeline(tag)}
     public = {tag for tag in kept if not tag.is_private}
     # Private elements may have been dropped, by request or as copies of the image.
     private = (kept - public) & after
     differing = {tag for tag in public | private if not _same(old, new, tag)}
-    yield Finding.against(
+    yield Finding.from_differences(
         Aspect.CONTENT,
         "patient, study and all else that need not change is the same",
         differing & public,
     )
-    yield Finding.against(
+    yield Finding.from_differences(
         Aspect.CONTENT, "private elements that were kept are the same", differing & private
     )
-    yield Finding.against(
-        Aspect.CONTENT, "nothing else was added", {t for t in after - before if not may_change(t)}
+    yield Finding.from_differences(
+        Aspect.CONTENT, "nothing else was added", {t for t in after - before if not is_modified(t)}
     )
     lost = ", ".join(sorted(missing.path for missing in lost_attributes(new.dataset, old.dataset)))
     yield Finding(Aspect.CONTENT, "no attribute of Type 1 or 2 was lost", not lost, lost)
 
 
-def photometry(
-    old: Source,
-    new: Source,
+def check_photometry(
+    old: DicomSource,
+    new: DicomSource,
     low: NDArray[np.int32],
     high: NDArray[np.integer],
 ) -> Iterator[Finding]:
@@ -85,14 +85,14 @@ def photometry(
     Finding
         For each claim.
     """
-    tags = {tag for tag in (*old.pristine.keys(), *new.pristine.keys()) if _is_pipeline(tag)}
+    tags = {tag for tag in (*old.raw_dataset.keys(), *new.raw_dataset.keys()) if _is_pipeline(tag)}
     differing = {tag for tag in tags if not _same(old, new, tag)}
-    if new.dataset.get("HighBit") == new.dataset.get("BitsStored", 0) - 1 and not holds_cells(
+    if new.dataset.get("HighBit") == new.dataset.get("BitsStored", 0) - 1 and not decodes_to_raw_cells(
         new.transfer_syntax
     ):
         # Where in a cell a value lies is lost in codecs that know only values.
         differing.discard(tag_for_keyword("HighBit"))
-    yield Finding.against(
+    yield Finding.from_differences(
         Aspect.PHOTOMETRY,
         "stored values, LUTs, windows and polarity mean the same",
         differing,
@@ -114,10 +114,10 @@ def _is_pipeline(tag: BaseTag) -> bool:
     return keyword_for_tag(tag) in _PIPELINE
 
 
-def _same(old: Source, new: Source, tag: BaseTag) -> bool:
-    if tag not in new.pristine or tag not in old.pristine:
+def _same(old: DicomSource, new: DicomSource, tag: BaseTag) -> bool:
+    if tag not in new.raw_dataset or tag not in old.raw_dataset:
         return False
-    before, after = old.pristine.get_item(tag), new.pristine.get_item(tag)
+    before, after = old.raw_dataset.get_item(tag), new.raw_dataset.get_item(tag)
     if (
         isinstance(before, RawDataElement)
         and isinstance(after, RawDataElement)

@@ -40,7 +40,7 @@ class Finding:
     detail: str = ""
 
     @classmethod
-    def against(cls, aspect: Aspect, claim: str, wrong: Iterable[BaseTag]) -> "Finding":
+    def from_differences(cls, aspect: Aspect, claim: str, wrong: Iterable[BaseTag]) -> "Finding":
         """Make a finding that holds if there is no element to say against it."""
         names = ", ".join(keyword_for_tag(tag) or str(tag) for tag in sorted(wrong))
         return cls(aspect, claim, not names, names)

@@ -7,17 +7,17 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from cxrsr_cli.derive.geometry import TABLE, rescale_geometry
-from cxrsr_cli.derive.overlays import is_layer, magnify_overlays
-from cxrsr_cli.read.dataset import Source
+from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
+from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
+from cxrsr_cli.read.dataset import DicomSource
 from cxrsr_cli.verify.finding import Aspect, Finding
 
-_COUNTED = frozenset(line.element for line in TABLE)
+_COUNTED = frozenset(line.element for line in PIXEL_GEOMETRY)
 _ROUNDED = 1e-9
 """Relative error of a decimal string cut to 16 characters."""
 
 
-def geometry(old: Source, new: Source, scale: int) -> Iterator[Finding]:
+def check_geometry(old: DicomSource, new: DicomSource, scale: int) -> Iterator[Finding]:
     """Check what is counted in pixels against the table.
 
     Parameters
@@ -39,26 +39,26 @@ def geometry(old: Source, new: Source, scale: int) -> Iterator[Finding]:
     """
     expected = copy.deepcopy(old.dataset)
     rescale_geometry(expected, old.dataset, scale)
-    magnify_overlays(expected, old, scale)
+    upscale_overlays(expected, old, scale)
     wrong = {
         tag
         for tag in {*expected.keys(), *new.dataset.keys()}
-        if _is_counted(tag) and not _same(expected, new.dataset, tag)
+        if _is_counted(tag) and not _same_number(expected, new.dataset, tag)
     }
-    layers = {tag for tag in wrong if is_layer(tag)}
-    yield Finding.against(
+    layers = {tag for tag in wrong if is_overlay_or_curve(tag)}
+    yield Finding.from_differences(
         Aspect.GEOMETRY,
         "sizes, spacings, edges and positions are the source's, magnified",
         wrong - layers,
     )
-    yield Finding.against(Aspect.GEOMETRY, "overlays are the source's, magnified", layers)
+    yield Finding.from_differences(Aspect.GEOMETRY, "overlays are the source's, magnified", layers)
 
 
 def _is_counted(tag: BaseTag) -> bool:
-    return is_layer(tag) or keyword_for_tag(tag) in _COUNTED
+    return is_overlay_or_curve(tag) or keyword_for_tag(tag) in _COUNTED
 
 
-def _same(expected: Dataset, found: Dataset, tag: BaseTag) -> bool:
+def _same_number(expected: Dataset, found: Dataset, tag: BaseTag) -> bool:
     if tag not in expected or tag not in found:
         return False
     before, after = expected[tag].value, found[tag].value

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.derive.provenance import MARKER, PROCESSING_EQUIPMENT, SOURCE_IMAGE
+from cxrsr_cli.derive.provenance import IMAGE_TYPE_MARKER, PROCESSING_EQUIPMENT, SOURCE_IMAGE
 from cxrsr_cli.derive.series import NOT_FOR_DIAGNOSIS
 from cxrsr_cli.read.acceptance import MODEL_NAME
 from cxrsr_cli.read.codecs import LOSSY_METHODS
-from cxrsr_cli.read.dataset import Source
+from cxrsr_cli.read.dataset import DicomSource
 from cxrsr_cli.verify.finding import Aspect, Finding
 
 _SHA256_DIGITS = 64
 
 
-def provenance(old: Source, new: Source, scale: int) -> Iterator[Finding]:
+def check_provenance(old: DicomSource, new: DicomSource, scale: int) -> Iterator[Finding]:
     """Check identity and history (PS3.3 C.7.6.1, C.12.1, C.12.4).
 
     Parameters
@@ -33,7 +33,7 @@ def provenance(old: Source, new: Source, scale: int) -> Iterator[Finding]:
         yield Finding(Aspect.PROVENANCE, claim, holds)
 
 
-def _history(old: Source, new: Source, scale: int) -> Iterator[tuple[str, bool]]:
+def _history(old: DicomSource, new: DicomSource, scale: int) -> Iterator[tuple[str, bool]]:
     source, derived = old.dataset, new.dataset
     equipment = [
         item
@@ -51,7 +51,7 @@ def _history(old: Source, new: Source, scale: int) -> Iterator[tuple[str, bool]]
     )
     yield "it says by which factor it was enlarged", f"x{scale} " in description
     kinds = [str(kind) for kind in derived.get("ImageType") or ()]
-    yield "Image Type is DERIVED and says by what", kinds[:1] == ["DERIVED"] and MARKER in kinds
+    yield "Image Type is DERIVED and says by what", kinds[:1] == ["DERIVED"] and IMAGE_TYPE_MARKER in kinds
     yield (
         "it is marked as research, not for diagnosis",
         derived.get("ContentQualification") == "RESEARCH"

@@ -6,23 +6,23 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.errors import NotVerifiedError
+from cxrsr_cli.errors import VerificationError
 from cxrsr_cli.read.cells import PixelFormat
 from cxrsr_cli.read.dataset import read_source
-from cxrsr_cli.read.fingerprint import kept_still
+from cxrsr_cli.read.fingerprint import ensure_unchanged
 from cxrsr_cli.read.padding import Padding
-from cxrsr_cli.read.pixels import decode, decode_narrow
-from cxrsr_cli.read.silence import quiet_pydicom
+from cxrsr_cli.read.pixels import decode, decode_compact
+from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.restore.architecture import SCALES
-from cxrsr_cli.restore.deviation import Deviation
-from cxrsr_cli.verify.content import content, photometry
+from cxrsr_cli.restore.deviation import ConsistencyDeviation
+from cxrsr_cli.verify.content import check_content, check_photometry
 from cxrsr_cli.verify.finding import Aspect, Finding
-from cxrsr_cli.verify.geometry import geometry
-from cxrsr_cli.verify.provenance import provenance
+from cxrsr_cli.verify.geometry import check_geometry
+from cxrsr_cli.verify.provenance import check_provenance
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class VerificationReport:
     """All findings on a derived object.
 
     Attributes
@@ -39,7 +39,7 @@ class Verification:
 
     scale: int
     findings: list[Finding]
-    deviation: Deviation
+    deviation: ConsistencyDeviation
     lr_psnr: float
 
     @property
@@ -48,7 +48,7 @@ class Verification:
         return all(finding.holds for finding in self.findings)
 
 
-def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> Verification:
+def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> VerificationReport:
     """Check that a derived object says and shows what its source does, magnified.
 
     Parameters
@@ -70,21 +70,21 @@ def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> Verification
     NotVerifiedError
         If their sizes are not those of an image and its magnification.
     """
-    with kept_still(source), kept_still(derived):
+    with ensure_unchanged(source), ensure_unchanged(derived):
         old, new = read_source(source), read_source(derived)
     scale = _scale(old.dataset, new.dataset)
-    low, high = decode(old), decode_narrow(new)
+    low, high = decode(old), decode_compact(new)
     if len(low) != len(high):
-        raise NotVerifiedError("source and derived image have different numbers of frames")
+        raise VerificationError("source and derived image have different numbers of frames")
     padding, form = Padding.of(old.dataset), PixelFormat.of(old.dataset)
-    deviation = Deviation.of_worst(high, low, padding)
+    deviation = ConsistencyDeviation.of_worst(high, low, padding)
     lr_psnr = deviation.lr_psnr(form.maximum - form.minimum)
-    with quiet_pydicom():
+    with quiet_libraries():
         findings = [
-            *provenance(old, new, scale),
-            *content(old, new),
-            *geometry(old, new, scale),
-            *photometry(old, new, low, high),
+            *check_provenance(old, new, scale),
+            *check_content(old, new),
+            *check_geometry(old, new, scale),
+            *check_photometry(old, new, low, high),
         ]
     consistency = Finding(
         Aspect.CONSISTENCY,
@@ -93,7 +93,7 @@ def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> Verification
         f"RMS {deviation.rms:.3f} and at most {deviation.largest:.2f} stored units off, LR-PSNR "
         + ("infinite" if isinf(lr_psnr) else f"{lr_psnr:.1f} dB"),
     )
-    return Verification(scale, [*findings, consistency], deviation, lr_psnr)
+    return VerificationReport(scale, [*findings, consistency], deviation, lr_psnr)
 
 
 def _scale(old: Dataset, new: Dataset) -> int:
@@ -104,4 +104,4 @@ def _scale(old: Dataset, new: Dataset) -> int:
             small[1] * scale,
         ):
             return scale
-    raise NotVerifiedError("the derived image is not 2, 4 or 8 times as large as its source")
+    raise VerificationError("the derived image is not 2, 4 or 8 times as large as its source")

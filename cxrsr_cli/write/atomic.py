@@ -31,7 +31,7 @@ _UMASK = _umask()
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Give a temporary file beside `path`, renamed to it if the block succeeds.
 
     The temporary file is in the same folder because a rename is atomic only
@@ -66,14 +66,14 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
         temporary.chmod(0o666 & ~_UMASK)
-        flush(temporary)
-        give_name(temporary, path, overwrite=overwrite)
+        fsync_path(temporary)
+        publish(temporary, path, overwrite=overwrite)
     finally:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
 
 
-def give_name(temporary: Path, path: Path, *, overwrite: bool) -> None:
+def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
     """Rename a file that is whole and on the disk, within its folder.
 
     Parameters
@@ -96,7 +96,7 @@ def give_name(temporary: Path, path: Path, *, overwrite: bool) -> None:
         temporary.replace(path)
     else:
         _rename_new(temporary, path)
-    flush(path.parent)
+    fsync_path(path.parent)
 
 
 def temporary_name(path: Path) -> Path:
@@ -104,7 +104,7 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
 
 
-def remove_orphans(folder: Path) -> None:
+def remove_stale_temporaries(folder: Path) -> None:
     """Remove temporary files of processes that were killed.
 
     Parameters
@@ -137,7 +137,7 @@ def _rename_new(temporary: Path, path: Path) -> None:
         temporary.rename(path)
 
 
-def flush(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Wait until a file's content, or a folder's names, are on the disk.
 
     Raises

@@ -14,14 +14,14 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from cxrsr_cli.errors import NotDicomError, OutputError
 from cxrsr_cli.read.cells import PixelFormat
-from cxrsr_cli.read.codecs import holds_cells
-from cxrsr_cli.read.fingerprint import sha256_of
-from cxrsr_cli.read.silence import quiet_pydicom
-from cxrsr_cli.write.atomic import replacing
-from cxrsr_cli.write.explicit import to_explicit
-from cxrsr_cli.write.readback import reads_back
+from cxrsr_cli.read.codecs import decodes_to_raw_cells
+from cxrsr_cli.read.fingerprint import sha256_file
+from cxrsr_cli.read.silence import quiet_libraries
+from cxrsr_cli.write.atomic import atomic_write
+from cxrsr_cli.write.explicit import to_explicit_vr
+from cxrsr_cli.write.readback import verify_written_file
 
-_PIECE = 1 << 20
+_ENCODE_CHUNK_BYTES = 1 << 20
 """Cells that are changed at a time."""
 
 
@@ -60,7 +60,7 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
-def writing_to(target: Path) -> Iterator[None]:
+def os_errors_as_output_error(target: Path) -> Iterator[None]:
     """Make a target's folder, and say what then stops the writing in this program's words.
 
     Raises
@@ -95,7 +95,7 @@ def write_dicom(
     ----------
     dataset : pydicom.dataset.FileDataset
         The derived object, uncompressed; encoded in place. Pixel Data may be a
-        buffer (`CellStream`), which is written piece by piece; to be compressed
+        buffer (`PixelDataStream`), which is written piece by piece; to be compressed
         or deflated it is put in memory.
     pixels : numpy.ndarray
         ``(F, H, W)`` stored values that the file must hold.
@@ -121,13 +121,13 @@ def write_dicom(
     NotDicomError
         If the source's elements are too damaged to be written.
     """
-    with writing_to(target), replacing(target, overwrite=overwrite) as temporary:
-        with quiet_pydicom():
+    with os_errors_as_output_error(target), atomic_write(target, overwrite=overwrite) as temporary:
+        with quiet_libraries():
             _encode(dataset, syntax)
             _save(dataset, temporary, syntax)
-        if not reads_back(temporary, dataset, pixels):
+        if not verify_written_file(temporary, dataset, pixels):
             raise OutputError(f"{temporary.parent}: what was written does not read back the same")
-        sha256 = sha256_of(temporary)
+        sha256 = sha256_file(temporary)
         announce(sha256)
     return sha256
 
@@ -139,11 +139,11 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
     stored = dataset.BitsStored
     try:
         _put_in_memory(dataset)
-        if holds_cells(syntax):
+        if decodes_to_raw_cells(syntax):
             # pydicom first cuts cells to Bits Stored, and so breaks 8 bits stored in 16.
             dataset.BitsStored = dataset.BitsAllocated
         else:
-            _put_values_at_the_bottom(dataset)
+            _right_align_values(dataset)
         dataset.compress(syntax, generate_instance_uid=False)
     # Codecs raise anything, with header values in the text.
     except Exception as error:
@@ -164,15 +164,15 @@ def _put_in_memory(dataset: FileDataset) -> None:
         pixels.value = pixels.value.read(buffer_length(pixels.value))
 
 
-def _put_values_at_the_bottom(dataset: FileDataset) -> None:
+def _right_align_values(dataset: FileDataset) -> None:
     """Move values down in their cells for a codec that knows only values (PS3.5 8.2)."""
     above = PixelFormat.of(dataset)
     below = replace(above, high_bit=above.bits_stored - 1)
     if above == below:
         return
-    cells = np.frombuffer(bytearray(dataset.PixelData), above.cell)
-    for start in range(0, cells.size, _PIECE):
-        part = cells[start : start + _PIECE]
+    cells = np.frombuffer(bytearray(dataset.PixelData), above.cell_dtype)
+    for start in range(0, cells.size, _ENCODE_CHUNK_BYTES):
+        part = cells[start : start + _ENCODE_CHUNK_BYTES]
         part[:] = below.pack(above.unpack(part))
     dataset.PixelData = cells.tobytes()
     dataset.HighBit = below.high_bit
@@ -181,7 +181,7 @@ def _put_values_at_the_bottom(dataset: FileDataset) -> None:
 def _save(dataset: FileDataset, path: Path, syntax: UID) -> None:
     try:
         if dataset.original_encoding[0] and not syntax.is_implicit_VR:
-            to_explicit(dataset)
+            to_explicit_vr(dataset)
         dataset.save_as(path, enforce_file_format=True, overwrite=True)
     except OSError:
         raise

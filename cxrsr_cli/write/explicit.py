@@ -9,7 +9,7 @@ from pydicom.valuerep import STR_VR
 _LUT_DESCRIPTOR = Tag("LUTDescriptor")
 
 
-def to_explicit(dataset: Dataset) -> None:
+def to_explicit_vr(dataset: Dataset) -> None:
     """Give every element of an implicit VR dataset its VR, in place.
 
     pydicom, left to itself, decodes all text and encodes it again, and so

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 
 from cxrsr_cli.read.cells import PixelFormat
-from cxrsr_cli.read.dataset import PLAIN, read_source
-from cxrsr_cli.read.pixels import count_frames, decodes_to
+from cxrsr_cli.read.dataset import NATIVE_SYNTAXES, read_source
+from cxrsr_cli.read.pixels import decodes_equal, number_of_frames
 
 _SAME = (
     "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PhotometricInterpretation",
@@ -17,11 +17,11 @@ _SAME = (
 )  # fmt: skip
 """What says which object it is and how its pixels are to be read (PS3.3 C.7.6.3)."""
 
-_PIECE = 1 << 18
+_COMPARE_CHUNK_PIXELS = 1 << 18
 """Pixels that are compared at a time."""
 
 
-def reads_back(path: Path, dataset: FileDataset, pixels: NDArray[np.integer]) -> bool:
+def verify_written_file(path: Path, dataset: FileDataset, pixels: NDArray[np.integer]) -> bool:
     """Read a file as if it were anybody's, and compare.
 
     Parameters
@@ -48,16 +48,16 @@ def reads_back(path: Path, dataset: FileDataset, pixels: NDArray[np.integer]) ->
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         pixel_format = PixelFormat.of(dataset)
-        length = pixels.size * pixel_format.cell.itemsize
-        written = read_source(path, leave_pixels=length if syntax in PLAIN else None)
-        header, place = written.dataset, written.pixels_at
+        length = pixels.size * pixel_format.cell_dtype.itemsize
+        written = read_source(path, leave_pixels=length if syntax in NATIVE_SYNTAXES else None)
+        header, place = written.dataset, written.pixel_data_range
         if written.transfer_syntax != syntax or any(
             header.get(keyword) != dataset.get(keyword) for keyword in _SAME
         ):
             return False
         if place is None:
-            return decodes_to(written, pixels)
-        shape = count_frames(header), header.Rows, header.Columns
+            return decodes_equal(written, pixels)
+        shape = number_of_frames(header), header.Rows, header.Columns
         return pixels.shape == shape and _holds(path, place, pixel_format, pixels)
     except OSError:
         raise
@@ -70,14 +70,14 @@ def _holds(
 ) -> bool:
     """Compare the cells in a file with stored values."""
     values = np.ravel(pixels)
-    expected = values.size * pixel_format.cell.itemsize
+    expected = values.size * pixel_format.cell_dtype.itemsize
     if len(place) != expected + expected % 2:
         return False
-    piece = np.empty(_PIECE, pixel_format.cell)
+    piece = np.empty(_COMPARE_CHUNK_PIXELS, pixel_format.cell_dtype)
     with path.open("rb") as opened:
         opened.seek(place.start)
-        for start in range(0, values.size, _PIECE):
-            part = values[start : start + _PIECE]
+        for start in range(0, values.size, _COMPARE_CHUNK_PIXELS):
+            part = values[start : start + _COMPARE_CHUNK_PIXELS]
             cells = piece[: part.size]
             if opened.readinto(cells.data) != cells.nbytes:
                 return False

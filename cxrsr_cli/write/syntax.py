@@ -13,7 +13,7 @@ from pydicom.uid import (
 )
 
 
-class OutputSyntax(StrEnum):
+class OutputTransferSyntax(StrEnum):
     """What a user can ask for; all are lossless."""
 
     SAME = "same"
@@ -27,10 +27,10 @@ class OutputSyntax(StrEnum):
 
 
 _BY_NAME = {
-    OutputSyntax.EXPLICIT: ExplicitVRLittleEndian,
-    OutputSyntax.JPEGLS: JPEGLSLossless,
-    OutputSyntax.J2K: JPEG2000Lossless,
-    OutputSyntax.RLE: RLELossless,
+    OutputTransferSyntax.EXPLICIT: ExplicitVRLittleEndian,
+    OutputTransferSyntax.JPEGLS: JPEGLSLossless,
+    OutputTransferSyntax.J2K: JPEG2000Lossless,
+    OutputTransferSyntax.RLE: RLELossless,
 }
 _WRITABLE = (*_BY_NAME.values(), ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 
@@ -42,11 +42,11 @@ _SHARES = {
 }
 """As measured on a radiograph of 2048x2048 with 16 bits: codecs and their wrappers hold
 the frame several times."""
-PLAIN_SHARE = 0.3
+NATIVE_WRITE_FACTOR = 0.3
 """Of an output that is neither compressed nor deflated: buffers."""
 
 
-def resolve(wanted: OutputSyntax, source: UID) -> UID:
+def resolve_transfer_syntax(wanted: OutputTransferSyntax, source: UID) -> UID:
     """Return the transfer syntax to write.
 
     Parameters
@@ -61,11 +61,11 @@ def resolve(wanted: OutputSyntax, source: UID) -> UID:
     pydicom.uid.UID
         Lossless. The output of a lossy source is not compressed again.
     """
-    if wanted is OutputSyntax.SAME:
+    if wanted is OutputTransferSyntax.SAME:
         return source if source in _WRITABLE else ExplicitVRLittleEndian
     return _BY_NAME[wanted]
 
 
-def writing_share(syntax: UID) -> float:
+def write_memory_factor(syntax: UID) -> float:
     """Return how many times an output is in memory beside itself while it is written."""
-    return _SHARES.get(syntax, PLAIN_SHARE)
+    return _SHARES.get(syntax, NATIVE_WRITE_FACTOR)

@@ -3,7 +3,7 @@
     python -m tests.fuzz.mutate --cases 5000 --seed 1 FOLDER...
 
 Whatever the bytes: a result or a documented error, never a defect
-(`UnexpectedError`), no output on failure, and the source unchanged.
+(`InternalError`), no output on failure, and the source unchanged.
 """
 
 import argparse
@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxrsr_cli.batch.batch import Batch
-from cxrsr_cli.errors import UnexpectedError
+from cxrsr_cli.batch.batch import BatchRunner
+from cxrsr_cli.errors import InternalError
 from cxrsr_cli.job import Job
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.permission import AcceptanceOverride
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 
 LARGEST = 256 << 10
@@ -76,8 +76,8 @@ def check(upscaler: Upscaler, data: bytes, folder: Path) -> str:
     source, target = folder / "case.dcm", folder / "out.dcm"
     source.write_bytes(data)
     target.unlink(missing_ok=True)
-    (result,) = Batch(upscaler).run([Job(source, target)])
-    assert not isinstance(result.error, UnexpectedError), str(result.error)
+    (result,) = BatchRunner(upscaler).run([Job(source, target)])
+    assert not isinstance(result.error, InternalError), str(result.error)
     assert source.read_bytes() == data
     assert target.exists() == (result.error is None)
     assert {path.name for path in folder.iterdir()} <= {"case.dcm", "out.dcm"}
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     model = find_model(str(arguments.model), 2)
-    upscaler = Upscaler(Restorer.load(model.path), model, frozenset(Permission))
+    upscaler = Upscaler(Predictor.load(model.path), model, frozenset(AcceptanceOverride))
     ends: Counter[str] = Counter()
     for path in small_files(arguments.folders):
         with tempfile.TemporaryDirectory() as folder:

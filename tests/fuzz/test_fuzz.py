@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cxrsr_cli.read.permission import Permission
+from cxrsr_cli.read.permission import AcceptanceOverride
 from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Restorer
+from cxrsr_cli.restore.restorer import Predictor
 from cxrsr_cli.upscale import Upscaler
 from tests.conftest import EXAMPLE
 from tests.fuzz.mutate import check, mutations, small_files
@@ -19,7 +19,7 @@ CASES = 30
 def upscaler(tiny_model: Path) -> Upscaler:
     """Load a model, allowing everything, so that cases get far."""
     return Upscaler(
-        Restorer.load(tiny_model), find_model(str(tiny_model), 2), frozenset(Permission)
+        Predictor.load(tiny_model), find_model(str(tiny_model), 2), frozenset(AcceptanceOverride)
     )
 
 
