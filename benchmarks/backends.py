@@ -2,7 +2,7 @@
 
     python -m benchmarks.backends [--images 30] [--rounds 15]
 
-Measures what stands in benchmarks/engines.py with rir-s at x4: speed of the network
+Measures what stands in benchmarks/cpu_backends.py with rir-s at x4: speed of the network
 in turns, on strips of full width; and with the network swapped inside the
 pipeline, what becomes of the output. Prints a table and puts it into
 docs/studies/backends.md. What is not installed says so:
@@ -26,24 +26,23 @@ from typing import cast
 
 import torch
 
-from benchmarks.engines import ENGINES, Compute, Engine, Material
-from benchmarks.machine import machine
-from benchmarks.plan import PAGES, ROOT
-from benchmarks.study import fill
-from cxrsr_cli.job import Job
-from cxrsr_cli.judge.cost import ResourceUsage, measure_usage
-from cxrsr_cli.judge.degradation import make_low_resolution
-from cxrsr_cli.judge.metrics import psnr
-from cxrsr_cli.judge.original import read_ground_truth
-from cxrsr_cli.judge.statistics import PairedDifference
-from cxrsr_cli.judge.table import Table
-from cxrsr_cli.learn.images import list_images
-from cxrsr_cli.restore.network import ResidualInResidual
-from cxrsr_cli.restore.normalisation import Normalisation
-from cxrsr_cli.restore.parts import SuperResolutionNetwork
-from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Predictor
-from cxrsr_cli.upscale import Upscaler
+from benchmarks.cpu_backends import ENGINES, Compute, Engine, Material
+from benchmarks.machine_info import machine
+from benchmarks.run_study import fill
+from benchmarks.study_config import PAGES, ROOT
+from cxrsr_cli.evaluation.evaluator import make_low_resolution, read_ground_truth
+from cxrsr_cli.evaluation.paired_statistics import PairedDifference
+from cxrsr_cli.evaluation.resource_usage import ResourceUsage, measure_usage
+from cxrsr_cli.evaluation.tables import Table
+from cxrsr_cli.images.image_files import list_images
+from cxrsr_cli.inference.normalisation import Normalisation
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.metrics.psnr_ssim import psnr
+from cxrsr_cli.networks.layers import SuperResolutionNetwork
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.networks.rir import ResidualInResidual
+from cxrsr_cli.options import Job
+from cxrsr_cli.upscaler import Upscaler
 
 SCALE = 4
 CALIBRATION = Path("data/cxr/nih/val")

@@ -18,23 +18,23 @@ from statistics import median
 
 import torch
 
-from benchmarks.machine import machine
-from benchmarks.plan import ROOT
-from benchmarks.radiographs import write
-from benchmarks.study import fill
+from benchmarks.machine_info import machine
+from benchmarks.run_study import fill
+from benchmarks.study_config import ROOT
+from benchmarks.synthetic_radiographs import write
 from benchmarks.timing import clock
-from cxrsr_cli.batch.batch import BatchRunner, Executor
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import FileStatus
-from cxrsr_cli.clock import now
+from cxrsr_cli.batch.runner import BatchRunner, Executor
 from cxrsr_cli.cluster.address import ClusterAddress
-from cxrsr_cli.cluster.joining import connected_cluster
-from cxrsr_cli.cluster.shipping import TransferMode
-from cxrsr_cli.judge.table import Table
-from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.settings import UpscaleOptions
-from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.cluster.connect import connected_cluster
+from cxrsr_cli.cluster.file_transfer import TransferMode
+from cxrsr_cli.common.process import now
+from cxrsr_cli.evaluation.tables import Table
+from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
+from cxrsr_cli.options import UpscaleOptions
+from cxrsr_cli.upscaler import Upscaler
 
 PAGE = ROOT / "docs" / "scale.md"
 SCALE = 4
@@ -156,7 +156,9 @@ def run(kind: Upscaler | Executor, source: Path, out: Path) -> float:
     """Do a folder with a ledger, as the command does; return the seconds."""
     ledger = Ledger(out / "ledger")
     started = time.perf_counter()
-    statuses = [result.status for result in BatchRunner(kind, ledger).run(plan_batch([source], out).jobs)]
+    statuses = [
+        result.status for result in BatchRunner(kind, ledger).run(plan_batch([source], out).jobs)
+    ]
     seconds = time.perf_counter() - started
     ledger.close()
     shutil.rmtree(out)

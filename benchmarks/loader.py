@@ -21,20 +21,22 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.machine import machine
-from cxrsr_cli.learn.config import TrainConfig, load_train_config
-from cxrsr_cli.learn.images import GrayscaleImage
-from cxrsr_cli.learn.loading import AHEAD, AHEAD_OF_GPU, PrefetchedBatch, prefetch_batches
-from cxrsr_cli.learn.pairs import make_pair
-from cxrsr_cli.learn.processes import ProcessGroup
-from cxrsr_cli.learn.sampling import PatchSampler
-from cxrsr_cli.learn.state import Trainer
-from cxrsr_cli.restore.architecture import ImageSkip
-from cxrsr_cli.restore.device import choose_device
+from benchmarks.machine_info import machine
+from cxrsr_cli.images.image_files import GrayscaleImage
+from cxrsr_cli.inference.device import choose_device
+from cxrsr_cli.networks.config import ImageSkip
+from cxrsr_cli.training.config import TrainConfig, load_train_config
+from cxrsr_cli.training.distributed import ProcessGroup
+from cxrsr_cli.training.patch_sampler import PatchSampler
+from cxrsr_cli.training.prefetch import AHEAD, AHEAD_OF_GPU, PrefetchedBatch, prefetch_batches
+from cxrsr_cli.training.trainer import Trainer
+from cxrsr_cli.training.training_pairs import make_pair
 
 IMAGES = 4
 SIDE = 1024
-DAMAGE = ["degradation={depth: [8, 16], salt_pepper: [0.005, 0.02], jpeg: [50, 95], chance: 0.5}"]
+DAMAGE = [
+    "degradation={depth: [8, 16], salt_pepper: [0.005, 0.02], jpeg: [50, 95], probability: 0.5}"
+]
 
 
 def main() -> None:
@@ -63,12 +65,14 @@ def measure(
     config: TrainConfig, device: torch.device, steps: int, rounds: int
 ) -> list[list[float]]:
     """Return steps a second in each round: at hand, ahead, when needed, loader alone."""
-    state = Trainer(replace(config, warm_start=None), device, ProcessGroup())
+    state = Trainer(replace(config, init_from=None), device, ProcessGroup())
     scale = config.architecture.scale
     kind = ImageSkip.NONE if config.degradation.is_active else config.architecture.image_skip
     random = torch.Generator().manual_seed(0)
     images = (
-        GrayscaleImage("made up", torch.randint(256, (1, 1, SIDE, SIDE), generator=random).float(), 255)
+        GrayscaleImage(
+            "made up", torch.randint(256, (1, 1, SIDE, SIDE), generator=random).float(), 255
+        )
         for _ in range(IMAGES)
     )
     pairs = [make_pair(image, scale, kind) for image in images]
@@ -78,7 +82,7 @@ def measure(
         random,
         degradation=config.degradation,
         kind=config.architecture.image_skip,
-        noise=config.noise,
+        noise=config.preserved_noise,
     )
     stage, pin = config.stages[0], device.type == "cuda"
     (drawn,) = prefetch_batches(sampler, [stage], ahead=0, pin=pin)
@@ -87,7 +91,9 @@ def measure(
         """Time a round; None for the batch at hand."""
         if ahead is None:
             return steps / run(repeat(drawn, steps), train)
-        with closing(prefetch_batches(sampler, repeat(stage, steps), ahead=ahead, pin=pin)) as batches:
+        with closing(
+            prefetch_batches(sampler, repeat(stage, steps), ahead=ahead, pin=pin)
+        ) as batches:
             return steps / run(batches, train)
 
     def run(batches: Iterable[PrefetchedBatch], train: bool) -> float:

@@ -14,15 +14,15 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks.machine import machine
-from benchmarks.radiographs import mosaic
+from benchmarks.machine_info import machine
+from benchmarks.run_study import fill
 from benchmarks.speed import PAGE, RANGE, ROUNDS, table
-from benchmarks.study import fill
+from benchmarks.synthetic_radiographs import mosaic
 from benchmarks.timing import clock
-from cxrsr_cli.restore.device import choose_device, dtype_of
-from cxrsr_cli.restore.precision import Precision
-from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.restore.restorer import Predictor
+from cxrsr_cli.inference.device import choose_device, dtype_of
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
+from cxrsr_cli.options import Precision
 
 _SQUARE = 4096
 _SUM = 2

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cxrsr_cli.common.atomic_file import atomic_write
+from cxrsr_cli.common.file_integrity import sha256_file
 from cxrsr_cli.errors import CxrsrError, InputError, OutputError, UsageError
-from cxrsr_cli.read.fingerprint import sha256_file
-from cxrsr_cli.write.atomic import atomic_write
 
 SUMS = "SHA256SUMS"
 MIB = 2**20

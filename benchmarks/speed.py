@@ -20,28 +20,28 @@ from statistics import median
 import numpy as np
 import torch
 
-from benchmarks import plain
-from benchmarks.ceiling import ceiling_seconds
-from benchmarks.machine import machine
-from benchmarks.plan import PAGES
-from benchmarks.radiographs import mosaic, write
-from benchmarks.study import fill
+from benchmarks import reference_tiled
+from benchmarks.conv_ceiling import ceiling_seconds
+from benchmarks.machine_info import machine
+from benchmarks.run_study import fill
+from benchmarks.study_config import PAGES
+from benchmarks.synthetic_radiographs import mosaic, write
 from benchmarks.timing import Budget, clock
-from cxrsr_cli.job import Job
-from cxrsr_cli.judge.table import Table as Layout
-from cxrsr_cli.restore.consistency import (
+from cxrsr_cli.evaluation.tables import Table as Layout
+from cxrsr_cli.inference.assemble import OutputAssembler
+from cxrsr_cli.inference.data_consistency import (
     MARGIN,
     OUTPUT_STEPS,
     consistent_bicubic,
     enforce_consistency,
     project_iteratively,
 )
-from cxrsr_cli.restore.finishing import OutputAssembler
-from cxrsr_cli.restore.normalisation import Normalisation
-from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.restore.restorer import Predictor
-from cxrsr_cli.restore.streaming import stream
-from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.inference.normalisation import Normalisation
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.inference.streaming import stream
+from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
+from cxrsr_cli.options import Job
+from cxrsr_cli.upscaler import Upscaler
 
 PAGE = PAGES / "speed.md"
 RANGE = 4095
@@ -108,7 +108,7 @@ def against_plain(_: Path) -> str:
             first, quick = clock(of.restore, low, minimum=0, maximum=RANGE)
             # Its network, in the memory format that PyTorch has by default.
             network = of.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            second, slow = clock(plain.restore, network, low, minimum=0, maximum=RANGE)
+            second, slow = clock(reference_tiled.restore, network, low, minimum=0, maximum=RANGE)
             made.append(quick)
             plainly.append(slow)
             ratios.append(slow / quick)
@@ -216,9 +216,9 @@ def memory(folder: Path) -> str:
 def probe(
     folder: Path, height: int, width: int, scale: int, limit: int | None = None
 ) -> dict[str, float]:
-    """Do one job in a process of its own (`benchmarks.probe`)."""
+    """Do one job in a process of its own (`benchmarks.measure_job`)."""
     source = write(folder / "in.dcm", height, width)
-    command = ["-m", "benchmarks.probe", str(source), str(folder / "out.dcm")]
+    command = ["-m", "benchmarks.measure_job", str(source), str(folder / "out.dcm")]
     command += ["--scale", str(scale), *(["--memory", str(limit * MIB)] if limit else [])]
     return dict(json.loads(python(command)))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 from unittest.mock import patch
 
-from cxrsr_cli.job import Job
-from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.options import Job
+from cxrsr_cli.upscaler import Upscaler
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -39,8 +39,8 @@ class Budget:
         opened = upscaler.read(job)
         read = time.perf_counter()
         with (
-            timed("cxrsr_cli.restore.streaming._State.advance") as network,
-            timed("cxrsr_cli.restore.finishing.Finish.band") as consistency,
+            timed("cxrsr_cli.inference.streaming._State.advance") as network,
+            timed("cxrsr_cli.inference.assemble.Finish.band") as consistency,
         ):
             restored = upscaler.upscale(opened)
         made = time.perf_counter()

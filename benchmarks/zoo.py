@@ -27,15 +27,15 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter
 
-from cxrsr_cli.commands.stopping import install_interrupt_handlers
+from cxrsr_cli.commands.signals import install_interrupt_handlers
+from cxrsr_cli.common.atomic_file import atomic_write
 from cxrsr_cli.errors import ConfigError, CxrsrError, ExitCode, TrainingError
-from cxrsr_cli.learn.checkpoint import FILE_NAME
-from cxrsr_cli.learn.config import StageConfig, TrainConfig, load_train_config
-from cxrsr_cli.learn.log import METRICS_NAME
-from cxrsr_cli.restore.device import choose_device
-from cxrsr_cli.restore.precision import Precision
-from cxrsr_cli.restore.weights import SUFFIX
-from cxrsr_cli.write.atomic import atomic_write
+from cxrsr_cli.inference.device import choose_device
+from cxrsr_cli.networks.weights import SUFFIX
+from cxrsr_cli.options import Precision
+from cxrsr_cli.training.checkpoint import FILE_NAME
+from cxrsr_cli.training.config import StageConfig, TrainConfig, load_train_config
+from cxrsr_cli.training.training_log import METRICS_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGGED = 100
@@ -92,7 +92,7 @@ TRAININGS = (
         (
             "name=rir-sp-64",
             "architecture.channels=64",
-            "stages=[{steps: 3, batch: 16, patch: 48}, {steps: 1, batch: 16, patch: 64}]",
+            "stages=[{steps: 3, batch_size: 16, patch_size: 48}, {steps: 1, batch_size: 16, patch_size: 64}]",
             "ema_decay=0.999",
         ),
     ),
@@ -206,7 +206,7 @@ def probe_stages(stages: Sequence[StageConfig]) -> str:
 def stages_override(stages: Sequence[StageConfig], steps: Sequence[int]) -> str:
     """Return `stages` with other numbers of steps, as an override."""
     plain = [
-        {"steps": count, "batch": stage.batch, "patch": stage.patch}
+        {"steps": count, "batch": stage.batch_size, "patch": stage.patch_size}
         for stage, count in zip(stages, steps, strict=True)
     ]
     return "stages=" + yaml.safe_dump(plain, default_flow_style=True, width=math.inf).strip()
@@ -307,7 +307,7 @@ class Run:
         own = [each for each in self._plan.overrides if not each.startswith("stages=")]
         start = training.start and self._weights(training.start).relative_to(self._folder)
         overrides = [*training.overrides, *decided.overrides, *own]
-        overrides += [f"warm_start={start}"] if start else []
+        overrides += [f"init_from={start}"] if start else []
         resume = (self._folder / training.name / FILE_NAME).exists()
         self._train(training, training.name, overrides, resume=resume)
 
@@ -318,7 +318,7 @@ class Run:
         config = load_train_config(path, [*training.overrides, *overrides])
         with tempfile.TemporaryDirectory() as scratch:
             # The longest interval: a validation and a checkpoint only at the end.
-            probe = [probe_stages(config.stages), "warm_start=null"]
+            probe = [probe_stages(config.stages), "init_from=null"]
             probe += [f"{key}={sys.maxsize}" for key in ("val_every", "checkpoint_every")]
             started = time.monotonic()
             self._train(training, scratch, [*training.overrides, *overrides, *probe])

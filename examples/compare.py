@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pydicom.pixels.utils import pixel_array
 
-from cxrsr_cli.judge.metrics import psnr
-from cxrsr_cli.restore.resample import upsample
+from cxrsr_cli.metrics.psnr_ssim import psnr
+from cxrsr_cli.networks.resampling import upsample
 
 Picture = NDArray[np.float64]
 

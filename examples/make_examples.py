@@ -21,8 +21,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 from skimage.io import imread
 
-from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID
-from cxrsr_cli.restore.resample import downsample
+from cxrsr_cli.derive.uids import IMPLEMENTATION_CLASS_UID
+from cxrsr_cli.networks.resampling import downsample
 
 SCALE = 4
 BITS_STORED = 12

@@ -11,12 +11,12 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from cxrsr_cli.restore.architecture import NetworkConfig, RirConfig
-from cxrsr_cli.restore.build import build
-from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Predictor
-from cxrsr_cli.restore.weights import ModelMetadata, save_network
-from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.config import NetworkConfig, RirConfig
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.networks.registry import build
+from cxrsr_cli.networks.weights import ModelMetadata, save_network
+from cxrsr_cli.upscaler import Upscaler
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "chest-256.dcm"

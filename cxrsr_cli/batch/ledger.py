@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cxrsr_cli.batch.ledgerfile import SqliteFile
-from cxrsr_cli.read.fingerprint import sha256_file
+from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.sqlite_file import SqliteFile
 
 LEDGER_NAME = ".cxrsr-ledger.sqlite"
 """In the output folder; hidden, so that a folder walk leaves it out."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli import __version__
+from cxrsr_cli.common.atomic_file import atomic_write, remove_stale_temporaries
+from cxrsr_cli.common.file_integrity import sha256_file
 from cxrsr_cli.errors import (
     CxrsrError,
     InputError,
@@ -16,9 +18,7 @@ from cxrsr_cli.errors import (
     OutputError,
     UnreadableFileError,
 )
-from cxrsr_cli.job import Job
-from cxrsr_cli.read.fingerprint import sha256_file
-from cxrsr_cli.write.atomic import atomic_write, remove_stale_temporaries
+from cxrsr_cli.options import Job
 
 _REASON_SUFFIX = ".reason.json"
 _SCHEMA = "cxrsr-quarantine/1"
@@ -105,7 +105,9 @@ def _write_reason(copy: Path, reason: dict[str, Any], sha256: str) -> None:
     """Write the reason beside the copy, over an earlier reason of the same file only."""
     name = copy.name + _REASON_SUFFIX
     path = copy.with_name(name)
-    if len(os.fsencode(name)) > _MAX_NAME_LENGTH or (path.exists() and not _is_reason(path, sha256)):
+    if len(os.fsencode(name)) > _MAX_NAME_LENGTH or (
+        path.exists() and not _is_reason(path, sha256)
+    ):
         path = copy.with_name(f"{sha256[:32]}{_REASON_SUFFIX}")
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(reason, indent=2) + "\n", encoding="utf-8")

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli.batch.result import FileStatus, Result
+from cxrsr_cli.common.atomic_file import atomic_write
+from cxrsr_cli.dicom.write import check_writable
 from cxrsr_cli.errors import ExitCode, OutputError
-from cxrsr_cli.job import Job
-from cxrsr_cli.profile import RunInfo
+from cxrsr_cli.options import Job, RunInfo
 from cxrsr_cli.versions import NOTICE, versions
-from cxrsr_cli.write.atomic import atomic_write
-from cxrsr_cli.write.dicom import check_writable
 
 SCHEMA = "cxrsr-run-report/1"
 """Grows by new keys; another number when one changes its meaning or goes."""
@@ -94,7 +93,9 @@ def build_report(run: BatchRun) -> dict[str, Any]:
         "exit_code": int(run.exit_code),
         "counts": count_by_status(run),
         "peak_memory_bytes": run.peak_rss_bytes,
-        "files": [file_record(ended.get(job) or Result(job, FileStatus.NOT_PROCESSED)) for job in run.jobs],
+        "files": [
+            file_record(ended.get(job) or Result(job, FileStatus.NOT_PROCESSED)) for job in run.jobs
+        ],
     }
 
 

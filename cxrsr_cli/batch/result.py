@@ -5,14 +5,39 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cxrsr_cli.batch.failure import to_reportable_error
-from cxrsr_cli.errors import CxrsrError, ExitCode
-from cxrsr_cli.job import Job
+from cxrsr_cli.errors import CxrsrError, ExitCode, InternalError, MemoryLimitError, OutputError
+from cxrsr_cli.options import Job
 
 if TYPE_CHECKING:
-    from cxrsr_cli.restore.deviation import ConsistencyDeviation
-    from cxrsr_cli.restore.planner import MemoryPlan
-    from cxrsr_cli.upscale import DecodedSource
+    from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
+    from cxrsr_cli.inference.memory_plan import MemoryPlan
+    from cxrsr_cli.upscaler import DecodedSource
+
+
+def to_reportable_error(error: Exception) -> CxrsrError:
+    """Turn what stopped one file into an error that may be shown and kept.
+
+    Parameters
+    ----------
+    error : Exception
+        As caught.
+
+    Returns
+    -------
+    CxrsrError
+        Free of patient data, and without a traceback.
+    """
+    # PyTorch's allocator on a CPU raises no MemoryError.
+    allocator = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    if isinstance(error, CxrsrError):
+        # Results are kept to the end of the run; a traceback keeps the pixels.
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
+    if isinstance(error, OSError):
+        return OutputError(f"cannot read or write: {error.strerror}")
+    if isinstance(error, MemoryError) or allocator:
+        return MemoryLimitError("not enough memory for this image")
+    return InternalError.of(error)
 
 
 class FileStatus(StrEnum):
@@ -94,7 +119,9 @@ class Result:
     peak_rss_bytes: int = 0
 
 
-def failed_result(job: Job, error: Exception, timing: Timing, opened: "DecodedSource | None" = None) -> Result:
+def failed_result(
+    job: Job, error: Exception, timing: Timing, opened: "DecodedSource | None" = None
+) -> Result:
     """Return the result of a job that an error stopped."""
     return Result(
         job,

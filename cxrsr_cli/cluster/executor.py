@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from distributed import Client
 
-from cxrsr_cli.batch.accounts import RunRecords
+from cxrsr_cli.batch.records import RunRecords
 from cxrsr_cli.batch.result import FileStatus, Result
-from cxrsr_cli.cluster.attendant import ClientWorker, ClusterRunConfig
-from cxrsr_cli.cluster.dispatch import Dispatcher
+from cxrsr_cli.cluster.client import ClientWorker, ClusterRunConfig
+from cxrsr_cli.cluster.dispatcher import Dispatcher
 from cxrsr_cli.errors import NetworkError
-from cxrsr_cli.job import Job
-from cxrsr_cli.profile import RunInfo
+from cxrsr_cli.options import Job, RunInfo
 
 _FILES_PER_WORKER = 3
 """Files in hand for each worker: one it reads, one in its network, one it writes."""
@@ -55,7 +54,7 @@ class ClusterExecutor:
         advance: Callable[[float], None],
         stop: Callable[[], bool],
     ) -> Generator[Result, None, None]:
-        """Do every job, as `Batch.handle_packed_request`; results come as they end."""
+        """Do every job, as `BatchRunner.run`; results come as they end."""
         dispatcher = Dispatcher(self.client, self.config.io_workers)
         attendant = ClientWorker(self.config, accounts, dispatcher)
         crew = _WorkerMonitor(self.client)

@@ -10,12 +10,10 @@ from pathlib import Path
 import torch
 from distributed import get_worker
 
-from cxrsr_cli.batch.failure import to_reportable_error
-from cxrsr_cli.batch.memory import peak_rss_bytes
-from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result
-from cxrsr_cli.batch.stages import JobStages
-from cxrsr_cli.cluster.allocator import disable_malloc_trim
-from cxrsr_cli.cluster.errand import (
+from cxrsr_cli.batch.local_executor import JobStages
+from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result, to_reportable_error
+from cxrsr_cli.cluster.file_transfer import FileTransfer
+from cxrsr_cli.cluster.messages import (
     Cancelled,
     FileResponse,
     ProfileResponse,
@@ -24,14 +22,13 @@ from cxrsr_cli.cluster.errand import (
     WorkRequest,
     WorkResponse,
 )
-from cxrsr_cli.cluster.parcel import FileTransfer
+from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.process import disable_malloc_trim, peak_rss_bytes
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.job import Job
-from cxrsr_cli.read.fingerprint import sha256_file
-from cxrsr_cli.restore.registry import ModelFile, bundled_models
-from cxrsr_cli.restore.weights import SUFFIX
-from cxrsr_cli.settings import UpscaleOptions
-from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.networks.model_files import ModelFile, bundled_models
+from cxrsr_cli.networks.weights import SUFFIX
+from cxrsr_cli.options import Job, UpscaleOptions
+from cxrsr_cli.upscaler import Upscaler
 
 _MAX_CACHED_MODELS = 2
 """Models that a process keeps; runs with more kinds of errands at once load again and again."""

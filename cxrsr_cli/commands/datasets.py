@@ -8,7 +8,7 @@ import typer
 from cxrsr_cli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from cxrsr_cli.learn.datasets import LocalCopyCheck, PublicDataset
+    from cxrsr_cli.training.public_datasets import LocalCopyCheck, PublicDataset
 
 
 def datasets(
@@ -22,7 +22,12 @@ def datasets(
 
     Nothing is downloaded. The terms of use are those of the source.
     """
-    from cxrsr_cli.learn.datasets import PAPER, check_local_copy, find_dataset, known_datasets
+    from cxrsr_cli.training.public_datasets import (
+        PAPER,
+        check_local_copy,
+        find_dataset,
+        known_datasets,
+    )
 
     if name is None:
         if check:
@@ -55,7 +60,7 @@ def _facts(dataset: "PublicDataset") -> str:
         "terms": dataset.terms,
         "citation": dataset.citation,
         "images": images,
-        "data.patient_of": dataset.patient_of or "none, names do not tell",
+        "data.patient_id_regex": dataset.patient_id_regex or "none, names do not tell",
         "split": dataset.split,
         "remarks": dataset.remarks,
     }

@@ -13,13 +13,14 @@ from cxrsr_cli.commands.options import (
     show_progress,
 )
 from cxrsr_cli.errors import OutputError, UsageError
-from cxrsr_cli.judge.method import DEFAULT, REFERENCE, Method, parse_methods
-from cxrsr_cli.restore.architecture import SCALES
-from cxrsr_cli.restore.registry import DEFAULT_MODEL, ModelFile, find_model
+from cxrsr_cli.evaluation.methods import DEFAULT, REFERENCE, Method, parse_methods
+from cxrsr_cli.networks.config import SCALES
+from cxrsr_cli.networks.model_files import DEFAULT_MODEL, ModelFile, find_model
 
 if TYPE_CHECKING:
-    from cxrsr_cli.judge.evaluation import Evaluator
-    from cxrsr_cli.judge.outcome import EvaluationResult
+    from cxrsr_cli.evaluation.evaluator import Evaluator
+    from cxrsr_cli.evaluation.result import EvaluationResult
+    from cxrsr_cli.evaluation.worst_cases import WorstCase
 
 
 def evaluate(
@@ -82,7 +83,7 @@ def evaluate(
     On stored values, a border of SCALE pixels left out; docs/evaluating.md
     defines every metric.
     """
-    from cxrsr_cli.judge.noise import Noise
+    from cxrsr_cli.evaluation.noise import Noise
 
     scales = _scales(scale)
     compared = Method.parse(reference)
@@ -100,13 +101,13 @@ def evaluate(
         if path and not path.parent.is_dir():
             raise OutputError(f"no folder {path.parent} to write the scores to")
 
-    from cxrsr_cli.judge.evaluation import Evaluator
-    from cxrsr_cli.judge.page import build_page
-    from cxrsr_cli.judge.plots import check_plotting, write_worst_cases
-    from cxrsr_cli.judge.report import write_csv, write_json, write_text
-    from cxrsr_cli.judge.table import format_markdown, format_text
-    from cxrsr_cli.judge.worst import worst_cases
-    from cxrsr_cli.learn.sources import list_image_files
+    from cxrsr_cli.evaluation.evaluator import Evaluator
+    from cxrsr_cli.evaluation.export import write_csv, write_json, write_text
+    from cxrsr_cli.evaluation.html_report import build_page
+    from cxrsr_cli.evaluation.plots import check_plotting, write_worst_cases
+    from cxrsr_cli.evaluation.tables import format_markdown, format_text
+    from cxrsr_cli.evaluation.worst_cases import worst_cases
+    from cxrsr_cli.images.image_files import list_image_files
 
     if html or failures:
         check_plotting()
@@ -116,7 +117,7 @@ def evaluate(
             failures.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {failures}: {error.strerror}") from error
-    outcomes, cases = list[EvaluationResult](), dict[int, list[WorstCase]]()
+    outcomes, cases = list["EvaluationResult"](), dict[int, list["WorstCase"]]()
     for factor in scales:
         bench = Evaluator.load(
             factor,
@@ -162,7 +163,7 @@ def _run(
     import torch
     from tqdm import tqdm
 
-    from cxrsr_cli.judge.outcome import EvaluationResult
+    from cxrsr_cli.evaluation.result import EvaluationResult
 
     images = []
     with tqdm(total=len(paths), unit="image", desc=f"x{bench.scale}", disable=not progress) as bar:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cxrsr_cli.restore.registry import bundled_models
+from cxrsr_cli.networks.model_files import bundled_models
 from cxrsr_cli.versions import NOTICE, optional_features, versions
 
 
@@ -63,7 +63,7 @@ def _codecs() -> dict[str, bool]:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import AllTransferSyntaxes
 
-    from cxrsr_cli.read.codecs import DECODER_DEPENDENCIES, is_available
+    from cxrsr_cli.dicom.codecs import DECODER_DEPENDENCIES, is_available
 
     codecs = {}
     for syntax in AllTransferSyntaxes:

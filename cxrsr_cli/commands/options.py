@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cxrsr_cli.bytesize import parse_byte_size
+from cxrsr_cli.common.byte_size import parse_byte_size
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.restore.architecture import SCALES
-from cxrsr_cli.restore.precision import Precision
+from cxrsr_cli.networks.config import SCALES
+from cxrsr_cli.options import Precision
 
 
 class Verbosity(IntEnum):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cxrsr_cli.commands.saying import print_line
+from cxrsr_cli.commands.console import print_line
 from cxrsr_cli.errors import NoInputError, UsageError
-from cxrsr_cli.serve.state import ItemState, QueueItem
+from cxrsr_cli.serve.queue import ItemState, QueueItem
 
 if TYPE_CHECKING:
+    from cxrsr_cli.serve.queue_view import QueueView
     from cxrsr_cli.serve.spool import Spool
-    from cxrsr_cli.serve.survey import QueueView
 
 app = typer.Typer(
     help="Look into the queue of a node, running or not, and lend it a hand.",
@@ -64,7 +64,7 @@ def retry(
 
     Exit codes: 0, 2 usage, 3 no such instance is dead, 6 the queue cannot be written.
     """
-    from cxrsr_cli.serve.housekeeping import retry_dead
+    from cxrsr_cli.serve.maintenance import retry_dead
     from cxrsr_cli.serve.queue import Queue
 
     spool, survey = _open(folder)
@@ -96,7 +96,7 @@ def purge(
     Exit codes: 0, 2 usage, 3 no such instance is dead, 6 the queue cannot be written.
     """
     from cxrsr_cli.batch.ledger import Ledger
-    from cxrsr_cli.serve.housekeeping import delete_history, purge_dead
+    from cxrsr_cli.serve.maintenance import delete_history, purge_dead
     from cxrsr_cli.serve.queue import Queue
 
     spool, survey = _open(folder)
@@ -109,8 +109,8 @@ def purge(
 
 
 def _open(folder: Path) -> "tuple[Spool, QueueView]":
+    from cxrsr_cli.serve.queue_view import QueueView
     from cxrsr_cli.serve.spool import Spool
-    from cxrsr_cli.serve.survey import QueueView
 
     spool = Spool(folder)
     survey = QueueView(spool.ledger)
@@ -120,7 +120,7 @@ def _open(folder: Path) -> "tuple[Spool, QueueView]":
 
 
 def _chosen(survey: "QueueView", keys: list[str] | None, *, all_: bool) -> list[str]:
-    from cxrsr_cli.serve.housekeeping import find_dead
+    from cxrsr_cli.serve.maintenance import find_dead
 
     if bool(keys) == all_:
         raise UsageError("give either keys or --all")

@@ -100,7 +100,7 @@ def send(
     failed, 5 all failed, 6 cannot write the report, 8 all failed by the network
     or the peer, 130 interrupted.
     """
-    from cxrsr_cli.commands.running import errors_as_json, write_report_and_summary
+    from cxrsr_cli.commands.run import errors_as_json, write_report_and_summary
 
     with errors_as_json(log_json):
         level = verbosity(verbose=verbose, quiet=quiet)
@@ -108,11 +108,11 @@ def send(
             raise UsageError("INPUT or DESTINATION is empty; is a variable not set?")
 
         from cxrsr_cli.batch.report import check_report_path
-        from cxrsr_cli.commands.sending import SendReporter, send_with_progress
-        from cxrsr_cli.send.address import SendOptions, parse_destination
+        from cxrsr_cli.commands.send_run import SendReporter, send_with_progress
+        from cxrsr_cli.connections.tls import TlsConfig
+        from cxrsr_cli.send.destination_url import SendOptions, parse_destination
         from cxrsr_cli.send.report import SCHEMA, build_report
-        from cxrsr_cli.send.sending import find_files
-        from cxrsr_cli.send.tls import TlsConfig
+        from cxrsr_cli.send.retrying import find_files
 
         if report:
             check_report_path(report, SCHEMA)
@@ -141,5 +141,7 @@ def send(
         found = find_files([Path(source) for source in sources], [report] if report else [])
         words = SendReporter(level, as_json=log_json)
         progress = show_progress(no_progress, quiet=quiet) and not log_json
-        run = send_with_progress(destination, address, found, words, retries=retry, progress=progress)
+        run = send_with_progress(
+            destination, address, found, words, retries=retry, progress=progress
+        )
         raise typer.Exit(write_report_and_summary(run, words, report, build_report))

@@ -31,9 +31,9 @@ def serve(
     configuration, 6 spool not usable, 7 model problem, 8 port not to be had,
     130 interrupted. Not for diagnosis.
     """
-    from cxrsr_cli.commands.events import EventReporter, unexpected_event
-    from cxrsr_cli.commands.running import errors_as_json
-    from cxrsr_cli.commands.stopping import graceful_stop
+    from cxrsr_cli.commands.reporters import EventReporter, unexpected_event
+    from cxrsr_cli.commands.run import errors_as_json
+    from cxrsr_cli.commands.signals import graceful_stop
 
     with errors_as_json(log_json):
         try:

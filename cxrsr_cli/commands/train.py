@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cxrsr_cli.commands.options import DeviceOption, ProgressOption, show_progress
-from cxrsr_cli.commands.processes import init_distributed
+from cxrsr_cli.training.distributed import init_distributed
 
 if TYPE_CHECKING:
-    from cxrsr_cli.learn.collection import DataSummary
-    from cxrsr_cli.learn.log import LogEntry
-    from cxrsr_cli.learn.warm_start import WarmStartReport
+    from cxrsr_cli.training.training_data import DataSummary
+    from cxrsr_cli.training.training_log import LogEntry
+    from cxrsr_cli.training.warm_start import WarmStartReport
 
 
 def train(
@@ -35,13 +35,13 @@ def train(
     to the run folder. Several processes train one network together:
     torchrun --nproc-per-node N -m cxrsr_cli train ...
     """
-    from cxrsr_cli.learn.config import load_train_config
+    from cxrsr_cli.training.config import load_train_config
 
     checked = load_train_config(config, overrides or ())
 
     from tqdm import tqdm
 
-    from cxrsr_cli.learn.training import train as run_training
+    from cxrsr_cli.training.train import train as run_training
 
     stderr = typer.get_text_stream("stderr")
     with init_distributed(device) as (processes, chosen):
@@ -94,7 +94,7 @@ def _found(inventory: "DataSummary") -> list[str]:
     if split.unknown:
         lines.append(
             f"warning: {split.unknown} files do not tell whose they are, so that nobody is "
-            "in training and validation is not checked for them; set data.patient_of"
+            "in training and validation is not checked for them; set data.patient_id_regex"
         )
     return lines
 

@@ -1,14 +1,26 @@
 """``cxrsr upscale``."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from cxrsr_cli.batch.runner import Executor
+from cxrsr_cli.cluster.address import ClusterAddress
+from cxrsr_cli.cluster.file_transfer import TransferMode
+from cxrsr_cli.networks.model_files import ModelFile
+from cxrsr_cli.options import UpscaleOptions
+
+if TYPE_CHECKING:
+    from cxrsr_cli.upscaler import Upscaler
 import os
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cxrsr_cli.cluster.shipping import TransferMode
 from cxrsr_cli.commands.options import (
     DeviceOption,
     LogJsonOption,
@@ -23,11 +35,40 @@ from cxrsr_cli.commands.options import (
     show_progress,
     verbosity,
 )
+from cxrsr_cli.dicom.acceptance import AcceptanceOverride
+from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.read.permission import AcceptanceOverride
-from cxrsr_cli.restore.precision import Precision
-from cxrsr_cli.restore.registry import DEFAULT_MODEL, find_model
-from cxrsr_cli.write.syntax import OutputTransferSyntax
+from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
+from cxrsr_cli.options import Precision
+
+
+@contextmanager
+def make_executor(
+    address: ClusterAddress | None,
+    model: ModelFile,
+    settings: UpscaleOptions,
+    *,
+    overwrite: bool,
+    clock: Callable[[], datetime],
+    shipping: TransferMode | None,
+    io_workers: int,
+) -> "Iterator[Upscaler | Executor]":
+    """Load the model here, or join the cluster at an address, for the time of a run."""
+    if address is None:
+        yield settings.load(model, overwrite=overwrite, clock=clock)
+        return
+    from cxrsr_cli.cluster.connect import connected_cluster
+
+    with connected_cluster(
+        address,
+        model,
+        settings,
+        overwrite=overwrite,
+        clock=clock,
+        shipping=shipping,
+        io_workers=io_workers,
+    ) as executor:
+        yield executor
 
 
 def _timestamp(text: str) -> datetime:
@@ -164,14 +205,13 @@ def upscale(
     Not for diagnosis.
     """
     from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
-    from cxrsr_cli.batch.places import RecordPaths
-    from cxrsr_cli.batch.plan import plan_batch
+    from cxrsr_cli.batch.plan import RecordPaths, plan_batch
     from cxrsr_cli.batch.quarantine import Quarantine
     from cxrsr_cli.batch.report import build_report, check_report_path
     from cxrsr_cli.cluster.address import ClusterAddress
-    from cxrsr_cli.commands.narration import make_reporter
-    from cxrsr_cli.commands.running import errors_as_json, run_batch, write_report_and_summary
-    from cxrsr_cli.derive.series import validate_series_description
+    from cxrsr_cli.commands.reporters import make_reporter
+    from cxrsr_cli.commands.run import errors_as_json, run_batch, write_report_and_summary
+    from cxrsr_cli.derive.provenance import validate_series_description
 
     with errors_as_json(log_json):
         level = verbosity(verbose=verbose, quiet=quiet)
@@ -201,10 +241,9 @@ def upscale(
         if known:
             known.check()
 
-        from cxrsr_cli.batch.batch import BatchRunner
-        from cxrsr_cli.clock import now
-        from cxrsr_cli.commands.executing import make_executor
-        from cxrsr_cli.settings import UpscaleOptions
+        from cxrsr_cli.batch.runner import BatchRunner
+        from cxrsr_cli.common.process import now
+        from cxrsr_cli.options import UpscaleOptions
 
         settings = UpscaleOptions(
             device=device,

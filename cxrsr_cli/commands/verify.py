@@ -11,7 +11,7 @@ import typer
 from cxrsr_cli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from cxrsr_cli.verify.verification import VerificationReport
+    from cxrsr_cli.verify.verify import VerificationReport
 
 _MIN_LR_PSNR = 45.0
 """dB, as NTIRE 2021 asks of super-resolution that is true to its input."""
@@ -35,7 +35,7 @@ def verify(
     to its source. Exit codes: 0 all holds, 5 a file cannot be read, 9 something
     does not hold.
     """
-    from cxrsr_cli.verify.verification import verify as audit
+    from cxrsr_cli.verify.verify import verify as audit
 
     verification = audit(source, derived, least_lr_psnr=least_lr_psnr)
     if as_json:

@@ -82,7 +82,9 @@ def _edges(aperture: str) -> tuple[PixelGeometryAttribute, ...]:
         PixelGeometryAttribute(
             f"RadiusOfCircular{aperture}", "pixels along the row direction", ScalingRule.MULTIPLY
         ),
-        PixelGeometryAttribute(f"VerticesOfThePolygonal{aperture}", "rows and columns", ScalingRule.CENTRE),
+        PixelGeometryAttribute(
+            f"VerticesOfThePolygonal{aperture}", "rows and columns", ScalingRule.CENTRE
+        ),
     )
 
 
@@ -96,11 +98,15 @@ PIXEL_GEOMETRY = (
     PixelGeometryAttribute("Columns", "columns in the image", ScalingRule.MULTIPLY),
     PixelGeometryAttribute("ImagerPixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
     PixelGeometryAttribute("NominalScannedPixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
-    PixelGeometryAttribute("ObjectPixelSpacingInCenterOfBeam", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
+    PixelGeometryAttribute(
+        "ObjectPixelSpacingInCenterOfBeam", _BETWEEN_CENTRES, ScalingRule.DIVIDE
+    ),
     PixelGeometryAttribute("PixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
     PixelGeometryAttribute("ImagePlanePixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
     PixelGeometryAttribute(
-        "ImagePositionPatient", "mm to the center of the first voxel", ScalingRule.FIRST_PIXEL_POSITION
+        "ImagePositionPatient",
+        "mm to the center of the first voxel",
+        ScalingRule.FIRST_PIXEL_POSITION,
     ),
     *_edges("Shutter"),
     *_edges("Collimator"),
@@ -109,7 +115,9 @@ PIXEL_GEOMETRY = (
     PixelGeometryAttribute(
         "OverlayOrigin", "first overlay point with respect to pixels, 1\\1", ScalingRule.FIRST_PIXEL
     ),
-    PixelGeometryAttribute("ROIArea", "number of pixels in the ROI area", ScalingRule.MULTIPLY_AREA),
+    PixelGeometryAttribute(
+        "ROIArea", "number of pixels in the ROI area", ScalingRule.MULTIPLY_AREA
+    ),
     PixelGeometryAttribute(
         "MaskSubPixelShift", "fractional pixels", ScalingRule.MULTIPLY, ("MaskSubtractionSequence",)
     ),
@@ -120,8 +128,12 @@ PIXEL_GEOMETRY = (
         ScalingRule.MULTIPLY,
         ("BiopsyTargetSequence",),
     ),
-    PixelGeometryAttribute("SequenceOfUltrasoundRegions", "bounds and scales in pixels", ScalingRule.REFUSE),
-    PixelGeometryAttribute("RTImagePosition", "mm to the center of the first pixel", ScalingRule.REFUSE),
+    PixelGeometryAttribute(
+        "SequenceOfUltrasoundRegions", "bounds and scales in pixels", ScalingRule.REFUSE
+    ),
+    PixelGeometryAttribute(
+        "RTImagePosition", "mm to the center of the first pixel", ScalingRule.REFUSE
+    ),
     PixelGeometryAttribute(
         "ImagePositionPatient",
         "mm to the center of the first voxel",

@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
+from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
+from cxrsr_cli.dicom.decode import decode_raw
+from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.errors import UnsupportedImageError
-from cxrsr_cli.read.codecs import decodes_to_raw_cells
-from cxrsr_cli.read.dataset import DicomSource
-from cxrsr_cli.read.pixels import decode_raw
 
 OVERLAY_GROUPS = range(0x6000, 0x6100, 2)
 CURVE_GROUPS = range(0x5000, 0x5100, 2)

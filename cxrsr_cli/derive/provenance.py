@@ -13,9 +13,12 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from cxrsr_cli.derive.identity import DerivationParameters
-from cxrsr_cli.derive.series import NOT_FOR_DIAGNOSIS, series_description, series_number
-from cxrsr_cli.read.acceptance import MODEL_NAME
+from cxrsr_cli.derive.uids import DerivationParameters
+from cxrsr_cli.dicom.acceptance import MODEL_NAME
+from cxrsr_cli.dicom.codecs import LOSSY_METHODS
+from cxrsr_cli.dicom.decode import number_of_frames
+from cxrsr_cli.dicom.source import DicomSource
+from cxrsr_cli.errors import UsageError
 
 MANUFACTURER = "cxrsr open-source project"
 IMAGE_TYPE_MARKER = "SUPERRESOLUTION"
@@ -69,7 +72,11 @@ INVALIDATED = (
 
 
 def write_provenance(
-    derived: Dataset, source: Dataset, recipe: DerivationParameters, pixels_sha256: str, now: datetime
+    derived: Dataset,
+    source: Dataset,
+    recipe: DerivationParameters,
+    pixels_sha256: str,
+    now: datetime,
 ) -> list[str]:
     """Give the derived object its own identity and its history.
 
@@ -200,3 +207,99 @@ def _local(source: Dataset, now: datetime) -> datetime:
         return now.astimezone(datetime.strptime(stated, "%z").tzinfo)
     except ValueError:
         return now
+
+
+NOT_FOR_DIAGNOSIS = "not for diagnosis"
+
+_MAX_DESCRIPTION_LENGTH = 64
+"""Value length of LO (PS3.5 6.2)."""
+_LARGEST_INTEGER_STRING = 2**31 - 1
+
+
+def validate_series_description(text: str) -> None:
+    """Refuse a Series Description that cannot be written as it is.
+
+    Parameters
+    ----------
+    text : str
+        What the user wants to stand before "not for diagnosis".
+
+    Raises
+    ------
+    UsageError
+        If it is empty, too long, or not plain ASCII: the object's character
+        set is its source's, and a backslash separates values.
+    """
+    room = _MAX_DESCRIPTION_LENGTH - len(_with_warning(""))
+    plain = text.isascii() and text.isprintable() and "\\" not in text
+    if not (plain and text.strip() == text and 0 < len(text) <= room):
+        raise UsageError(
+            f"a series description has 1 to {room} ASCII characters, no backslash, and no "
+            f"space at its ends; ', {NOT_FOR_DIAGNOSIS}' is added"
+        )
+
+
+def series_description(source: Dataset, scale: int, wanted: str | None) -> str:
+    """Return the derived series' description.
+
+    Parameters
+    ----------
+    source : pydicom.Dataset
+        The original.
+    scale : int
+        Factor.
+    wanted : str or None
+        The user's text; else the source's, where its characters need no
+        encoding, and what was done.
+    """
+    if wanted is not None:
+        return _with_warning(wanted)
+    ours = _with_warning(f"AI super-resolution x{scale}")
+    room = _MAX_DESCRIPTION_LENGTH - len(ours) - 2
+    theirs = str(source.get("SeriesDescription") or "").strip()[:room].strip()
+    return f"{theirs}: {ours}" if theirs and theirs.isascii() else ours
+
+
+def series_number(source: Dataset, scale: int) -> int:
+    """Make series 3 at scale 4 number 304: beside its source in a sorted list."""
+    try:
+        number = int(source.get("SeriesNumber") or 0) * 100 + scale
+    except (TypeError, ValueError):
+        number = scale
+    return number if number <= _LARGEST_INTEGER_STRING else scale
+
+
+def _with_warning(text: str) -> str:
+    return f"{text}, {NOT_FOR_DIAGNOSIS}"
+
+
+LOSSY_KEYWORDS = (
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
+"""Keywords of what `mark_lossy` writes."""
+
+
+def mark_lossy(derived: Dataset, source: DicomSource) -> None:
+    """Flag an output whose source was lossy by its transfer syntax alone.
+
+    What the source states already is copied with everything else. JPEG 2000
+    may be lossless under the lossy syntax's UID; saying "lossy" of it errs on
+    the safe side.
+
+    Parameters
+    ----------
+    derived : pydicom.Dataset
+        Changed in place.
+    source : Source
+        The original.
+    """
+    method = LOSSY_METHODS.get(source.transfer_syntax)
+    if method is None or source.dataset.get("LossyImageCompression") == "01":
+        return
+    dataset = source.dataset
+    raw = number_of_frames(dataset) * dataset.Rows * dataset.Columns * dataset.BitsAllocated / 8
+    derived.LossyImageCompression = "01"
+    derived.LossyImageCompressionRatio = f"{raw / len(dataset.PixelData):.2f}"
+    derived.LossyImageCompressionMethod = method

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.errors import NetworkError
-from cxrsr_cli.receive.status import DimseStatus
 
 _MAX_AE_TITLE_LENGTH = 16
 _BACKSLASH = "\\"

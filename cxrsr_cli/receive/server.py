@@ -13,17 +13,17 @@ from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RQ, A_RELEASE_RQ, P_DATA_TF
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from cxrsr_cli import __version__
-from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID
-from cxrsr_cli.receive.caller import PeerConnection
-from cxrsr_cli.receive.contexts import (
+from cxrsr_cli.derive.uids import IMPLEMENTATION_CLASS_UID
+from cxrsr_cli.receive.bounded_transport import BoundedDulProvider, BoundedSocket
+from cxrsr_cli.receive.connection import PeerConnection
+from cxrsr_cli.receive.context import ScpContext
+from cxrsr_cli.receive.dimse_provider import BoundedDimseProvider
+from cxrsr_cli.receive.presentation_contexts import (
     APPLICATION_CONTEXT_NAME,
     MAX_PDU_BYTES,
     accept_first_proposed_syntax,
 )
-from cxrsr_cli.receive.messages import BoundedDimseProvider
-from cxrsr_cli.receive.node import ScpContext
 from cxrsr_cli.receive.refusal import REJECTIONS, RefusalReason
-from cxrsr_cli.receive.upper_layer import BoundedDulProvider, BoundedSocket
 
 _MAX_PENDING_REJECTIONS = 128
 """Connections beyond the associations that are told why before they are closed."""
@@ -117,7 +117,9 @@ class ScpServer(ThreadedAssociationServer):
         address = str(client_address[0])
         with self._changed:
             served = sum(c.unwelcome is None and not c.is_over for c in self._callers.values())
-            unwelcome = RefusalReason.LIMIT if served >= self.node.config.limits.max_associations else None
+            unwelcome = (
+                RefusalReason.LIMIT if served >= self.node.config.limits.max_associations else None
+            )
             if self.node.stopping.is_set():
                 unwelcome = RefusalReason.STOPPING
             self._callers[request] = PeerConnection(self.node, address, request, unwelcome)
@@ -250,7 +252,9 @@ class ConnectionHandler(RequestHandler):
         )
         if reason is None and request.application_context_name != APPLICATION_CONTEXT_NAME:
             reason = RefusalReason.APPLICATION
-        accept_first_proposed_syntax(request.presentation_context_definition_list, self.server.node.contexts)
+        accept_first_proposed_syntax(
+            request.presentation_context_definition_list, self.server.node.contexts
+        )
         return reason
 
     def _on_pdu(self, event: evt.Event) -> None:

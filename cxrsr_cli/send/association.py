@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 from pydicom.uid import UID
 
-from cxrsr_cli.derive.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from cxrsr_cli.connections.destination import SendOutcome
+from cxrsr_cli.connections.tls import TlsConfig
+from cxrsr_cli.derive.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.errors import MissingExtraError
-from cxrsr_cli.send.destination import SendOutcome
-from cxrsr_cli.send.failures import AssociationFailedError
-from cxrsr_cli.send.instance import Context
-from cxrsr_cli.send.tls import TlsConfig
+from cxrsr_cli.send.file_header import Context
+from cxrsr_cli.send.pynetdicom_patches import AssociationFailedError
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
@@ -66,7 +66,7 @@ def make_ae(title: str, timeout: float) -> "ApplicationEntity":
         If pynetdicom is not installed.
     """
     try:
-        from cxrsr_cli.send.entity import PatchedAE
+        from cxrsr_cli.send.pynetdicom_patches import PatchedAE
     except ImportError:
         raise MissingExtraError("DICOM's network needs pip install 'cxrsr[net]'") from None
     entity = PatchedAE(title)
@@ -141,7 +141,11 @@ class RemoteAE:
         from pynetdicom import evt
         from pynetdicom.presentation import build_context
 
-        from cxrsr_cli.send.entity import abort_association, drop_pending_pdus, harden_association
+        from cxrsr_cli.send.pynetdicom_patches import (
+            abort_association,
+            drop_pending_pdus,
+            harden_association,
+        )
 
         context = self.tls.client_context() if self.tls else None
         connected: list[object] = []
@@ -172,7 +176,9 @@ class RemoteAE:
         elif association.is_rejected:
             raise self._rejection(association)
         elif not association.rejected_contexts:
-            raise AssociationFailedError(SendOutcome.FAILED, f"{self} broke off before an association")
+            raise AssociationFailedError(
+                SendOutcome.FAILED, f"{self} broke off before an association"
+            )
         try:
             yield association
         except GeneratorExit:  # nobody wants the rest
@@ -190,7 +196,9 @@ class RemoteAE:
             (answer.result_source or 0, answer.diagnostic or 0), "no reason given"
         )
         if answer.result == 1:
-            return AssociationFailedError(SendOutcome.REFUSED, f"{self} rejects the association: {reason}")
+            return AssociationFailedError(
+                SendOutcome.REFUSED, f"{self} rejects the association: {reason}"
+            )
         return AssociationFailedError(
             SendOutcome.FAILED, f"{self} rejects the association for the moment: {reason}"
         )

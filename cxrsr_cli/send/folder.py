@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cxrsr_cli.common.atomic_file import atomic_write
+from cxrsr_cli.common.file_integrity import ensure_unchanged, sha256_file
+from cxrsr_cli.connections.destination import SendOutcome, SendResult, _never_stop
 from cxrsr_cli.errors import OutputError, UnreadableFileError, UsageError
-from cxrsr_cli.read.fingerprint import ensure_unchanged, sha256_file
-from cxrsr_cli.send.destination import SendOutcome, SendResult, _never_stop
-from cxrsr_cli.send.instance import file_failure
-from cxrsr_cli.write.atomic import atomic_write
+from cxrsr_cli.send.file_header import file_failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,9 @@ class Folder:
         may_write = os.access(self.path, os.W_OK | os.X_OK)
         return "" if may_write else f"{self.path} may not be written to"
 
-    def send(self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop) -> Iterator[SendResult]:
+    def send(
+        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+    ) -> Iterator[SendResult]:
         """Copy files, each whole or not at all; as `Destination.send`.
 
         The same file there already counts as stored, another one of its name

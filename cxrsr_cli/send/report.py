@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli.batch.report import display_path
+from cxrsr_cli.connections.destination import SendOutcome, SendResult
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.send.destination import SendOutcome, SendResult
 from cxrsr_cli.versions import NOTICE, versions
 
 SCHEMA = "cxrsr-send-report/1"

@@ -9,9 +9,18 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cxrsr_cli.common.file_integrity import ensure_unchanged
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.connections.destination import (
+    SendOutcome,
+    SendResult,
+    _never_stop,
+    is_valid_host,
+    validate_timeouts,
+)
+from cxrsr_cli.connections.dimse_status import classify_status
+from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import CxrsrError, UnreadableFileError
-from cxrsr_cli.read.fingerprint import ensure_unchanged
-from cxrsr_cli.read.silence import quiet_libraries
 from cxrsr_cli.send.association import (
     MAX_CONTEXTS,
     RemoteAE,
@@ -21,19 +30,14 @@ from cxrsr_cli.send.association import (
     explain_rejected_context,
     make_ae,
 )
-from cxrsr_cli.send.commitment import SopReference, StorageCommitmentScu
-from cxrsr_cli.send.conversion import transcode
-from cxrsr_cli.send.destination import (
-    SendOutcome,
-    SendResult,
-    _never_stop,
-    is_valid_host,
-    validate_timeouts,
+from cxrsr_cli.send.file_header import FALLBACK_SYNTAXES, Context, FileHeader, file_failure
+from cxrsr_cli.send.pynetdicom_patches import (
+    AssociationFailedError,
+    AssociationLostError,
+    PartialSendError,
 )
-from cxrsr_cli.send.failures import AssociationFailedError, AssociationLostError, PartialSendError
-from cxrsr_cli.send.instance import FALLBACK_SYNTAXES, Context, FileHeader, file_failure
-from cxrsr_cli.send.status import classify_status
-from cxrsr_cli.send.tls import TlsConfig
+from cxrsr_cli.send.storage_commitment import SopReference, StorageCommitmentScu
+from cxrsr_cli.send.transcode import transcode
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -104,7 +108,9 @@ class CStoreDestination:
                 self.tls.server_context()
         return ""
 
-    def send(self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop) -> Iterator[SendResult]:
+    def send(
+        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+    ) -> Iterator[SendResult]:
         """Store files, on as few associations as hold their presentation contexts.
 
         As `Destination.send`. A file goes byte for byte, from the disk, if the
@@ -150,7 +156,9 @@ class CStoreDestination:
                 yield replace(sent, committed=True)
             else:
                 message = f"stored, but not committed: {answer.message}"
-                yield replace(sent, outcome=SendOutcome.FAILED, message=message, status=answer.reason)
+                yield replace(
+                    sent, outcome=SendOutcome.FAILED, message=message, status=answer.reason
+                )
 
     def _stored(
         self, files: Sequence[Path], stop: Callable[[], bool]
@@ -274,7 +282,9 @@ class _StoreSession:
                         transcode(instance.path, plain, converted)
                     except OSError as error:
                         reason = f"cannot convert it in {folder}: {error.strerror or 'I/O error'}"
-                        return SendResult(instance.path, SendOutcome.FAILED, reason, decided_by_peer=False)
+                        return SendResult(
+                            instance.path, SendOutcome.FAILED, reason, decided_by_peer=False
+                        )
             except CxrsrError as error:
                 sent = file_failure(instance.path, error)
                 return replace(sent, message=f"{self._peer} takes it uncompressed only: {error}")

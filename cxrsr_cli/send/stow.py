@@ -11,25 +11,25 @@ from urllib.parse import urlsplit
 
 from pydicom.uid import UID
 
-from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
-from cxrsr_cli.read.fingerprint import ensure_unchanged
-from cxrsr_cli.read.silence import quiet_libraries
-from cxrsr_cli.send.destination import (
+from cxrsr_cli.common.file_integrity import ensure_unchanged
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.connections.destination import (
     SendOutcome,
     SendResult,
     _never_stop,
     is_valid_host,
     validate_timeouts,
 )
-from cxrsr_cli.send.instance import FileHeader, file_failure
-from cxrsr_cli.send.multipart import MultipartRelatedFile
-from cxrsr_cli.send.status import DUPLICATE, classify_status
-from cxrsr_cli.send.tls import TlsConfig
+from cxrsr_cli.connections.dimse_status import DUPLICATE, classify_status
+from cxrsr_cli.connections.tls import TlsConfig
+from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
+from cxrsr_cli.send.file_header import FileHeader, file_failure
+from cxrsr_cli.send.stow_client import MultipartRelatedFile
 
 if TYPE_CHECKING:
     from requests import Response
 
-    from cxrsr_cli.send.dicomweb import StowClient
+    from cxrsr_cli.send.stow_client import StowClient
 
 _STUDIES = "/studies"
 _MAX_RESPONSE_BYTES = 1 << 20
@@ -112,7 +112,9 @@ class StowDestination:
         """The service's URL without ``/studies``."""
         return self.url.rstrip("/").removesuffix(_STUDIES)
 
-    def send(self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop) -> Iterator[SendResult]:
+    def send(
+        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+    ) -> Iterator[SendResult]:
         """Store files, each in a request of its own, as the bytes they are.
 
         As `Destination.send`.
@@ -128,7 +130,7 @@ class StowDestination:
 
     def _client(self) -> "StowClient":
         try:
-            from cxrsr_cli.send.dicomweb import StowClient
+            from cxrsr_cli.send.stow_client import StowClient
         except ImportError:
             raise MissingExtraError("STOW-RS needs pip install 'cxrsr[web]'") from None
         secure = urlsplit(self.url).scheme == "https"
@@ -199,7 +201,9 @@ def _by_status(status: int) -> tuple[SendOutcome, str]:
     return SendOutcome.REFUSED, "it does not take the file"
 
 
-def _by_reasons(reasons: _StoreInstancesResponse, outcome: SendOutcome, words: str) -> tuple[SendOutcome, str]:
+def _by_reasons(
+    reasons: _StoreInstancesResponse, outcome: SendOutcome, words: str
+) -> tuple[SendOutcome, str]:
     if reasons.failure is not None:
         outcome, words = classify_status(reasons.failure)
         if outcome is SendOutcome.FAILED or reasons.failure == DUPLICATE:

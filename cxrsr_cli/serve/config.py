@@ -8,16 +8,16 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import PlainValidator, TypeAdapter
 
-from cxrsr_cli.configuration import ByteSize, load_yaml_mapping, validate
+from cxrsr_cli.common.backoff import RetryPolicy
+from cxrsr_cli.common.yaml_config import ByteSize, load_yaml_mapping, validate
+from cxrsr_cli.connections.destination import Destination
+from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.receive.listener import ScpConfig
-from cxrsr_cli.send.destination import Destination
+from cxrsr_cli.receive.config import ScpConfig
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.send.store import CStoreDestination
 from cxrsr_cli.send.stow import StowDestination
-from cxrsr_cli.send.tls import TlsConfig
-from cxrsr_cli.serve.retry import RetryPolicy
-from cxrsr_cli.serve.rules import RoutingRule, validate_rules
+from cxrsr_cli.serve.routing import RoutingRule, validate_rules
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 

@@ -9,12 +9,134 @@ peers, and our own sentences: nothing from inside an object.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from sqlite3 import Connection
 
-from cxrsr_cli.batch.ledgerfile import SqliteFile
-from cxrsr_cli.serve.state import FINAL, Delivery, DeliveryState, ItemState, QueueItem
-from cxrsr_cli.serve.tables import ITEM, SCHEMA, item_from_row
+from cxrsr_cli.common.sqlite_file import SqliteFile
+
+
+class ItemState(StrEnum):
+    """Of an instance."""
+
+    RECEIVED = "received"
+    """Acknowledged; to be upscaled."""
+    SENDING = "sending"
+    """Upscaled; not at every destination yet."""
+    DONE = "done"
+    """At every destination; its files are gone."""
+    IGNORED = "ignored"
+    """By a rule, for want of one, or because this program made it; its file is gone."""
+    DEAD = "dead"
+    """It will not be tried again unless asked to; its files are kept, and the reason."""
+
+
+FINAL = (ItemState.DONE, ItemState.IGNORED)
+"""States that need no files."""
+
+
+class DeliveryState(StrEnum):
+    """Of an instance on its way to one destination."""
+
+    PENDING = "waiting"
+    SENT = "sent"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueItem:
+    """An instance as the queue knows it.
+
+    Attributes
+    ----------
+    key : str
+        32 hexadecimal digits, made of the instance; its files are named by it.
+    state : State
+        Where it stands.
+    calling_ae, called_ae, address : str
+        Whom it came from, and under which title.
+    begun : int
+        How often its upscaling was begun and not seen to end: the process was killed.
+    attempts : int
+        How often its upscaling failed, and is to be tried again.
+    due : float
+        Seconds since 1970 before which it is left alone.
+    rule : str
+        Name of the rule that was followed, once there was one.
+    reason : str
+        Why it stands where it stands.
+    arrived : float
+        Seconds since 1970.
+    """
+
+    key: str
+    state: ItemState
+    calling_ae: str
+    called_ae: str
+    address: str
+    crash_count: int
+    attempts: int
+    due: float
+    rule: str
+    reason: str
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """An output on its way to one destination.
+
+    Attributes
+    ----------
+    key : str
+        Of the instance.
+    destination : str
+        Its name in the configuration.
+    attempts : int
+        How often it was tried.
+    """
+
+    key: str
+    destination: str
+    attempts: int
+
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS arrivals (
+    key TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    calling_ae TEXT NOT NULL,
+    called_ae TEXT NOT NULL,
+    address TEXT NOT NULL,
+    begun INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    due REAL NOT NULL,
+    rule TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    arrived REAL NOT NULL,
+    changed REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS arrivals_by_state ON arrivals (state, arrived);
+CREATE TABLE IF NOT EXISTS deliveries (
+    key TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    due REAL NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (key, destination)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS deliveries_by_destination ON deliveries (destination, state, due);
+"""
+ITEM = "key, state, calling_ae, called_ae, address, begun, attempts, due, rule, reason, arrived"
+"""Columns that make an `QueueItem`."""
+
+
+def item_from_row(row: Sequence[object]) -> QueueItem:
+    """Return the instance that a row of the columns `ITEM` is of."""
+    values = dict(zip(ITEM.split(", "), row, strict=True))
+    return QueueItem(**{**values, "state": ItemState(str(values["state"]))})  # type: ignore[arg-type]
 
 
 class Queue:
@@ -69,7 +191,9 @@ class Queue:
             ).fetchone()
         return bool(count)
 
-    def enqueue(self, key: str, calling_ae: str = "", called_ae: str = "", address: str = "") -> None:
+    def enqueue(
+        self, key: str, calling_ae: str = "", called_ae: str = "", address: str = ""
+    ) -> None:
         """Take an instance, new or come again after it was given up or ignored."""
         now = self._clock()
         with self._changing() as connection:
@@ -216,7 +340,9 @@ class Queue:
                 (state, reason, rule, due, failures, self._clock(), key, ItemState.RECEIVED),
             )
 
-    def _settle(self, delivery: Delivery, state: DeliveryState, reason: str, due: float) -> ItemState:
+    def _settle(
+        self, delivery: Delivery, state: DeliveryState, reason: str, due: float
+    ) -> ItemState:
         with self._changing() as connection:
             connection.execute(
                 "UPDATE deliveries SET state = ?, attempts = ?, due = ?, reason = ?"

@@ -6,32 +6,31 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 from cxrsr_cli.batch.ledger import Ledger
+from cxrsr_cli.common.atomic_file import remove_stale_temporaries
 from cxrsr_cli.errors import CxrsrError, InternalError, OutputError
-from cxrsr_cli.receive.contexts import storage_classes
-from cxrsr_cli.receive.receiver import StorageScp
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.receive.presentation_contexts import storage_classes
 from cxrsr_cli.receive.refusal import RefusalEvent
-from cxrsr_cli.restore.registry import find_model
+from cxrsr_cli.receive.storage_scp import StorageScp
 from cxrsr_cli.send.folder import Folder
+from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.config import ServeConfig, check_environment
-from cxrsr_cli.serve.courier import DeliveryWorker
 from cxrsr_cli.serve.events import Event, EventKind, Say
-from cxrsr_cli.serve.health import health_server
-from cxrsr_cli.serve.housekeeping import (
+from cxrsr_cli.serve.maintenance import (
     delete_history,
     give_up_removed_destination,
     reconcile,
     write_missing_dead_letters,
 )
-from cxrsr_cli.serve.intake import InstanceAcceptor
-from cxrsr_cli.serve.means import NodeContext
-from cxrsr_cli.serve.metrics import Metrics
+from cxrsr_cli.serve.monitoring import Metrics, health_server
+from cxrsr_cli.serve.node_context import NodeContext
+from cxrsr_cli.serve.processor import UpscaleWorker
 from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.rules import Upscaling
+from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.routing import Upscaling
+from cxrsr_cli.serve.sender import DeliveryWorker
 from cxrsr_cli.serve.spool import Spool
-from cxrsr_cli.serve.survey import QueueView
-from cxrsr_cli.serve.worker import UpscaleWorker
-from cxrsr_cli.upscale import Upscaler
-from cxrsr_cli.write.atomic import remove_stale_temporaries
+from cxrsr_cli.upscaler import Upscaler
 
 _POLL = 1.0
 """Seconds between looks at the queue when nobody wakes: for what is due, or was revived."""
@@ -143,9 +142,13 @@ class Node:
                     )
                 )
             with self._background_thread(_WORKER, worker.run_once), ExitStack() as sending:
-                sending.enter_context(self._background_thread("housekeeping", self._run_maintenance))
+                sending.enter_context(
+                    self._background_thread("housekeeping", self._run_maintenance)
+                )
                 for courier in couriers:
-                    sending.enter_context(self._background_thread(f"to {courier.name}", courier.run_once))
+                    sending.enter_context(
+                        self._background_thread(f"to {courier.name}", courier.run_once)
+                    )
                 receiver.start()
                 patience = 0.0
                 try:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from cxrsr_cli import __version__
 from cxrsr_cli.batch.ledger import LEDGER_NAME
-from cxrsr_cli.errors import OutputError
-from cxrsr_cli.receive.arrival import ReceivedInstance
-from cxrsr_cli.write.atomic import (
+from cxrsr_cli.common.atomic_file import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
     atomic_write,
     fsync_path,
 )
+from cxrsr_cli.errors import OutputError
+from cxrsr_cli.receive.context import ReceivedInstance
 
 _FOLDERS = ("arriving", "received", "outputs", "dead")
 _KEY_LENGTH = 32

@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxrsr_cli.batch.batch import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import InternalError
-from cxrsr_cli.job import Job
-from cxrsr_cli.read.permission import AcceptanceOverride
-from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Predictor
-from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.options import Job
+from cxrsr_cli.upscaler import Upscaler
 
 LARGEST = 256 << 10
 """Bytes; larger files would spend the time on pixels, not on cases."""

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cxrsr_cli.read.permission import AcceptanceOverride
-from cxrsr_cli.restore.registry import find_model
-from cxrsr_cli.restore.restorer import Predictor
-from cxrsr_cli.upscale import Upscaler
+from cxrsr_cli.dicom.acceptance import AcceptanceOverride
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import EXAMPLE
 from tests.fuzz.mutate import check, mutations, small_files
 

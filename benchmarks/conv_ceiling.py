@@ -1,0 +1,49 @@
+"""The convolution ceiling: what a network's convolutions alone would take, each at its best."""
+
+import time
+from collections import Counter
+from statistics import median
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
+
+from cxrsr_cli.networks.conv_program import Conv, ConvProgram
+
+_RUNS = 15
+
+
+@torch.inference_mode()
+def ceiling_seconds(program: ConvProgram, height: int, width: int, rows: int) -> float:
+    """Return the seconds for the convolutions of an image without border.
+
+    Each shape of convolution is run by itself, channels last, again and again on
+    a strip of the same values, so that input and output lie in the processor's
+    cache: nothing that a network does between convolutions could make it faster.
+
+    Parameters
+    ----------
+    program : Program
+        On the CPU.
+    height, width : int
+        Of the image.
+    rows : int
+        Of a strip.
+    """
+    filters = [term.conv for layer in program.layers for term in layer.terms if term.conv]
+    counts = Counter(one.weight.shape for one in filters)
+    by_shape = {one.weight.shape: one for one in filters}
+    strips = height / rows
+    return sum(
+        count * strips * _seconds(by_shape[shape], rows, width) for shape, count in counts.items()
+    )
+
+
+def _seconds(one: Conv, rows: int, width: int) -> float:
+    shape = (1, one.weight.shape[1], rows, width)
+    seen = torch.rand(shape).to(memory_format=torch.channels_last)
+    taken = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        F.conv2d(seen, one.weight, one.bias, padding=one.radius)
+        taken.append(time.perf_counter() - start)
+    return median(taken)

@@ -1,0 +1,73 @@
+"""A plain implementation of the restoration, to measure against.
+
+The network as it was trained, in PyTorch's default memory format, on tiles
+with a halo as wide as its receptive field; the image skip and the projection
+iterated over the whole image. What most super-resolution tools do, and what
+this project did at first.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxrsr_cli.inference.data_consistency import OUTPUT_STEPS, project_iteratively
+from cxrsr_cli.inference.image_skip import image_skip
+from cxrsr_cli.inference.normalisation import Normalisation
+from cxrsr_cli.inference.streaming import reflect_pad
+from cxrsr_cli.networks.layers import SuperResolutionNetwork
+
+TILE = 512
+
+
+@torch.inference_mode()
+def restore(
+    network: SuperResolutionNetwork, stored: NDArray[np.int32], *, minimum: int, maximum: int
+) -> NDArray[np.int32]:
+    """Enlarge one image.
+
+    Parameters
+    ----------
+    network : SuperResolver
+        In evaluation mode, float32, on the CPU; without impulse filter.
+    stored : numpy.ndarray
+        ``(H, W)`` int32 stored values.
+    minimum, maximum : int
+        Their legal range.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(scale * H, scale * W)`` int32.
+    """
+    kind = network.architecture
+    scale, halo = kind.scale, kind.halo
+    low = torch.from_numpy(stored.astype(np.float32))[None, None]
+    norm = Normalisation.of(low)
+    padded = reflect_pad(norm.to_network(low), halo)
+    height, width = stored.shape
+    residual = torch.empty(1, 1, height * scale, width * scale)
+    inner = slice(halo * scale, -halo * scale)
+    for rows in _spans(height):
+        for columns in _spans(width):
+            tile = padded[..., rows.start : rows.stop + 2 * halo, :]
+            made = network(tile[..., columns.start : columns.stop + 2 * halo])
+            place = [slice(part.start * scale, part.stop * scale) for part in (rows, columns)]
+            residual[..., place[0], place[1]] = made[..., inner, inner]
+    output = norm.residual_to_stored(residual)
+    skip = image_skip(kind.image_skip, low, scale, minimum=minimum, maximum=maximum)
+    if skip is not None:
+        output += skip
+    output = project_iteratively(
+        output, low, scale, minimum=minimum, maximum=maximum, steps=OUTPUT_STEPS
+    )
+    rounded: NDArray[np.int32] = output.round().to(torch.int32)[0, 0].numpy()
+    return rounded
+
+
+def _spans(length: int) -> Iterator[slice]:
+    parts = -(-length // TILE)
+    for start, stop in pairwise(length * index // parts for index in range(parts + 1)):
+        yield slice(start, stop)

@@ -1,0 +1,158 @@
+"""What a study trains and compares: models/studies/NAME.yaml, checked."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import TypeAdapter
+
+from cxrsr_cli.networks.weights import SUFFIX
+from cxrsr_cli.training.config import TrainConfig, load_train_config
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDIES = ROOT / "models" / "studies"
+RECIPE = STUDIES / "short.yaml"
+PAGES = ROOT / "docs" / "studies"
+RUNS = Path("runs/studies")
+
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A line of a table: a network of a training, or a method that `evaluate` knows.
+
+    Attributes
+    ----------
+    about : str
+        What it is, for the table.
+    overrides : tuple of str
+        ``key=value``: how its training differs from the recipe.
+    method : str or None
+        What `evaluate` calls it; then nothing is trained.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    about: str
+    overrides: tuple[str, ...] = ()
+    method: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.method and self.overrides:
+            raise ValueError("a method is not trained: overrides mean nothing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A comparison, one table for each scale.
+
+    Attributes
+    ----------
+    name : str
+        Of its place in the page.
+    scales : tuple of int
+        Factors.
+    reference : str
+        The entry that the others are compared with.
+    entries : tuple of str
+        In the order of the lines.
+    suffix : str
+        Of every trained network's method, such as ``+consistent``.
+    data : str
+        What `evaluate` is given.
+    noise : str or None
+        The same.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    name: str
+    scales: tuple[int, ...]
+    reference: str
+    entries: tuple[str, ...]
+    suffix: str = "+consistent"
+    data: str = "data/cxr/nih/test"
+    noise: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """Networks and tables.
+
+    Attributes
+    ----------
+    entries : dict
+        By name.
+    tables : tuple of Table
+        Of them.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    tables: tuple[Table, ...]
+
+    def __post_init__(self) -> None:
+        for table in self.tables:
+            unknown = {table.reference, *table.entries} - set(self.entries)
+            if unknown:
+                raise ValueError(f"{table.name} compares unknown {', '.join(sorted(unknown))}")
+            if table.reference not in table.entries:
+                raise ValueError(f"{table.name} does not show its reference")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A network of a study at one scale.
+
+    Attributes
+    ----------
+    name : str
+        Of its entry.
+    entry : Entry
+        The entry.
+    scale : int
+        Factor.
+    """
+
+    name: str
+    entry: Entry
+    scale: int
+
+    @property
+    def folder(self) -> Path:
+        """Of its run."""
+        return RUNS / f"{self.name}-x{self.scale}"
+
+    @property
+    def weights(self) -> Path:
+        """What it ends in."""
+        return self.folder / f"{self.name}-x{self.scale}{SUFFIX}"
+
+    @property
+    def overrides(self) -> list[str]:
+        """How it differs from the recipe; the scale last, for a whole architecture."""
+        return [f"name={self.name}", *self.entry.overrides, f"architecture.scale={self.scale}"]
+
+    def config(self, extra: tuple[str, ...] = ()) -> TrainConfig:
+        """Read what it trains."""
+        return load_train_config(RECIPE, [*self.overrides, *extra])
+
+
+def load_study(name: str) -> Study:
+    """Read a study by its name.
+
+    Raises
+    ------
+    OSError, pydantic.ValidationError
+        If there is none, or it is not as it should be.
+    """
+    plain = yaml.safe_load((STUDIES / f"{name}.yaml").read_text(encoding="utf-8"))
+    return TypeAdapter(Study).validate_python(plain)
+
+
+def study_names() -> list[str]:
+    """List the studies, which the recipe is not."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml") if path != RECIPE)

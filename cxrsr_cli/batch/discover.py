@@ -1,0 +1,92 @@
+"""Find the files that a user means by a file, a folder or a DICOMDIR."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrsr_cli.dicom.dicomdir import dicomdir_images, is_dicomdir
+from cxrsr_cli.errors import CxrsrError, NotDicomError, OutputError, UnreadableFileError
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file to work on.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    place : Path
+        Relative to the folder it was found from; empty for a file that was named.
+    refused : CxrsrError or None
+        Why it cannot be worked on.
+    """
+
+    path: Path
+    relative_path: Path = Path()
+    error: CxrsrError | None = None
+
+
+def find_inputs(source: Path, skipped: Sequence[Path] = ()) -> list[InputFile]:
+    """Find the files that are meant.
+
+    Parameters
+    ----------
+    source : Path
+        A file; a folder, taken recursively; a DICOMDIR, followed.
+    skipped : sequence of Path
+        Files and folders that nothing is taken from, if they lie in a folder.
+
+    Returns
+    -------
+    list of Found
+        A folder's files are sorted. Hidden files and folders are left out, and
+        DICOMDIRs too: their files are found by the walk. What cannot be read
+        stands for itself, refused.
+
+    Raises
+    ------
+    OutputError
+        If a folder is one of those to skip.
+    """
+    try:
+        if source.is_dir():
+            return _find_in(source, skipped)
+        if is_dicomdir(source):
+            images = dicomdir_images(source)
+            return [InputFile(path, path.relative_to(source.parent)) for path in images]
+    except OSError as error:
+        reason = UnreadableFileError(f"cannot read it ({error.strerror})")
+        return [InputFile(source, error=reason)]
+    except NotDicomError as error:
+        return [InputFile(source, error=error)]
+    return [InputFile(source)]
+
+
+def _find_in(source: Path, skipped: Sequence[Path]) -> list[InputFile]:
+    root = source.resolve()
+    if any(folder.resolve() == root for folder in skipped):
+        raise OutputError(
+            f"input and output are the same folder, {source}; a source is never overwritten"
+        )
+    inside = [path for folder in skipped if (path := folder.resolve()).is_relative_to(root)]
+    return [
+        InputFile(path, path.relative_to(source))
+        for path in sorted(_walk(source))
+        if not is_dicomdir(path)
+        and not any(path.resolve().is_relative_to(folder) for folder in inside)
+    ]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """List what is not hidden; a folder that cannot be read stands for its files."""
+    unreadable: list[Path] = []
+
+    def note(error: OSError) -> None:
+        unreadable.append(Path(error.filename))
+
+    for parent, folders, files in os.walk(folder, onerror=note):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
+    yield from unreadable

@@ -1,0 +1,1 @@
+"""What every part uses and no reader of DICOM needs to know: files, configuration, retries."""

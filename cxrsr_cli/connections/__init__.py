@@ -1,0 +1,1 @@
+"""What sender and receiver share: destinations, TLS, DIMSE status codes."""

@@ -1,0 +1,155 @@
+"""Build the derived object from the source object and new pixels."""
+
+import copy
+import hashlib
+from datetime import datetime
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.tag import BaseTag
+from pydicom.uid import ExplicitVRLittleEndian
+
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.derive import provenance
+from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
+from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
+from cxrsr_cli.derive.private_elements import drop_image_copies, drop_private
+from cxrsr_cli.derive.provenance import mark_lossy, write_provenance
+from cxrsr_cli.derive.required_attributes import lost_attributes
+from cxrsr_cli.derive.uids import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    DerivationParameters,
+)
+from cxrsr_cli.dicom.pixel_data_stream import PixelDataStream
+from cxrsr_cli.dicom.pixel_format import PixelFormat
+from cxrsr_cli.dicom.source import DicomSource
+from cxrsr_cli.errors import InternalError
+
+
+def derive(
+    source: DicomSource,
+    source_pixels: NDArray[np.int32],
+    pixels: NDArray[np.integer],
+    recipe: DerivationParameters,
+    now: datetime,
+) -> tuple[FileDataset, list[str]]:
+    """Make the derived object.
+
+    Every element that does not have to change is the source file's bytes.
+
+    Parameters
+    ----------
+    source : Source
+        The original as read.
+    source_pixels, pixels : numpy.ndarray
+        ``(F, H, W)`` and ``(F, scale * H, scale * W)`` stored values. The
+        object keeps the second, without a copy.
+    recipe : Recipe
+        How one became the other.
+    now : datetime
+        Time of the derivation, with its zone.
+
+    Returns
+    -------
+    derived : pydicom.dataset.FileDataset
+        Uncompressed, ready to write; Pixel Data is a `PixelDataStream`.
+    warnings : list of str
+        What was kept or dropped with reserve, free of patient data.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If the source's geometry cannot be rescaled.
+    UnexpectedError
+        If an attribute that the standard requires of the object was lost.
+    """
+    pixel_format = PixelFormat.of(source.dataset)
+    with quiet_libraries():
+        derived = copy.deepcopy(source.raw_dataset)
+        warnings = _handle_private_elements(derived, source, recipe)
+        warnings += rescale_geometry(derived, source.dataset, recipe.scale)
+        warnings += upscale_overlays(derived, source, recipe.scale)
+        mark_lossy(derived, source)
+        warnings += write_provenance(derived, source.dataset, recipe, _sha256(source_pixels), now)
+        _write_pixels(derived, pixels, pixel_format)
+        _check_nothing_required_was_lost(derived, source.dataset)
+        meta = _file_meta(derived)
+    file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)
+    file_dataset.set_original_encoding(
+        source.transfer_syntax.is_implicit_VR,
+        source.transfer_syntax.is_little_endian,
+        source.raw_dataset.original_character_set,
+    )
+    return file_dataset, warnings
+
+
+def _handle_private_elements(
+    derived: Dataset, source: DicomSource, recipe: DerivationParameters
+) -> list[str]:
+    if recipe.keep_private:
+        return drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
+    drop_private(derived)
+    return []
+
+
+def _write_pixels(derived: Dataset, pixels: NDArray[np.integer], pixel_format: PixelFormat) -> None:
+    word = "OW" if pixel_format.bits_allocated > 8 else "OB"
+    derived.add_new("PixelData", word, PixelDataStream(pixels, pixel_format))
+    vr = "SS" if pixel_format.signed else "US"
+    for keyword, extreme in (
+        ("SmallestImagePixelValue", np.min),
+        ("LargestImagePixelValue", np.max),
+    ):
+        if keyword in derived:
+            derived.add_new(keyword, vr, int(extreme(pixels)))
+
+
+def _check_nothing_required_was_lost(derived: Dataset, source: Dataset) -> None:
+    """Refuse to write what a defect of this program made worse than its source."""
+    paths = sorted(lost.path for lost in lost_attributes(derived, source))
+    if paths:
+        raise InternalError(f"the output would lack {', '.join(paths)}; please report it")
+
+
+def _file_meta(derived: Dataset) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = derived.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta
+
+
+def _sha256(pixels: NDArray[np.int32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(pixels, dtype="<i4").data).hexdigest()
+
+
+_PIXELS = ("PixelData", "SmallestImagePixelValue", "LargestImagePixelValue")
+
+
+def is_modified(tag: BaseTag) -> bool:
+    """Tell whether a derivation writes, removes or magnifies an element.
+
+    Parameters
+    ----------
+    tag : pydicom.tag.BaseTag
+        Of an element of the data set itself, not of a sequence's item.
+    """
+    return is_overlay_or_curve(tag) or keyword_for_tag(tag) in _changed_keywords()
+
+
+@cache
+def _changed_keywords() -> frozenset[str]:
+    geometry = {line.element for line in PIXEL_GEOMETRY}
+    written = {
+        *_PIXELS,
+        *provenance.WRITTEN_KEYWORDS,
+        *provenance.INVALIDATED,
+        *provenance.LOSSY_KEYWORDS,
+    }
+    return frozenset(geometry | written)

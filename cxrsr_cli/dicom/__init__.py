@@ -1,0 +1,1 @@
+"""Read DICOM files and write them."""

@@ -1,0 +1,1 @@
+"""Judge methods on images whose truth is known."""

@@ -1,0 +1,1 @@
+"""Grayscale images of files of any kind, for training and evaluation."""

@@ -1,0 +1,319 @@
+"""Run a program over an image row by row, computing no row twice.
+
+Every layer keeps the few last rows of its value that the next ones will need,
+so that an image is worked through in strips as low as one likes without
+overlap, and a strip's maps stay in the processor's cache. Beyond the image's
+border lies its reflection, as wide as the program reaches.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
+
+from cxrsr_cli.inference.self_ensemble import NUM_TRANSFORMS, self_ensemble
+from cxrsr_cli.networks.conv_program import IMAGE, Branch, ConvProgram, Layer
+from cxrsr_cli.networks.layers import SuperResolutionNetwork
+from cxrsr_cli.networks.resampling import upsample
+
+_MAX_LEARNED = (32 << 20) - (64 << 10)
+"""The largest block that glibc learns from (DEFAULT_MMAP_THRESHOLD_MAX), with its head."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Some rows of a value.
+
+    Attributes
+    ----------
+    start : int
+        Number of the first one; 0 is the image's first, those above are negative.
+    data : torch.Tensor
+        ``(1, C, rows, columns)``.
+    """
+
+    start: int
+    data: torch.Tensor
+
+    @property
+    def stop(self) -> int:
+        """Number after the last one."""
+        return self.start + self.data.shape[-2]
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Return some of the rows, which must be there."""
+        if not self.start <= start <= stop <= self.stop:
+            raise IndexError(f"rows {start} to {stop} of {self.start} to {self.stop}")
+        return self.data[..., start - self.start : stop - self.start, :]
+
+
+def stream(
+    program: ConvProgram,
+    image: torch.Tensor,
+    *,
+    rows: int,
+    device: torch.device | None = None,
+    narrowed: Callable[[int], None] = lambda _: None,
+) -> Iterator[torch.Tensor]:
+    """Apply a program to an image, some rows at a time.
+
+    Parameters
+    ----------
+    program : Program
+        On `device`.
+    image : torch.Tensor
+        ``(1, 1, H, W)`` on the CPU, image values mapped to about [0, 1].
+    rows : int
+        How many rows of each layer are computed at a time, 1 or more.
+    device : torch.device, optional
+        Where it is done; the CPU if not given.
+    narrowed : callable
+        Told the new number of rows when the device's memory did not suffice.
+        What was finished is kept, and nothing is computed again.
+
+    Yields
+    ------
+    torch.Tensor
+        Rows of the output, at most ``program.shuffle * rows``, and ``scale * W``
+        columns, in the program's precision on `device`. One below the other
+        they are the output.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If the device's memory does not suffice for a row.
+    """
+    _keep_the_heap()
+    state = _StreamState(program, image, device or torch.device("cpu"))
+    # Begun far enough above the image that even the first strips are no higher.
+    stop = -2 * program.context_rows[IMAGE]
+    while stop < state.height:
+        following = min(stop + rows, state.height)
+        try:
+            made = state.advance(following)
+        except torch.OutOfMemoryError:
+            if rows == 1:
+                raise
+            rows //= 2
+            narrowed(rows)
+            continue
+        stop = following
+        if made is not None:
+            yield made
+
+
+def _keep_the_heap() -> None:
+    """Have glibc keep freed memory for the next strip.
+
+    Unless the user says how much, it keeps twice the largest block up to 32 MiB
+    that was ever given back. Fetching memory from the system anew for every map
+    would take as long as its convolution.
+    """
+    torch.empty(_MAX_LEARNED, dtype=torch.uint8)
+
+
+class _StreamState:
+    """How far every value of a program has come, and its last rows."""
+
+    def __init__(self, program: ConvProgram, image: torch.Tensor, device: torch.device) -> None:
+        self._program = program
+        padded = reflect_pad(image, program.halo).to(device)
+        if program.pre_upscale > 1:
+            padded = upsample(padded, program.pre_upscale)
+        self.height, self._width = (side * program.pre_upscale for side in image.shape[-2:])
+        halo, margin = program.halo * program.pre_upscale, program.margins[IMAGE]
+        padded = padded[..., halo - margin : halo + self._width + margin]
+        self._held: dict[int, RowRange] = {IMAGE: RowRange(-halo, padded)}
+        self._done = [-reach for reach in program.context_rows]
+
+    def advance(self, stop: int) -> torch.Tensor | None:
+        """Compute the output above a row, as far as that is not done."""
+        program = self._program
+        for made, layer in enumerate(program.layers, 1):
+            start, end = self._done[made], stop + program.context_rows[made]
+            if end > start:
+                self._held[made] = self._compute(made, layer, start, end)
+                self._done[made] = end
+                for source in {term.source for term in layer.terms}:
+                    self._forget(source)
+        output = self._held.get(len(program.layers))
+        if output is None:
+            return None
+        shuffled = F.pixel_shuffle(output.data, program.pixel_shuffle)
+        # Not before: memory may not suffice for that, and then it is asked for again.
+        del self._held[len(program.layers)]
+        return shuffled
+
+    def _compute(self, made: int, layer: Layer, start: int, stop: int) -> RowRange:
+        """Add up a layer's terms, below those rows of its value that are kept."""
+        terms = (self._seen(term, made, start, stop) for term in layer.terms)
+        total, kept = next(terms), self._held.get(made)
+        value, fresh = total, total
+        if kept or not total.is_contiguous(memory_format=torch.channels_last):
+            above = start - kept.start if kept else 0
+            shape = (1, layer.channels, above + stop - start, total.shape[-1])
+            value = torch.empty(
+                shape, dtype=total.dtype, device=total.device, memory_format=torch.channels_last
+            )
+            fresh = value[..., above:, :]
+            if kept:
+                value[..., :above, :] = kept.data
+            second = next(terms, None)
+            if second is None:
+                fresh.copy_(total)
+            else:
+                torch.add(total, second, out=fresh)
+        for term in terms:
+            fresh.add_(term)
+        if layer.slope is not None:
+            F.leaky_relu_(fresh, layer.slope)
+        return RowRange(stop - value.shape[-2], value)
+
+    def _seen(self, term: Branch, made: int, start: int, stop: int) -> torch.Tensor:
+        """Compute a term for some rows, its columns those of the layer's value."""
+        margins, radius = self._program.margins, term.radius
+        rows = self._held[term.source].rows(start - radius, stop + radius)
+        if term.conv:
+            weight = term.conv.weight
+            rows = F.conv2d(rows.to(weight.dtype), weight, term.conv.bias, padding=(0, radius))
+        beyond = margins[term.source] - margins[made]
+        return rows[..., beyond : rows.shape[-1] - beyond]
+
+    def _forget(self, value: int) -> None:
+        """Let go of the rows that nobody will ask for again."""
+        held = self._held[value]
+        needed = min(
+            self._done[reader] - radius for reader, radius in self._program.consumers[value]
+        )
+        if value == IMAGE or needed <= held.start:
+            return
+        if needed >= held.stop:
+            del self._held[value]
+        else:
+            self._held[value] = RowRange(needed, held.rows(needed, held.stop).clone())
+
+
+def reflect_pad(image: torch.Tensor, margin: int) -> torch.Tensor:
+    """Reflect the image about its border pixels, as often as the margin needs.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        ``(N, C, H, W)``.
+    margin : int
+        Pixels added on each side; may exceed the image.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(N, C, H + 2 * margin, W + 2 * margin)``.
+    """
+    while margin > 0:
+        step_y, step_x = (min(margin, side - 1) for side in image.shape[-2:])
+        if step_y == step_x == margin:
+            return F.pad(image, (margin,) * 4, mode="reflect")
+        if not step_y or not step_x:  # a single row or column has no neighbour to mirror
+            return F.pad(image, (margin,) * 4, mode="replicate")
+        step = min(step_y, step_x)
+        image = F.pad(image, (step,) * 4, mode="reflect")
+        margin -= step
+    return image
+
+
+def residuals(
+    network: SuperResolutionNetwork,
+    program: ConvProgram | None,
+    image: torch.Tensor,
+    *,
+    rows: int,
+    device: torch.device,
+    ensemble: bool = False,
+    advance: Callable[[float], None] = lambda _: None,
+    narrowed: Callable[[int], None] = lambda _: None,
+) -> Iterator[torch.Tensor]:
+    """Run a network over an image.
+
+    Parameters
+    ----------
+    network : SuperResolver
+        Used only if there is no `program`, and then on the whole image at once.
+    program : Program or None
+        The network compiled.
+    image : torch.Tensor
+        ``(1, 1, H, W)`` network values, on the CPU.
+    rows, device, narrowed
+        As in `stream`.
+    ensemble : bool
+        Mean over the eight flips and rotations; the whole image at once.
+    advance : callable
+        Told of progress; the shares add up to 1.
+
+    Yields
+    ------
+    torch.Tensor
+        ``(1, 1, scale * h, scale * W)`` float32 on `device`: the rows, in order.
+    """
+
+    def strips(one: torch.Tensor, share: float) -> Iterator[torch.Tensor]:
+        height = one.shape[-2] * network.architecture.scale
+        if program:
+            parts = stream(program, one, rows=rows, device=device, narrowed=narrowed)
+        else:
+            parts = iter([_whole(network, one, device)])
+        for part in _in_float32(parts):
+            advance(share * part.shape[-2] / height)
+            yield part.float()
+
+    if ensemble:
+        yield self_ensemble(lambda one: torch.cat(list(strips(one, 1 / NUM_TRANSFORMS)), -2))(image)
+    else:
+        yield from strips(image, 1.0)
+
+
+class RowBuffer:
+    """Rows of a residual as they come.
+
+    Parameters
+    ----------
+    parts : iterator of torch.Tensor
+        As `residuals` yields.
+    scale : int
+        Output rows for each input row.
+    """
+
+    def __init__(self, parts: Iterator[torch.Tensor], scale: int) -> None:
+        self._parts, self._scale = parts, scale
+        self._held: RowRange | None = None
+
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        """Return those of some input rows; none above them can be asked for again."""
+        first, last = first * self._scale, last * self._scale
+        held = self._held
+        kept = [] if held is None else [held.rows(first, held.stop)]
+        stop = held.stop if held else 0
+        while stop < last:
+            kept.append(next(self._parts))
+            stop += kept[-1].shape[-2]
+        self._held = RowRange(first, torch.cat(kept, -2) if len(kept) > 1 else kept[0])
+        return self._held.rows(first, last)
+
+
+def _whole(
+    network: SuperResolutionNetwork, image: torch.Tensor, device: torch.device
+) -> torch.Tensor:
+    halo, scale = network.architecture.halo, network.architecture.scale
+    seen = reflect_pad(image, halo).to(device, memory_format=torch.channels_last)
+    made: torch.Tensor = network(seen)
+    border, (height, width) = halo * scale, (side * scale for side in image.shape[-2:])
+    return made[..., border : border + height, border : border + width]
+
+
+def _in_float32(parts: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Compute each part without TF32, PyTorch's default on GPUs, which is not float32."""
+    while True:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part

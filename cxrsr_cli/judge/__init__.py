@@ -1,1 +1,0 @@
-"""Judge: how close a restored radiograph is to the original."""

@@ -1,1 +1,0 @@
-"""Learn: from folders of radiographs to weights."""

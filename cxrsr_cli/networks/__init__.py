@@ -1,0 +1,1 @@
+"""Families of networks, their configurations, and files of weights."""

@@ -1,0 +1,170 @@
+"""What networks share: the stem, channel attention, the tail, and their frame."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
+from torch import nn
+
+from cxrsr_cli.networks.config import (
+    ImageSkip,
+    NetworkConfig,
+    PostUpsamplingConfig,
+    Stem,
+    Upsampler,
+)
+
+
+class WhiteningStem(nn.Module):
+    """The 3x3 cosine transform (DCT-II) around each pixel, scaled by components.
+
+    Nothing here is trained: `fit` sets the scales once from images, and they
+    are kept with the weights. It stays in float32 when the network does not:
+    differences of neighbours would drown in half precision.
+    """
+
+    filters: torch.Tensor
+    gains: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        place, order = torch.arange(3), torch.arange(3)[:, None]
+        waves = torch.cos(torch.pi * (place + 0.5) * order / 3)
+        waves /= waves.norm(dim=1, keepdim=True)
+        filters = torch.einsum("ai,bj->abij", waves, waves).reshape(9, 1, 3, 3)
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("gains", torch.ones(9))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``(N, 1, H, W)`` of about [0, 1] to ``(N, 9, H, W)`` of unit power."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(
+                F.pad(x - 0.5, (1, 1, 1, 1), mode="replicate"),
+                self.filters * self.gains.view(-1, 1, 1, 1),
+            )
+
+    @torch.no_grad()
+    def fit(self, images: Iterable[torch.Tensor]) -> None:
+        """Scale every component to unit power over images ``(N, 1, H, W)``."""
+        self.gains.fill_(1)
+        power = torch.stack([self(image).square().mean((0, 2, 3)) for image in images])
+        self.gains.copy_(power.mean(0).clamp(min=1e-12).rsqrt())
+
+
+class ChannelAttention(nn.Module):
+    """``x * sigmoid(conv1x1(relu(conv1x1(mean(x)))))`` (RCAN, Equations 10 and 11)."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
+        self.excite = nn.Conv2d(channels // reduction, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``(N, C, H, W)`` to ``(N, C, H, W)``; the mean is over H and W."""
+        mean = x.mean((-2, -1), keepdim=True)
+        gate: torch.Tensor = self.excite(F.relu(self.squeeze(mean)))
+        return x * gate.sigmoid()
+
+
+class SuperResolutionNetwork(nn.Module, ABC):
+    """A network of any family.
+
+    The module makes the *residual*: what is added to the image skip of its
+    architecture (`cxrsr_cli.inference.image_skip`), or with `ImageSkip.NONE` the image.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        Its description.
+    stem : nn.Module
+        What stands before the first trained layer. It works in float32, whatever
+        the precision of the rest.
+    """
+
+    def __init__(self, architecture: NetworkConfig, stem: nn.Module) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.stem = stem
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the residual.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            ``(N, 1, H, W)``, image values mapped to about [0, 1].
+
+        Returns
+        -------
+        torch.Tensor
+            ``(N, 1, scale * H, scale * W)`` in the same units.
+        """
+        dtype = next(self.parameters()).dtype
+        return self.residual(self.stem(x).to(dtype)) * self.architecture.residual_scale
+
+    @abstractmethod
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        """Map what the stem made, in the network's precision, to the unscaled residual."""
+
+
+class PostUpsampler(SuperResolutionNetwork):
+    """Shallow convolution, body, deep convolution and long skip, tail.
+
+    Parameters
+    ----------
+    architecture : PostUpsampling
+        Widths and forms.
+    body : iterable of nn.Module
+        The body's parts, one feeding the next. An iterator, so that they are
+        made, and draw their random weights, between shallow and deep.
+    long_skip : bool
+        Add the shallow features to the deep ones.
+    """
+
+    def __init__(
+        self,
+        architecture: PostUpsamplingConfig,
+        body: Iterable[nn.Module],
+        *,
+        long_skip: bool = True,
+    ) -> None:
+        whitened = architecture.stem is Stem.WHITENED
+        super().__init__(architecture, WhiteningStem() if whitened else nn.Identity())
+        channels = architecture.channels
+        self.shallow = nn.Conv2d(9 if whitened else 1, channels, 3, padding=1)
+        self.groups = nn.ModuleList(body)
+        self.deep = nn.Conv2d(channels, channels, 3, padding=1)
+        self.tail = _tail(architecture)
+        self.long_skip = long_skip
+        if architecture.image_skip is not ImageSkip.NONE:
+            zero_init(self.tail[-1 if architecture.upsampler is Upsampler.SHUFFLE_CONV else 0])
+
+    def residual(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``(N, 1 or 9, H, W)`` to ``(N, 1, scale * H, scale * W)``."""
+        shallow = self.shallow(x)
+        feature = shallow
+        for part in self.groups:
+            feature = part(feature)
+        deep = self.deep(feature)
+        output: torch.Tensor = self.tail(deep + shallow if self.long_skip else deep)
+        return output
+
+
+def zero_init(module: nn.Module) -> None:
+    """Start the last layer at zero, so that training starts at the image skip."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+
+
+def _tail(architecture: PostUpsamplingConfig) -> nn.Sequential:
+    channels, scale = architecture.channels, architecture.scale
+    if architecture.upsampler is Upsampler.CONV_SHUFFLE:
+        return nn.Sequential(
+            nn.Conv2d(channels, scale**2, 5, padding=2),
+            nn.PixelShuffle(scale),
+        )
+    stages: list[nn.Module] = []
+    for _ in range(scale.bit_length() - 1):
+        stages += [nn.Conv2d(channels, 4 * channels, 3, padding=1), nn.PixelShuffle(2)]
+    return nn.Sequential(*stages, nn.Conv2d(channels, 1, 3, padding=1))

@@ -1,1 +1,0 @@
-"""Read: from a DICOM file to stored values, or to the reason why not."""

@@ -1,1 +1,0 @@
-"""Restore: from stored values to more of them."""

@@ -1,0 +1,168 @@
+"""Counts of what happened, in the text format of Prometheus."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from cxrsr_cli import __version__
+from cxrsr_cli.errors import CxrsrError, NetworkError
+from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.queue_view import QueueView
+
+_PATIENCE = 5.0
+"""Seconds that a client may be silent."""
+
+
+@contextmanager
+def health_server(
+    address: str, port: int, healthy: Callable[[], bool], metrics: Callable[[], str]
+) -> Iterator[int]:
+    """Answer ``/health`` with 200 or 503, and ``/metrics``, while the block runs.
+
+    Parameters
+    ----------
+    address : str
+        An address of loopback: there is neither encryption nor a password.
+    port : int
+        0 for any.
+    healthy : callable
+        Tells whether all parts run.
+    metrics : callable
+        Gives the text.
+
+    Yields
+    ------
+    int
+        The port.
+
+    Raises
+    ------
+    NetworkError
+        If the port cannot be had.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _PATIENCE
+
+        def do_GET(self) -> None:
+            status, text = HTTPStatus.OK, "ok\n"
+            if self.path == "/metrics":
+                try:
+                    text = metrics()
+                except CxrsrError:
+                    status, text = HTTPStatus.SERVICE_UNAVAILABLE, "the queue cannot be read\n"
+            elif self.path != "/health":
+                status, text = HTTPStatus.NOT_FOUND, "/health or /metrics\n"
+            elif not healthy():
+                status, text = HTTPStatus.SERVICE_UNAVAILABLE, "not healthy\n"
+            body = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing: requests are no events of the node."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_arguments: object) -> None:
+            """Say nothing: who asked is gone."""
+
+    try:
+        server = Server((address, port), Handler)
+    except OSError as error:
+        raise NetworkError(
+            f"cannot listen on {address} port {port} for health: {error.strerror}"
+        ) from error
+    thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+_EVENTS = {
+    EventKind.RECEIVED: "Instances acknowledged.",
+    EventKind.DUPLICATE: "Instances that came again and were acknowledged again.",
+    EventKind.REFUSED: "Connections, associations and instances turned away.",
+    EventKind.IGNORED: "Instances dropped by a rule.",
+    EventKind.UPSCALED: "Instances upscaled.",
+    EventKind.SENT: "Outputs that arrived at a destination.",
+    EventKind.RETRY: "Failures that will be tried again.",
+    EventKind.DEAD: "Failures that will not be tried again.",
+    EventKind.ERROR: "Failures of the node itself.",
+}
+
+
+class Metrics:
+    """Counts events; may be told of them by any thread.
+
+    Parameters
+    ----------
+    survey : Survey
+        Asked how many instances stand where.
+    """
+
+    def __init__(self, survey: QueueView) -> None:
+        self._survey = survey
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[EventKind, str]] = Counter()
+        self._seconds = 0.0
+
+    def count(self, event: Event) -> None:
+        """Count an event."""
+        with self._lock:
+            self._counts[event.kind, event.destination] += 1
+            if event.kind is EventKind.UPSCALED:
+                self._seconds += event.seconds or 0.0
+
+    def text(self) -> str:
+        """Return all counts, a line each, as Prometheus reads them (version 0.0.4).
+
+        Raises
+        ------
+        OutputError
+            If the queue cannot be read.
+        """
+        return "".join(f"{line}\n" for line in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        with self._lock:
+            counts, seconds = self._counts.copy(), self._seconds
+        yield from _head("cxrsr_info", "gauge", "This software.")
+        yield f'cxrsr_info{{version="{__version__}"}} 1'
+        for kind, meaning in _EVENTS.items():
+            name = f"cxrsr_{kind.value}_total"
+            yield from _head(name, "counter", meaning)
+            found = {place: n for (counted, place), n in counts.items() if counted is kind}
+            for place, number in sorted((found or {"": 0}).items()):
+                yield f"{name}{_label('destination', place)} {number}"
+        yield from _head("cxrsr_upscale_seconds_total", "counter", "Seconds spent upscaling.")
+        yield f"cxrsr_upscale_seconds_total {seconds:.3f}"
+        yield from _head("cxrsr_instances", "gauge", "Instances by where they stand.")
+        for state, number in self._survey.counts().items():
+            yield f"cxrsr_instances{_label('state', state.value)} {number}"
+        yield from _head("cxrsr_waiting", "gauge", "Outputs that wait for a destination.")
+        for place, number in sorted(self._survey.pending().items()):
+            yield f"cxrsr_waiting{_label('destination', place)} {number}"
+
+
+def _head(name: str, kind: str, meaning: str) -> Iterator[str]:
+    yield f"# HELP {name} {meaning}"
+    yield f"# TYPE {name} {kind}"
+
+
+def _label(name: str, value: str) -> str:
+    if not value:
+        return ""
+    escaped = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return f'{{{name}="{escaped}"}}'

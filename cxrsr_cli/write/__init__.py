@@ -1,1 +1,0 @@
-"""Write: whole files, verified, under names that were free."""

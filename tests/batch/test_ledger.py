@@ -1,0 +1,221 @@
+"""What is recorded is done, and only that: reruns, kills, other people's files."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
+from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.batch.result import FileStatus, exit_code
+from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.common.atomic_file import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
+from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.dicom.decode import decode
+from cxrsr_cli.dicom.source import read_source
+from cxrsr_cli.errors import ExitCode, OutputError
+from cxrsr_cli.options import Job
+from cxrsr_cli.upscaler import Upscaler
+from tests.conftest import COUNT, small_chest
+from tests.helpers.batches import jobs, run, spoil, statuses
+
+
+def test_a_rerun_does_nothing(upscaler: Upscaler, inputs: Path) -> None:
+    first = run(upscaler, inputs)
+    assert statuses(first) == [FileStatus.DONE] * COUNT
+    written = {job.target: job.target.stat().st_mtime_ns for job in jobs(inputs)}
+    again = run(upscaler, inputs)
+    assert statuses(again) == [FileStatus.UP_TO_DATE] * COUNT
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert [result.output_sha256 for result in again] == [result.output_sha256 for result in first]
+    assert exit_code(again, COUNT) is ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        (lambda job: job.target.unlink(), FileStatus.DONE, ""),
+        (lambda job: small_chest(99).save_as(job.source), FileStatus.FAILED, "another source"),
+        (lambda job: spoil(job.target), FileStatus.FAILED, "exists; use --overwrite"),
+    ],
+    ids=["output gone", "source changed", "output changed"],
+)
+def test_only_what_is_as_it_was_is_done_already(
+    upscaler: Upscaler, inputs: Path, change: Callable[[Job], object], status: FileStatus, says: str
+) -> None:
+    run(upscaler, inputs)
+    change(jobs(inputs)[2])
+    results = run(upscaler, inputs)
+    assert statuses(results) == [status if n == 2 else FileStatus.UP_TO_DATE for n in range(COUNT)]
+    assert says in str(results[2].error or "")
+
+
+def test_other_options_are_other_work(upscaler: Upscaler, inputs: Path, tiny_model: Path) -> None:
+    run(upscaler, inputs)
+    restorer, model = upscaler.predictor, upscaler.model
+    other = Upscaler(restorer, model, keep_private=False)
+    assert statuses(run(other, inputs)) == [FileStatus.FAILED] * COUNT
+    other = Upscaler(restorer, model, keep_private=False, overwrite=True)
+    assert statuses(run(other, inputs)) == [FileStatus.DONE] * COUNT
+
+
+def test_an_output_folder_can_be_moved(upscaler: Upscaler, inputs: Path) -> None:
+    run(upscaler, inputs)
+    elsewhere = inputs.parent / "elsewhere"
+    (inputs.parent / "out").rename(elsewhere)
+    batch = BatchRunner(upscaler, Ledger(elsewhere / LEDGER_NAME))
+    assert (
+        statuses(list(batch.run(plan_batch([inputs], elsewhere).jobs)))
+        == [FileStatus.UP_TO_DATE] * COUNT
+    )
+
+
+def test_a_ledger_may_lie_elsewhere(upscaler: Upscaler, inputs: Path) -> None:
+    ledger = Ledger(inputs.parent / "new" / "ledger.sqlite")
+    batch = BatchRunner(upscaler, ledger)
+    assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.DONE] * COUNT
+    assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.UP_TO_DATE] * COUNT
+
+
+def test_a_ledger_holds_nothing_from_inside_a_file(upscaler: Upscaler, inputs: Path) -> None:
+    run(upscaler, inputs)
+    raw = (inputs.parent / "out" / LEDGER_NAME).read_bytes()
+    source = pydicom.dcmread(inputs / "0.dcm")
+    for keyword in ("PatientName", "PatientID", "SOPInstanceUID", "StudyInstanceUID"):
+        assert str(source[keyword].value).encode() not in raw
+    assert sha256_file(inputs / "0.dcm").encode() in raw
+
+
+@pytest.mark.parametrize(
+    "content", [b"not SQLite at all" * 100, b"", None], ids=["text", "empty", "other"]
+)
+def test_another_programs_file_is_no_ledger(
+    upscaler: Upscaler, inputs: Path, content: bytes | None
+) -> None:
+    import sqlite3
+
+    path = inputs.parent / "ledger"
+    if content is not None:
+        path.write_bytes(content)
+    else:
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE precious (a)")
+        connection.close()
+    before = path.read_bytes()
+    results = list(BatchRunner(upscaler, Ledger(path)).run(jobs(inputs)[:1]))
+    assert "ledger" in str(results[0].error)
+    assert exit_code(results) is ExitCode.CANNOT_WRITE
+    assert path.read_bytes() == before
+    assert not jobs(inputs)[0].target.exists()
+
+
+def test_two_runs_at_once_do_everything_once(inputs: Path, tiny_model: Path) -> None:
+    """Whoever comes second finds it done; nothing is spoilt for the next night."""
+    for index in range(20):
+        small_chest(COUNT + index).save_as(inputs / f"x{index:02}.dcm")
+    command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
+    command += [str(inputs), str(inputs.parent / "out")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [ExitCode.OK, ExitCode.OK], said
+    done = [int(text.split(" upscaled")[0]) for text in said]
+    assert sum(done) == COUNT + 20
+    third = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert f"{COUNT + 20} done already, nothing left to do" in third.stdout
+
+
+def test_another_version_or_machine_does_nothing_again(
+    upscaler: Upscaler, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade, or a night without the GPU, must not fail a whole archive."""
+    run(upscaler, inputs)
+    monkeypatch.setattr("cxrsr_cli.upscaler.__version__", "9.9")
+    other = replace(upscaler, predictor=replace(upscaler.predictor, memory=1 << 30))
+    assert other.recipe != upscaler.recipe
+    assert statuses(run(other, inputs)) == [FileStatus.UP_TO_DATE] * COUNT
+
+
+def test_a_dry_run_does_not_touch_the_ledger(upscaler: Upscaler, inputs: Path) -> None:
+    run(upscaler, inputs)
+    path = inputs.parent / "out" / LEDGER_NAME
+    before = path.read_bytes()
+    batch = BatchRunner(upscaler, Ledger(path, read_only=True), dry_run=True)
+    assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.UP_TO_DATE] * COUNT
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("moment", ["announce", "rename", "record"])
+def test_killed_at_any_moment(
+    upscaler: Upscaler, inputs: Path, tiny_model: Path, moment: str
+) -> None:
+    """SIGKILL before the announcement, the rename, and the record of the third file.
+
+    The ledger itself is the first that is renamed.
+    """
+    place = {
+        "announce": "cxrsr_cli.batch.ledger.Ledger.announce",
+        "rename": "cxrsr_cli.common.atomic_file._rename_new",
+        "record": "cxrsr_cli.batch.ledger.Ledger.record",
+    }[moment]
+    program = f"""
+import os, signal, sys
+from unittest.mock import patch
+from cxrsr_cli.commands.app import main
+calls = []
+def kill(*arguments):
+    calls.append(arguments)
+    if len(calls) == {4 if moment == "rename" else 3}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+import {place.partition(".Ledger")[0].removesuffix("._rename_new")} as module
+owner = getattr(module, "Ledger", module)
+name = {place.rpartition(".")[2]!r}
+real = getattr(owner, name)
+setattr(owner, name, kill)
+sys.argv = ["cxrsr", "upscale", "-s", "2", "-m", {str(tiny_model)!r}, {str(inputs)!r},
+            {str(inputs.parent / "out")!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    out = inputs.parent / "out"
+    named = sorted(out.glob("*.dcm"))
+    assert len(named) == (3 if moment == "record" else 2)
+    for path in named:
+        assert decode(read_source(path)).shape == (1, 48, 40)
+    orphans = list(out.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"))
+    assert len(orphans) == (moment != "record")
+    for orphan in orphans:
+        os.utime(orphan, (0, 0))
+    results = run(upscaler, inputs)
+    assert statuses(results) == [FileStatus.UP_TO_DATE] * len(named) + [FileStatus.DONE] * (
+        COUNT - len(named)
+    )
+    assert {path.name for path in out.iterdir()} == {
+        LEDGER_NAME, *(f"{index}.dcm" for index in range(COUNT)),
+    }  # fmt: skip
+
+
+def test_a_file_that_is_being_written_is_no_orphan(upscaler: Upscaler, inputs: Path) -> None:
+    """Two runs into one folder do not take each other's files."""
+    import fcntl
+
+    out = inputs.parent / "out"
+    out.mkdir()
+    held = out / f"{TEMPORARY_PREFIX}x{TEMPORARY_SUFFIX}"
+    with held.open("wb") as opened:
+        os.utime(held, (0, 0))
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        run(upscaler, inputs)
+        assert held.exists()
+
+
+def test_an_unusable_ledger_does_not_cost_the_output_folder(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be used"):
+        Ledger(Path("/dev/null/ledger")).mark_pending(tmp_path / "x", None, "")  # type: ignore[arg-type]

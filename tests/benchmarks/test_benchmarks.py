@@ -1,0 +1,111 @@
+"""What the benchmarks measure against is the same work, and they measure all of it."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import reference_tiled
+from benchmarks.archive_estimate import Archive, Needs, breaks_first, limits, most_files
+from benchmarks.conv_ceiling import ceiling_seconds
+from benchmarks.file_costs import PAGE, Costs
+from benchmarks.precision import compare
+from benchmarks.synthetic_radiographs import mosaic, write
+from benchmarks.timing import Budget, clock
+from cxrsr_cli.dicom.decode import decode
+from cxrsr_cli.dicom.source import read_source
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.options import Job, Precision
+from cxrsr_cli.upscaler import Upscaler
+
+
+def restorer(scale: int, precision: Precision = Precision.FP32) -> Predictor:
+    return Predictor.load(find_model("rir-s", scale).path, device="cpu", precision=precision)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_the_plain_implementation_does_the_same(
+    scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_tiled, "TILE", 48)
+    low = mosaic(1024, 1024)[200:280, 500:600].astype(np.int32)
+    of = restorer(scale)
+    quick = of.restore(low, minimum=0, maximum=4095)
+    assert (
+        np.abs(quick - reference_tiled.restore(of.network, low, minimum=0, maximum=4095)).max() <= 1
+    )
+
+
+def test_a_mosaic_is_the_radiograph_and_its_mirror_image(tmp_path: Path) -> None:
+    values = mosaic(1500, 700)
+    assert np.array_equal(values[1024:], values[1023:547:-1])
+    assert np.array_equal(decode(read_source(write(tmp_path / "a.dcm", 1500, 700)))[0], values)
+
+
+def test_the_budget_is_all_of_the_time(tmp_path: Path) -> None:
+    upscaler = Upscaler(restorer(2), find_model("rir-s", 2))
+    job = Job(write(tmp_path / "in.dcm", 64, 64), tmp_path / "out.dcm")
+    budget, seconds = clock(Budget.of, upscaler, job)
+    assert budget.total <= seconds
+    assert min(budget.parts) > 0
+    assert job.target.exists()
+
+
+def test_the_ceiling_counts_every_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With convolutions that take a second each, as many seconds as there are strips of each."""
+    seconds = iter(range(10**6))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
+    program = restorer(4).program
+    assert program
+    filters = sum(bool(term.conv) for layer in program.layers for term in layer.terms)
+    assert ceiling_seconds(program, 64, 64, 32) == 2 * filters
+
+
+def test_precisions_are_compared_with_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.precision.ROUNDS", 1)
+    kinds = (Precision.FP32, Precision.BF16)
+    exact, half = compare(
+        {each: restorer(2, each) for each in kinds}, dict.fromkeys(kinds, 1.0), 64
+    )
+    assert exact[6:] == ["1.00", "0.000", "0", "0.00 %"]
+    assert 0 < float(half[7]) < 1
+
+
+COSTS = Costs(
+    core_seconds_per_megapixel_x2=3.6,
+    core_seconds_per_megapixel_x4=7.2,
+    jpegls_x2=0.25,
+    jpegls_x4=0.5,
+    jpegls_in=0.125,
+    tasks_per_second=100.0,
+    ledger_files_per_second=50.0,
+    ledger_bytes=300.0,
+    report_bytes=256.0,
+    client_bytes=512.0,
+)
+
+
+def test_an_archive_is_added_up() -> None:
+    archive = Archive(images=8.64e6, megapixels=2, days=1, gpu_teraflops=1, memory_gib=1)
+    needs = Needs.of(archive, COSTS, 4)
+    assert needs.core_hours == pytest.approx(8.64e6 * 2 * 7.2 / 3600)
+    assert needs.cores == pytest.approx(needs.core_hours / 24)
+    assert needs.gpu_hours == pytest.approx(2 * 667_761 * 8.64e6 * 2e6 / 1e12 / 3600)
+    assert needs.bytes_out == 16 * needs.bytes_in == 16 * 2 * 8.64e6 * 2e6
+    assert (needs.packed_in, needs.packed_out) == (needs.bytes_in / 8, needs.bytes_out / 2)
+    worst, next_worst = limits(archive, COSTS)
+    assert worst.name == "ledger on this machine's disk"
+    assert worst.days == pytest.approx(2)
+    assert next_worst.days == pytest.approx(1)
+    assert most_files(archive, COSTS) == 2**30 / 1024
+    assert "memory breaks first" in breaks_first(archive, COSTS)
+    assert "disk limits it" in breaks_first(replace(archive, images=1e6), COSTS)
+
+
+def test_costs_are_read_from_the_page() -> None:
+    costs = Costs.read(PAGE.read_text(encoding="utf-8"))
+    assert 0 < costs.jpegls_x4 < costs.jpegls_in < 1
+    assert costs.core_seconds_per_megapixel_x2 > 0

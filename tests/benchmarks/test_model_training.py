@@ -1,0 +1,322 @@
+"""Shards carry a folder whole; the zoo trains to a plan and goes on where it was stopped."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import asdict, replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from skimage.io import imsave
+
+from benchmarks.shards import MIB, SUMS, pack, unpack
+from benchmarks.zoo import FEWEST, TRAININGS, Speed, Training, decide, probe_stages, stages_override
+from cxrsr_cli.errors import ExitCode, InputError, OutputError, UsageError
+from cxrsr_cli.networks.weights import read_metadata
+from cxrsr_cli.training.checkpoint import FILE_NAME
+from cxrsr_cli.training.config import TrainConfig, load_train_config
+from cxrsr_cli.training.training_log import METRICS_NAME
+from tests.conftest import ROOT
+
+LIMIT = 100_000
+
+
+def make_images(folder: Path, **counts: int) -> Path:
+    """Draw noise, which PNG does not make smaller; each of another patient."""
+    random = np.random.default_rng(0)
+    patients = count()
+    for split, images in counts.items():
+        (folder / split).mkdir(parents=True)
+        for _ in range(images):
+            pixels = random.integers(0, 255, (128, 128), dtype=np.uint8)
+            imsave(folder / split / f"{next(patients)}.png", pixels, check_contrast=False)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_images(tmp_path_factory.mktemp("data"), train=12, val=3)
+
+
+def script(name: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a script as a user does."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "benchmarks" / name), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_shards_carry_a_folder(images: Path, tmp_path: Path) -> None:
+    long = images / "train" / ("long name " * 20 + "ä.txt")
+    long.write_text("a name that needs a header of its own")
+    paths = pack(images, tmp_path / "shards", LIMIT)
+    assert len(paths) > 2
+    assert all(LIMIT / 2 < path.stat().st_size <= LIMIT for path in paths[:-1])
+    for _ in range(2):
+        assert unpack(tmp_path / "shards", tmp_path / "back") == 16
+        assert contents(tmp_path / "back") == contents(images)
+    long.unlink()
+
+
+def test_a_shard_may_be_exactly_as_large_as_allowed(images: Path, tmp_path: Path) -> None:
+    (whole,) = pack(images, tmp_path / "one", 100 * MIB)
+    size = whole.stat().st_size
+    assert len(pack(images, tmp_path / "same", size)) == 1
+    assert len(pack(images, tmp_path / "less", size - 1)) == 2
+
+
+def test_shards_are_the_same_bytes_again(images: Path, tmp_path: Path) -> None:
+    pack(images, tmp_path / "one", LIMIT)
+    copy = shutil.copytree(images, tmp_path / "copy", copy_function=shutil.copyfile)
+    (copy / "val" / "12.png").chmod(0o600)
+    for _ in range(2):
+        pack(copy, tmp_path / "other", LIMIT)
+        assert contents(tmp_path / "one") == contents(tmp_path / "other")
+
+
+def test_the_shards_command(images: Path, tmp_path: Path) -> None:
+    shards, back = tmp_path / "shards", tmp_path / "back"
+    packing = script("shards.py", "pack", images, shards, "--shard-mib", LIMIT / MIB)
+    out, err = packing.communicate()
+    assert packing.returncode == 0, err
+    assert f"{shards / 'shard-001.tar'}: 0.1 MiB" in out
+    if program := shutil.which("sha256sum"):
+        subprocess.run([program, "--check", SUMS], cwd=shards, check=True, capture_output=True)
+    damaged = bytearray((shards / "shard-001.tar").read_bytes())
+    damaged[5000] ^= 1
+    (shards / "shard-001.tar").write_bytes(damaged)
+    (shards / "shard-002.tar").unlink()
+    unpacking = script("shards.py", "unpack", shards, back)
+    _, err = unpacking.communicate()
+    assert unpacking.returncode == 1
+    assert "shard-001.tar" in err
+    assert "shard-002.tar: missing or damaged" in err
+    assert "shard-000.tar" not in err
+    assert not back.exists()
+
+
+def test_packing_refuses(images: Path, tmp_path: Path) -> None:
+    data = make_images(tmp_path / "data", train=1)
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"0\.png: larger than a shard"):
+        pack(data, out, 12_000)
+    with pytest.raises(UsageError, match="is within"):
+        pack(data, data / "shards", LIMIT)
+    (data / "link").symlink_to(images)
+    os.mkfifo(data / "pipe")
+    with pytest.raises(InputError, match=r"link, .*pipe: neither"):
+        pack(data, out, LIMIT)
+    with pytest.raises(InputError, match="no folder"):
+        pack(tmp_path / "none", out, LIMIT)
+    assert not out.exists()
+    pack(images, out, LIMIT)
+    before = contents(out)
+    with pytest.raises(OutputError, match=r"shard-001\.tar, .*another packing"):
+        pack(images / "val", out, LIMIT)
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "says"),
+    [
+        ("../out.png", tarfile.REGTYPE, "outside the destination"),
+        ("link", tarfile.SYMTYPE, "link: not a file"),
+        ("device", tarfile.CHRTYPE, "device: not a file"),
+    ],
+)
+def test_unpacking_stays_in_its_folder(tmp_path: Path, name: str, kind: bytes, says: str) -> None:
+    """Also if the hashes are those of a shard that pack did not write."""
+    shards = tmp_path / "shards"
+    pack(make_images(tmp_path / "data", train=1), shards, LIMIT)
+    with tarfile.open(shards / "shard-000.tar", "w") as archive:
+        header = tarfile.TarInfo(name)
+        header.type, header.linkname = kind, "/"
+        archive.addfile(header, io.BytesIO())
+    done = subprocess.run(
+        ["sha256sum", "shard-000.tar"], cwd=shards, check=True, capture_output=True
+    )
+    (shards / SUMS).write_bytes(done.stdout)
+    with pytest.raises(InputError, match=says):
+        unpack(shards, tmp_path / "back")
+    assert not contents(tmp_path / "back")
+    (shards / SUMS).write_text("0" * 64 + "  ../shard-000.tar\n")
+    with pytest.raises(InputError, match="no list of SHA-256"):
+        unpack(shards, tmp_path / "back")
+
+
+def full_size(training: Training) -> TrainConfig:
+    return load_train_config(ROOT / "models" / training.config, training.overrides)
+
+
+def test_the_trainings_fit_together() -> None:
+    assert sum(training.share for training in TRAININGS) == pytest.approx(1)
+    configs = {training.name: full_size(training) for training in TRAININGS}
+    for index, training in enumerate(TRAININGS):
+        config = configs[training.name]
+        assert training.name == f"{config.name}-x{config.architecture.scale}"
+        if training.start:
+            assert training.start in [other.name for other in TRAININGS[:index]]
+            ours, theirs = (
+                asdict(each.architecture) | {"scale": 0, "impulse_filter": False}
+                for each in (config, configs[training.start])
+            )
+            assert ours == theirs
+    assert {config.architecture.cost.parameters > 2_600_000 for config in configs.values()} == {
+        True
+    }
+
+
+def test_a_short_training_tells_the_speed() -> None:
+    config = full_size(TRAININGS[1])
+    assert probe_stages(config.stages) == (
+        "stages=[{batch_size: 16, patch_size: 48, steps: 200}, {batch_size: 16, patch_size: 64, steps: 300}]"
+    )
+    log = [(100, 30.0), (200, 34.0), (300, 44.0), (400, 49.0), (500, 57.0)]
+    speed = Speed.of([{"step": step, "seconds": seconds} for step, seconds in log], 77)
+    assert speed == Speed(rates=(25, 20), startup=20, pause=3, measuring=77)
+
+
+def test_the_steps_fill_the_time() -> None:
+    config = full_size(TRAININGS[1])
+    speed = Speed(rates=(25, 20), startup=20, pause=3, measuring=77)
+    decided = decide(config, 600, speed)
+    checked = load_train_config(ROOT / "models" / "rir-x4.yaml", decided.overrides)
+    one, other = checked.stages
+    assert checked.total_steps == decided.steps
+    assert one.steps / other.steps == pytest.approx(3, rel=0.01)
+    assert (one.patch_size, other.patch_size) == (48, 64)
+    assert one.steps / 25 + other.steps / 20 + 5 * 3 == pytest.approx(0.95 * (600 - 97), abs=1)
+    assert checked.val_every * 5 == pytest.approx(decided.steps, abs=5)
+    assert checked.checkpoint_every == 15 * 20
+    assert checked.warmup_steps == 500
+    assert (
+        replace(checked, stages=config.stages, val_every=config.val_every, checkpoint_every=1000)
+        == config
+    )
+    few = load_train_config(ROOT / "models" / "rir-x4.yaml", decide(config, 97, speed).overrides)
+    assert few.total_steps == FEWEST
+    assert few.warmup_steps == FEWEST // 20
+    assert stages_override(few.stages, [75, 25]) in decide(config, 97, speed).overrides
+
+
+TINY = [
+    "architecture.channels=4", "architecture.groups=1", "architecture.blocks=1",
+    "stages=[{steps: 3, batch_size: 2, patch_size: 12}]", "checkpoint_every=5",
+]  # fmt: skip
+
+
+def zoo(run: Path, data: Path, *more: object, only: str) -> subprocess.Popen[str]:
+    settings = [part for each in TINY for part in ("--set", each)]
+    places = ["--data", data, "--run-dir", run, "--only", *only.split()]
+    short = ["--minutes", 0.01, "--device", "cpu", "--threads", 1]
+    return script("zoo.py", *places, *short, *settings, *more)
+
+
+@pytest.fixture(scope="module")
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Measure and train the first of the models, tiny, in one call."""
+    run = tmp_path_factory.mktemp("whole")
+    process = zoo(run, images, only="rir-x2")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == "rir-x2: done"
+    return run
+
+
+def test_the_plan_says_what_was_decided(whole: Path) -> None:
+    plan = json.loads((whole / "plan.json").read_text())
+    assert plan["minutes"] == 0.01
+    assert plan["overrides"] == TINY
+    assert list(plan["trainings"]) == ["rir-x2"]
+    decided = plan["trainings"]["rir-x2"]
+    assert decided["steps"] == FEWEST
+    assert decided["speed"]["measuring"] > decided["speed"]["startup"] > 0
+    assert "precision=fp32" in decided["overrides"]
+    description = read_metadata(whole / "rir-x2" / "rir-x2.safetensors")
+    assert description.steps == FEWEST
+    assert description.architecture.to_dict()["channels"] == 4
+    assert str(whole) not in description.command
+
+
+def test_a_training_that_was_stopped_goes_on(whole: Path, images: Path, tmp_path: Path) -> None:
+    """In another folder, with the same plan, to the same weights."""
+    shutil.copyfile(whole / "plan.json", tmp_path / "plan.json")
+    process = zoo(tmp_path, images, only="rir-x2")
+    while not (tmp_path / "rir-x2" / FILE_NAME).exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert not list(tmp_path.glob("*/*.safetensors"))
+    process = zoo(tmp_path, images, only="rir-x2")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    one, other = (folder / "rir-x2" / "rir-x2.safetensors" for folder in (whole, tmp_path))
+    assert "--resume" in read_metadata(other).command
+    assert read_metadata(one).config_sha256 == read_metadata(other).config_sha256
+    tensors, same = load_file(one), load_file(other)
+    assert all(torch.equal(tensors[key], same[key]) for key in tensors)
+    logs = (folder / "rir-x2" / METRICS_NAME for folder in (whole, tmp_path))
+    lines, again = ([json.loads(line) for line in log.read_text().splitlines()] for log in logs)
+    assert [line["step"] for line in lines] == [20, 40, 60, 80, 100]
+    assert [line["psnr"] for line in lines] == [line["psnr"] for line in again]
+
+
+def test_the_next_starts_from_the_first(whole: Path, images: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+    plan = json.loads((run / "plan.json").read_text())
+    plan["trainings"]["rir-x4"] = plan["trainings"]["rir-x2"]
+    (run / "plan.json").write_text(json.dumps(plan))
+    process = zoo(run, images, "--stop-after", 0, only="rir-x4")
+    _, err = process.communicate()
+    assert process.returncode == os.EX_TEMPFAIL, err
+    assert "time is up" in err
+    process = zoo(run, images, only="rir-x4")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "warm start: " in err
+    description = read_metadata(run / "rir-x4" / "rir-x4.safetensors")
+    assert "init_from=rir-x2/rir-x2.safetensors" in description.command
+
+
+def test_what_is_done_is_not_done_again(whole: Path, images: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    process = zoo(whole, images, only="rir-x2")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+    process = zoo(whole, images, "--set", "seed=1", only="rir-x2")
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "say the same, or name another run folder" in err
+
+
+def test_a_failure_is_named(images: Path, tmp_path: Path) -> None:
+    process = zoo(tmp_path, images / "train", only="rir-x2 rir-x8")
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "zoo: rir-x2 failed: cxrsr train ended with" in err
+    assert "zoo: rir-x8 failed: it starts from rir-x2, which is not trained" in err
+    assert "rir-x8: failed" in out

@@ -1,0 +1,228 @@
+"""Options that decide what the output says, and that the same is the same, to the byte."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.derive.private_elements import drop_image_copies, drop_private
+from cxrsr_cli.derive.provenance import validate_series_description
+from cxrsr_cli.errors import ExitCode, UsageError
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.options import Job
+from cxrsr_cli.upscaler import Upscaler
+from cxrsr_cli.verify.verify import verify
+from tests.conftest import EXAMPLE, Command, small_chest
+
+# Series Description
+
+
+@pytest.mark.parametrize(
+    ("text", "legal"),
+    [
+        ("Chest SR", True),
+        ("x" * 45, True),
+        ("x" * 46, False),
+        ("", False),
+        (" padded", False),
+        ("two\\values", False),
+        ("Thorax übergroß", False),
+        ("a\nline", False),
+    ],
+)
+def test_a_series_description_must_fit(text: str, legal: bool) -> None:
+    if legal:
+        validate_series_description(text)
+    else:
+        with pytest.raises(UsageError, match="1 to 45 ASCII characters"):
+            validate_series_description(text)
+
+
+def test_series_description(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    small_chest().save_as(tmp_path / "in.dcm")
+    options = ("upscale", "-s", 2, "-m", tiny_model, tmp_path / "in.dcm")
+    for name, more in (("a", []), ("b", ["--series-description", "Our name"])):
+        assert cxrsr(*options, tmp_path / f"{name}.dcm", *more).returncode == ExitCode.OK
+    usual, wanted = (pydicom.dcmread(tmp_path / f"{name}.dcm") for name in "ab")
+    assert wanted.SeriesDescription == "Our name, not for diagnosis"
+    assert usual.SeriesDescription.endswith("AI super-resolution x2, not for diagnosis")
+    # Two objects that differ must not share a UID.
+    assert wanted.SOPInstanceUID != usual.SOPInstanceUID
+    assert wanted.SeriesInstanceUID != usual.SeriesInstanceUID
+    done = cxrsr(*options, tmp_path / "c.dcm", "--series-description", "x" * 80)
+    assert done.returncode == ExitCode.USAGE
+
+
+# Private elements
+
+
+def private(dataset: Dataset, size: int = 4) -> Dataset:
+    block = dataset.private_block(0x0019, "PRIVATE CREATOR", create=True)
+    block.add_new(0x10, "OB", b"\1" * size)
+    return dataset
+
+
+def test_private_elements_are_dropped_at_every_depth(tmp_path: Path) -> None:
+    """And what is beside them stays the file's bytes, legal or not."""
+    dataset = private(small_chest())
+    dataset.ViewCodeSequence = Sequence([private(Dataset())])
+    dataset.ViewCodeSequence[0].CodeMeaning = "MEANING1"
+    dataset.PatientID = "EXAMPLE1"
+    dataset.save_as(tmp_path / "in.dcm")
+    raw = (tmp_path / "in.dcm").read_bytes()
+    illegal = b"\xff\xfe\x80 \xf0\xf1 x"
+    (tmp_path / "in.dcm").write_bytes(
+        raw.replace(b"MEANING1", illegal).replace(b"EXAMPLE1", illegal)
+    )
+    with quiet_libraries():
+        read = pydicom.dcmread(tmp_path / "in.dcm")
+        drop_private(read)
+        read.save_as(tmp_path / "out.dcm")
+    written = (tmp_path / "out.dcm").read_bytes()
+    assert written.count(illegal) == raw.count(b"MEANING1") + raw.count(b"EXAMPLE1")
+    assert b"PRIVATE CREATOR" not in written
+
+
+@pytest.mark.parametrize(("size", "kept"), [(24 * 20 - 2, True), (24 * 20, False)])
+def test_private_copies_of_the_image_are_dropped_and_said(size: int, kept: bool) -> None:
+    dataset = private(small_chest(), size)
+    said = drop_image_copies(dataset, 24 * 20)
+    assert ((0x0019, 0x1010) in dataset) == kept
+    assert said == ([] if kept else ["1 private elements as large as the image were dropped"])
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+@pytest.mark.parametrize("keep_private", [True, False])
+def test_private_elements_by_option(
+    tiny_model: Path, tmp_path: Path, keep_private: bool, implicit: bool
+) -> None:
+    dataset = private(small_chest())
+    dataset.ViewCodeSequence = Sequence([private(Dataset())])
+    if implicit:
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    source, target = tmp_path / "in.dcm", tmp_path / "out.dcm"
+    dataset.save_as(source, implicit_vr=implicit, little_endian=True)
+    model = find_model(str(tiny_model), 2)
+    upscaler = Upscaler(Predictor.load(tiny_model), model, keep_private=keep_private)
+    (result,) = BatchRunner(upscaler).run([Job(source, target)])
+    assert result.error is None
+    written = pydicom.dcmread(target)
+    assert any(element.tag.is_private for element in written) == keep_private
+    assert any(element.tag.is_private for element in written.ViewCodeSequence[0]) == keep_private
+    assert verify(source, target, least_lr_psnr=45).holds
+
+
+# The same bytes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--timestamp", "2023-11-14T22:13:20+00:00"], {"TZ": "Asia/Tokyo"}),
+        ([], {"SOURCE_DATE_EPOCH": "1700000000"}),
+    ],
+    ids=str,
+)
+def test_a_fixed_time_gives_the_same_bytes(
+    tiny_model: Path, tmp_path: Path, arguments: list[str], environment: dict[str, str]
+) -> None:
+    """On another day, in another process, with other workers; in the object's own zone."""
+    small_chest(TimezoneOffsetFromUTC="+0000").save_as(tmp_path / "in.dcm")
+    written = []
+    for name, workers in (("a", "0"), ("b", "2")):
+        command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
+        command += ["--io-workers", workers, *arguments, "in.dcm", f"{name}.dcm"]
+        subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | environment)
+        written.append((tmp_path / f"{name}.dcm").read_bytes())
+    assert written[0] == written[1]
+    read = pydicom.dcmread(tmp_path / "a.dcm")
+    assert read.InstanceCreationDate + read.InstanceCreationTime == "20231114221320"
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2023-11-14T22:13:20", "1e9", "9" * 30])
+def test_a_time_is_never_guessed(cxrsr: Command, tmp_path: Path, text: str) -> None:
+    done = cxrsr("upscale", "--timestamp", text, EXAMPLE, tmp_path / "o.dcm")
+    assert done.returncode == ExitCode.USAGE
+    assert "with its zone" in done.stderr.replace("\n", " ")
+    assert not (tmp_path / "o.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "code"),
+    [("", ExitCode.OK), ("2023-11-14T22:13:20+00:00", ExitCode.USAGE), ("x", ExitCode.USAGE)],
+)
+def test_an_epoch_that_is_no_number(
+    tiny_model: Path, tmp_path: Path, epoch: str, code: ExitCode
+) -> None:
+    """Libraries below read the variable too, and fail in their own words."""
+    small_chest().save_as(tmp_path / "in.dcm")
+    command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
+    done = subprocess.run(
+        [*command, "in.dcm", "out.dcm"], check=False, capture_output=True, text=True,
+        cwd=tmp_path, env=os.environ | {"SOURCE_DATE_EPOCH": epoch},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert ("seconds since 1970" in done.stderr) == (code is ExitCode.USAGE)
+
+
+# Several inputs, and combinations that contradict each other
+
+
+def test_several_inputs(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    small_chest(1).save_as(tmp_path / "folder" / "one.dcm")
+    small_chest(2).save_as(tmp_path / "two.dcm")
+    names = [tmp_path / name for name in ("folder", "two.dcm", "none.dcm", "out")]
+    done = cxrsr("upscale", "-s", 2, "-m", tiny_model, *names)
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert "2 upscaled, 1 failed" in done.stdout
+    assert "none.dcm: cannot read the file (No such file or directory)" in done.stderr
+    written = {str(path.relative_to(tmp_path)) for path in (tmp_path / "out").rglob("*.dcm")}
+    assert written == {"out/folder/one.dcm", "out/two.dcm"}
+
+
+@pytest.mark.parametrize(
+    "options", [("-v", "-q"), ("--ledger", "x", "--no-ledger"), ("--io-workers", "-1")], ids=str
+)
+def test_contradictions(cxrsr: Command, tmp_path: Path, options: tuple[str, ...]) -> None:
+    done = cxrsr("upscale", *options, EXAMPLE, tmp_path / "out.dcm")
+    assert done.returncode == ExitCode.USAGE
+    assert list(tmp_path.iterdir()) == []
+
+
+# Silence
+
+
+def test_silence_lasts_until_the_last_thread_has_left() -> None:
+    """The one that leaves first must not give another's library its voice back."""
+    logger = logging.getLogger("pydicom")
+    before = (logger.level, list(warnings.filters))
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with quiet_libraries():
+            inside.set()
+            assert leave.wait(10)
+
+    thread = threading.Thread(target=stay)
+    with quiet_libraries():
+        thread.start()
+        assert inside.wait(10)
+    assert not logger.isEnabledFor(logging.CRITICAL)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.warn("Example^Chest", stacklevel=1)
+    assert said == []
+    leave.set()
+    thread.join()
+    assert (logger.level, list(warnings.filters)) == before

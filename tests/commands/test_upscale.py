@@ -1,0 +1,519 @@
+"""The command as a user runs it: a process, real files, documented exit codes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cxrsr_cli import versions
+from cxrsr_cli.batch.ledger import LEDGER_NAME
+from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.batch.result import exit_code
+from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.commands.app import app
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.derive.derive import derive
+from cxrsr_cli.dicom.decode import decode
+from cxrsr_cli.dicom.pixel_format import PixelFormat
+from cxrsr_cli.dicom.source import read_source
+from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.networks.resampling import downsample
+from cxrsr_cli.options import Job
+from cxrsr_cli.upscaler import Upscaler
+from cxrsr_cli.verify.verify import verify
+from tests.conftest import EXAMPLE, Command, small_chest
+
+
+def stored(path: Path) -> torch.Tensor:
+    """Read stored values as ``(F, 1, H, W)``."""
+    return torch.from_numpy(decode(read_source(path)).astype(np.float32))[:, None]
+
+
+def test_a_file(cxrsr: Command, tmp_path: Path, dciodvfy: Callable[[Path], set[str]]) -> None:
+    output = tmp_path / "new" / "out.dcm"
+    before = EXAMPLE.read_bytes()
+    done = cxrsr("upscale", "--scale", 4, EXAMPLE, output)
+    assert (done.returncode, done.stderr) == (ExitCode.OK, "")
+    assert done.stdout.startswith("1 upscaled, 0 failed")
+    assert EXAMPLE.read_bytes() == before
+    assert list(output.parent.iterdir()) == [output]
+    assert dciodvfy(output) <= dciodvfy(EXAMPLE)
+    low, high = stored(EXAMPLE), stored(output)
+    assert high.shape == (1, 1, 1024, 1024)
+    assert (downsample(high, 4) - low).square().mean().sqrt() < 1
+
+
+CHESTS = [
+    "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm",
+    "1.3.6.1.4.1.11129.5.5.110503645592756492463169821050252582267888.dcm",
+    "966_fixed.dcm",
+    "Fake_MONOHR1.dcm",
+    "RG1_J2KR.dcm",
+]
+UNCHANGED = (
+    "PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "Modality", "SOPClassUID",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation",
+    "WindowCenter", "WindowWidth", "PresentationLUTShape", "RescaleSlope", "RescaleIntercept",
+    "ContentDate", "LossyImageCompression", "PatientOrientation",
+)  # fmt: skip
+
+
+def test_a_folder_of_real_chests(
+    cxrsr: Command,
+    shared: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    dciodvfy: Callable[[Path], set[str]],
+) -> None:
+    """Every real chest, 8 to 15 bits, both polarities, JPEG and JPEG 2000."""
+    sources = tmp_path / "in" / "deep" / "er"
+    sources.mkdir(parents=True)
+    for name in CHESTS:
+        shutil.copy(shared / "dicom" / "chest" / name, sources)
+    (tmp_path / "in" / "DICOMDIR").write_bytes(b"not to be processed")
+    (tmp_path / "in" / ".hidden").write_bytes(b"neither")
+    done = cxrsr("upscale", "-s", 2, "-m", tiny_model, "-v", tmp_path / "in", tmp_path / "out")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "5 upscaled, 0 failed" in done.stdout
+    assert done.stderr.count("done:") == 5
+    assert "PixelSpacing is not above zero" in done.stderr
+    for name in CHESTS:
+        source, output = sources / name, tmp_path / "out" / "deep" / "er" / name
+        assert dciodvfy(output) <= dciodvfy(source)
+        assert verify(source, output, least_lr_psnr=45).holds
+        with quiet_libraries():
+            old, new = pydicom.dcmread(source), pydicom.dcmread(output)
+            for keyword in UNCHANGED:
+                assert new.get(keyword) == old.get(keyword), keyword
+        low, high = stored(source), stored(output)
+        error = downsample(high, 2) - low
+        # Marks burnt in at both ends of the range, one pixel wide, are not
+        # what any legal larger image downsamples to; all else must be.
+        assert error.abs().median() < 0.5
+        assert error.square().flatten().sort().values[: int(0.999 * error.numel())].mean() < 1
+        assert high.min() >= PixelFormat.of(old).minimum
+        assert high.max() <= PixelFormat.of(old).maximum
+
+
+def bad_inputs(folder: Path) -> dict[str, str]:
+    """Write one bad file of each kind; return what is said of each."""
+
+    def variant(name: str, change: Callable[[pydicom.FileDataset], object]) -> None:
+        dataset = pydicom.dcmread(EXAMPLE)
+        with quiet_libraries():
+            change(dataset)
+            dataset.save_as(folder / name, implicit_vr=False, little_endian=True)
+
+    raw = EXAMPLE.read_bytes()
+    (folder / "text.dcm").write_text("not DICOM at all\n")
+    (folder / "empty.dcm").write_bytes(b"")
+    (folder / "truncated.dcm").write_bytes(raw[: len(raw) // 2])
+    (folder / "header.dcm").write_bytes(raw[:1000])
+    variant("no-pixels.dcm", lambda ds: ds.__delattr__("PixelData"))
+    variant("colour.dcm", lambda ds: setattr(ds, "SamplesPerPixel", 3))
+    variant("syntax.dcm", lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", "1.2.3.4"))
+    variant("absurd.dcm", lambda ds: setattr(ds, "RowRange", 16000))
+    variant("huge.dcm", lambda ds: setattr(ds, "RowRange", 65535))
+    variant("hip.dcm", lambda ds: setattr(ds, "BodyPartExamined", "HIP"))
+    variant("no-uid.dcm", lambda ds: ds.__delattr__("SOPInstanceUID"))
+    return {
+        "text.dcm": "not a DICOM file",
+        "empty.dcm": "not a DICOM file",
+        "truncated.dcm": "truncated",
+        "header.dcm": "no Pixel Data",
+        "no-pixels.dcm": "no Pixel Data",
+        "colour.dcm": "colour",
+        "syntax.dcm": "transfer syntax",
+        "absurd.dcm": "claim",
+        "huge.dcm": "65535",
+        "hip.dcm": "--allow body-part",
+        "no-uid.dcm": "SOPInstanceUID",
+    }
+
+
+def test_bad_inputs_fail_alone(cxrsr: Command, tmp_path: Path) -> None:
+    """One sentence each, no output, no traceback, and the good one is done."""
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    expected = bad_inputs(inputs)
+    shutil.copy(EXAMPLE, inputs / "good.dcm")
+    done = cxrsr("upscale", inputs, outputs)
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert "Traceback" not in done.stderr
+    assert "Example^Chest" not in done.stderr + done.stdout
+    assert f"1 upscaled, {len(expected)} failed" in done.stdout
+    lines = {
+        Path(line.split(": ")[1]).name: line
+        for line in done.stderr.splitlines()
+        if line.startswith("failed: ")
+    }
+    assert lines.keys() == expected.keys()
+    for name, says in expected.items():
+        assert says in lines[name]
+    assert {path.name for path in outputs.rglob("*")} == {"good.dcm", LEDGER_NAME}
+
+
+def test_odd_real_files(cxrsr: Command, shared: Path, tmp_path: Path) -> None:
+    done = cxrsr("upscale", shared / "dicom" / "odd", tmp_path / "out")
+    assert done.returncode == ExitCode.ALL_FAILED
+    assert done.stderr.count("failed: ") == len(list((shared / "dicom" / "odd").iterdir()))
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["{none}", "{out}"], ExitCode.NO_INPUT, "no file or folder"),
+        (["{emptydir}", "{out}"], ExitCode.NO_INPUT, "no file to upscale"),
+        (["{in}", "{in}"], ExitCode.CANNOT_WRITE, "same file"),
+        (["{in}", "{link}"], ExitCode.CANNOT_WRITE, "same file"),
+        (["{in}", "{taken}"], ExitCode.CANNOT_WRITE, "--overwrite"),
+        (["{in}", "{taken}/out.dcm"], ExitCode.CANNOT_WRITE, "cannot write"),
+        (["{dir}", "{dir}"], ExitCode.CANNOT_WRITE, "same folder"),
+        (["{dir}", "{taken}"], ExitCode.CANNOT_WRITE, "is a file"),
+        (["{in}", "{out}", "--model", "nobody"], ExitCode.MODEL, "no model 'nobody'"),
+        (["{in}", "{out}", "--model", "{in}"], ExitCode.MODEL, "damaged"),
+        (["{in}", "{out}", "--scale", "3"], ExitCode.USAGE, "3 is not one of 2, 4, 8"),
+        (["{in}", "{out}", "--device", "tpu"], ExitCode.USAGE, "no device 'tpu'"),
+        (["{in}", "{out}", "--device", "cuda:99"], ExitCode.USAGE, "no device 'cuda:99'"),
+        (["{in}", "{out}", "--precision", "int8"], ExitCode.USAGE, "int8"),
+        (["{in}", "{out}", "--device", "cpu", "--precision", "fp16"], ExitCode.USAGE, "fp16"),
+        (["{in}", "{out}", "-v", "-q"], ExitCode.USAGE, "exclude"),
+        (["{in}"], ExitCode.USAGE, "OUTPUT"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refusals(
+    cxrsr: Command, tmp_path: Path, arguments: list[str], code: ExitCode, says: str
+) -> None:
+    folder = tmp_path / "dir"
+    folder.mkdir()
+    source = folder / "in.dcm"
+    shutil.copy(EXAMPLE, source)
+    (tmp_path / "emptydir").mkdir()
+    (tmp_path / "taken").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to(source)
+    names = {name: tmp_path / name for name in ("none", "emptydir", "out", "link", "taken", "dir")}
+    before = sorted(tmp_path.rglob("*"))
+    done = cxrsr("upscale", *(argument.format(**names, **{"in": source}) for argument in arguments))
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+    assert source.read_bytes() == EXAMPLE.read_bytes()
+    assert (tmp_path / "taken").read_bytes() == b"precious"
+
+
+def test_overwrite_and_loop_guard(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.dcm"
+    output.write_bytes(b"old")
+    options = ("--scale", 2, "--model", tiny_model)
+    assert cxrsr("upscale", *options, "--overwrite", EXAMPLE, output).returncode == ExitCode.OK
+    again = cxrsr("upscale", *options, output, tmp_path / "again.dcm")
+    assert again.returncode == ExitCode.ALL_FAILED
+    assert "output of cxrsr already" in again.stderr
+
+
+def test_same_object_again(cxrsr: Command, tmp_path: Path) -> None:
+    """Repetition changes nothing but the time; strips change rounding, so the identity."""
+    for name, memory in (("a.dcm", "2GiB"), ("b.dcm", "2048 MiB"), ("c.dcm", "90M")):
+        done = cxrsr("upscale", "--device", "cpu", "--memory", memory, EXAMPLE, tmp_path / name)
+        assert done.returncode == ExitCode.OK
+    one, again, narrow = (pydicom.dcmread(tmp_path / f"{name}.dcm") for name in "abc")
+    assert one.SOPInstanceUID == again.SOPInstanceUID
+    assert one.PixelData == again.PixelData
+    assert one.SOPInstanceUID != narrow.SOPInstanceUID
+    difference = one.pixel_array.astype(int) - narrow.pixel_array
+    assert abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_memory_that_is_given_is_kept_to(cxrsr: Command, tmp_path: Path, dry: list[str]) -> None:
+    """A dry run tells, and the message what it would take."""
+    output = tmp_path / "out.dcm"
+    options = ["--device", "cpu", "--scale", "8", *dry]
+    refused = cxrsr("upscale", *options, "--memory", "70M", EXAMPLE, output)
+    assert refused.returncode == ExitCode.ALL_FAILED
+    assert "256x256 needs" in refused.stderr
+    assert "70 MiB that it may take; see --memory" in refused.stderr
+    assert not output.exists()
+    done = cxrsr("upscale", *options, "--memory", "0.1 GiB", EXAMPLE, output)
+    assert done.returncode == ExitCode.OK
+
+
+def test_the_plan_is_said_and_reported(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--scale", "2", "--model", tiny_model, "--verbose"]
+    report = tmp_path / "report.json"
+    done = cxrsr("upscale", *options, "--report", report, EXAMPLE, tmp_path / "out.dcm")
+    (told,) = json.loads(report.read_text())["files"]
+    assert told["plan"].keys() == {"rows", "overlap", "peak_memory_bytes"}
+    assert f"strips of {told['plan']['rows']} rows" in done.stderr
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "locked").mkdir(parents=True)
+    shutil.copy(EXAMPLE, tmp_path / "in" / "a.dcm")
+    real = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with patch("os.scandir", refuse):
+        jobs = plan_batch([tmp_path / "in"], tmp_path / "out").jobs
+    assert [job.source.name for job in jobs] == ["a.dcm", "locked"]
+    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    results = list(batch.run(jobs))
+    assert "cannot read" in str(results[1].error)
+    assert exit_code(results) is ExitCode.SOME_FAILED
+
+
+def test_a_slash_asks_for_a_folder(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    done = cxrsr("upscale", "-q", "-s", 2, "-m", tiny_model, EXAMPLE, f"{tmp_path}/new/")
+    assert done.returncode == ExitCode.OK
+    assert (tmp_path / "new" / EXAMPLE.name).is_file()
+
+
+def test_quiet_says_nothing(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    done = cxrsr("upscale", "-q", "-s", 2, "-m", tiny_model, EXAMPLE, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "", "")
+    assert (tmp_path / EXAMPLE.name).is_file(), "an existing folder takes the file"
+
+
+def test_monochrome1_is_the_negative(cxrsr: Command, tmp_path: Path) -> None:
+    """Polarity is a display matter: the negative gives the negative."""
+    dataset = pydicom.dcmread(EXAMPLE)
+    negative = 4095 - dataset.pixel_array
+    dataset.PixelData = negative.astype("<u2").tobytes()
+    dataset.PhotometricInterpretation = "MONOCHROME1"
+    dataset.PresentationLUTShape = "INVERSE"
+    dataset.save_as(tmp_path / "negative.dcm")
+    for source in (EXAMPLE, tmp_path / "negative.dcm"):
+        assert cxrsr("upscale", source, tmp_path / f"up-{source.name}").returncode == ExitCode.OK
+    positive, back = (stored(tmp_path / f"up-{name}") for name in (EXAMPLE.name, "negative.dcm"))
+    assert (4095 - back - positive).abs().max() <= 1
+
+
+def test_padding_stays_padding(cxrsr: Command, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(EXAMPLE)
+    pixels = np.maximum(dataset.pixel_array, 1)
+    pixels[:40] = 0
+    pixels[100:110, 50:60] = 0
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    dataset.add_new("PixelPaddingValue", "US", 0)
+    dataset.save_as(tmp_path / "padded.dcm")
+    done = cxrsr("upscale", tmp_path / "padded.dcm", tmp_path / "out.dcm")
+    assert done.returncode == ExitCode.OK
+    output = pydicom.dcmread(tmp_path / "out.dcm").pixel_array
+    assert np.array_equal(output == 0, (pixels == 0).repeat(4, 0).repeat(4, 1))
+    # No dark rim: the first image row is like the ones below it.
+    assert abs(output[160].mean() - output[168].mean()) < 0.05 * output[168].mean()
+    assert "stored units RMS off" not in done.stderr, "padding is no inconsistency"
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (37, 23)])
+def test_small_and_odd_sizes_of_signed_pixels(
+    tiny_model: Path, tmp_path: Path, rows: int, columns: int
+) -> None:
+    dataset = pydicom.dcmread(EXAMPLE)
+    pixels = dataset.pixel_array[:rows, :columns].astype("<i2") // 2 - 2048
+    dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
+    dataset.Rows, dataset.Columns, dataset.PixelRepresentation = rows, columns, 1
+    dataset.save_as(tmp_path / "in.dcm")
+    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    (result,) = batch.run([Job(tmp_path / "in.dcm", tmp_path / "out.dcm")])
+    assert result.error is None
+    high, low = stored(tmp_path / "out.dcm"), stored(tmp_path / "in.dcm")
+    assert high.shape == (1, 1, 2 * rows, 2 * columns)
+    assert low.min() < 0
+    assert (downsample(high, 2) - low).abs().max() < 1
+
+
+def test_frames_one_by_one(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(EXAMPLE)
+    frame = dataset.pixel_array
+    dataset.NumberOfFrames = 2
+    dataset.PixelData = np.stack([frame, frame[::-1]]).tobytes()
+    dataset.save_as(tmp_path / "two.dcm")
+    options = ("--scale", 2, "--model", tiny_model)
+    assert cxrsr("upscale", *options, tmp_path / "two.dcm", tmp_path / "out.dcm").returncode == 0
+    output = pydicom.dcmread(tmp_path / "out.dcm")
+    assert output.NumberOfFrames == 2
+    first, second = stored(tmp_path / "out.dcm")
+    assert (first.flip(-2) - second).abs().max() <= 1, "rounding aside"
+
+
+def test_info_tells_what_is_here(cxrsr: Command) -> None:
+    facts = json.loads(cxrsr("info", "--json").stdout)
+    assert {"rir-s-x4"} <= {model["name"] for model in facts["models"]}
+    (model,) = (model for model in facts["models"] if model["name"] == "rir-s-x4")
+    assert (model["network"], model["parameters"]) == ("rir", 669_936), "as on its card"
+    assert model["macs_per_input_pixel"] == 667_761
+    assert facts["codecs"]["JPEG 2000 Image Compression (Lossless Only)"] is True
+    assert "not for diagnosis" in facts["notice"]
+    text = cxrsr("info").stdout
+    assert "Not a medical device" in text
+    assert "rir-s-x4: rir, 669,936 parameters, 667,761 MACs per input pixel" in text
+    assert facts["models"][0]["sha256"][:12] in text
+
+
+EXTRAS = {"pynetdicom": "net", "dicomweb-client": "web", "distributed": "cluster"}
+"""Libraries, by what brings them."""
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ((), "C-STORE (pynetdicom 1.2), STOW-RS (dicomweb-client 1.2), clusters (distributed 1.2)"),
+        (
+            ("pynetdicom",),
+            (
+                "STOW-RS (dicomweb-client 1.2), clusters (distributed 1.2); missing: C-STORE "
+                "(pip install 'cxrsr[net]')"
+            ),
+        ),
+        (
+            tuple(EXTRAS),
+            "missing: C-STORE, STOW-RS, clusters (pip install 'cxrsr[net,web,cluster]')",
+        ),
+    ],
+)
+def test_info_tells_which_extras_are_missing(
+    missing: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {**dict.fromkeys(EXTRAS, "1.2"), **dict.fromkeys(missing)}
+    monkeypatch.setattr(versions, "_version", found.get)
+    for as_json in (True, False):
+        done = CliRunner().invoke(app, ["info", *(["--json"] if as_json else [])])
+        assert done.exit_code == 0
+        if as_json:
+            services = json.loads(done.stdout)["services"]
+            assert {one["package"]: one["version"] for one in services} == found
+            assert {one["package"]: one["extra"] for one in services} == EXTRAS
+        else:
+            assert f"Services: {words}\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["info"], ["upscale", "--help"], ["train", "--help"],
+     ["upscale", "--scale", "3", "a", "b"], ["upscale", "--model", "none", "a", "b"],
+     ["send", "--help"], ["send", "--retry", "-1", "a", "b"], ["serve", "--help"], ["serve"],
+     ["queue"], ["queue", "list", "--help"], ["queue", "list", "nowhere"],
+     ["queue", "retry", "--help"], ["queue", "purge", "--help"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_answers_without_large_libraries(arguments: list[str]) -> None:
+    # Not requests: pydicom imports it wherever it is.
+    large = {"torch", "pynetdicom", "dicomweb_client", "distributed"}
+    program = (
+        "import sys\n"
+        f"sys.argv = ['cxrsr', *{arguments!r}]\n"
+        "from cxrsr_cli.commands.app import main\n"
+        "try:\n    main()\n"
+        f"finally:\n    print('imported:', {large!r} & sys.modules.keys(), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    *said, imported = (done.stdout + done.stderr).splitlines()
+    assert imported == "imported: set()"
+    assert said
+
+
+def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
+    """And what is said of it quotes nothing of the file."""
+    jobs = [Job(EXAMPLE, tmp_path / name) for name in ("a.dcm", "b.dcm", "c.dcm")]
+    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    faults = [KeyError("Example^Chest"), MemoryError(), None]
+    real = derive
+
+    def sometimes(*arguments: Any) -> object:  # noqa: ANN401
+        fault = faults.pop(0)
+        if fault:
+            raise fault
+        return real(*arguments)
+
+    with patch("cxrsr_cli.upscaler.derive", sometimes):
+        results = list(batch.run(jobs))
+    assert str(results[0].error).startswith("unexpected KeyError in sometimes")
+    assert "Example^Chest" not in str(results[0].error)
+    assert "memory" in str(results[1].error)
+    assert results[2].error is None
+    assert exit_code(results) is ExitCode.SOME_FAILED
+    assert exit_code(results[:1]) is ExitCode.UNEXPECTED
+    assert exit_code(results[:2]) is ExitCode.ALL_FAILED
+
+
+def test_marks_that_no_legal_image_explains_are_said(tiny_model: Path, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(EXAMPLE)
+    pixels = dataset.pixel_array.copy()
+    pixels[:64:2, :64:2] = 0
+    pixels[1:64:2, 1:64:2] = 4095
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(tmp_path / "marked.dcm")
+    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    (result,) = batch.run([Job(tmp_path / "marked.dcm", tmp_path / "out.dcm")])
+    assert result.error is None
+    assert any("stored units RMS off the input" in warning for warning in result.warnings)
+
+
+TEXT = ("PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "DA", "TM", "DT", "AS", "IS", "DS", "UR")
+
+
+def poison(dataset: pydicom.Dataset, keyword: str, value: object) -> None:
+    """Set text where the dictionary wants something else, unchecked."""
+    tag = pydicom.datadict.tag_for_keyword(keyword)
+    assert tag is not None
+    dataset[tag] = pydicom.DataElement(tag, "LO", value, validation_mode=0)
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["PixelData", "BodyPartExamined", "Modality", "ImagerPixelSpacing", "NumberOfFrames",
+     "Rows", "Columns", "PixelPaddingValue", "StudyID"],
+)  # fmt: skip
+def test_nothing_of_the_header_reaches_a_log(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path, keyword: str
+) -> None:
+    """Illegal text in every element that may hold any; pydicom quotes it in warnings."""
+    source, target = tmp_path / "in" / "a.dcm", tmp_path / "out" / "a.dcm"
+    source.parent.mkdir()
+    with quiet_libraries():
+        dataset = small_chest()
+        for element in list(dataset):
+            if element.VR in TEXT and not element.keyword.startswith("Window"):
+                poison(dataset, element.keyword, "POISON" * 20)
+        poison(dataset, "SpecificCharacterSet", "POISON")
+        poison(dataset, keyword, "POISON")
+        dataset.save_as(source)
+    assert source.read_bytes().count(b"POISON") > 100
+    options = ["-v", "-s", 2, "-m", tiny_model, "--quarantine", tmp_path / "quarantine"]
+    options += ["--report", tmp_path / "run.json", *(["--log-json"] if keyword < "P" else [])]
+    done = cxrsr("upscale", *options, source.parent, target.parent)
+    said = [done.stdout, done.stderr]
+    assert done.returncode in (ExitCode.OK, ExitCode.ALL_FAILED), done.stderr
+    assert (done.returncode == ExitCode.OK) == target.is_file()
+    if target.is_file():
+        audit = cxrsr("verify", source, target)
+        said += [audit.stdout, audit.stderr]
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "a.dcm"]
+    assert {tmp_path / "run.json"} < set(written), "and the ledger or a reason"
+    said += [path.read_text("latin-1") for path in written]
+    assert not any("POISON" in text for text in said)
+    assert not any("Traceback" in text for text in said)

@@ -1,0 +1,222 @@
+"""The derived object says what it is, in the right size, and keeps the rest byte for byte."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    JPEGBaseline8Bit,
+    SecondaryCaptureImageStorage,
+)
+
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.derive.derive import derive
+from cxrsr_cli.derive.provenance import image_type, mark_lossy
+from cxrsr_cli.derive.uids import DerivationParameters
+from cxrsr_cli.dicom.decode import decode
+from cxrsr_cli.dicom.source import read_source
+
+NOW = datetime(2026, 11, 22, 10, 30, 15, tzinfo=UTC)
+RECIPE = DerivationParameters(
+    software="0.1.0",
+    model_name="rir-s-x4",
+    model_sha256="ab" * 32,
+    scale=4,
+    consistency=True,
+    precision="fp32",
+    device="cpu",
+    memory=None,
+)
+
+
+def derived_from(path: Path, scale: int = 4) -> tuple[FileDataset, list[str]]:
+    """Derive with every pixel repeated, which needs no network."""
+    source = read_source(path)
+    pixels = decode(source)
+    larger = pixels.repeat(scale, 1).repeat(scale, 2)
+    return derive(source, pixels, larger, replace(RECIPE, scale=scale), NOW)
+
+
+def saved(dataset: FileDataset, path: Path) -> Path:
+    with quiet_libraries():
+        dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture
+def example(chest: FileDataset, tmp_path: Path) -> Dataset:
+    """Derive from the example with some history, and read it back."""
+    chest.SeriesDescription = "Chest pa"
+    chest.DerivationDescription = "windowed"
+    chest.LossyImageCompression = "01"
+    chest.LossyImageCompressionRatio = "10"
+    chest.add_new("SmallestImagePixelValue", "US", 7)
+    chest.add_new("LargestPixelValueInSeries", "US", 4095)
+    chest.IconImageSequence = Sequence([Dataset()])
+    item = Dataset()
+    item.Manufacturer = "somebody"
+    chest.ContributingEquipmentSequence = Sequence([item])
+    derived, _ = derived_from(saved(chest, tmp_path / "in.dcm"))
+    return pydicom.dcmread(saved(derived, tmp_path / "out.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("Rows", 1024),
+        ("Columns", 1024),
+        ("ImageType", ["DERIVED", "PRIMARY", "", "SUPERRESOLUTION"]),
+        ("ContentQualification", "RESEARCH"),
+        ("SeriesDescription", "Chest pa: AI super-resolution x4, not for diagnosis"),
+        ("SeriesNumber", 204),
+        ("LossyImageCompression", "01"),
+        ("LossyImageCompressionRatio", 10),
+        ("InstanceCreationDate", "20261122"),
+        ("InstanceCreationTime", "103015"),
+        ("ContentDate", "20170701"),
+        ("WindowCenter", 2048),
+        ("WindowWidth", 4096),
+        ("BitsStored", 12),
+        ("HighBit", 11),
+        ("PhotometricInterpretation", "MONOCHROME2"),
+        ("PatientOrientation", ["L", "F"]),
+        ("ImagerPixelSpacing", [0.4169925, 0.4169925]),
+    ],
+)
+def test_values(example: Dataset, keyword: str, value: object) -> None:
+    assert example[keyword].value == value
+
+
+@pytest.mark.parametrize(
+    "keyword", ["IconImageSequence", "LargestPixelValueInSeries", "PixelSpacing"]
+)
+def test_what_is_not_true_or_not_known_is_absent(example: Dataset, keyword: str) -> None:
+    assert keyword not in example
+
+
+def test_provenance(example: Dataset, chest: FileDataset) -> None:
+    (image,) = example.SourceImageSequence
+    assert image.ReferencedSOPInstanceUID == chest.SOPInstanceUID
+    assert image.ReferencedSOPClassUID == chest.SOPClassUID
+    assert image.SpatialLocationsPreserved == "NO"
+    assert image.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+    assert example.DerivationCodeSequence[-1].CodeValue == "113085"
+    assert "AI super-resolution" in example.DerivationDescription
+    assert RECIPE.model_sha256 in example.DerivationDescription
+    assert example.DerivationDescription.endswith("Earlier: windowed")
+    earlier, ours = example.ContributingEquipmentSequence
+    assert earlier.Manufacturer == "somebody"
+    assert ours.ManufacturerModelName == "cxrsr"
+    assert ours.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+    assert RECIPE.model_sha256[:32] in ours.SoftwareVersions[2]
+    assert ours.DeviceUID == RECIPE.device_uid()
+    assert "not for diagnosis" in ours.ContributionDescription
+
+
+def test_identity(example: Dataset, chest: FileDataset) -> None:
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert example[keyword].value != chest[keyword].value
+        assert UID(example[keyword].value).is_valid
+        assert example[keyword].value.startswith("2.25.")
+    assert example.file_meta.MediaStorageSOPInstanceUID == example.SOPInstanceUID
+    assert example.StudyInstanceUID == chest.StudyInstanceUID
+
+
+def test_smallest_and_largest_are_those_of_the_pixels(example: Dataset) -> None:
+    assert example.SmallestImagePixelValue == example.pixel_array.min()
+    assert "LargestImagePixelValue" not in example
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"software": "0.2.0"},
+        {"model_sha256": "cd" * 32},
+        {"scale": 2},
+        {"consistency": False},
+        {"ensemble": True},
+        {"precision": "bf16"},
+        {"device": "cuda"},
+        {"memory": 1 << 30},
+    ],
+    ids=str,
+)
+def test_uids_name_everything_that_decides_the_pixels(change: dict[str, Any]) -> None:
+    other = replace(RECIPE, **change)
+    assert RECIPE.instance_uid("1.2", "p") == RECIPE.instance_uid("1.2", "p")
+    assert RECIPE.instance_uid("1.2", "p") != other.instance_uid("1.2", "p")
+    assert RECIPE.series_uid("1.2") != other.series_uid("1.2")
+
+
+def test_same_uid_with_other_pixels_is_another_instance() -> None:
+    assert RECIPE.instance_uid("1.2", "pixels") != RECIPE.instance_uid("1.2", "others")
+    assert RECIPE.series_uid("1.2") != RECIPE.series_uid("1.3")
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "before", "after"),
+    [
+        (DigitalXRayImageStorageForPresentation, None, ["DERIVED", "PRIMARY", ""]),
+        (DigitalXRayImageStorageForPresentation, ["ORIGINAL", "PRIMARY"],
+         ["DERIVED", "PRIMARY", ""]),
+        (DigitalXRayImageStorageForPresentation, ["ORIGINAL", "PRIMARY", "X", "RT"],
+         ["DERIVED", "PRIMARY", "", "RT"]),
+        (ComputedRadiographyImageStorage, None, ["DERIVED", "PRIMARY", ""]),
+        (SecondaryCaptureImageStorage, None, ["DERIVED", "SECONDARY", ""]),
+        (SecondaryCaptureImageStorage, ["ORIGINAL", "SECONDARY", "AXIAL"],
+         ["DERIVED", "SECONDARY", "AXIAL"]),
+    ],
+)  # fmt: skip
+def test_image_type(sop_class: str, before: list[str] | None, after: list[str]) -> None:
+    source = Dataset()
+    source.SOPClassUID = sop_class
+    if before:
+        source.ImageType = before
+    assert image_type(source) == [*after, "SUPERRESOLUTION"]
+
+
+def test_earlier_equipment_is_byte_for_byte(chest: FileDataset, tmp_path: Path) -> None:
+    item = Dataset()
+    item.Manufacturer = "somebody"
+    item.InstitutionName = "INSTITUTION-NAME"
+    chest.ContributingEquipmentSequence = Sequence([item])
+    path = saved(chest, tmp_path / "in.dcm")
+    illegal = b"\xff\xfe\x80 illegal name"[:16]
+    path.write_bytes(path.read_bytes().replace(b"INSTITUTION-NAME", illegal))
+    derived, _ = derived_from(path)
+    assert illegal in saved(derived, tmp_path / "out.dcm").read_bytes()
+
+
+def test_times_are_in_the_objects_zone(chest: FileDataset, tmp_path: Path) -> None:
+    chest.TimezoneOffsetFromUTC = "-0400"
+    derived, _ = derived_from(saved(chest, tmp_path / "in.dcm"))
+    assert derived.InstanceCreationTime == "063015"
+
+
+def test_a_description_that_cannot_be_kept_is_said(chest: FileDataset, tmp_path: Path) -> None:
+    chest.SpecificCharacterSet = "ISO_IR 100"
+    chest.DerivationDescription = "agrandi \u00e9"
+    derived, warnings = derived_from(saved(chest, tmp_path / "in.dcm"))
+    assert "Derivation Description" in warnings[0]
+    assert derived.DerivationDescription.isascii()
+
+
+def test_lossy_by_syntax_alone_is_flagged(shared: Path) -> None:
+    source = read_source(shared / "dicom" / "chest" / "Fake_MONOHR1.dcm")
+    assert source.transfer_syntax == JPEGBaseline8Bit
+    derived = Dataset()
+    mark_lossy(derived, source)
+    assert len(derived) == 0, "the source states it"
+    del source.dataset.LossyImageCompression
+    mark_lossy(derived, source)
+    assert derived.LossyImageCompression == "01"
+    assert derived.LossyImageCompressionMethod == "ISO_10918_1"
+    assert float(derived.LossyImageCompressionRatio) > 5

@@ -1,0 +1,129 @@
+"""What is upscaled, and why the rest is not."""
+
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    CTImageStorage,
+    DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+)
+
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
+from cxrsr_cli.errors import CxrsrError, NoPixelDataError, UnsupportedImageError
+
+
+def change(dataset: Dataset, changes: dict[str, Any]) -> None:
+    """Set attributes, legal or not."""
+    with quiet_libraries():
+        for keyword, value in changes.items():
+            setattr(dataset, keyword, value)
+
+
+NOTHING: frozenset[AcceptanceOverride] = frozenset()
+
+
+def region(code: str) -> dict[str, Any]:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "SCT", "a region"
+    return {"BodyPartExamined": "", "AnatomicRegionSequence": Sequence([item])}
+
+
+def equipment(model: str) -> dict[str, Any]:
+    item = Dataset()
+    item.Manufacturer, item.ManufacturerModelName = "somebody", model
+    return {"ContributingEquipmentSequence": Sequence([item])}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"BodyPartExamined": "THORAX"},
+        {"BodyPartExamined": "chest"},
+        region("51185008"),
+        {"SOPClassUID": SecondaryCaptureImageStorage, "Modality": "CR"},
+        {"PhotometricInterpretation": "MONOCHROME1"},
+        equipment("another tool"),
+    ],
+    ids=str,
+)
+def test_chest_radiographs_are_accepted(
+    chest: pydicom.FileDataset, changes: dict[str, Any]
+) -> None:
+    change(chest, changes)
+    assert check_acceptance(chest, 4, NOTHING) == []
+
+
+def test_no_stated_body_part_is_accepted_with_a_warning(chest: pydicom.FileDataset) -> None:
+    del chest.BodyPartExamined
+    del chest.AnatomicRegionSequence
+    assert check_acceptance(chest, 4, NOTHING) == ["no body part stated; taken for a chest"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says", "permission"),
+    [
+        ({"BodyPartExamined": "HIP"}, "body part", AcceptanceOverride.BODY_PART),
+        (region("29836001"), "body part", AcceptanceOverride.BODY_PART),
+        ({"SOPClassUID": CTImageStorage}, "not a CR or DX", AcceptanceOverride.MODALITY),
+        (
+            {"SOPClassUID": SecondaryCaptureImageStorage, "Modality": "OT"},
+            "not a CR or DX",
+            AcceptanceOverride.MODALITY,
+        ),
+        (
+            {"SOPClassUID": DigitalXRayImageStorageForProcessing},
+            "FOR PROCESSING",
+            AcceptanceOverride.FOR_PROCESSING,
+        ),
+        (
+            {"PresentationIntentType": "FOR PROCESSING"},
+            "FOR PROCESSING",
+            AcceptanceOverride.FOR_PROCESSING,
+        ),
+    ],
+    ids=str,
+)
+def test_what_the_models_never_saw_must_be_allowed(
+    chest: pydicom.FileDataset, changes: dict[str, Any], says: str, permission: AcceptanceOverride
+) -> None:
+    change(chest, changes)
+    others = frozenset(AcceptanceOverride) - {permission}
+    with pytest.raises(UnsupportedImageError, match=f"{says}.*--allow {permission}"):
+        check_acceptance(chest, 4, others)
+    check_acceptance(chest, 4, frozenset({permission}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "colour"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour"),
+        ({"Rows": 0}, "Rows or Columns"),
+        ({"Columns": 16384}, "65535"),
+        (equipment("cxrsr"), "output of cxrsr already"),
+        ({"SharedFunctionalGroupsSequence": Sequence([Dataset()])}, "enhanced"),
+        ({"PerFrameFunctionalGroupsSequence": Sequence([Dataset()])}, "enhanced"),
+    ],
+    ids=str,
+)
+def test_never_accepted(chest: pydicom.FileDataset, changes: dict[str, Any], says: str) -> None:
+    change(chest, changes)
+    with pytest.raises(UnsupportedImageError, match=says):
+        check_acceptance(chest, 4, frozenset(AcceptanceOverride))
+
+
+@pytest.mark.parametrize(
+    ("floating", "error"), [(False, NoPixelDataError), (True, UnsupportedImageError)]
+)
+def test_no_pixels(chest: pydicom.FileDataset, floating: bool, error: type[CxrsrError]) -> None:
+    del chest.PixelData
+    if floating:
+        chest.FloatPixelData = b"\0" * 8
+    with pytest.raises(error):
+        check_acceptance(chest, 4, NOTHING)

@@ -1,0 +1,212 @@
+"""Stored values come out of every cell and codec as they went in."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from cxrsr_cli.dicom.codecs import find_decoder
+from cxrsr_cli.dicom.decode import decode
+from cxrsr_cli.dicom.pixel_format import PixelFormat
+from cxrsr_cli.dicom.source import read_source
+from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
+from tests.conftest import EXAMPLE
+
+
+@given(data=st.data())
+def test_cells_hold_what_was_packed(data: st.DataObject) -> None:
+    allocated = data.draw(st.sampled_from([8, 16]))
+    stored = data.draw(st.integers(8, allocated))
+    high = data.draw(st.integers(stored - 1, allocated - 1))
+    pixel_format = PixelFormat(allocated, stored, high, data.draw(st.booleans()))
+    numbers = st.integers(pixel_format.minimum, pixel_format.maximum)
+    values = np.array(data.draw(st.lists(numbers, min_size=1)), np.int32)
+    cells = pixel_format.pack(values)
+    assert cells.dtype.itemsize * 8 == allocated
+    assert np.array_equal(pixel_format.unpack(cells), values)
+
+
+def test_bits_above_and_below_the_stored_ones_are_ignored() -> None:
+    pixel_format = PixelFormat(16, 10, 12, signed=False)
+    assert pixel_format.unpack(np.array([0b101_1000000001_111], np.uint16)) == 0b1000000001
+
+
+@pytest.mark.parametrize(
+    ("stored", "signed", "legal"),
+    [(8, False, (0, 255)), (12, False, (0, 4095)), (16, True, (-32768, 32767))],
+)
+def test_legal_range(stored: int, signed: bool, legal: tuple[int, int]) -> None:
+    pixel_format = PixelFormat(16, stored, stored - 1, signed)
+    assert (pixel_format.minimum, pixel_format.maximum) == legal
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"BitsAllocated": 32},
+        {"BitsStored": 7},
+        {"BitsStored": 17},
+        {"HighBit": 10},
+        {"HighBit": 16},
+        {"PixelRepresentation": 2},
+        {"BitsAllocated": None},
+    ],
+    ids=str,
+)
+def test_refuses_other_formats(chest: pydicom.FileDataset, changes: dict[str, int | None]) -> None:
+    for keyword, value in changes.items():
+        setattr(chest, keyword, value)
+    with pytest.raises(UnsupportedImageError):
+        PixelFormat.of(chest)
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        ImplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+        JPEGLSLossless,
+        JPEG2000Lossless,
+    ],
+    ids=lambda syntax: UID(syntax).name,
+)
+def test_every_lossless_syntax_gives_the_same_values(
+    chest: pydicom.FileDataset, syntax: str, tmp_path: Path
+) -> None:
+    expected = decode(read_source(EXAMPLE))
+    assert expected.max() > 255, "the example must not fit in 8 bits"
+    path = tmp_path / "chest.dcm"
+    if UID(syntax).is_compressed:
+        chest.compress(syntax, generate_instance_uid=False)
+    chest.file_meta.TransferSyntaxUID = UID(syntax)
+    chest.save_as(path, implicit_vr=UID(syntax).is_implicit_VR, little_endian=True)
+    source = read_source(path)
+    assert source.transfer_syntax == syntax
+    assert np.array_equal(decode(source), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "syntax"),
+    [
+        ("chest/966_fixed.dcm", 12, "JPEG 2000"),
+        ("chest/RG1_J2KR.dcm", 15, "JPEG 2000"),
+        ("chest/Fake_MONOHR1.dcm", 8, "JPEG Baseline"),
+        ("other-body-parts/RG2_JPLL.dcm", 10, "JPEG Lossless"),
+        ("other-body-parts/RG3_JLSL.dcm", 10, "JPEG-LS"),
+        ("other-body-parts/RG2_JPLY_fixed.dcm", 10, "JPEG Extended"),
+    ],
+)
+def test_real_compressed_radiographs(shared: Path, name: str, bits: int, syntax: str) -> None:
+    source = read_source(shared / "dicom" / name)
+    assert syntax in source.transfer_syntax.name
+    values = decode(source)
+    assert values.shape == (1, source.dataset.Rows, source.dataset.Columns)
+    assert values.min() >= 0
+    assert 2 ** (bits - 1) < values.max() < 2**bits
+
+
+def compress_and_cut(dataset: pydicom.FileDataset) -> None:
+    dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
+    stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = encapsulate([stream[: len(stream) // 2]])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda ds: setattr(ds, "PixelData", ds.PixelData[: len(ds.PixelData) // 2]), "claim"),
+        (lambda ds: setattr(ds, "RowRange", 60000), "claim"),
+        (lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", "1.2.3.4"), "transfer syntax"),
+        (compress_and_cut, "damaged"),
+    ],
+    ids=["half the pixels", "too many rows", "unknown syntax", "half a stream"],
+)
+def test_damage_is_named(
+    chest: pydicom.FileDataset, tmp_path: Path, change: object, says: str
+) -> None:
+    assert callable(change)
+    change(chest)
+    path = tmp_path / "damaged.dcm"
+    chest.save_as(path, implicit_vr=False, little_endian=True)
+    with pytest.raises(UndecodablePixelDataError, match=says):
+        decode(read_source(path))
+
+
+def test_what_a_lossy_codec_overshoots_is_clipped_not_wrapped(shared: Path) -> None:
+    """White must not turn black: this leg's JPEG decodes to 1024 in 10 bits."""
+    source = read_source(shared / "dicom" / "other-body-parts" / "RG3_JPLY.dcm")
+    assert source.dataset.BitsStored == 10
+    decoder = find_decoder(source.transfer_syntax)
+    raw, _ = decoder.as_array(
+        source.dataset,
+        raw=True,
+        correct_unused_bits=False,  # type: ignore[arg-type]
+    )
+    assert raw.max() == 1024
+    assert decode(source)[0][raw == 1024].min() == 1023
+
+
+@pytest.mark.parametrize("rle", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("high_bit", [9, 12, 15])
+def test_cells_in_files(
+    chest: pydicom.FileDataset, tmp_path: Path, high_bit: int, signed: bool, rle: bool
+) -> None:
+    """10 bits anywhere in 16, garbage around them."""
+    pixel_format = PixelFormat(16, 10, high_bit, signed)
+    span = (pixel_format.minimum, pixel_format.maximum + 1)
+    random = np.random.default_rng(0)
+    values = random.integers(*span, (256, 256), dtype=np.int32)
+    shift = high_bit - 9
+    used = np.uint16(0x3FF << shift)
+    garbage = random.integers(0, 1 << 16, values.shape, dtype=np.uint16) & ~used
+    chest.PixelData = ((pixel_format.pack(values) & used) | garbage).astype("<u2").tobytes()
+    chest.BitsStored, chest.HighBit, chest.PixelRepresentation = 10, high_bit, int(signed)
+    if rle:
+        chest.compress(RLELossless, generate_instance_uid=False)
+    path = tmp_path / "cells.dcm"
+    chest.save_as(path)
+    assert np.array_equal(decode(read_source(path))[0], values)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless], ids=["J2K", "JPEG-LS"])
+def test_a_stream_deeper_than_the_header_is_refused(
+    chest: pydicom.FileDataset, tmp_path: Path, syntax: UID
+) -> None:
+    """Cutting its bits off would band the image."""
+    chest.BitsStored, chest.HighBit = 16, 15
+    chest.PixelData = (chest.pixel_array.astype("<u2") * 16).tobytes()
+    chest.compress(syntax, generate_instance_uid=False)
+    chest.BitsStored, chest.HighBit = 12, 11
+    chest.save_as(tmp_path / "deep.dcm")
+    with pytest.raises(UndecodablePixelDataError, match="more bits than Bits Stored"):
+        decode(read_source(tmp_path / "deep.dcm"))
+
+
+@pytest.mark.parametrize("stream_signed", [True, False])
+def test_a_stream_of_another_sign_is_refused(
+    chest: pydicom.FileDataset, tmp_path: Path, stream_signed: bool
+) -> None:
+    chest.PixelRepresentation = int(stream_signed)
+    pixels = chest.pixel_array.astype("<i2") // 2
+    chest.PixelData = pixels.tobytes()
+    chest.compress(JPEG2000Lossless, generate_instance_uid=False)
+    chest.PixelRepresentation = int(not stream_signed)
+    chest.save_as(tmp_path / "sign.dcm")
+    with pytest.raises(UndecodablePixelDataError, match="signed"):
+        decode(read_source(tmp_path / "sign.dcm"))

@@ -1,0 +1,251 @@
+"""What a file claims is not what it gets: small files that claim gigabytes end in an error."""
+
+import re
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileDataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.acceptance import check_acceptance
+from cxrsr_cli.dicom.decode import decode
+from cxrsr_cli.dicom.frame_header import FrameSize
+from cxrsr_cli.dicom.source import read_source
+from cxrsr_cli.errors import InputError
+
+ALLOWED = 32 << 20
+"""Bytes at a time: pydicom and its dictionaries take some of them."""
+
+SIDE = 16
+
+
+@pytest.fixture
+def small(chest: FileDataset) -> FileDataset:
+    """Cut the example to a few hundred bytes of pixels."""
+    chest.PixelData = chest.pixel_array[90 : 90 + SIDE, 60 : 60 + SIDE].tobytes()
+    chest.Rows = chest.Columns = SIDE
+    return chest
+
+
+def accept_and_decode(path: Path) -> None:
+    source = read_source(path)
+    check_acceptance(source.dataset, 2, frozenset())
+    decode(source)
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[[bytes], str]:
+    """Read a file to its pixels; return why it could not be, having allocated little."""
+
+    def read(content: bytes) -> str:
+        path = tmp_path / "claims.dcm"
+        path.write_bytes(content)
+        tracemalloc.start()
+        try:
+            with pytest.raises(InputError) as refusal:
+                accept_and_decode(path)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < ALLOWED + 4 * len(content)
+        return str(refusal.value)
+
+    return read
+
+
+def content_of(dataset: FileDataset, path: Path, syntax: UID = ExplicitVRLittleEndian) -> bytes:
+    dataset.file_meta.TransferSyntaxUID = syntax
+    with quiet_libraries():
+        dataset.save_as(path, implicit_vr=False, little_endian=True)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"Rows": 32767, "Columns": 32767}, "claim 2147352578 bytes"),
+        ({"NumberOfFrames": 2**31 - 1}, "claim"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "syntax",
+    [ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEGBaseline8Bit, JPEG2000Lossless],
+    ids=lambda syntax: UID(syntax).keyword,
+)
+def test_pixels_claimed_by_the_header(
+    small: FileDataset,
+    refused: Callable[[bytes], str],
+    tmp_path: Path,
+    changes: dict[str, int],
+    says: str,
+    syntax: UID,
+) -> None:
+    if syntax.is_compressed:
+        small.PixelData = encapsulate([bytes(300)])
+        small["PixelData"].is_undefined_length = True
+    for keyword, value in changes.items():
+        setattr(small, keyword, value)
+    assert says in refused(content_of(small, tmp_path / "x", syntax))
+
+
+@pytest.mark.parametrize("element", [b"\xe0\x7f\x10\x00OW\x00\x00", b"\x20\x00\x00\x40UT\x00\x00"])
+@pytest.mark.parametrize("claimed", [0xFFFFFFF0, 0x7FFFFFF0])
+def test_a_length_claimed_by_an_element(
+    small: FileDataset,
+    refused: Callable[[bytes], str],
+    tmp_path: Path,
+    element: bytes,
+    claimed: int,
+) -> None:
+    """The value ends with the file; pydicom would allocate the length first."""
+    small.ImageComments = "x"
+    content = content_of(small, tmp_path / "x")
+    content = content.replace(b"\x20\x00\x00\x40LT", element[:4] + b"LT")
+    pixels = content.index(b"\xe0\x7f\x10\x00OW")
+    content = content[:pixels] + element + struct.pack("<L", claimed) + content[pixels + 12 :]
+    refused(content[: pixels + 112])
+
+
+def bomb(size: int) -> bytes:
+    """Deflate zeros: a thousandth of them. Blocks after a full flush can be repeated."""
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return block * (size >> 20) + packer.flush()
+
+
+@pytest.mark.parametrize("size", [256 << 20, 4 << 30])
+def test_a_deflated_bomb(
+    small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path, size: int
+) -> None:
+    whole = content_of(small, tmp_path / "x", DeflatedExplicitVRLittleEndian)
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    header = zlib.decompress(whole[start:], -zlib.MAX_WBITS)
+    header = header[: header.index(b"\xe0\x7f\x10\x00OW")]
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(header + b"\xe0\x7f\x10\x00OW\0\0" + struct.pack("<L", size - 1024))
+    packed += packer.flush(zlib.Z_FULL_FLUSH) + bomb(size)
+    assert "inflates to more than" in refused(whole[:start] + packed)
+
+
+def test_an_honest_deflated_file_is_read(chest: FileDataset, tmp_path: Path) -> None:
+    """Also a blank one, which deflates a thousand times."""
+    chest.Rows = chest.Columns = 3000
+    chest.PixelData = bytes(2 * 3000 * 3000)
+    content = content_of(chest, tmp_path / "x.dcm", DeflatedExplicitVRLittleEndian)
+    assert len(content) < 40_000
+    assert decode(read_source(tmp_path / "x.dcm")).shape == (1, 3000, 3000)
+
+
+def claims(stream: bytes, side: int) -> bytes:
+    """Change the size that a JPEG, JPEG-LS or JPEG 2000 stream states of itself."""
+    if stream.startswith(b"\xff\x4f"):
+        return stream[:8] + struct.pack(">LL", side, side) + stream[16:]
+    frame = re.search(rb"\xff[\xc0\xc1\xc3\xf7]\x00.", stream, re.DOTALL)
+    assert frame
+    at = frame.start() + 5
+    return stream[:at] + struct.pack(">HH", side, side) + stream[at + 4 :]
+
+
+@pytest.mark.parametrize(
+    "syntax", [JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless], ids=lambda s: UID(s).keyword
+)
+def test_a_size_claimed_by_a_stream(
+    chest: FileDataset, refused: Callable[[bytes], str], tmp_path: Path, syntax: UID
+) -> None:
+    """A codec would allocate it; the header says better."""
+    chest.compress(
+        JPEGLSLossless if syntax == JPEGLSLossless else JPEG2000Lossless,
+        generate_instance_uid=False,
+    )
+    stream = next(generate_frames(chest.PixelData, number_of_frames=1))
+    assert FrameSize.by(stream) == FrameSize(256, 256)
+    boxed = bytes(4) + b"jP  " + bytes(40)  # JP2, which is not allowed, and seen
+    for before in (b"",) if syntax == JPEGLSLossless else (b"", boxed):
+        chest.PixelData = encapsulate([before + claims(stream, 60_000)])
+        assert "another size" in refused(content_of(chest, tmp_path / "x", syntax))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("chest/Fake_MONOHR1.dcm", (1024, 1024)),
+        ("chest/966_fixed.dcm", (2128, 2000)),
+        ("other-body-parts/RG2_JPLL.dcm", None),
+        ("other-body-parts/RG2_JPLY_fixed.dcm", None),
+        ("other-body-parts/RG3_JLSL.dcm", None),
+    ],
+)
+def test_the_size_that_real_streams_state(
+    shared: Path,
+    refused: Callable[[bytes], str],
+    tmp_path: Path,
+    name: str,
+    size: tuple[int, int] | None,
+) -> None:
+    with quiet_libraries():
+        dataset = pydicom.dcmread(shared / "dicom" / name)
+        stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        assert FrameSize.by(stream) == FrameSize(*(size or (dataset.Rows, dataset.Columns)))
+        dataset.PixelData = encapsulate([claims(stream, 60_000)])
+        dataset.BodyPartExamined = "CHEST"
+        dataset.pop("AnatomicRegionSequence", None)
+        dataset.save_as(tmp_path / "x")
+    assert "another size" in refused((tmp_path / "x").read_bytes())
+
+
+@pytest.mark.parametrize(
+    "stream", [b"", b"\xff\xd8", b"\xff\xd8\xff\xff\xff", b"\xff\xd8\xff\xe0\x00\x00" * 9,
+               b"\xff\xd8\xff\xda" + bytes(9), b"\xff\x4f\xff\x51", bytes(64), b"\xff\xd8" * 40],
+)  # fmt: skip
+def test_a_stream_that_states_no_size(stream: bytes) -> None:
+    assert FrameSize.by(stream) is None
+
+
+@pytest.mark.parametrize("damage", ["offsets", "segments"])
+def test_a_length_claimed_inside_encapsulated_pixels(
+    small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path, damage: str
+) -> None:
+    """In the Extended Offset Table, or of an RLE segment."""
+    small.compress(RLELossless, generate_instance_uid=False)
+    frame = next(generate_frames(small.PixelData, number_of_frames=1))
+    if damage == "segments":
+        small.PixelData = encapsulate([struct.pack("<16L", 15, *[0xFFFFFFF0] * 15) + frame[64:]])
+    else:
+        small.ExtendedOffsetTable = struct.pack("<Q", 1 << 40)
+        small.ExtendedOffsetTableLengths = struct.pack("<Q", 1 << 40)
+    refused(content_of(small, tmp_path / "x", RLELossless))
+
+
+def test_a_length_claimed_by_a_fragment(small: FileDataset, tmp_path: Path) -> None:
+    """It gets what there is, which is the whole frame here."""
+    values = small.pixel_array.copy()
+    small.compress(RLELossless, generate_instance_uid=False)
+    content = content_of(small, tmp_path / "x", RLELossless)
+    at = content.rindex(b"\xfe\xff\x00\xe0") + 4
+    (tmp_path / "x").write_bytes(content[:at] + b"\xf0\xff\xff\xff" + content[at + 4 :])
+    tracemalloc.start()
+    try:
+        assert np.array_equal(decode(read_source(tmp_path / "x"))[0], values)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < ALLOWED

@@ -1,0 +1,231 @@
+"""The studies compare what they say they compare, and their pages have a place for it."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import run_study as command
+from benchmarks.study_config import PAGES, RECIPE, Study, Table, Training, load_study, study_names
+from cxrsr_cli.networks.config import (
+    Attention,
+    ImageSkip,
+    NetworkConfig,
+    NetworkFamily,
+    RirConfig,
+    Stem,
+    Upsampler,
+)
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.training.config import load_train_config
+from cxrsr_cli.training.trainer import learning_rate
+from tests.conftest import ROOT
+
+RECIPE_CONFIG = load_train_config(RECIPE)
+SCALES = (2, 4, 8)
+STUDIES = {name: load_study(name) for name in study_names()}
+TRAININGS = {
+    f"{study} {name}": Training(name, entry, 4)
+    for study, plan in STUDIES.items()
+    for name, entry in plan.entries.items()
+    if entry.method is None
+}
+AT_EQUAL_WORK = [
+    (study, table, name)
+    for study, names in (("rivals", ("clean", "noisy")), ("ablations", ("equal", "more")))
+    for table in STUDIES[study].tables
+    if table.name in names
+    for name in table.entries
+    if STUDIES[study].entries[name].method is None and name != "srcnn"
+]
+
+
+def architecture(study: str, name: str, scale: int = 4) -> NetworkConfig:
+    return Training(name, STUDIES[study].entries[name], scale).config().architecture
+
+
+def test_the_issue_s_four() -> None:
+    assert study_names() == ["ablations", "consistency", "out-of-domain", "rivals"]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_differs_from_the_recipe_as_its_line_says(name: str) -> None:
+    """By its network; some also by one thing that the network cannot hold."""
+    beside = {
+        "seed1": "seed", "seed2": "seed", "projected": "projection_steps stages",
+        "sp": "degradation", "unfiltered": "loss",
+    }  # fmt: skip
+    allowed = {"name", "architecture"}
+    for part, fields in beside.items():
+        if part in name.partition(" ")[2].split("-"):
+            allowed |= set(fields.split())
+    config = TRAININGS[name].config()
+    changed = {field: getattr(RECIPE_CONFIG, field) for field in allowed}
+    assert replace(config, **changed) == RECIPE_CONFIG
+    assert config.name == name.partition(" ")[2]
+
+
+def test_no_two_trainings_of_a_study_are_the_same() -> None:
+    for study in STUDIES:
+        own = [
+            replace(training.config(), name="one")
+            for name, training in TRAININGS.items()
+            if name.startswith(f"{study} ")
+        ]
+        assert len({config.sha256() for config in own}) == len(own)
+
+
+def test_one_name_is_one_training() -> None:
+    """Studies share a folder of runs."""
+    by_name: dict[str, str] = {}
+    for name, training in TRAININGS.items():
+        digest = training.config().sha256()
+        assert by_name.setdefault(name.partition(" ")[2], digest) == digest
+
+
+@pytest.mark.parametrize(("study", "table", "name"), AT_EQUAL_WORK)
+def test_equal_work_is_equal(study: str, table: Table, name: str) -> None:
+    for scale in table.scales:
+        reference = architecture(study, table.reference, scale).cost.macs
+        assert architecture(study, name, scale).cost.macs == pytest.approx(reference, rel=0.01)
+
+
+def test_matched_rivals_share_all_but_the_body() -> None:
+    shared = ("scale", "channels", "tail", "stem", "image_skip", "residual_scale")
+    for name in ("edsr-32", "rcan-32", "edsr-64", "rcan-64"):
+        ours, theirs = (architecture("rivals", each) for each in (f"rir-{name[-2:]}", name))
+        assert [getattr(theirs, each) for each in shared] == [
+            getattr(ours, each) for each in shared
+        ]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_references_are_the_models(scale: int) -> None:
+    shipped = find_model("rir-s", scale).description.architecture
+    full = load_train_config(ROOT / "models" / f"rir-x{scale}.yaml").architecture
+    assert architecture("rivals", "rir-32", scale) == shipped
+    assert architecture("rivals", "rir-64", scale) == full
+
+
+def test_every_rival_and_every_part_is_studied() -> None:
+    all_of_them = [training.config().architecture for training in TRAININGS.values()]
+    assert {each.network for each in all_of_them} == set(NetworkFamily)
+    ours = [each for each in all_of_them if isinstance(each, RirConfig)]
+    seen = {
+        field: {getattr(each, field) for each in ours}
+        for field in (
+            "attention", "dense", "long_skip", "image_skip", "stem", "tail", "impulse_filter"
+        )
+    }  # fmt: skip
+    assert seen == {
+        "attention": set(Attention), "dense": {True, False}, "long_skip": {True, False},
+        "image_skip": set(ImageSkip), "stem": set(Stem), "tail": set(Upsampler),
+        "impulse_filter": {True, False},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_table_has_its_place(name: str) -> None:
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    places = [f"<!-- table {table.name} x{scale} -->" for table in STUDIES[name].tables
+              for scale in table.scales]  # fmt: skip
+    assert all(page.count(place) == 1 for place in places)
+    assert page.count("<!-- table") == page.count("<!-- end -->") == len(places)
+
+
+def scores(*psnr: float) -> command.Judged:
+    metrics = {"ssim": 0.9, "ms_ssim": 0.99, "haarpsi_med": 0.5}
+    images = {f"{index}.png": {"psnr": value, **metrics} for index, value in enumerate(psnr)}
+    return command.Judged(images, parameters=1000, macs=2000.0)
+
+
+def test_a_table_is_paired_by_image(tmp_path: Path) -> None:
+    study = load_study("out-of-domain")
+    table = replace(study.tables[0], reference="floor", entries=("floor", "rir-s"))
+    found = {"floor": scores(30, 40, 35), "rir-s": scores(31, 40.5, 36.5)}
+    text = command.tabulate(study, table, found, "Here.")
+    assert text.splitlines()[2].startswith(
+        "| `floor` | the same projected | 1,000 | 2,000 | 35.000 |"
+    )
+    assert "| 36.000 | +1.000 | +1.000, +0.500, +1.500 | 3/3 |  |" in text, "too few to tell"
+    many = {name: scores(*[each["psnr"] for each in judged.images.values()] * 2)
+            for name, judged in found.items()}  # fmt: skip
+    assert re.search(
+        r"\| 36.000 \| \+1.000 \| \+0\.\d{3} to \+1\.\d{3} \| 6/6 \| 0.03 \|",
+        command.tabulate(study, table, many, "Here."),
+    )
+    assert text.splitlines()[-1] == "3 images of `data/cxr/hannover/test`. Here."
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# T\n\n<!-- table a x2 -->\n\nold\n\n<!-- end -->\n\nprose\n", encoding="utf-8"
+    )
+    command.fill(page, "a x2", text)
+    filled = page.read_text(encoding="utf-8")
+    assert "old" not in filled
+    assert filled.startswith("# T\n\n<!-- table a x2 -->\n\n|  |")
+    assert filled.endswith("Here.\n\n<!-- end -->\n\nprose\n")
+    with pytest.raises(SystemExit, match="no place"):
+        command.fill(page, "b x2", text)
+
+
+def test_what_was_judged_with_other_weights_is_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it is not; and methods are judged together."""
+    monkeypatch.chdir(tmp_path)
+    asked = list[list[str]]()
+    sha256 = find_model("rir-s", 2).sha256
+
+    def evaluate(arguments: list[str]) -> None:
+        asked.append(arguments)
+        methods = arguments[arguments.index("--methods") + 1].split(",")
+        cost = {"parameters": 1, "macs_per_input_pixel": 2.0}
+        outcome = {
+            "models": {"rir-s": {"sha256": sha256}},
+            "methods": {method: {"cost": cost} for method in methods},
+            "images": [{"name": "a", "scores": {method: {"psnr": 40.0} for method in methods}}],
+        }
+        path = Path(arguments[arguments.index("--json") + 1])
+        path.write_text(json.dumps({"outcomes": [outcome]}), encoding="utf-8")
+
+    monkeypatch.setattr(command, "cxrsr", evaluate)
+    study = load_study("consistency")
+
+    def judge() -> dict[str, command.Judged]:
+        return command.judge(study, study.tables[0], 2, "cpu")
+
+    assert judge() == judge()
+    assert len(asked) == 1
+    assert asked[0][:5] == ["evaluate", "--data", "data/cxr/nih/test", "--scale", "2"]
+    assert asked[0][6] == "bicubic,bicubic+consistent,rir-s,rir-s+consistent"
+    (path,) = (tmp_path / "runs" / "studies" / "scores").iterdir()
+    path.write_text(path.read_text(encoding="utf-8").replace(sha256, "0" * 64), "utf-8")
+    assert judge()["floor"].images == {"a": {"psnr": 40.0}}
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"entries": ("floor", "nobody")}, "unknown nobody"),
+        ({"reference": "bicubic", "entries": ("floor",)}, "does not show its reference"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused(changes: dict[str, Any], says: str) -> None:
+    study = load_study("out-of-domain")
+    with pytest.raises(ValueError, match=says):
+        Study(entries=study.entries, tables=(replace(study.tables[0], **changes),))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_papers_configuration(scale: int) -> None:
+    config = load_train_config(ROOT / "models" / f"rir-paper-x{scale}.yaml")
+    millions = {2: 2.76, 4: 2.91, 8: 3.06}[scale]
+    assert round(config.architecture.cost.parameters / 1e6, 2) == millions
+    assert config.architecture.image_skip is ImageSkip.NONE
+    epochs = [0, 119, 120, 239, 240, 359]
+    rates = [learning_rate(config, 1000 * epoch) for epoch in epochs]
+    assert rates == pytest.approx([2e-4, 2e-4, 2e-5, 2e-5, 2e-6, 2e-6])

@@ -1,0 +1,54 @@
+"""Costs are counted and measured, not guessed."""
+
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from cxrsr_cli.evaluation.resource_usage import (
+    NetworkComplexity,
+    ResourceUsage,
+    count_macs,
+    measure_usage,
+)
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.model_files import bundled_models
+
+CPU = torch.device("cpu")
+
+
+def test_macs_of_convolutions() -> None:
+    """9 x 1 x 4 at full size, then 25 x 4 x 2 at half the size."""
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 2, 5, stride=2, padding=2))
+    assert count_macs(network, CPU) == 64 * 64 * 9 * 4 + 32 * 32 * 25 * 4 * 2
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_a_residual_network_multiplies_every_weight_once_a_pixel(ensemble: bool) -> None:
+    """And no bias; the stem's fixed 9 filters of 3x3 come on top."""
+    restorer = Predictor.load(bundled_models()[0].path, device="cpu")
+    found = NetworkComplexity.of(restorer, ensemble=ensemble)
+    parameters = list(restorer.network.parameters())
+    weights = sum(parameter.numel() for parameter in parameters if parameter.ndim > 1)
+    assert found.parameters == sum(parameter.numel() for parameter in parameters)
+    assert found.macs == (8 if ensemble else 1) * (weights + 81)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs proc(5)")
+def test_memory_that_was_given_back_is_seen() -> None:
+    with measure_usage(CPU) as usage:
+        torch.ones(25_000_000)
+        time.sleep(0.05)
+    assert usage.peak_bytes == pytest.approx(100e6, rel=0.1)
+    assert usage.seconds > 0.05
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "peak"), [(3, 5, 5), (5, 3, 5), (None, 3, 3), (None, None, None)]
+)
+def test_work_adds_up(first: int | None, second: int | None, peak: int | None) -> None:
+    assert ResourceUsage(1.0, first).combined_with(ResourceUsage(2.0, second)) == ResourceUsage(
+        3.0, peak
+    )

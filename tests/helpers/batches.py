@@ -1,0 +1,45 @@
+"""Small folders to run batches over."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
+from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.batch.result import FileStatus, Result
+from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.options import Job
+from cxrsr_cli.upscaler import Upscaler
+
+
+def jobs(inputs: Path) -> list[Job]:
+    return plan_batch([inputs], inputs.parent / "out").jobs
+
+
+def run(upscaler: Upscaler, inputs: Path, **options: object) -> list[Result]:
+    """Run with the ledger in the output folder, as the command does."""
+    ledger = Ledger(inputs.parent / "out" / LEDGER_NAME)
+    try:
+        return list(BatchRunner(upscaler, ledger, **options).run(jobs(inputs)))  # type: ignore[arg-type]
+    finally:
+        ledger.close()
+
+
+def statuses(results: list[Result]) -> list[FileStatus]:
+    return [result.status for result in results]
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"!")
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "cxrsr_cli", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=300,
+    )

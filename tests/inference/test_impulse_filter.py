@@ -1,0 +1,203 @@
+"""Impulse noise goes; what is part of the picture stays; the model that does so says so."""
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cxrsr_cli.evaluation.evaluator import make_low_resolution, read_ground_truth
+from cxrsr_cli.evaluation.noise import Noise
+from cxrsr_cli.images.image_files import GrayscaleImage, list_images
+from cxrsr_cli.inference.impulse_filter import remove_impulses
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.metrics.psnr_ssim import psnr
+from cxrsr_cli.networks.config import ImageSkip, RirConfig
+from cxrsr_cli.networks.rir import ResidualInResidual
+from cxrsr_cli.networks.weights import read_metadata, save_network
+from cxrsr_cli.options import Precision
+from cxrsr_cli.training.degradation import DegradationConfig
+from cxrsr_cli.training.patch_sampler import PatchSampler
+from cxrsr_cli.training.training_pairs import make_degraded_pair, make_pair
+from tests.conftest import Command, describe, small_chest
+
+
+def filtered(rows: list[list[float]]) -> list[list[float]]:
+    image = torch.tensor(rows, dtype=torch.float32)[None, None]
+    found: list[list[float]] = remove_impulses(image, minimum=0, maximum=9)[0, 0].tolist()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        # A lone pixel at either end: the median, of an even number the mean of the middle two.
+        ([[1, 2, 3], [4, 9, 5], [6, 7, 8]], [[1, 2, 3], [4, 4.5, 5], [6, 7, 8]]),
+        ([[1, 2, 3], [4, 0, 5], [6, 7, 8]], [[1, 2, 3], [4, 4.5, 5], [6, 7, 8]]),
+        # Those beside it that are noise as well do not count.
+        ([[1, 2, 3], [4, 9, 0], [6, 7, 8]], [[1, 2, 3], [4, 4, 5], [6, 7, 8]]),
+        # Three alike around it: part of the picture, such as a letter or a border.
+        ([[9, 9, 3], [9, 9, 5], [6, 7, 8]], [[9, 9, 3], [9, 9, 5], [6, 7, 8]]),
+        ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
+        # Two alike face to face: a line. Two side by side are noise still.
+        ([[1, 9, 3], [4, 9, 5], [6, 9, 8]], [[1, 4, 3], [4, 9, 5], [6, 6, 8]]),
+        ([[9, 2, 3], [4, 9, 5], [6, 7, 9]], [[4, 2, 3], [4, 9, 5], [6, 7, 7]]),
+        ([[1, 9, 9], [4, 9, 5], [6, 7, 8]], [[1, 4, 5], [4, 5.5, 5], [6, 7, 8]]),
+        # Salt in the black border goes, pepper in it cannot be seen.
+        ([[0, 0, 0], [0, 9, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
+        # What is not at an end of the range is not touched, however odd.
+        ([[1, 1, 1], [1, 8, 1], [1, 1, 1]], [[1, 1, 1], [1, 8, 1], [1, 1, 1]]),
+        # Nothing known around it: it stays.
+        ([[9]], [[9]]),
+        ([[9, 0], [0, 9]], [[9, 0], [0, 9]]),
+    ],
+    ids=str,
+)
+def test_table(before: list[list[float]], after: list[list[float]]) -> None:
+    assert filtered(before) == after
+
+
+@given(
+    arrays.arrays(
+        np.float32, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 9)
+    ),
+    st.integers(0, 3),
+)
+def test_stays_within_what_it_was_given_and_turns_with_it(
+    values: "np.ndarray[tuple[int, int], np.dtype[np.float32]]", turns: int
+) -> None:
+    image = torch.from_numpy(values.copy())[None, None]
+    before = image.clone()
+    found = remove_impulses(image, minimum=0, maximum=9)
+    assert torch.equal(image, before), "the input is not written to"
+    assert found.isfinite().all()
+    assert image.min() <= found.min()
+    assert found.max() <= image.max()
+    inner = (image > 0) & (image < 9)
+    assert torch.equal(found[inner], image[inner])
+    turned = remove_impulses(torch.rot90(image, turns, (-2, -1)), minimum=0, maximum=9)
+    assert torch.equal(torch.rot90(found, turns, (-2, -1)), turned)
+
+
+@pytest.mark.parametrize("amount", [0.005, 0.02])
+def test_real_radiographs_come_back(shared: Path, amount: float) -> None:
+    """To 45 dB or more, and at least 20 dB nearer than with their noise."""
+    for path in list_images(shared / "cxr" / "nih" / "val")[:5]:
+        original = read_ground_truth(path, 4)
+        clean = make_low_resolution(original, 4)
+        noisy = make_low_resolution(original, 4, Noise.parse(f"sp:{amount}"))
+        found = remove_impulses(noisy, minimum=0, maximum=255)
+        before, after = (psnr(image, clean, peak=255, border=1) for image in (noisy, found))
+        assert after > max(before + 20, 45)
+
+
+SCALE = 2
+
+
+def model(path: Path, *, projected: bool = True, impulse_filter: bool = True) -> Path:
+    """Write a network that draws more than its image skip."""
+    torch.manual_seed(0)
+    architecture = RirConfig(
+        scale=SCALE, channels=4, groups=1, blocks=1, impulse_filter=impulse_filter
+    )
+    network = ResidualInResidual(architecture).eval()
+    torch.nn.init.normal_(network.state_dict()["tail.0.weight"], std=0.01)
+    save_network(network, describe(architecture), path)
+    if not projected:
+        metadata = read_metadata(path).to_metadata() | {"projection": "off"}
+        save_file(load_file(path), path, metadata)
+    return path
+
+
+def chest_with_dead_pixels() -> tuple[Tensor, Tensor]:
+    clean = torch.from_numpy(small_chest().pixel_array.astype(np.float32))[None, None]
+    noisy = clean.clamp(1, 254)
+    noisy[..., ::7, ::5] = 255
+    noisy[..., 3::7, 2::5] = 0
+    return noisy, remove_impulses(noisy, minimum=0, maximum=255)
+
+
+def test_a_restorer_sees_the_filtered_image_everywhere(tmp_path: Path) -> None:
+    noisy, clean = chest_with_dead_pixels()
+    with_filter = Predictor.load(model(tmp_path / "a.safetensors"), device="cpu")
+    without = Predictor.load(model(tmp_path / "b.safetensors", impulse_filter=False), device="cpu")
+
+    def estimate(restorer: Predictor, low: Tensor) -> Tensor:
+        return restorer.predict(low, minimum=0, maximum=255, consistent=False)
+
+    assert torch.equal(estimate(with_filter, noisy), estimate(without, clean))
+    assert not torch.allclose(estimate(with_filter, noisy), estimate(without, noisy), atol=5)
+
+
+def test_training_sees_what_the_restorer_sees() -> None:
+    """A patch, a validation image and a clean one: filtered, in the clean image's values."""
+    values = torch.from_numpy(
+        np.asarray(pydicom.dcmread(Path("examples/chest-1024.dcm")).pixel_array, np.float32)
+    )[None, None, 256:512, 256:512]
+    image = GrayscaleImage("a", values, 255)
+    what = DegradationConfig(salt_pepper=(0.02, 0.02))
+    clean = make_pair(image, SCALE, ImageSkip.CONSISTENT)
+    kept = make_pair(image, SCALE, ImageSkip.CONSISTENT, impulse_filter=True)
+    whole = make_degraded_pair(
+        image, SCALE, ImageSkip.CONSISTENT, what, seed=1, impulse_filter=True
+    )
+    for pair in (kept, whole):
+        assert (pair.minimum, pair.maximum) == pytest.approx((clean.minimum, clean.maximum), 0.02)
+        assert pair.low.sub(clean.low).square().mean().sqrt() < 0.02
+        assert pair.skip is not None
+        assert clean.skip is not None
+        assert pair.skip.sub(clean.skip).square().mean().sqrt() < 0.02
+    sampler = PatchSampler(
+        [make_pair(image, SCALE, ImageSkip.NONE)],
+        SCALE,
+        torch.Generator().manual_seed(0),
+        degradation=what,
+        kind=ImageSkip.CONSISTENT,
+        impulse_filter=True,
+    )
+    batch = sampler.sample(8, 24)
+    assert batch.skip is not None
+    assert batch.skip.sub(batch.high).square().mean().sqrt() < 0.03
+    assert batch.minimum.max().item() == pytest.approx(clean.minimum)
+
+
+def test_the_header_says_whether_outputs_are_projected(tmp_path: Path) -> None:
+    projected = model(tmp_path / "a.safetensors")
+    free = model(tmp_path / "b.safetensors", projected=False)
+    assert "projection" not in read_metadata(projected).to_metadata()
+    assert not read_metadata(free).consistency
+    assert Predictor.load(projected, device="cpu").consistency
+    assert not Predictor.load(free, device="cpu").consistency
+    assert Predictor.load(free, device="cpu", consistent=True).consistency
+    assert not Predictor.load(projected, device="cpu", consistent=False).consistency
+    assert Predictor.load(free, device="cpu").precision is Precision.FP32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "unsaid"),
+    [
+        ([], ["not projected", "replaced by the median"], ["mean of eight"]),
+        (["--consistency"], ["projected so that it downsamples"], ["not projected"]),
+        (["--self-ensemble"], ["mean of eight flips and rotations", "not projected"], []),
+    ],
+    ids=str,
+)
+def test_the_object_tells_how_it_was_made(
+    cxrsr: Command, tmp_path: Path, arguments: list[str], said: list[str], unsaid: list[str]
+) -> None:
+    small_chest().save_as(tmp_path / "in.dcm")
+    weights = model(tmp_path / "model.safetensors", projected=False)
+    done = cxrsr(
+        "upscale", "-s", str(SCALE), "-m", str(weights), *arguments,
+        str(tmp_path / "in.dcm"), str(tmp_path / "out.dcm"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    description = pydicom.dcmread(tmp_path / "out.dcm").DerivationDescription
+    assert all(text in description for text in said)
+    assert not any(text in description for text in unsaid)

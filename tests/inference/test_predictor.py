@@ -1,0 +1,88 @@
+"""Precision and device change values by less than anyone could see."""
+
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+
+from cxrsr_cli.errors import DeviceError, ModelError
+from cxrsr_cli.inference.device import choose_device, choose_precision
+from cxrsr_cli.inference.memory_plan import MemoryPlan
+from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.options import Precision
+from tests.conftest import EXAMPLE
+
+STORED = pydicom.dcmread(EXAMPLE).pixel_array[64:128, 64:128].astype(np.int32)
+
+
+def restored(precision: Precision, device: str = "cpu") -> np.ndarray:
+    model = find_model("rir-s", 4)
+    restorer = Predictor.load(model.path, device=device, precision=precision)
+    return restorer.restore(STORED, minimum=0, maximum=4095)
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    """The stem stays in float32; without that the error is many times larger."""
+    exact, half = restored(Precision.FP32), restored(Precision.BF16)
+    difference = np.abs(exact - half)
+    assert np.sqrt(np.mean(np.square(difference, dtype=float))) < 1
+    assert difference.max() <= 16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16, Precision.FP16])
+def test_a_gpu_is_close_to_the_cpu(precision: Precision) -> None:
+    difference = np.abs(restored(Precision.FP32) - restored(precision, "cuda"))
+    assert difference.max() <= (1 if precision is Precision.FP32 else 16)
+
+
+def between_shutters(bits: int) -> np.ndarray:
+    """Return a radiograph with long white edges: where the range binds the most."""
+    values = pydicom.dcmread(EXAMPLE).pixel_array.astype(float)
+    low, high = np.quantile(values, (0.01, 0.99))
+    top = (1 << bits) - 1
+    clipped = np.clip((values - low) / (high - low), 0, 1) * top
+    clipped[:30] = clipped[-35:] = clipped[:, :28] = clipped[:, -40:] = top
+    stored: np.ndarray = clipped.round().astype(np.int32)
+    return stored
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("window", [(16, 512), (64, 512), (64, 100)])
+def test_no_window_shows_in_the_output(bits: int, window: tuple[int, int]) -> None:
+    stored = between_shutters(bits)
+    restorer = Predictor.load(find_model("rir-s", 4).path, device="cpu")
+    plan = restorer.plan(*stored.shape)
+
+    def made(one: MemoryPlan) -> np.ndarray:
+        bands = restorer.predict_strips(stored, plan=one, minimum=0, maximum=(1 << bits) - 1)
+        return np.concatenate([band for _, band in bands])
+
+    whole = made(replace(plan, window=(256, 256)))
+    assert (whole == (1 << bits) - 1).mean() > 0.2
+    difference = np.abs(made(replace(plan, window=window)) - whole)
+    assert difference.max() <= (4 if bits == 16 else 1)
+
+
+def test_values_that_are_no_numbers_are_said_to_be() -> None:
+    restorer = Predictor.load(find_model("rir-s", 4).path, device="cpu")
+    assert restorer.program
+    bias = restorer.program.layers[-1].terms[0].conv.bias  # type: ignore[union-attr]
+    assert bias is not None
+    bias.fill_(torch.nan)
+    with pytest.raises(ModelError, match="not numbers in fp32; try fp32"):
+        restorer.restore(STORED, minimum=0, maximum=4095)
+
+
+def test_auto_never_changes_values_unasked() -> None:
+    assert choose_precision(Precision.AUTO, torch.device("cpu")) is Precision.FP32
+    assert choose_precision(Precision.AUTO, torch.device("cuda")) is Precision.FP32
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:1", "cuda:x", "cuda:99", "mps:0", ""])
+def test_unknown_devices_are_refused(name: str) -> None:
+    with pytest.raises(DeviceError, match="no device"):
+        choose_device(name)

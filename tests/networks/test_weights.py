@@ -1,0 +1,108 @@
+"""A weights file says what it is; a wrong or damaged one is refused in a sentence."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cxrsr_cli.errors import ExitCode, ModelError
+from cxrsr_cli.networks.config import RirConfig
+from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.networks.rir import ResidualInResidual
+from cxrsr_cli.networks.weights import load_network, read_metadata, save_network
+from tests.conftest import describe
+
+
+def test_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    architecture = RirConfig(scale=8, channels=4, groups=1, blocks=2, negative_slope=0.2)
+    network = ResidualInResidual(architecture)
+    path = tmp_path / "model.safetensors"
+    save_network(network, describe(architecture), path)
+    assert read_metadata(path) == describe(architecture)
+    loaded = load_network(path)
+    assert not loaded.training
+    for mine, theirs in zip(network.parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def rewritten(source: Path, target: Path, **changes: str) -> Path:
+    """Write the tensors of `source` with other metadata."""
+    save_file(load_file(source), target, read_metadata(source).to_metadata() | changes)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda raw: raw[: len(raw) // 2], "damaged"),
+        (lambda raw: raw[:4], "damaged"),
+        (lambda _: b"", "damaged"),
+        (lambda _: b"\x80\x04pickle", "damaged"),
+        (lambda raw: struct.pack("<Q", 1 << 60) + raw[8:], "damaged"),
+    ],
+    ids=["half", "stump", "empty", "pickle", "header length"],
+)
+def test_damaged_files(tiny_model: Path, tmp_path: Path, damage: object, says: str) -> None:
+    path = tmp_path / "damaged.safetensors"
+    assert callable(damage)
+    path.write_bytes(damage(tiny_model.read_bytes()))
+    with pytest.raises(ModelError, match=says) as caught:
+        find_model(str(path), 2)
+    assert caught.value.exit_code is ExitCode.MODEL
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"format": "other-1"}, "no cxrsr model"),
+        ({"architecture": "{}"}, "no cxrsr model"),
+        ({"architecture": json.dumps({"scale": 3})}, "no cxrsr model"),
+        ({"architecture": json.dumps({"scale": 2, "channels": 8.5})}, "no cxrsr model"),
+        ({"architecture": json.dumps({"scale": 2, "channels": 10**6})}, "no cxrsr model"),
+        ({"architecture": json.dumps({"scale": 2, "negative_slope": "x"})}, "no cxrsr model"),
+        ({"steps": "many"}, "no cxrsr model"),
+    ],
+)
+def test_other_peoples_files(
+    tiny_model: Path, tmp_path: Path, changes: dict[str, str], says: str
+) -> None:
+    path = rewritten(tiny_model, tmp_path / "other.safetensors", **changes)
+    with pytest.raises(ModelError, match=says):
+        read_metadata(path)
+
+
+def test_tensors_that_are_not_the_headers(tiny_model: Path, tmp_path: Path) -> None:
+    fields = json.loads(read_metadata(tiny_model).to_metadata()["architecture"])
+    wider = json.dumps(fields | {"channels": 8})
+    path = rewritten(tiny_model, tmp_path / "wider.safetensors", architecture=wider)
+    with pytest.raises(ModelError, match="does not hold the tensors"):
+        load_network(path)
+
+
+def test_weights_that_are_not_numbers(tiny_model: Path, tmp_path: Path) -> None:
+    tensors = load_file(tiny_model)
+    tensors["deep.bias"][0] = float("nan")
+    path = tmp_path / "nan.safetensors"
+    save_file(tensors, path, read_metadata(tiny_model).to_metadata())
+    with pytest.raises(ModelError, match="not finite"):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "says"),
+    [
+        ("no-such", 4, "no model 'no-such' for scale 4"),
+        ("/no/such.safetensors", 4, "no weights file"),
+    ],
+)
+def test_unknown_models(name: str, scale: int, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        find_model(name, scale)
+
+
+def test_a_model_of_another_scale(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="enlarges by 2, not by 4"):
+        find_model(str(tiny_model), 4)

@@ -1,0 +1,423 @@
+"""The command as a user runs it: what it finds, says, reports and exits with."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from pydicom.uid import ExplicitVRLittleEndian
+
+from cxrsr_cli.batch.discover import InputFile
+from cxrsr_cli.connections.destination import SendOutcome, SendResult, _never_stop
+from cxrsr_cli.connections.tls import TlsConfig
+from cxrsr_cli.errors import ExitCode, UsageError
+from cxrsr_cli.send.destination_url import SendOptions, parse_destination
+from cxrsr_cli.send.retrying import exit_code, send_with_retries
+from tests.conftest import Command, small_chest
+from tests.helpers.orthanc import free_port, wait_until
+from tests.helpers.peers import certificates, data_set, listener, program, storescp, unread
+
+DX = "1.2.840.10008.5.1.4.1.1.1.1"
+CONTEXTS = [(DX, [ExplicitVRLittleEndian])]
+
+
+@pytest.fixture
+def chests(tmp_path: Path) -> Path:
+    """Make a folder of three radiographs, one deeper, and what is left out."""
+    folder = tmp_path / "in"
+    (folder / "deeper").mkdir(parents=True)
+    for index, name in enumerate(("a.dcm", "b.dcm", "deeper/c.dcm", ".hidden.dcm")):
+        small_chest(index).save_as(folder / name)
+    return folder
+
+
+def address(port: int) -> str:
+    return f"dicom://PEER@127.0.0.1:{port}"
+
+
+def test_a_folder_is_sent_and_counted(cxrsr: Command, chests: Path, tmp_path: Path) -> None:
+    with storescp(tmp_path / "got", "+xa") as scp:
+        done = cxrsr("send", "-v", chests, chests / "a.dcm", address(scp.port))
+        assert len(scp.data_sets()) == 3
+    assert (done.returncode, done.stdout) == (0, "3  stored\n")
+    assert done.stderr.splitlines() == [
+        f"stored: {chests / name}" for name in ("a.dcm", "b.dcm", "deeper/c.dcm")
+    ]
+
+
+def test_a_dicomdir_is_followed(cxrsr: Command, tmp_path: Path) -> None:
+    (tmp_path / "CD" / "A").mkdir(parents=True)
+    small_chest(1).save_as(tmp_path / "CD" / "A" / "IM1")
+    small_chest(2).save_as(tmp_path / "CD" / "A" / "NOTONIT")
+    options = ["+I", "-Pgp", "+id", "CD", "+D", "CD/DICOMDIR", "A/IM1"]
+    subprocess.run(
+        [program("dcmmkdir"), *options], cwd=tmp_path, check=True, capture_output=True, timeout=60
+    )
+    with storescp(tmp_path / "got", "+xa") as scp:
+        done = cxrsr("send", tmp_path / "CD" / "DICOMDIR", address(scp.port))
+        assert scp.data_sets() == dict([data_set(tmp_path / "CD" / "A" / "IM1")])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1  stored\n", "")
+
+
+def test_one_that_is_not_dicom_fails_alone_and_is_reported(
+    cxrsr: Command, chests: Path, tmp_path: Path
+) -> None:
+    (chests / "b.dcm").write_text("Doe^Jane is no DICOM")
+    report = tmp_path / "report.json"
+    statuses = iter([0x0000, 0xB000])
+    with listener(CONTEXTS, lambda _: next(statuses)) as scp:
+        done = cxrsr("send", chests, address(scp.port), "--report", report)
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert done.stdout == "1  stored\n1  stored with a warning\n1  refused\n"
+    assert f"refused: {chests / 'b.dcm'}: not a DICOM file (no DICM prefix)" in done.stderr
+    assert "Doe" not in done.stderr
+    told = json.loads(report.read_text())
+    assert told["schema"] == "cxrsr-send-report/1"
+    assert told["destination"] == address(scp.port)
+    assert told["exit_code"] == 4
+    assert told["counts"] == {
+        "stored": 1,
+        "stored with a warning": 1,
+        "refused": 1,
+        "failed": 0,
+        "not come to": 0,
+    }
+    facts = {Path(item["file"]).name: item for item in told["files"]}
+    assert facts["a.dcm"]["status"] == 0
+    assert facts["c.dcm"]["status"] == 0xB000
+    assert (facts["b.dcm"]["status"], facts["b.dcm"]["by_peer"]) == (None, False)
+
+
+def test_lines_of_json_hold_what_the_report_does(
+    cxrsr: Command, chests: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    with storescp(tmp_path / "got", "+xa") as scp:
+        done = cxrsr("send", "--log-json", chests, address(scp.port), "--report", report)
+    assert (done.returncode, done.stdout) == (0, "")
+    *files, summary = [json.loads(line) for line in done.stderr.splitlines()]
+    told = json.loads(report.read_text())
+    kept = told["files"][0].keys()
+    assert [{key: line[key] for key in kept} for line in files] == told["files"]
+    assert summary["event"] == "summary"
+    assert summary["counts"] == told["counts"]
+
+
+def test_quiet_says_failures_only(cxrsr: Command, chests: Path) -> None:
+    statuses = iter([0xB000, 0x0000, 0xC000])
+    with listener(CONTEXTS, lambda _: next(statuses)) as scp:
+        done = cxrsr("send", "-q", chests, address(scp.port))
+    assert (done.returncode, done.stdout) == (4, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("refused: ")
+
+
+def test_all_failed_by_the_network_is_8_and_by_the_files_5(
+    cxrsr: Command, chests: Path, tmp_path: Path
+) -> None:
+    nowhere = address(free_port())
+    done = cxrsr("send", chests, nowhere)
+    assert done.returncode == ExitCode.NETWORK
+    assert "no connection to PEER at 127.0.0.1" in done.stderr
+    text = tmp_path / "text"
+    text.write_text("not DICOM")
+    assert cxrsr("send", text, nowhere).returncode == ExitCode.ALL_FAILED
+    stow = cxrsr("send", chests, f"http://127.0.0.1:{free_port()}/dicom-web")
+    assert stow.returncode == ExitCode.NETWORK
+    assert "connection refused" in stow.stderr
+
+
+def test_nothing_to_do(cxrsr: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for source in ("empty", "missing"):
+        done = cxrsr("send", tmp_path / source, "dicom://PEER@localhost:104")
+        assert done.returncode == ExitCode.NO_INPUT
+
+
+DICOM, WEB = "dicom://PEER@localhost:104", "https://localhost"
+FILE = Path("file")
+WRONG = [
+    ("PEER@localhost:104", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://localhost:104", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER@localhost", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER:hunter2@localhost:104", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER@localhost:hunter2", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER@[hunter2", SendOptions(), "DESTINATION is not dicom://"),
+    ("dicom://PEER@localhost:104/path", SendOptions(), "must end with its port"),
+    ("dicom://SEVENTEEN_LETTERS@localhost:104", SendOptions(), "an AE title has 1 to 16"),
+    (DICOM, SendOptions(tls=TlsConfig(ca_file=FILE)), "need dicoms://"),
+    (DICOM, SendOptions(token_file=FILE), "are for DICOMweb"),
+    (DICOM, SendOptions(commitment_port=1), "is for --commit"),
+    (DICOM, SendOptions(timeout=0), "timeout"),
+    (DICOM, SendOptions(commitment=0, commitment_port=1), "commit"),
+    ("https://me:hunter2@localhost", SendOptions(), "no user or password"),
+    ("http://pacs.example", SendOptions(token_file=FILE), "over https:// only"),
+    (WEB, SendOptions(calling_ae="X"), "not for DICOMweb"),
+    (WEB, SendOptions(commitment=5), "not for DICOMweb"),
+    (WEB, SendOptions(timeout=-1), "timeout"),
+]
+
+
+@pytest.mark.parametrize(("destination", "manner", "words"), WRONG)
+def test_a_destination_that_cannot_be_is_not_quoted(
+    destination: str, manner: SendOptions, words: str
+) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        parse_destination(destination, manner)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dicom://PEER:hunter2@localhost:104"], "DESTINATION is not dicom://"),
+        (["dicoms://PEER@localhost:104", "--key", "x"], "a TLS key needs its certificate"),
+        (["dicoms://PEER@localhost:104", "--authorities", "/missing"], "cannot read /missing"),
+        ([""], "DESTINATION is empty"),
+    ],
+)
+def test_what_cannot_work_is_a_usage_error(
+    cxrsr: Command, chests: Path, arguments: list[str], words: str
+) -> None:
+    done = cxrsr("send", chests, *arguments)
+    assert done.returncode == ExitCode.USAGE
+    assert words in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_report_replaces_reports_only(cxrsr: Command, chests: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text("{}")
+    done = cxrsr("send", chests, address(free_port()), "--report", other)
+    assert done.returncode == ExitCode.CANNOT_WRITE
+    assert other.read_text() == "{}"
+
+
+def test_tls_and_titles_are_options(cxrsr: Command, chests: Path, tmp_path: Path) -> None:
+    made = certificates(tmp_path)
+    server, client = made.server, made.client
+    options = ("+tls", str(server.key), str(server.certificate), "+cf", str(made.authority))
+    with storescp(tmp_path / "got", "+xa", *options) as scp:
+        destination = f"dicoms://A%20PEER@localhost:{scp.port}"
+        identity = ("--certificate", client.certificate, "--key", client.key)
+        trust = ("--authorities", made.authority, "--calling-ae", "US")
+        assert cxrsr("send", chests, destination, *identity, *trust).returncode == 0
+        stranger = cxrsr("send", chests, destination, *identity, "--authorities", made.stranger)
+    assert stranger.returncode == ExitCode.NETWORK
+    assert "certificate is not to be trusted" in stranger.stderr
+
+
+def test_commitment_is_an_option(cxrsr: Command, chests: Path) -> None:
+    with listener(CONTEXTS) as scp:
+        done = cxrsr("send", chests, address(scp.port), "--commit", "5")
+    assert done.returncode == ExitCode.NETWORK
+    assert "stored, but not committed" in done.stderr
+
+
+def test_a_peer_that_is_busy_is_asked_again(cxrsr: Command, chests: Path) -> None:
+    statuses = iter([0xA700, 0x0000, 0xC000, 0x0000])
+    with listener(CONTEXTS, lambda _: next(statuses)) as scp:
+        done = cxrsr("send", chests, address(scp.port), "--retry", "3")
+    assert done.returncode == ExitCode.SOME_FAILED, "refused is refused"
+    assert done.stdout == "2  stored\n1  refused\n"
+    assert scp.associations == 2
+
+
+def test_sigterm_ends_after_the_file_in_hand(chests: Path, tmp_path: Path) -> None:
+    """The report says what was sent and what was not come to."""
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "cxrsr_cli", "send", str(chests), "--report", str(report)]
+
+    def answer(_: object) -> int:
+        run.send_signal(signal.SIGTERM)
+        return 0
+
+    with (
+        listener(CONTEXTS, answer) as scp,
+        subprocess.Popen([*command, address(scp.port)], stdout=subprocess.PIPE) as run,
+    ):
+        try:
+            said, _ = run.communicate(timeout=60)
+        finally:
+            run.kill()
+        came = list(scp.data_sets)
+    assert run.returncode == ExitCode.INTERRUPTED
+    assert said == b"1  stored\n2  not come to\n"
+    told = json.loads(report.read_text())
+    assert [item["outcome"] for item in told["files"]] == ["stored"] + ["not come to"] * 2
+    assert came == [data_set(chests / "a.dcm")[0]]
+
+
+def test_what_waits_to_be_sent_again_is_told_when_sigterm_ends_the_pause(
+    chests: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "cxrsr_cli", "send", str(chests), "--report", str(report)]
+    count = iter(range(9))
+
+    def answer(_: object) -> int:
+        if next(count) == 2:
+            run.send_signal(signal.SIGTERM)
+        return 0xA700
+
+    with (
+        listener(CONTEXTS, answer) as scp,
+        subprocess.Popen([*command, "--retry", "9", address(scp.port)]) as run,
+    ):
+        try:
+            run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == ExitCode.INTERRUPTED
+    told = json.loads(report.read_text())["files"]
+    assert [(item["outcome"], item["status"]) for item in told] == [("failed", 0xA700)] * 3
+
+
+def test_trouble_in_the_middle_ends_in_an_account(
+    cxrsr: Command, chests: Path, tmp_path: Path
+) -> None:
+    """Certificates that are gone when files are sent again: what was sent is told nevertheless."""
+    report, made = tmp_path / "report.json", certificates(tmp_path)
+    statuses = iter([0x0000, 0xA700, 0x0000])
+
+    def answer(_: object) -> int:
+        made.authority.unlink(missing_ok=True)
+        return next(statuses)
+
+    server = replace(made.server, ca_file=None).server_context()
+    with listener(CONTEXTS, answer, ssl_context=server) as scp:
+        done = cxrsr(
+            "send", chests, f"dicoms://PEER@127.0.0.1:{scp.port}", "--retry", "3",
+            "--report", report, "--authorities", made.authority,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "2  stored\n1  failed\n")
+    assert f"cxrsr: cannot read {made.authority}" in done.stderr
+    told = json.loads(report.read_text())
+    assert told["exit_code"] == ExitCode.USAGE
+    assert sorted(item["outcome"] for item in told["files"]) == ["failed", "stored", "stored"]
+
+
+@dataclass
+class Failing:
+    """A destination that never has room; `trouble` is what ends its second time."""
+
+    trouble: BaseException | None = None
+    times: int = 0
+
+    def check(self) -> str:
+        """Have nothing to object."""
+        return ""
+
+    def send(
+        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+    ) -> Iterator[SendResult]:
+        """Fail over each file."""
+        self.times += 1
+        for file in files:
+            if self.times == 2 and self.trouble and file is files[1]:
+                raise self.trouble
+            yield SendResult(file, SendOutcome.FAILED, str(self.times))
+            if stop():
+                return
+
+
+@pytest.mark.parametrize("trouble", [UsageError("no token"), KeyboardInterrupt(), None])
+def test_each_file_that_was_come_to_is_told_once(trouble: BaseException | None) -> None:
+    names = ["a", "b", "c"]
+    found = [InputFile(Path(name)) for name in names]
+    told: list[SendResult] = []
+    sending = send_with_retries(Failing(trouble), found, retries=1)
+    with pytest.raises(type(trouble)) if trouble else nullcontext():
+        told.extend(sending)
+    said = {sent.path.name: sent.message for sent in told}
+    assert len(told) == 3
+    assert said == dict(zip(names, "211" if trouble else "222", strict=True))
+
+
+def test_ctrl_c_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> None:
+    """With a patience of an hour, an end means that nothing was waited for."""
+    large = tmp_path / "large.dcm"
+    dataset = small_chest()
+    dataset.Rows = dataset.Columns = 4096
+    dataset.PixelData = bytes(2 * 4096 * 4096)
+    dataset.save_as(large)
+    command = [sys.executable, "-m", "cxrsr_cli", "send", str(large), "--timeout", "3600"]
+    with (
+        storescp(tmp_path / "got", "+xa", "--sleep-during", "60") as scp,
+        subprocess.Popen([*command, address(scp.port)], stdout=subprocess.PIPE) as run,
+    ):
+        try:
+            wait_until(lambda: unread(scp.port) > 100_000, "what is sent is not read")
+            run.send_signal(signal.SIGINT)
+            said, _ = run.communicate(timeout=50)
+        finally:
+            run.kill()
+    assert (run.returncode, said) == (ExitCode.INTERRUPTED, b"1  not come to\n")
+
+
+@pytest.mark.parametrize(
+    ("library", "destination", "extra"),
+    [
+        ("pynetdicom", "dicom://PEER@127.0.0.1:1", "cxrsr[net]"),
+        ("dicomweb_client", "http://127.0.0.1:1", "cxrsr[web]"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named(
+    chests: Path, library: str, destination: str, extra: str
+) -> None:
+    code = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        "from cxrsr_cli.commands.app import main\n"
+        f"sys.argv = ['cxrsr', 'send', {str(chests)!r}, {destination!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == ExitCode.USAGE
+    assert f"pip install '{extra}'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_of_a_patient_is_said(cxrsr: Command, tmp_path: Path) -> None:
+    """Not even by libraries that meet what they dislike."""
+    odd = small_chest(0, PatientName="Secret^Patient", PatientID="SECRET-ID")
+    odd.save_as(tmp_path / "odd.dcm")
+    path = tmp_path / "odd.dcm"
+    path.write_bytes(path.read_bytes().replace(b"Secret^Patient", b"Secr\xe9t^Pati\x1bnt"))
+    for destination in (address(free_port()), f"http://127.0.0.1:{free_port()}"):
+        done = cxrsr("send", "-v", path, destination, "--log-json")
+        assert "Sec" not in done.stderr
+        assert "SECRET" not in done.stderr
+        assert "2.25.1000" not in done.stderr
+
+
+SENT = {
+    "arrived": SendResult(Path("a"), SendOutcome.STORED),
+    "warned": SendResult(Path("b"), SendOutcome.WARNED),
+    "refused": SendResult(Path("c"), SendOutcome.REFUSED),
+    "lost": SendResult(Path("d"), SendOutcome.FAILED),
+    "bad": SendResult(Path("e"), SendOutcome.REFUSED, decided_by_peer=False),
+}
+
+
+@pytest.mark.parametrize(
+    ("results", "code"),
+    [
+        (["arrived", "warned"], ExitCode.OK),
+        (["arrived", "lost"], ExitCode.SOME_FAILED),
+        (["refused", "lost"], ExitCode.NETWORK),
+        (["bad", "lost"], ExitCode.ALL_FAILED),
+        (["bad"], ExitCode.ALL_FAILED),
+    ],
+)
+def test_the_exit_code_of_a_run(results: list[str], code: ExitCode) -> None:
+    sent = [SENT[name] for name in results]
+    assert exit_code(sent, len(sent)) is code
+    assert exit_code(sent, len(sent) + 1) is ExitCode.INTERRUPTED

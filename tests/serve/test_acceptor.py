@@ -1,0 +1,152 @@
+"""Success is answered only when neither a kill nor a power cut can lose an instance."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from cxrsr_cli.connections.dimse_status import DimseStatus
+from cxrsr_cli.errors import OutputError
+from cxrsr_cli.receive.context import ReceivedInstance
+from cxrsr_cli.serve.acceptor import InstanceAcceptor
+from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.queue import ItemState, Queue
+from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.spool import Spool, instance_key, is_key
+
+
+class Node:
+    """An intake, and what it said and did."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder)
+        self.spool.make()
+        self.queue = Queue(self.spool.ledger)
+        self.queue.state_of("")  # makes the file
+        self.survey = QueueView(self.spool.ledger)
+        self.said: list[Event] = []
+        self.woken = 0
+        self.intake = InstanceAcceptor(self.spool, self.queue, self.said.append, self._wake)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def arrive(self, content: bytes = b"object", uid: str = "1.2.3") -> DimseStatus:
+        """Let an instance arrive."""
+        path = self.spool.incoming / f"{len(self.said)}.dcm"
+        path.write_bytes(content)
+        return self.intake.accept(
+            ReceivedInstance(
+                path=path,
+                dataset_offset=0,
+                sop_instance_uid=uid,
+                calling_ae="PACS",
+                called_ae="CXRSR",
+                address="127.0.0.1",
+            )
+        )
+
+    def received(self) -> list[bytes]:
+        """Return what lies where acknowledged instances do."""
+        return [path.read_bytes() for path in (self.spool.root / "received").iterdir()]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    node = Node(tmp_path / "spool")
+    yield node
+    node.queue.close()
+    node.survey.close()
+
+
+def test_everything_is_flushed_before_success(node: Node) -> None:
+    """First the file, then its name, then the queue's entry."""
+    steps: list[str] = []
+
+    def flushed(path: Path) -> None:
+        place = "a file" if path.is_file() else f"the names in {path.name}"
+        steps.append(f"{place}, with {len(list(node.survey.items()))} entries")
+
+    with (
+        patch("cxrsr_cli.serve.acceptor.fsync_path", flushed),
+        patch("cxrsr_cli.serve.spool.fsync_path", flushed),
+    ):
+        assert node.arrive() is DimseStatus.SUCCESS
+    assert steps == ["a file, with 0 entries", "the names in received, with 0 entries"]
+    assert [item.state for item in node.survey.items()] == [ItemState.RECEIVED]
+    assert node.received() == [b"object"]
+    assert node.woken == 1
+
+
+@pytest.mark.parametrize("step", ["cxrsr_cli.serve.acceptor.fsync_path", "pathlib.Path.replace"])
+def test_a_disk_that_fails_is_no_success(node: Node, step: str) -> None:
+    with patch(step, side_effect=OSError(28, "No space left on device")):
+        assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
+    assert list(node.survey.items()) == []
+    assert node.received() == []
+    (event,) = node.said
+    assert event.kind is EventKind.ERROR
+    assert "No space left on device" in event.reason
+    assert node.arrive() is DimseStatus.SUCCESS
+
+
+def test_a_queue_that_fails_is_no_success(node: Node) -> None:
+    with patch.object(node.queue, "enqueue", side_effect=OutputError("the ledger cannot be used")):
+        assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
+    assert node.arrive() is DimseStatus.SUCCESS
+    assert node.received() == [b"object"]
+
+
+def test_the_same_again(node: Node) -> None:
+    for _ in range(3):
+        assert node.arrive() is DimseStatus.SUCCESS
+    assert [event.kind for event in node.said] == ["received", "duplicate", "duplicate"]
+    assert len(list(node.survey.items())) == 1
+    assert list(node.spool.incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize(("content", "uid"), [(b"others", "1.2.3"), (b"object", "1.2.4")])
+def test_another_instance(node: Node, content: bytes, uid: str) -> None:
+    node.arrive()
+    node.arrive(content, uid)
+    assert len(list(node.survey.items(ItemState.RECEIVED))) == 2
+
+
+@pytest.mark.parametrize("state", [ItemState.DEAD, ItemState.IGNORED])
+def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: ItemState) -> None:
+    node.arrive()
+    (item,) = node.survey.items()
+    if state is ItemState.DEAD:
+        node.queue.mark_dead(item.key, "damaged")
+        node.spool.write_dead_letter(item.key, "damaged")
+    else:
+        node.queue.ignore(item.key, "", "no rule")
+        node.spool.clear(item.key)
+    assert node.arrive() is DimseStatus.SUCCESS
+    (again,) = node.survey.items()
+    assert (again.key, again.state, again.reason) == (item.key, ItemState.RECEIVED, "")
+    assert node.received() == [b"object"]
+    assert list((node.spool.root / "dead").iterdir()) == []
+
+
+def test_the_key_is_of_the_instance_and_its_data_set(tmp_path: Path) -> None:
+    """Not of the meta information, which names this software's version."""
+
+    def key(content: bytes, uid: str = "1.2.3", begins: int = 4) -> str:
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        return instance_key(
+            ReceivedInstance(
+                path=path,
+                dataset_offset=begins,
+                sop_instance_uid=uid,
+                calling_ae="",
+                called_ae="",
+                address="",
+            )
+        )
+
+    assert key(b"metapixels") == key(b"METApixels") == key(b"__metapixels", begins=6)
+    assert len({key(b"metapixels"), key(b"metaothers"), key(b"metapixels", "1.2.4")}) == 3
+    assert is_key(key(b"metapixels"))

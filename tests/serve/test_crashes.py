@@ -1,0 +1,166 @@
+"""The process ends at any step: what was acknowledged is done, once, by the next one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from cxrsr_cli.batch.ledger import Ledger
+from cxrsr_cli.common.backoff import RetryPolicy
+from cxrsr_cli.connections.dimse_status import DimseStatus
+from cxrsr_cli.receive.context import ReceivedInstance
+from cxrsr_cli.send.folder import Folder
+from cxrsr_cli.serve import acceptor, maintenance, sender, spool
+from cxrsr_cli.serve.acceptor import InstanceAcceptor
+from cxrsr_cli.serve.node_context import NodeContext
+from cxrsr_cli.serve.processor import UpscaleWorker
+from cxrsr_cli.serve.queue import ItemState, Queue
+from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.routing import RoutingRule
+from cxrsr_cli.serve.sender import DeliveryWorker
+from cxrsr_cli.serve.spool import Spool
+from cxrsr_cli.upscaler import Upscaler
+from tests.conftest import small_chest
+
+STEPS: list[tuple[object, str]] = [
+    (acceptor, "instance_key"),
+    (acceptor, "fsync_path"),
+    (spool, "fsync_path"),
+    (Spool, "move_to_received"),
+    (Queue, "enqueue"),
+    (Spool, "reset"),
+    (Queue, "mark_started"),
+    (Upscaler, "read"),
+    (Upscaler, "upscale"),
+    (Ledger, "mark_pending"),
+    (Upscaler, "write"),
+    (Ledger, "mark_done"),
+    (Queue, "add_deliveries"),
+    (Queue, "unmark_started"),
+    (Folder, "send"),
+    (Folder, "_store"),
+    (Queue, "mark_sent"),
+    (sender, "remove_files_if_finished"),
+    (Spool, "clear"),
+    (Spool, "remove_output"),
+    (Path, "unlink"),
+]
+
+
+class PowerCutError(BaseException):
+    """Ends everything; nobody catches it."""
+
+
+class Machine:
+    """A node without its network, which can be started again over the same disk."""
+
+    def __init__(self, folder: Path, upscaler: Upscaler) -> None:
+        self.root = folder / "spool"
+        self.out = folder / "out"
+        self.out.mkdir()
+        self.upscaler = upscaler
+        self.start()
+
+    def start(self) -> None:
+        """Start, as the service does."""
+        self.spool = Spool(self.root)
+        self.spool.make()
+        self.queue, self.ledger = Queue(self.spool.ledger), Ledger(self.spool.ledger)
+        maintenance.reconcile(self.queue, self.spool)
+        rule = RoutingRule(name="all", send_to=("share",))
+        means = NodeContext(
+            spool=self.spool,
+            queue=self.queue,
+            retry=RetryPolicy(),
+            on_event=lambda _: None,
+            stop=lambda: False,
+        )
+        self.intake = InstanceAcceptor(self.spool, self.queue, lambda _: None, lambda: None)
+        self.worker = UpscaleWorker(
+            rules=[rule],
+            upscalers={rule.upscale: self.upscaler},
+            ledger=self.ledger,
+            context=means,
+        )
+        self.courier = DeliveryWorker(
+            name="share", destination=Folder(path=self.out), context=means
+        )
+
+    def stop(self) -> None:
+        """Close what a process has open."""
+        self.queue.close()
+        self.ledger.close()
+
+    def receive(self) -> DimseStatus:
+        """Receive the instance."""
+        path = self.spool.incoming / "arriving.dcm"
+        small_chest().save_as(path)
+        return self.intake.accept(
+            ReceivedInstance(
+                path=path,
+                dataset_offset=0,
+                sop_instance_uid="1.2",
+                calling_ae="PACS",
+                called_ae="CXRSR",
+                address="127.0.0.1",
+            )
+        )
+
+    def work(self) -> None:
+        """Do all that there is to do."""
+        while self.worker.run_once() or self.courier.run_once():
+            pass
+
+
+def ending(original: Callable[..., Any], *, before: bool) -> Callable[..., Any]:
+    """End the process when a step is come to, the first time, or when it is over."""
+    left = [PowerCutError]
+
+    def step(*arguments: object, **options: object) -> object:
+        if before and left:
+            raise left.pop()
+        result = original(*arguments, **options)
+        if left:
+            raise left.pop()
+        return result
+
+    return step
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
+def test_an_end_at_any_step(
+    tmp_path: Path,
+    upscaler: Upscaler,
+    owner: object,
+    name: str,
+    before: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(tmp_path, upscaler)
+    acknowledged, ended = False, False
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, ending(getattr(owner, name), before=before))
+        try:
+            acknowledged = machine.receive() is DimseStatus.SUCCESS
+            machine.work()
+        except PowerCutError:
+            ended = True
+    assert ended, "the step was never come to"
+    machine.stop()
+    machine.start()
+    if not acknowledged:  # its sender was told nothing, and sends again
+        assert machine.receive() is DimseStatus.SUCCESS
+    machine.work()
+    (derived,) = machine.out.glob("[!.]*")
+    assert pydicom.dcmread(derived).Rows == 48
+    survey = QueueView(machine.spool.ledger)
+    assert [item.state for item in survey.items()] == [ItemState.DONE]
+    survey.close()
+    machine.stop()
+    machine.start()  # what a kill left is removed by the next start at the latest
+    files = [path for path in machine.root.rglob("*.*") if path.is_file()]
+    assert {path.name for path in files} <= {machine.spool.ledger.name, "arriving.dcm"}
+    machine.stop()

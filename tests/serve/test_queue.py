@@ -1,0 +1,299 @@
+"""The queue of a node: what was acknowledged is done once, and known after a kill."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cxrsr_cli.batch.ledger import Ledger, OutputKey
+from cxrsr_cli.common.backoff import RetryPolicy
+from cxrsr_cli.errors import OutputError
+from cxrsr_cli.serve.queue import Delivery, ItemState, Queue
+from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.spool import Spool
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Tell it."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    spool = Spool(tmp_path / "spool")
+    spool.make()
+    return spool
+
+
+@pytest.fixture
+def queue(spool: Spool, clock: Clock) -> Iterator[Queue]:
+    queue = Queue(spool.ledger, clock)
+    queue.state_of("")  # makes the file
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def survey(queue: Queue, spool: Spool) -> Iterator[QueueView]:
+    survey = QueueView(spool.ledger)
+    yield survey
+    survey.close()
+
+
+def delivery(queue: Queue, destination: str) -> Delivery:
+    (found,) = queue.due_deliveries(destination, 9)
+    return found
+
+
+def test_the_way_of_an_instance(queue: Queue, survey: QueueView) -> None:
+    queue.enqueue("a", "PACS", "CXRSR", "127.0.0.1")
+    (item,) = queue.due_items(9)
+    assert (item.key, item.state, item.calling_ae, item.crash_count) == (
+        "a",
+        ItemState.RECEIVED,
+        "PACS",
+        0,
+    )
+    queue.add_deliveries("a", "chests", ["one", "two"])
+    assert queue.state_of("a") is ItemState.SENDING
+    assert queue.due_items(9) == []
+    assert survey.pending() == {"one": 1, "two": 1}
+    assert queue.mark_sent(delivery(queue, "one")) is ItemState.SENDING
+    assert queue.due_deliveries("one", 9) == []
+    assert queue.mark_sent(delivery(queue, "two")) is ItemState.DONE
+    assert survey.counts() == {**dict.fromkeys(ItemState, 0), ItemState.DONE: 1}
+
+
+def test_the_oldest_first(queue: Queue, clock: Clock) -> None:
+    for key in ("c", "a", "b"):
+        queue.enqueue(key)
+        clock.now += 1
+    assert [item.key for item in queue.due_items(2)] == ["c", "a"]
+
+
+def test_what_is_postponed_waits(queue: Queue, clock: Clock) -> None:
+    queue.enqueue("a")
+    queue.mark_started(["a"])
+    queue.retry_later("a", 10, "the disk is full")
+    assert queue.due_items(1) == []
+    clock.now += 10
+    (item,) = queue.due_items(1)
+    assert (item.attempts, item.crash_count, item.reason) == (1, 0, "the disk is full")
+
+
+def test_a_beginning_without_an_end_is_counted(queue: Queue, spool: Spool, clock: Clock) -> None:
+    """What kills the process is found out; what is given back was not the cause."""
+    queue.enqueue("a")
+    queue.mark_started(["a"])
+    queue.close()
+    again = Queue(spool.ledger, clock)
+    assert [item.crash_count for item in again.due_items(1)] == [1]
+    again.mark_started(["a"])
+    again.unmark_started(["a"])
+    assert [item.crash_count for item in again.due_items(1)] == [1]
+    again.close()
+
+
+def test_one_destination_of_two_gives_up(queue: Queue, survey: QueueView, clock: Clock) -> None:
+    queue.enqueue("a")
+    queue.add_deliveries("a", "r", ["one", "two"])
+    assert queue.mark_failed(delivery(queue, "one"), "busy", 5) is ItemState.SENDING
+    assert queue.due_deliveries("one", 9) == []
+    clock.now += 5
+    assert delivery(queue, "one").attempts == 1
+    assert queue.mark_failed(delivery(queue, "one"), "refused", None) is ItemState.SENDING
+    assert queue.mark_sent(delivery(queue, "two")) is ItemState.DEAD
+    (item,) = survey.items(ItemState.DEAD)
+    assert item.reason == "one: refused"
+    queue.requeue("a")
+    assert queue.state_of("a") is ItemState.SENDING
+    assert queue.due_deliveries("two", 9) == []
+    assert queue.mark_sent(delivery(queue, "one")) is ItemState.DONE
+
+
+def test_a_dead_one_is_revived_where_it_died(queue: Queue) -> None:
+    queue.enqueue("a")
+    queue.mark_dead("a", "damaged")
+    queue.requeue("a")
+    assert [item.key for item in queue.due_items(1)] == ["a"]
+
+
+def test_reviving_and_dropping_are_for_the_dead_only(queue: Queue) -> None:
+    for key in ("ignored", "received"):
+        queue.enqueue(key)
+    queue.ignore("ignored", "", "")
+    for key in ("ignored", "received"):
+        queue.requeue(key)
+        queue.discard(key, "")
+        assert queue.state_of(key) == key
+
+
+def test_an_end_is_for_what_is_in_work_only(queue: Queue) -> None:
+    """It may have been removed by hand, and come again, meanwhile."""
+    queue.enqueue("a")
+    queue.add_deliveries("a", "r", ["one"])
+    queue.mark_dead("a", "late")
+    queue.retry_later("a", 1, "late")
+    queue.ignore("a", "", "late")
+    assert queue.state_of("a") is ItemState.SENDING
+
+
+def test_dispatching_twice_sends_once(queue: Queue) -> None:
+    """As after a kill between the output and its entry."""
+    queue.enqueue("a")
+    queue.add_deliveries("a", "r", ["one"])
+    queue.mark_sent(delivery(queue, "one"))
+    queue.add_deliveries("a", "r", ["one"])
+    assert queue.due_deliveries("one", 9) == []
+
+
+def test_waiting_can_be_cut_short(queue: Queue) -> None:
+    for key in ("a", "b"):
+        queue.enqueue(key)
+    queue.retry_later("a", 1000, "full")
+    queue.add_deliveries("b", "r", ["one"])
+    queue.mark_failed(delivery(queue, "one"), "away", 1000)
+    assert queue.make_due_now() == 2
+    assert [item.key for item in queue.due_items(9)] == ["a"]
+    assert delivery(queue, "one").key == "b"
+
+
+def test_a_clock_that_was_ahead_holds_up_nothing(queue: Queue, clock: Clock) -> None:
+    clock.now = 2e9
+    for key in ("a", "b"):
+        queue.enqueue(key)
+    queue.retry_later("a", 3600, "full")
+    queue.add_deliveries("b", "r", ["one"])
+    queue.mark_failed(delivery(queue, "one"), "away", 3600)
+    clock.now = 1000.0
+    queue.enqueue("c")
+    assert {item.key for item in queue.due_items(9)} == {"a", "c"}
+    assert delivery(queue, "one").key == "b"
+
+
+def test_what_is_over_is_forgotten_in_time(queue: Queue, survey: QueueView, clock: Clock) -> None:
+    for key in ("done", "ignored", "dead", "received"):
+        queue.enqueue(key)
+    queue.add_deliveries("done", "r", ["one"])
+    queue.mark_sent(delivery(queue, "one"))
+    queue.ignore("ignored", "", "")
+    queue.mark_dead("dead", "")
+    assert queue.delete_finished_before(clock.now) == []
+    assert sorted(queue.delete_finished_before(clock.now + 1)) == ["done", "ignored"]
+    assert sorted(item.key for item in survey.items()) == ["dead", "received"]
+
+
+def test_a_long_list_comes_page_by_page(
+    queue: Queue, survey: QueueView, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxrsr_cli.serve.queue_view._PAGE", 4)
+    for index in range(11):
+        clock.now += index % 3 == 0
+        queue.enqueue(f"{index:02d}")
+    assert [item.key for item in survey.items()] == [f"{index:02d}" for index in range(11)]
+
+
+# On the disk.
+
+
+def test_every_entry_is_flushed_to_the_disk(queue: Queue, spool: Spool) -> None:
+    """EXTRA: the journal's removal, too, is on the disk before a commit returns."""
+    queue.enqueue("a")
+    with queue._file.connection() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (3,)
+    other = sqlite3.connect(spool.ledger)
+    assert other.execute("SELECT state FROM arrivals").fetchall() == [("received",)]
+    other.close()
+
+
+def test_what_is_held_is_one_change(queue: Queue, spool: Spool) -> None:
+    other = Queue(spool.ledger)
+
+    def fail() -> None:
+        with queue.transaction():
+            queue.enqueue("a")
+            assert other.state_of("a") is None
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert queue.state_of("a") is None
+    with queue.transaction():
+        queue.enqueue("a")
+        queue.mark_dead("a", "")
+    assert other.state_of("a") is ItemState.DEAD
+    other.close()
+
+
+def test_while_it_is_held_nobody_else_decides(queue: Queue, spool: Spool) -> None:
+    """Neither another thread nor another process."""
+    order: list[str] = []
+    other = Queue(spool.ledger)
+
+    def change() -> None:
+        with other.transaction():
+            order.append("other")
+
+    thread = threading.Thread(target=change)
+    with queue.transaction():
+        thread.start()
+        thread.join(0.5)
+        order.append("first")
+    thread.join(60)
+    other.close()
+    assert order == ["first", "other"]
+
+
+def test_one_file_with_the_ledger(queue: Queue, spool: Spool) -> None:
+    ledger = Ledger(spool.ledger)
+    target = spool.output("a")
+    target.write_bytes(b"output")
+    ledger.mark_done(target, OutputKey("s", "m", "o"), "not this hash")
+    queue.enqueue("a")
+    assert ledger.lookup(target) is None
+    ledger.delete([target])
+    ledger.close()
+    other = sqlite3.connect(spool.ledger)
+    assert other.execute("SELECT COUNT(*) FROM outputs").fetchone() == (0,)
+    other.close()
+    assert queue.state_of("a") is ItemState.RECEIVED
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE precious (a)")
+    connection.close()
+    queue = Queue(path)
+    with pytest.raises(OutputError, match="is not a ledger"):
+        queue.state_of("a")
+    queue.close()
+
+
+# How long things wait.
+
+
+@pytest.mark.parametrize(
+    ("attempts", "seconds"), [(1, 10), (2, 20), (3, 40), (9, 2560), (10, 3600), (109, 3600)]
+)
+def test_waiting_grows_to_a_bound(attempts: int, seconds: float) -> None:
+    assert RetryPolicy().delay_after(attempts) == seconds
+
+
+def test_patience_ends_after_a_long_weekend() -> None:
+    waits = [RetryPolicy().delay_after(attempts) or 0.0 for attempts in range(1, 110)]
+    assert sum(waits) > 4 * 86400
+    assert RetryPolicy().delay_after(110) is None

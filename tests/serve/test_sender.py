@@ -1,0 +1,190 @@
+"""What a courier makes of a destination's answers, and of its silence."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from cxrsr_cli.common.backoff import RetryPolicy
+from cxrsr_cli.connections.destination import SendOutcome, SendResult, _never_stop
+from cxrsr_cli.errors import OutputError
+from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.node_context import NodeContext
+from cxrsr_cli.serve.queue import ItemState, Queue
+from cxrsr_cli.serve.sender import DeliveryWorker
+from cxrsr_cli.serve.spool import Spool
+
+Answer = Callable[[Path], SendResult]
+
+
+@dataclass
+class Archive:
+    """A destination that answers as a test wants."""
+
+    answer: Answer
+    asked: list[str] = field(default_factory=list)
+    closed: int = 0
+
+    def check(self) -> str:
+        """Have nothing to object."""
+        return ""
+
+    def send(
+        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+    ) -> Generator[SendResult, None, None]:
+        """Answer for each file."""
+        try:
+            for file in files:
+                self.asked.append(file.stem)
+                yield self.answer(file)
+                if stop():
+                    return
+        finally:
+            self.closed += 1
+
+
+def stored(file: Path) -> SendResult:
+    return SendResult(file, SendOutcome.STORED)
+
+
+def away(file: Path) -> SendResult:
+    return SendResult(file, SendOutcome.FAILED, "no connection")
+
+
+def refused(file: Path) -> SendResult:
+    return SendResult(file, SendOutcome.REFUSED, "it cannot understand the object (0xC000)", 0xC000)
+
+
+def unknown_title(file: Path) -> SendResult:
+    return SendResult(
+        file, SendOutcome.REFUSED, "calling AE title not recognized", sender_rejected=True
+    )
+
+
+class Round:
+    """A courier with outputs to send, and a clock that it cannot see."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.spool = Spool(folder)
+        self.spool.make()
+        self.now = 1000.0
+        self.queue = Queue(self.spool.ledger, lambda: self.now)
+        self.said: list[Event] = []
+        self.archive = Archive(stored)
+        self.keys = [f"{index:032d}" for index in range(count)]
+        for key in self.keys:
+            self.spool.received(key).write_bytes(b"source")
+            self.spool.output(key).write_bytes(b"output")
+            self.queue.enqueue(key)
+            self.queue.add_deliveries(key, "rule", ["archive"])
+        means = NodeContext(
+            spool=self.spool,
+            queue=self.queue,
+            retry=RetryPolicy(initial_delay=0.001, max_delay=0.002, max_attempts=3),
+            on_event=self.said.append,
+            stop=lambda: False,
+        )
+        self.courier = DeliveryWorker(name="archive", destination=self.archive, context=means)
+
+    def go(self, answer: Answer) -> None:
+        """Let a courier that has rested go once."""
+        self.now += 10
+        self.archive.answer = answer
+        self.archive.asked.clear()
+        self.courier._backoff_until = 0.0
+        self.courier.run_once()
+
+    def states(self) -> list[ItemState | None]:
+        """Return where the instances stand."""
+        return [self.queue.state_of(key) for key in self.keys]
+
+
+@pytest.fixture
+def errand(tmp_path: Path) -> Iterator[Round]:
+    errand = Round(tmp_path / "spool", 4)
+    yield errand
+    errand.queue.close()
+
+
+def test_all_at_once(errand: Round) -> None:
+    errand.go(stored)
+    assert errand.archive.asked == errand.keys
+    assert errand.states() == [ItemState.DONE] * 4
+    assert not list(errand.spool.root.glob("*/*.dcm"))
+    assert not errand.courier.run_once()
+
+
+@pytest.mark.parametrize("answer", [away, unknown_title], ids=["away", "we are not known"])
+def test_a_destination_that_takes_nothing_is_tried_with_one(errand: Round, answer: Answer) -> None:
+    """However many wait: the others are neither asked for nor counted, nor said."""
+    for _ in range(2):
+        errand.go(answer)
+        assert len(errand.archive.asked) == 1
+    assert [event.kind for event in errand.said] == [EventKind.RETRY] * 2
+    errand.go(stored)
+    errand.go(stored)
+    assert errand.states() == [ItemState.DONE] * 4
+
+
+def test_what_had_arrived_when_it_was_told_of_is_not_sent_again(errand: Round) -> None:
+    """As with storage commitment, where all is under way before the first is told of."""
+
+    def buffered(files: Sequence[Path], _: object) -> Iterator[SendResult]:
+        return iter([away(files[0]), stored(files[1]), away(files[2]), stored(files[3])])
+
+    with patch.object(errand.archive, "send", buffered):
+        errand.go(stored)
+    assert [state is ItemState.DONE for state in errand.states()] == [False, True, False, True]
+
+
+def test_it_rests_between(errand: Round) -> None:
+    errand.go(away)
+    errand.courier._backoff_until = float("inf")
+    errand.now += 10
+    assert not errand.courier.run_once()
+    assert len(errand.archive.asked) == 1
+
+
+def test_what_is_refused_for_itself_is_given_up_and_the_rest_goes(errand: Round) -> None:
+    errand.go(lambda file: refused(file) if file.stem == errand.keys[1] else stored(file))
+    assert errand.states() == [ItemState.DONE, ItemState.DEAD, ItemState.DONE, ItemState.DONE]
+    assert errand.spool.dead(errand.keys[1]).exists()
+
+
+def test_patience_has_an_end(errand: Round) -> None:
+    for _ in range(12):
+        errand.go(away)
+    assert errand.states() == [ItemState.DEAD] * 4
+
+
+def test_what_a_destination_raises_is_its_failure(errand: Round) -> None:
+    def fail(_: Path) -> SendResult:
+        raise ZeroDivisionError("Doe^Jane")
+
+    errand.go(fail)
+    (event,) = errand.said
+    assert event.kind is EventKind.RETRY
+    assert "ZeroDivisionError" in event.reason
+    assert "Doe" not in event.reason
+
+
+def test_trouble_of_the_queue_is_not_the_destinations(errand: Round) -> None:
+    """Nothing is counted; what arrived before is written down."""
+    real = errand.queue.mark_sent
+    answers = iter([real])
+
+    def once(delivery: object) -> ItemState:
+        try:
+            return next(answers)(delivery)  # type: ignore[arg-type]
+        except StopIteration:
+            raise OutputError("the disk is full") from None
+
+    with patch.object(errand.queue, "mark_sent", once), pytest.raises(OutputError):
+        errand.go(stored)
+    assert errand.archive.closed == 1
+    assert errand.states() == [ItemState.DONE, *[ItemState.SENDING] * 3]
+    assert {delivery.attempts for delivery in errand.queue.due_deliveries("archive", 9)} == {0}
+    errand.go(stored)
+    assert errand.states() == [ItemState.DONE] * 4
