@@ -49,7 +49,8 @@ def test_what_is_not_installed_says_so(tmp_path: Path) -> None:
     assert missing.compute is None
     reference, faster = (
         backends.Line(Engine(name, "", torch_engine(torch.float32)), torch.relu,
-                      ResourceUsage(1.0, 2**20), seconds=seconds, gains=[0.0, gain], largest=[0.0, 1.0], squares=[0.0, 0.5])
+                      ResourceUsage(1.0, 2**20), seconds=seconds, gains=[0.0, gain],
+                      largest=[0.0, 1.0], squares=[0.0, 0.5])
         for name, seconds, gain in (("One", [4.0, 6.0], 0.0), ("Two", [2.0, 2.0], -0.02))
     )  # fmt: skip
     *_, one, two, other = backends.tabulate([reference, faster, missing], 1.0).splitlines()

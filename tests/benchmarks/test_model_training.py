@@ -190,7 +190,8 @@ def test_the_trainings_fit_together() -> None:
 def test_a_short_training_tells_the_speed() -> None:
     config = full_size(TRAININGS[1])
     assert probe_stages(config.stages) == (
-        "stages=[{batch_size: 16, patch_size: 48, steps: 200}, {batch_size: 16, patch_size: 64, steps: 300}]"
+        "stages=[{batch_size: 16, patch_size: 48, steps: 200}, "
+        "{batch_size: 16, patch_size: 64, steps: 300}]"
     )
     log = [(100, 30.0), (200, 34.0), (300, 44.0), (400, 49.0), (500, 57.0)]
     speed = Speed.of([{"step": step, "seconds": seconds} for step, seconds in log], 77)
