@@ -179,7 +179,7 @@ def _sizes(result: Result) -> str:
     return f"{columns}x{rows} -> {wide}x{tall}"
 
 
-_LEVELS = {"refused": "warning", "postponed": "warning", "dead": "error", "trouble": "error"}
+_LEVELS = {"refused": "warning", "retry": "warning", "dead": "error", "error": "error"}
 
 
 class EventReporter:
