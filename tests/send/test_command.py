@@ -155,8 +155,8 @@ WRONG = [
     (DICOM, SendOptions(commitment_port=1), "is for --commit"),
     (DICOM, SendOptions(timeout=0), "timeout"),
     (DICOM, SendOptions(commitment=0, commitment_port=1), "commit"),
-    ("https://me:hunter2@localhost", SendOptions(), "no user or password"),
-    ("http://pacs.example", SendOptions(token_file=FILE), "over https:// only"),
+    ("https://me:hunter2@localhost", SendOptions(), "not contain a user or password"),
+    ("http://pacs.example", SendOptions(token_file=FILE), "needs https://"),
     (WEB, SendOptions(calling_ae="X"), "not for DICOMweb"),
     (WEB, SendOptions(commitment=5), "not for DICOMweb"),
     (WEB, SendOptions(timeout=-1), "timeout"),
@@ -365,7 +365,7 @@ def test_ctrl_c_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> N
     ("library", "destination", "extra"),
     [
         ("pynetdicom", "dicom://PEER@127.0.0.1:1", "cxrsr[net]"),
-        ("dicomweb_client", "http://127.0.0.1:1", "cxrsr[web]"),
+        ("requests", "http://127.0.0.1:1", "cxrsr[web]"),
     ],
 )
 def test_an_extra_that_is_missing_is_named(
