@@ -92,8 +92,10 @@ TRAININGS = (
         (
             "name=rir-sp-64",
             "architecture.channels=64",
-            "stages=[{steps: 3, batch_size: 16, patch_size: 48}, "
-            "{steps: 1, batch_size: 16, patch_size: 64}]",
+            (
+                "stages=[{steps: 3, batch_size: 16, patch_size: 48}, "
+                "{steps: 1, batch_size: 16, patch_size: 64}]"
+            ),
             "ema_decay=0.999",
         ),
     ),
