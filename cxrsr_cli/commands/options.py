@@ -9,8 +9,7 @@ import typer
 
 from cxrsr_cli.common.byte_size import parse_byte_size
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.networks.config import SCALES
-from cxrsr_cli.options import Precision
+from cxrsr_cli.networks.config import SCALES, Precision
 
 
 class Verbosity(IntEnum):

@@ -38,8 +38,8 @@ from cxrsr_cli.commands.options import (
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import UsageError
+from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
-from cxrsr_cli.options import Precision
 
 
 @contextmanager
