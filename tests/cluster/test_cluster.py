@@ -100,7 +100,7 @@ def test_everything_is_as_from_a_local_run(
     said = {}
     for name, more in (
         ("local", []),
-        ("out", ["--cluster", str(crew.file), "--cluster-files", shipping]),
+        ("out", ["--cluster", str(crew.file), "--cluster-transfer", shipping]),
     ):
         line = [*options(tiny_model), "--quarantine", f"q-{name}", "--report", f"{name}.json"]
         done = command(folder, "upscale", *line, *more, "in", name)
@@ -172,7 +172,7 @@ def test_a_file_system_that_is_not_shared_is_found_out(
     out, quarantine = inputs.parent / "out", inputs.parent / "q"
     results = run_on(crew.address, tiny_model, inputs, out, quarantine=quarantine)
     assert statuses(results) == [FileStatus.DONE] * (COUNT - 1) + [FileStatus.FAILED]
-    assert "use --cluster-files bytes" in str(results[-1].error)
+    assert "use --cluster-transfer bytes" in str(results[-1].error)
     assert not quarantine.exists()
 
 
@@ -512,7 +512,7 @@ def kill(*arguments, **options):
     return real(*arguments, **options)
 owner.{name} = kill
 sys.argv = ["cxrsr", "upscale", *{options(tiny_model)!r}, "--cluster", {str(crew.file)!r},
-            "--cluster-files", "paths", {str(inputs)!r}, {str(inputs.parent / "out")!r}]
+            "--cluster-transfer", "paths", {str(inputs)!r}, {str(inputs.parent / "out")!r}]
 main()
 """
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
