@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrsr_cli import __version__
-from cxrsr_cli.common.file_integrity import ensure_unchanged, sha256_file
+from cxrsr_cli.common.files import ensure_unchanged, sha256_file
 from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.decode import decode
-from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.pixel_padding import Padding, fill_padding, reapply_padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding, reapply_padding
 from cxrsr_cli.dicom.source import DicomSource, read_source
 from cxrsr_cli.dicom.transfer_syntax import (
     OutputTransferSyntax,

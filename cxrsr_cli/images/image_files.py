@@ -11,8 +11,7 @@ from PIL import Image
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.dicomdir import is_dicomdir
-from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.pixel_padding import Padding, fill_padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ConfigError, InputError, NoInputError
 

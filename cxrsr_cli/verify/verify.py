@@ -6,11 +6,10 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.common.file_integrity import ensure_unchanged
+from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.decode import decode, decode_compact
-from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.pixel_padding import Padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import VerificationError
 from cxrsr_cli.inference.consistency_error import ConsistencyDeviation

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.dicom.pixel_padding import Padding, fill_padding, reapply_padding
+from cxrsr_cli.dicom.pixel_format import Padding, fill_padding, reapply_padding
 
 
 @pytest.mark.parametrize(

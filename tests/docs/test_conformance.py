@@ -35,10 +35,10 @@ from cxrsr_cli.connections.dimse_status import DimseStatus, classify_status
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.derive.derive import is_modified
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, PixelGeometryAttribute, ScalingRule
-from cxrsr_cli.derive.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.dicom import acceptance
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, find_decoder
+from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax, resolve_transfer_syntax
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.receive.config import ScpConfig

@@ -20,10 +20,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPE
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.overlays import upscale_overlays
 from cxrsr_cli.dicom.decode import decode, decode_compact, decodes_equal
-from cxrsr_cli.dicom.pixel_data_stream import PixelDataStream
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
-from cxrsr_cli.dicom.write import write_dicom
+from cxrsr_cli.dicom.write import PixelDataStream, write_dicom
 from cxrsr_cli.inference import consistency_error
 from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
 from cxrsr_cli.options import Job
