@@ -30,7 +30,7 @@ def derive(
     source: DicomSource,
     source_pixels: NDArray[np.int32],
     pixels: NDArray[np.integer],
-    recipe: DerivationParameters,
+    parameters: DerivationParameters,
     now: datetime,
 ) -> tuple[FileDataset, list[str]]:
     """Make the derived object.
@@ -63,14 +63,16 @@ def derive(
     UnexpectedError
         If an attribute that the standard requires of the object was lost.
     """
-    pixel_format = PixelFormat.of(source.dataset)
+    pixel_format = PixelFormat.from_dataset(source.dataset)
     with quiet_libraries():
         derived = copy.deepcopy(source.raw_dataset)
-        warnings = _handle_private_elements(derived, source, recipe)
-        warnings += rescale_geometry(derived, source.dataset, recipe.scale)
-        warnings += upscale_overlays(derived, source, recipe.scale)
+        warnings = _handle_private_elements(derived, source, parameters)
+        warnings += rescale_geometry(derived, source.dataset, parameters.scale)
+        warnings += upscale_overlays(derived, source, parameters.scale)
         mark_lossy(derived, source)
-        warnings += write_provenance(derived, source.dataset, recipe, _sha256(source_pixels), now)
+        warnings += write_provenance(
+            derived, source.dataset, parameters, _sha256(source_pixels), now
+        )
         _write_pixels(derived, pixels, pixel_format)
         _check_nothing_required_was_lost(derived, source.dataset)
         meta = _file_meta(derived)

@@ -35,7 +35,7 @@ _READ_CHUNK_BYTES = 1 << 20
 _DAMAGED = "the data set is damaged, is cut off, or has too many elements"
 
 
-def check_structure(path: Path, begins: int, syntax: UID, largest: int) -> None:
+def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: int) -> None:
     """Walk through the data set of a file.
 
     Parameters
@@ -57,9 +57,13 @@ def check_structure(path: Path, begins: int, syntax: UID, largest: int) -> None:
         If it inflates to more than `largest` bytes.
     """
     with path.open("rb") as opened:
-        opened.seek(begins)
+        opened.seek(offset)
         inflated = syntax == DeflatedExplicitVRLittleEndian
-        stream = _Inflated(opened, largest) if inflated else _Plain(opened, path.stat().st_size)
+        stream = (
+            _Inflated(opened, max_inflated_bytes)
+            if inflated
+            else _Plain(opened, path.stat().st_size)
+        )
         order = ">" if syntax == ExplicitVRBigEndian else "<"
         try:
             _ElementWalker(stream, order, implicit=syntax == ImplicitVRLittleEndian).run()

@@ -30,7 +30,7 @@ class PixelFormat:
     signed: bool
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
+    def from_dataset(cls, dataset: Dataset) -> Self:
         """Read and check the Image Pixel module.
 
         Raises
@@ -108,7 +108,7 @@ class Padding:
     last: int
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self | None:
+    def from_dataset(cls, dataset: Dataset) -> Self | None:
         """Read the attributes; None if the object states no padding."""
         value = dataset.get("PixelPaddingValue")
         if not isinstance(value, int):

@@ -127,7 +127,7 @@ class DicomSource:
     pixel_data_range: range | None = None
 
 
-def read_source(path: Path, *, leave_pixels: int | None = None) -> DicomSource:
+def read_source(path: Path, *, min_deferred_bytes: int | None = None) -> DicomSource:
     """Read a DICOM file.
 
     Parameters
@@ -154,7 +154,7 @@ def read_source(path: Path, *, leave_pixels: int | None = None) -> DicomSource:
     """
     with quiet_libraries():
         try:
-            pristine = _open(path, leave_pixels)
+            pristine = _open(path, min_deferred_bytes)
             syntax = _transfer_syntax(pristine)
             place = _defer_pixel_data(pristine) if syntax in NATIVE_SYNTAXES else None
             if syntax == ExplicitVRBigEndian:

@@ -92,7 +92,7 @@ def write_dicom(
     *,
     syntax: UID = ExplicitVRLittleEndian,
     overwrite: bool = False,
-    announce: Callable[[str], None] = lambda _: None,
+    before_publish: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Encode, write, decode again, compare, then rename.
 
@@ -133,7 +133,7 @@ def write_dicom(
         if not verify_written_file(temporary, dataset, pixels):
             raise OutputError(f"{temporary.parent}: what was written does not read back the same")
         sha256 = sha256_file(temporary)
-        announce(sha256)
+        before_publish(sha256)
     return sha256
 
 
@@ -171,7 +171,7 @@ def _put_in_memory(dataset: FileDataset) -> None:
 
 def _right_align_values(dataset: FileDataset) -> None:
     """Move values down in their cells for a codec that knows only values (PS3.5 8.2)."""
-    above = PixelFormat.of(dataset)
+    above = PixelFormat.from_dataset(dataset)
     below = replace(above, high_bit=above.bits_stored - 1)
     if above == below:
         return
@@ -235,9 +235,11 @@ def verify_written_file(path: Path, dataset: FileDataset, pixels: NDArray[np.int
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        pixel_format = PixelFormat.of(dataset)
+        pixel_format = PixelFormat.from_dataset(dataset)
         length = pixels.size * pixel_format.cell_dtype.itemsize
-        written = read_source(path, leave_pixels=length if syntax in NATIVE_SYNTAXES else None)
+        written = read_source(
+            path, min_deferred_bytes=length if syntax in NATIVE_SYNTAXES else None
+        )
         header, place = written.dataset, written.pixel_data_range
         if written.transfer_syntax != syntax or any(
             header.get(keyword) != dataset.get(keyword) for keyword in _SAME

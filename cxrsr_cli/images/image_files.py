@@ -170,7 +170,10 @@ def read_images(
         return [read_image(path, multiple)]
     source = read_source(path)
     check_acceptance(source.dataset, 1, allowed)
-    pixel_format, padding = PixelFormat.of(source.dataset), Padding.of(source.dataset)
+    pixel_format, padding = (
+        PixelFormat.from_dataset(source.dataset),
+        Padding.from_dataset(source.dataset),
+    )
     images = []
     for frame in decode(source):
         stored = _crop_padding(frame, padding) if padding else frame

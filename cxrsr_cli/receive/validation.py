@@ -73,7 +73,7 @@ def validate_file(path: Path, announced: StoreRequest, *, begins: int, largest: 
         raise InstanceRejectedError(RefusalReason.UNREADABLE) from None
     with _READING:
         try:
-            dataset = read_source(path, leave_pixels=0).dataset
+            dataset = read_source(path, min_deferred_bytes=0).dataset
         except (UnreadableFileError, MemoryLimitError):
             raise InstanceRejectedError(RefusalReason.FULL) from None
         except CxrsrError:

@@ -68,7 +68,7 @@ def _put_pixels(source: DicomSource, dataset: FileDataset) -> None:
             f"colour pixels in {source.transfer_syntax.name}, "
             "which only a peer that takes them so gets unchanged"
         )
-    cells = PixelFormat.of(source.dataset).pack(decode_compact(source)).tobytes()
+    cells = PixelFormat.from_dataset(source.dataset).pack(decode_compact(source)).tobytes()
     # PS3.5 8.1.1 and A.2: an even length, and OW above 8 bits or in implicit VR.
     dataset["PixelData"] = DataElement("PixelData", "OW", cells + b"\0" * (len(cells) % 2))
     for keyword in _OFFSET_TABLES:

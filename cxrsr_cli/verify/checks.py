@@ -146,7 +146,7 @@ def check_photometry(
         "stored values, LUTs, windows and polarity mean the same",
         differing,
     )
-    padding = Padding.of(old.dataset)
+    padding = Padding.from_dataset(old.dataset)
     if padding:
         scale = high.shape[-1] // low.shape[-1]
         magnified = padding.mask(low).repeat(scale, -2).repeat(scale, -1)

@@ -120,7 +120,7 @@ def test_private_elements_by_option(
     written = pydicom.dcmread(target)
     assert any(element.tag.is_private for element in written) == keep_private
     assert any(element.tag.is_private for element in written.ViewCodeSequence[0]) == keep_private
-    assert verify(source, target, least_lr_psnr=45).holds
+    assert verify(source, target, min_lr_psnr=45).holds
 
 
 # The same bytes

@@ -210,7 +210,7 @@ def test_pixels_left_in_a_file(chest: FileDataset, tmp_path: Path, least: int) -
     """All else is read, however large, and what is compressed is read too."""
     chest.add_new(0x00282000, "OB", bytes(1 << 18))  # ICC Profile
     chest.save_as(tmp_path / "x.dcm")
-    source = read_source(tmp_path / "x.dcm", leave_pixels=least)
+    source = read_source(tmp_path / "x.dcm", min_deferred_bytes=least)
     assert source.dataset.ICCProfile == bytes(1 << 18)
     if least > len(chest.PixelData):
         assert source.pixel_data_range is None
@@ -223,5 +223,5 @@ def test_pixels_left_in_a_file(chest: FileDataset, tmp_path: Path, least: int) -
     assert raw[source.pixel_data_range.start : source.pixel_data_range.stop] == chest.PixelData
     chest.compress(JPEGLSLossless, generate_instance_uid=False)
     chest.save_as(tmp_path / "x.dcm")
-    compressed = read_source(tmp_path / "x.dcm", leave_pixels=least)
+    compressed = read_source(tmp_path / "x.dcm", min_deferred_bytes=least)
     assert compressed.dataset.PixelData == pydicom.dcmread(tmp_path / "x.dcm").PixelData
