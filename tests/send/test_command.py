@@ -227,9 +227,10 @@ def test_commitment_is_an_option(cxrsr: Command, chests: Path) -> None:
 def test_a_peer_that_is_busy_is_asked_again(cxrsr: Command, chests: Path) -> None:
     statuses = iter([0xA700, 0x0000, 0xC000, 0x0000])
     with listener(CONTEXTS, lambda _: next(statuses)) as scp:
-        done = cxrsr("send", chests, address(scp.port), "--retries", "3")
+        done = cxrsr("send", chests, address(scp.port), "--retries", "3", "-v")
     assert done.returncode == ExitCode.SOME_FAILED, "refused is refused"
     assert done.stdout.startswith("2 stored, 1 refused, ")
+    assert "info: retry 1 of 3: sending 1 files again" in done.stderr
     assert scp.associations == 2
 
 
