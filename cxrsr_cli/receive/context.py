@@ -1,7 +1,7 @@
 """What all associations of a node share."""
 
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -14,6 +14,8 @@ from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason, sanitize_ae_t
 
 if TYPE_CHECKING:
     from cxrsr_cli.receive.presentation_contexts import Supported
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,5 +74,7 @@ class ScpContext:
 
     def report(self, reason: RefusalReason, address: str, title: str = "") -> None:
         """Tell of a refusal; nobody's trouble with it may reach a peer."""
-        with suppress(Exception):
+        try:
             self.on_refusal(RefusalEvent(reason, address, sanitize_ae_title(title)))
+        except Exception as error:
+            _LOG.warning("the callback for refusals raised %s", type(error).__name__)

@@ -342,7 +342,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         for host in ("", "a b", "a..b", ".", "x" * 70, "a\nb")
     ),
     *(
-        (place("stow", url=url), "destinations.a: .*url is no URL")
+        (place("stow", url=url), "destinations.a: .*url is not a URL")
         for url in ("https://a b/", "https://a..b/", "https://a/b c", f"https://{'x' * 70}/")
     ),
     ({"scp": {"address": "a..b"}}, "scp: .*address must be"),
