@@ -114,7 +114,7 @@ def _open(folder: Path) -> "tuple[Spool, QueueView]":
 
     spool = Spool(folder)
     survey = QueueView(spool.ledger)
-    if not (spool.ledger.is_file() and survey.exists):
+    if not spool.exists:
         raise UsageError(f"{folder} is no spool of cxrsr serve")
     return spool, survey
 
