@@ -298,7 +298,7 @@ class RirConfig(PostUpsamplingConfig):
         return self.channels if self.branch_channels is None else self.branch_channels
 
     @property
-    def whole_image(self) -> bool:
+    def needs_whole_image(self) -> bool:
         """Whether every output pixel depends on every input pixel."""
         return self.attention is not Attention.NONE
 
@@ -310,7 +310,7 @@ class RirConfig(PostUpsamplingConfig):
     def body(self) -> list[ConvSpec]:
         """List the groups' convolutions."""
         channels, width = self.channels, self.branch_width
-        squeeze = channel_attention_convs(channels, self.reduction) if self.whole_image else []
+        squeeze = channel_attention_convs(channels, self.reduction) if self.needs_whole_image else []
         block = [ConvSpec(channels, width, kernel) for kernel in self.kernels]
         block += [ConvSpec(len(self.kernels) * width, channels, 1)]
         block += squeeze if self.attention is Attention.BLOCK else []

@@ -106,7 +106,7 @@ class RcanConfig(PostUpsamplingConfig):
         self._check_reduction(self.channels, self.reduction)
 
     @property
-    def whole_image(self) -> bool:
+    def needs_whole_image(self) -> bool:
         """Always: channel attention averages whole maps."""
         return True
 
