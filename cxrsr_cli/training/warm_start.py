@@ -13,7 +13,7 @@ from cxrsr_cli.networks.config import NetworkConfig
 from cxrsr_cli.networks.weights import load_network
 
 _TAIL = "tail."
-_MAKE_THE_TAIL = ("scale", "tail", "image_skip", "residual_scale")
+_MAKE_THE_TAIL = ("scale", "upsampler", "image_skip", "residual_scale")
 """Fields of an architecture that decide what the tail's weights mean."""
 
 _MAY_DIFFER = {*_MAKE_THE_TAIL, "channels", "stem", "impulse_filter"}
