@@ -1,4 +1,5 @@
 # make demo   environment, a real radiograph upscaled, the result shown
+# make fast   the tests that need no process, peer, private data or GPU: under three minutes
 # make test   the whole suite
 # make check  lint and types
 
@@ -9,7 +10,7 @@ READY := $(VENV)/.ready
 DEMO := demo-output
 WORKERS ?= 2
 
-.PHONY: demo test check wheel clean
+.PHONY: demo fast test check wheel clean
 
 demo: $(READY)
 	mkdir -p $(DEMO)
@@ -18,6 +19,10 @@ demo: $(READY)
 		examples/chest-1024.dcm $(DEMO)/comparison.png
 
 # A thread each: the tests are many and small.
+fast: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) \
+		-m "not process and not peer and not data and not gpu and not slow"
+
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 

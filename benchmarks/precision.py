@@ -21,8 +21,8 @@ from benchmarks.synthetic_radiographs import mosaic
 from benchmarks.timing import clock
 from cxrsr_cli.inference.device import choose_device, dtype_of
 from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
-from cxrsr_cli.options import Precision
 
 _SQUARE = 4096
 _SUM = 2

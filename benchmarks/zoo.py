@@ -31,8 +31,8 @@ from cxrsr_cli.commands.signals import install_interrupt_handlers
 from cxrsr_cli.common.atomic_file import atomic_write
 from cxrsr_cli.errors import ConfigError, CxrsrError, ExitCode, TrainingError
 from cxrsr_cli.inference.device import choose_device
+from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.weights import SUFFIX
-from cxrsr_cli.options import Precision
 from cxrsr_cli.training.checkpoint import FILE_NAME
 from cxrsr_cli.training.config import StageConfig, TrainConfig, load_train_config
 from cxrsr_cli.training.training_log import METRICS_NAME
@@ -92,8 +92,10 @@ TRAININGS = (
         (
             "name=rir-sp-64",
             "architecture.channels=64",
-            "stages=[{steps: 3, batch_size: 16, patch_size: 48}, "
-            "{steps: 1, batch_size: 16, patch_size: 64}]",
+            (
+                "stages=[{steps: 3, batch_size: 16, patch_size: 48}, "
+                "{steps: 1, batch_size: 16, patch_size: 64}]"
+            ),
             "ema_decay=0.999",
         ),
     ),

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,21 +10,13 @@ from cxrsr_cli.common.process import now
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import CxrsrError
+from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import ModelFile
 
 if TYPE_CHECKING:
     from cxrsr_cli.upscaler import Upscaler
 
 from cxrsr_cli.derive.uids import DerivationParameters, mode_label
-
-
-class Precision(StrEnum):
-    """Arithmetic of the network; everything around it is float32."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,16 @@
-"""Real data, a model that trains nothing away, and the command as a user runs it."""
+"""Fixtures for all tests, and the markers that say what a test needs.
+
+`make fast` leaves out what carries a marker. A test gets its marker from the
+fixtures that it uses, or states it itself. One that starts a process or opens a
+port without the marker fails, so that `make fast` stays what it says.
+"""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom
@@ -22,6 +28,45 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "chest-256.dcm"
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+MARKER_OF_FIXTURE = {"cxrsr": "process", "dciodvfy": "process", "shared": "data"}
+MARKER_OF_EVENT = {
+    "subprocess.Popen": "process",
+    "os.fork": "process",
+    "socket.bind": "peer",
+    "socket.connect": "peer",
+}
+"""Events of `sys.addaudithook` and the marker that a test needs for them."""
+
+_needed: set[str] = set()
+
+
+def pytest_configure() -> None:
+    """Give children Ctrl-C, and watch what tests start.
+
+    A shell has its background jobs ignore SIGINT, and children inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.addaudithook(lambda event, _: _needed.add(MARKER_OF_EVENT.get(event, "")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test the markers of its fixtures."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in MARKER_OF_FIXTURE:
+                item.add_marker(MARKER_OF_FIXTURE[fixture])
+
+
+@pytest.fixture(autouse=True)
+def needs_its_markers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts a process or opens a port without the marker."""
+    _needed.clear()
+    yield
+    markers = {marker.name for marker in request.node.iter_markers()}
+    for marker in _needed - {""}:
+        # A peer runs in a process or in a thread.
+        assert markers & {marker, "peer"}, f"this test needs the marker '{marker}'"
 
 
 def skip_or_fail(reason: str) -> None:

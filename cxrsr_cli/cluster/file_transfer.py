@@ -78,7 +78,7 @@ class SharedPathTransfer:
         if seen != (self.size, self.head_sha256):
             raise UnreadableFileError(
                 "the worker sees another file there, or none; are the folders on a file system "
-                "that all share? If not, use --cluster-files bytes"
+                "that all share? If not, use --cluster-transfer bytes"
             )
         yield Job(self.source, self.staged)
 
@@ -106,7 +106,7 @@ class SharedPathTransfer:
             if not self.staged.exists():
                 raise OutputError(
                     f"{target}: what a worker wrote is not to be seen here, or was taken for an "
-                    "orphan by another run; use --cluster-files bytes if folders are not shared"
+                    "orphan by another run; use --cluster-transfer bytes if folders are not shared"
                 )
             announce(sha256)
             publish(self.staged, target, overwrite=overwrite)

@@ -9,8 +9,7 @@ import typer
 
 from cxrsr_cli.common.byte_size import parse_byte_size
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.networks.config import SCALES
-from cxrsr_cli.options import Precision
+from cxrsr_cli.networks.config import SCALES, Precision
 
 
 class Verbosity(IntEnum):
@@ -35,21 +34,24 @@ def _size(text: str) -> int:
 
 
 ScaleOption = Annotated[
-    int, typer.Option("--scale", "-s", metavar="2|4|8", callback=_scale, help="Factor.")
+    int, typer.Option("--scale", "-s", metavar="2|4|8", callback=_scale, help="Scale factor.")
 ]
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", "-m", metavar="NAME|PATH", help="A shipped model (see info) or a weights file."
+        "--model",
+        "-m",
+        metavar="NAME|PATH",
+        help="A bundled model (see cxrsr info) or a weights file.",
     ),
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where the network runs."),
+    typer.Option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Device that runs the network."),
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", help="Arithmetic of the network; auto is fp32."),
+    typer.Option("--precision", help="Number format of the network; auto is fp32."),
 ]
 MemoryOption = Annotated[
     int | None,
@@ -57,23 +59,26 @@ MemoryOption = Annotated[
         "--memory",
         metavar="SIZE",
         parser=_size,
-        help="Memory that the work on an image may take, such as 1500MiB or 4GiB; by default "
-        "2 GiB, exceeded where that is not enough. On a GPU, its own.",
+        help="Memory limit for one image, such as 1500MiB or 4GiB (of the GPU, if one is used). "
+        "Default: 2 GiB, or more where an image needs it.",
         show_default=False,
     ),
 ]
 ProgressOption = Annotated[
     bool,
-    typer.Option("--no-progress", help="No bar. There is none either if stderr is no terminal."),
+    typer.Option("--no-progress", help="Show no progress bar. Without a terminal there is none."),
 ]
 ReportOption = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE", help="Write a JSON report of the run.")
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write a JSON report of the run to this file."),
 ]
 LogJsonOption = Annotated[
-    bool, typer.Option("--log-json", help="Lines of JSON on stderr instead of sentences.")
+    bool, typer.Option("--log-json", help="Write messages to stderr as JSON, one object per line.")
 ]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say failures only.")]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also show every file and the log.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show failures only.")]
 
 
 def verbosity(*, verbose: bool, quiet: bool) -> Verbosity:

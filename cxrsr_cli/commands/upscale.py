@@ -38,8 +38,8 @@ from cxrsr_cli.commands.options import (
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import UsageError
+from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
-from cxrsr_cli.options import Precision
 
 
 @contextmanager
@@ -93,14 +93,12 @@ def upscale(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="DICOM files, folders (recursive), DICOMDIRs (followed)."
+            metavar="INPUT...", help="DICOM files, folders (with subfolders) or DICOMDIRs."
         ),
     ],
     target: Annotated[
         str,
-        typer.Argument(
-            metavar="OUTPUT", help="The file to write, or the folder to mirror or put into."
-        ),
+        typer.Argument(metavar="OUTPUT", help="File to write, or folder for the outputs."),
     ],
     scale: ScaleOption = 4,
     model: ModelOption = DEFAULT_MODEL,
@@ -111,8 +109,8 @@ def upscale(
         bool | None,
         typer.Option(
             "--consistency/--no-consistency",
-            help="Make the output downsample to its input, within the stored range. "
-            "By default as the model says: not if it was trained to remove noise.",
+            help="Project the output so that downsampling it gives back the input. "
+            "Default: as the model states; off for models that remove noise.",
             show_default=False,
         ),
     ] = None,
@@ -120,25 +118,30 @@ def upscale(
         bool,
         typer.Option(
             "--self-ensemble",
-            help="Mean over eight flips and rotations: eight times the work.",
+            help="Average over eight flips and rotations; takes eight times as long.",
         ),
     ] = False,
     allow: Annotated[
         list[AcceptanceOverride] | None,
-        typer.Option("--allow", help="Accept what the models never saw. Can be repeated."),
+        typer.Option(
+            "--allow",
+            help="Also accept images of a kind the models were not trained on; repeatable.",
+        ),
     ] = None,
     transfer_syntax: Annotated[
         OutputTransferSyntax,
-        typer.Option("--transfer-syntax", help="Lossless encoding of the output."),
+        typer.Option("--transfer-syntax", help="Transfer syntax of the output (lossless)."),
     ] = OutputTransferSyntax.SAME,
     series_description: Annotated[
         str | None,
         typer.Option(
-            metavar="TEXT", help="Stands before 'not for diagnosis' in place of the source's."
+            metavar="TEXT",
+            help="Series Description of the output; 'not for diagnosis' is appended.",
         ),
     ] = None,
     keep_private: Annotated[
-        bool, typer.Option("--keep-private/--drop-private", help="Private elements.")
+        bool,
+        typer.Option("--keep-private/--drop-private", help="Copy private elements, or drop them."),
     ] = True,
     timestamp: Annotated[
         datetime | None,
@@ -146,49 +149,55 @@ def upscale(
             parser=_timestamp,
             metavar="TIME",
             envvar="SOURCE_DATE_EPOCH",
-            help="Time of derivation, instead of now: the same bytes again. "
-            "Seconds since 1970, or ISO 8601 with zone.",
+            help="Time of derivation instead of now, for reproducible bytes: "
+            "seconds since 1970, or ISO 8601 with a time zone.",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing outputs; never an input.")
+        bool,
+        typer.Option("--overwrite", help="Replace existing outputs. An input is never replaced."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read and judge every input; write no output.")
+        bool, typer.Option("--dry-run", help="Read and check every input; write no output.")
     ] = False,
     ledger: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="What was done is written here; by default in the output folder."
+            metavar="FILE", help="Database of finished files. Default: in the output folder."
         ),
     ] = None,
     no_ledger: Annotated[
-        bool, typer.Option("--no-ledger", help="Do not know what was done before.")
+        bool, typer.Option("--no-ledger", help="Do not read or write a ledger; process every file.")
     ] = False,
     quarantine: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Copies of bad inputs go here, each with its reason."),
+        typer.Option(
+            metavar="DIR", help="Copy failed inputs to this folder, each with its reason."
+        ),
     ] = None,
     report: ReportOption = None,
     io_workers: Annotated[
         int,
         typer.Option(
-            min=0, max=64, help="Files read ahead, and files written, beside the network."
+            min=0,
+            max=64,
+            metavar="N",
+            help="Files to read, and files to write, while the network runs.",
         ),
     ] = 1,
     cluster: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Do it on the workers of a Dask cluster: tcp://HOST:PORT or tls://HOST:PORT of "
-            "its scheduler, its scheduler file FILE.json, or local:N processes started here.",
+            help="Run on a Dask cluster: its scheduler's tcp://HOST:PORT or tls://HOST:PORT, "
+            "its scheduler file FILE.json, or local:N to start N processes here.",
         ),
     ] = None,
-    cluster_files: Annotated[
+    cluster_transfer: Annotated[
         TransferMode | None,
         typer.Option(
-            help="How files get to the workers: paths on a file system that all share, or bytes "
-            "through the scheduler. By default bytes; for local:N paths.",
+            help="How files reach the workers: paths on a shared file system, or bytes through "
+            "the scheduler. Default: bytes; for local:N, paths.",
             show_default=False,
         ),
     ] = None,
@@ -197,11 +206,11 @@ def upscale(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Enlarge chest radiographs into derived DICOM objects.
+    """Upscale chest radiographs into derived DICOM objects.
 
-    Exit codes: 0 all done, 1 unexpected, 2 usage, 3 nothing to do, 4 some
-    failed, 5 all failed, 6 cannot write, 7 model problem, 8 cluster out of
-    reach, 130 interrupted.
+    Exit codes: 0 success, 1 internal error, 2 usage, 3 no input, 4 some files
+    failed, 5 all files failed, 6 cannot write, 7 model error, 8 cluster not
+    reachable, 130 interrupted.
     Not for diagnosis.
     """
     from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
@@ -219,8 +228,8 @@ def upscale(
             raise UsageError("--ledger and --no-ledger exclude each other")
         if not all([*sources, target]):
             raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
-        if cluster_files and cluster is None:
-            raise UsageError("--cluster-files needs --cluster")
+        if cluster_transfer and cluster is None:
+            raise UsageError("--cluster-transfer needs --cluster")
         address = ClusterAddress.parse(cluster) if cluster is not None else None
         if series_description is not None:
             validate_series_description(series_description)
@@ -263,7 +272,7 @@ def upscale(
             settings,
             overwrite=overwrite,
             clock=clock,
-            shipping=cluster_files,
+            shipping=cluster_transfer,
             io_workers=io_workers,
         ) as upscaler:
             batch = BatchRunner(

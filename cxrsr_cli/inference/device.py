@@ -3,7 +3,7 @@
 import torch
 
 from cxrsr_cli.errors import DeviceError
-from cxrsr_cli.options import Precision
+from cxrsr_cli.networks.config import Precision
 
 _DTYPES = {
     Precision.FP32: torch.float32,

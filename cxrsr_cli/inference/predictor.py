@@ -18,11 +18,10 @@ from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.memory_plan import MemoryPlan, MemoryPlanner
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.inference.streaming import RowBuffer, residuals
-from cxrsr_cli.networks.config import NetworkConfig
+from cxrsr_cli.networks.config import NetworkConfig, Precision
 from cxrsr_cli.networks.conv_program import ConvProgram
 from cxrsr_cli.networks.layers import SuperResolutionNetwork
 from cxrsr_cli.networks.weights import load_network, read_metadata
-from cxrsr_cli.options import Precision
 
 
 def _nobody(_: object) -> None:

@@ -12,6 +12,15 @@ from typing import Any, ClassVar
 from cxrsr_cli.networks.complexity import ConvSpec, NetworkComplexity, channel_attention_convs
 
 
+class Precision(StrEnum):
+    """Arithmetic inside the network. Everything around the network is float32."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 class NetworkFamily(StrEnum):
     """Families of networks: what ``network:`` names in a configuration."""
 

@@ -14,9 +14,9 @@ from cxrsr_cli.derive.provenance import validate_series_description
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import ConfigError, UsageError
-from cxrsr_cli.networks.config import SCALES
+from cxrsr_cli.networks.config import SCALES, Precision
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL
-from cxrsr_cli.options import Precision, UpscaleOptions
+from cxrsr_cli.options import UpscaleOptions
 from cxrsr_cli.serve.queue import QueueItem
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}

@@ -15,9 +15,8 @@ from pydantic import PlainSerializer, PlainValidator, TypeAdapter
 from cxrsr_cli.common.yaml_config import load_yaml_mapping, validate
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import ConfigError
-from cxrsr_cli.networks.config import NetworkConfig
+from cxrsr_cli.networks.config import NetworkConfig, Precision
 from cxrsr_cli.networks.registry import FAMILY, KEY, config_class
-from cxrsr_cli.options import Precision
 from cxrsr_cli.training.degradation import DegradationConfig
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}

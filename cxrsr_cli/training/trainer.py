@@ -11,9 +11,9 @@ from torch import nn
 from cxrsr_cli.errors import TrainingError
 from cxrsr_cli.inference.data_consistency import DEFAULT_STEPS, project_iteratively
 from cxrsr_cli.metrics.psnr_ssim import psnr
+from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.layers import WhiteningStem
 from cxrsr_cli.networks.registry import build
-from cxrsr_cli.options import Precision
 from cxrsr_cli.training.checkpoint import Checkpoint
 from cxrsr_cli.training.config import Loss, Optimizer, Schedule, TrainConfig
 from cxrsr_cli.training.distributed import ProcessGroup

@@ -17,8 +17,9 @@ from benchmarks.timing import Budget, clock
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.options import Job, Precision
+from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 
 

@@ -48,7 +48,8 @@ from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import COUNT, ROOT, small_chest
 from tests.helpers.batches import command, jobs, statuses
 from tests.helpers.cluster_workers import KILL, SLOW
-from tests.helpers.clusters import WHEN, Cluster, Pretended, cluster, lacking, run_on, until
+from tests.helpers.clusters import WHEN, Cluster, Pretended, cluster, lacking, run_on
+from tests.helpers.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(folder, workers=2) as running:
         yield running
         # Nor does a file stay where a worker was killed.
-        until(lambda: not list(folder.rglob("*.dcm")))
+        wait_until(lambda: not list(folder.rglob("*.dcm")), "it happens")
         said = "".join(log.read_text() for log in running.logs)
     assert "distributed.scheduler" in said
     assert not any(word in said for word in ("Example", "Compute Failed", "/in/", ".dcm"))
@@ -99,7 +100,7 @@ def test_everything_is_as_from_a_local_run(
     said = {}
     for name, more in (
         ("local", []),
-        ("out", ["--cluster", str(crew.file), "--cluster-files", shipping]),
+        ("out", ["--cluster", str(crew.file), "--cluster-transfer", shipping]),
     ):
         line = [*options(tiny_model), "--quarantine", f"q-{name}", "--report", f"{name}.json"]
         done = command(folder, "upscale", *line, *more, "in", name)
@@ -171,7 +172,7 @@ def test_a_file_system_that_is_not_shared_is_found_out(
     out, quarantine = inputs.parent / "out", inputs.parent / "q"
     results = run_on(crew.address, tiny_model, inputs, out, quarantine=quarantine)
     assert statuses(results) == [FileStatus.DONE] * (COUNT - 1) + [FileStatus.FAILED]
-    assert "use --cluster-files bytes" in str(results[-1].error)
+    assert "use --cluster-transfer bytes" in str(results[-1].error)
     assert not quarantine.exists()
 
 
@@ -231,8 +232,8 @@ def test_no_content_is_kept_while_workers_have_the_files(inputs: Path, upscaler:
     with ThreadPoolExecutor(COUNT) as pool:
         try:
             results = [pool.submit(attending.run, job) for job in jobs(inputs)]
-            until(lambda: len(client.futures) == COUNT)
-            until(lambda: contents() == 0)
+            wait_until(lambda: len(client.futures) == COUNT, "it happens")
+            wait_until(lambda: contents() == 0, "it happens")
             for index in range(COUNT):
                 small_chest(10 + index).save_as(inputs / f"{index}.dcm")
             for future in client.futures[: COUNT - 1]:
@@ -241,8 +242,8 @@ def test_no_content_is_kept_while_workers_have_the_files(inputs: Path, upscaler:
             client.futures[COUNT - 1].set_result(answer)
             del answer, future
             client.futures[:COUNT] = []
-            until(lambda: len(client.futures) == COUNT)
-            until(lambda: contents() == 0)
+            wait_until(lambda: len(client.futures) == COUNT, "it happens")
+            wait_until(lambda: contents() == 0, "it happens")
         finally:
             dispatcher.cancel()
         assert [result.result(10) for result in results] == [None] * COUNT
@@ -391,7 +392,10 @@ def started(folder: Path, *line: str) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-    until(lambda: process.poll() is not None or bool(list((folder / "out").glob("*.dcm"))))
+    wait_until(
+        lambda: process.poll() is not None or bool(list((folder / "out").glob("*.dcm"))),
+        "it happens",
+    )
     return process
 
 
@@ -415,7 +419,7 @@ def test_a_local_worker_is_killed(inputs: Path, tiny_model: Path) -> None:
         output, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (ExitCode.OK, "")
     assert output.startswith("60 upscaled, 0 failed")
-    until(lambda: not any(map(alive, children)))
+    wait_until(lambda: not any(map(alive, children)), "it happens")
     here = UpscaleOptions(device="cpu").load(find_model(str(tiny_model), 2), clock=lambda: WHEN)
     assert len(list(BatchRunner(here).run(plan_batch([inputs], folder / "local").jobs))) == 60
     assert content(folder / "out") == content(folder / "local")
@@ -508,7 +512,7 @@ def kill(*arguments, **options):
     return real(*arguments, **options)
 owner.{name} = kill
 sys.argv = ["cxrsr", "upscale", *{options(tiny_model)!r}, "--cluster", {str(crew.file)!r},
-            "--cluster-files", "paths", {str(inputs)!r}, {str(inputs.parent / "out")!r}]
+            "--cluster-transfer", "paths", {str(inputs)!r}, {str(inputs.parent / "out")!r}]
 main()
 """
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
@@ -609,7 +613,7 @@ def test_alone_is_alone() -> None:
     threads[0].start()
     assert inside.wait(10)
     threads[1].start()
-    until(lambda: gate._waiting == 1)
+    wait_until(lambda: gate._waiting == 1, "it happens")
     threads.append(threading.Thread(target=later))
     threads[2].start()
     leave.set()

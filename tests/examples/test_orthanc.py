@@ -18,8 +18,9 @@ import pydicom
 import pytest
 
 from tests.conftest import EXAMPLE, skip_or_fail, small_chest
-from tests.helpers.orthanc import Orthanc, running_orthanc, wait_until
+from tests.helpers.orthanc import Orthanc, running_orthanc
 from tests.helpers.scripts import EXAMPLES, install_command
+from tests.helpers.waiting import wait_until
 
 FOLDER = EXAMPLES / "orthanc"
 PATIENT, SECRET = "Nobody^Knows", "PID-4711"

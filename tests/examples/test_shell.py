@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, skip_or_fail, small_chest
-from tests.helpers.orthanc import free_port, wait_until
+from tests.helpers.orthanc import free_port
 from tests.helpers.scripts import EXAMPLES, environment, pretend, run
+from tests.helpers.waiting import wait_until
 
 SCRIPTS = [
     path

@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -27,9 +26,9 @@ from cxrsr_cli.cluster.messages import WorkRequest, WorkResponse
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import UpscaleOptions
 from tests.conftest import ROOT
+from tests.helpers.waiting import HANG_SECONDS, wait_until
 
 WHEN = datetime(2026, 11, 25, tzinfo=UTC)
-_PATIENCE = 60
 
 
 @dataclass(frozen=True)
@@ -78,25 +77,17 @@ def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             stack.callback(_end, process)
             processes.append(process)
-            until(lambda: file.exists() and bool(file.read_text()))
+            wait_until(lambda: file.exists() and bool(file.read_text()), f"{file} is written")
         yield Cluster(file, logs, processes[0])
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
-        process.wait(20)
+        process.wait(HANG_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(20)
-
-
-def until(happened: Callable[[], bool]) -> None:
-    """Wait for something, but not for ever."""
-    deadline = time.monotonic() + _PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        process.wait(HANG_SECONDS)
 
 
 def run_on(

@@ -15,10 +15,7 @@ import yaml
 
 from cxrsr_cli.serve.spool import Spool
 from tests.conftest import ROOT
-from tests.helpers.orthanc import wait_until
-
-PATIENCE = 120.0
-"""Seconds that a test waits for what must happen."""
+from tests.helpers.waiting import HANG_SECONDS, wait_until
 
 
 @dataclass
@@ -42,7 +39,6 @@ class Node:
         wait_until(
             lambda: len(self.events(kind)) >= count or self.process.poll() is not None,
             f"{count} times '{kind}', see {self.log}",
-            PATIENCE,
         )
         found = self.events(kind)
         assert len(found) >= count, self.log.read_text(encoding="utf-8")[-2000:]
@@ -56,7 +52,7 @@ class Node:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send it a signal, and return how it ended."""
         self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(HANG_SECONDS)
 
 
 def configure(

@@ -4,10 +4,9 @@ import json
 import shutil
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import skip_or_fail
+from tests.helpers.waiting import HANG_SECONDS, wait_until
 
 AE_TITLE = "ORTHANC"
-_PATIENCE = 60.0
-"""Seconds in which Orthanc must answer, and in which `wait_until` gives up."""
 _PLUGINS = Path("/usr/share/orthanc/plugins")
 _ATTEMPTS = 3
 """A port that was free when it was chosen can be taken when it is opened."""
@@ -63,7 +61,7 @@ class Orthanc:
         """Ask the REST interface, such as for ``/system``; raises `HTTPError` as urllib does."""
         url, known = self.url + path, dict(headers or {})
         asked = urllib.request.Request(url, body, known, method=method)  # noqa: S310
-        with urllib.request.urlopen(asked, timeout=_PATIENCE) as answer:  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=HANG_SECONDS) as answer:  # noqa: S310
             content: bytes = answer.read()
         return content
 
@@ -114,15 +112,6 @@ def free_port() -> int:
         chosen.bind(("127.0.0.1", 0))
         port: int = chosen.getsockname()[1]
     return port
-
-
-def wait_until(ready: Callable[[], object], what: str, patience: float = _PATIENCE) -> None:
-    """Ask ten times a second until it holds; fail after `patience` seconds."""
-    end = time.monotonic() + patience
-    while not ready():
-        if time.monotonic() > end:
-            pytest.fail(f"waited {patience:.0f} s in vain: {what}")
-        time.sleep(0.1)
 
 
 def modality(ae_title: str, port: int, **permissions: bool) -> dict[str, object]:
@@ -199,7 +188,7 @@ def running_orthanc(
             finally:
                 # It would take three seconds to end by itself; its SQLite survives this.
                 run.kill()
-                run.wait(timeout=20)
+                run.wait(HANG_SECONDS)
         if attempt == _ATTEMPTS - 1:
             pytest.fail(f"Orthanc does not start:\n{log.read_text(errors='replace')[-2000:]}")
 

@@ -23,7 +23,8 @@ from pynetdicom.events import Event
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.connections.tls import TlsConfig
 from tests.conftest import skip_or_fail
-from tests.helpers.orthanc import free_port, wait_until
+from tests.helpers.orthanc import free_port
+from tests.helpers.waiting import wait_until
 
 _ENDING = 20
 

@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -36,10 +35,9 @@ from cxrsr_cli.receive.context import ReceivedInstance
 from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason
 from cxrsr_cli.receive.storage_scp import StorageScp
 from tests.conftest import EXAMPLE, skip_or_fail
+from tests.helpers.waiting import HANG_SECONDS, wait_until
 
 VERIFICATION = UID("1.2.840.10008.1.1")
-PATIENCE = 20.0
-"""Seconds that anything may take; nothing is judged by the time that it takes."""
 
 LIMITS = ScpLimits(idle_timeout=10.0, min_free_bytes=0)
 LISTENER = ScpConfig(port=0, limits=LIMITS)
@@ -107,21 +105,13 @@ class Node:
         return {refusal.reason for refusal in self.refusals}
 
 
-def eventually(true: Callable[[], bool], what: str) -> None:
-    """Poll, with a bound."""
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
-
-
 def association_threads() -> int:
     return sum(thread.name == "association" for thread in threading.enumerate())
 
 
 def is_well(node: Node) -> None:
     """Check that nothing is left of what came before, and that the node works."""
-    eventually(lambda: association_threads() == 0, "threads are left")
+    wait_until(lambda: association_threads() == 0, "threads are left")
     assert list(node.arriving.iterdir()) == []
     echo(node.port)
     before = len(node.arrivals)
@@ -212,7 +202,7 @@ class RawPeer:
     address: str = "127.0.0.1"
 
     def __enter__(self) -> Self:
-        self.socket = socket.create_connection((self.address, self.port), timeout=PATIENCE)
+        self.socket = socket.create_connection((self.address, self.port), timeout=HANG_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -334,7 +324,7 @@ def process(folder: Path, **limits: float) -> Iterator[tuple[int, Callable[[], i
     finally:
         started.stdin.close()
         try:
-            assert started.wait(timeout=PATIENCE) == 0
+            assert started.wait(timeout=HANG_SECONDS) == 0
         finally:
             started.kill()
             started.wait()

@@ -18,10 +18,9 @@ from cxrsr_cli.images.image_files import GrayscaleImage, list_images
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.psnr_ssim import psnr
-from cxrsr_cli.networks.config import ImageSkip, RirConfig
+from cxrsr_cli.networks.config import ImageSkip, Precision, RirConfig
 from cxrsr_cli.networks.rir import ResidualInResidual
 from cxrsr_cli.networks.weights import read_metadata, save_network
-from cxrsr_cli.options import Precision
 from cxrsr_cli.training.degradation import DegradationConfig
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.training_pairs import make_degraded_pair, make_pair

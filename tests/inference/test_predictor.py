@@ -11,8 +11,8 @@ from cxrsr_cli.errors import DeviceError, ModelError
 from cxrsr_cli.inference.device import choose_device, choose_precision
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.options import Precision
 from tests.conftest import EXAMPLE
 
 STORED = pydicom.dcmread(EXAMPLE).pixel_array[64:128, 64:128].astype(np.int32)

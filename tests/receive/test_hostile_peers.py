@@ -46,7 +46,6 @@ from tests.helpers.receiving import (
     command_set,
     data_set,
     echo,
-    eventually,
     halves,
     is_well,
     padded,
@@ -55,6 +54,7 @@ from tests.helpers.receiving import (
     store,
     value,
 )
+from tests.helpers.waiting import wait_until
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 HASTY = replace(LIMITS, idle_timeout=0.5, instance_timeout=1.5)
@@ -595,7 +595,7 @@ def test_broken_off_in_the_middle(node: Node, ending: str) -> None:
     with node:
         with RawPeer(node.port) as peer:
             begin(peer, halves()[0])
-            eventually(lambda: len(list(node.arriving.iterdir())) == 1, "the instance begins")
+            wait_until(lambda: len(list(node.arriving.iterdir())) == 1, "the instance begins")
             if ending == "abort":
                 peer.send(pdu(7, bytes(4)))
             elif ending == "reset":
@@ -613,7 +613,7 @@ def test_too_long_an_instance(tmp_path: Path) -> None:
             while sent < 20 << 20:  # nothing of it stays on the disk
                 peer.send(value(bytes(100_000), last=False))
                 sent += 100_000
-            eventually(lambda: not list(node.arriving.iterdir()), "the file is removed at once")
+            wait_until(lambda: not list(node.arriving.iterdir()), "the file is removed at once")
             peer.send(value(b""))
             assert peer.status() == DimseStatus.OUT_OF_RESOURCES
             announce(peer)
@@ -718,7 +718,7 @@ def test_a_place_of_the_silent_is_free_in_the_end(tmp_path: Path) -> None:
     limits = replace(HASTY, max_associations=1)
     with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port):
-            eventually(lambda: RefusalReason.SLOW in node.reasons(), "it is dropped")
+            wait_until(lambda: RefusalReason.SLOW in node.reasons(), "it is dropped")
             echo(node.port)
         is_well(node)
 
@@ -727,7 +727,7 @@ def test_a_flood_of_connections(node: Node) -> None:
     with node:
         peers = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(300)]
         try:
-            eventually(lambda: RefusalReason.CROWDED in node.reasons(), "some are closed at once")
+            wait_until(lambda: RefusalReason.CROWDED in node.reasons(), "some are closed at once")
         finally:
             for peer in peers:
                 peer.close()

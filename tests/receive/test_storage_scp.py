@@ -43,13 +43,13 @@ from tests.helpers.receiving import (
     data_set,
     dcmtk,
     echo,
-    eventually,
     halves,
     is_well,
     request,
     store,
     value,
 )
+from tests.helpers.waiting import wait_until
 
 CR = UID("1.2.840.10008.5.1.4.1.1.1")
 ENCODERS = LOSSLESS | {syntax: lossy.encode for syntax, lossy in LOSSY.items()}
@@ -266,7 +266,7 @@ def test_stop_finishes_what_is_received_and_rejects_what_comes(node: Node) -> No
     ):
         begin(peer, pieces[0])
         assert idle.associate()[0] == 2
-        eventually(lambda: len(list(node.arriving.iterdir())) == 1, "the instance begins")
+        wait_until(lambda: len(list(node.arriving.iterdir())) == 1, "the instance begins")
         stopped = pool.submit(node.receiver.stop, 20.0)
         assert idle.pdu()[0] == 7
         with RawPeer(node.port) as late:
@@ -285,7 +285,7 @@ def test_stop_finishes_what_is_received_and_rejects_what_comes(node: Node) -> No
 def test_stop_aborts_what_does_not_end(node: Node) -> None:
     with node, RawPeer(node.port) as peer:
         begin(peer, halves()[0])
-        eventually(lambda: len(list(node.arriving.iterdir())) == 1, "the instance begins")
+        wait_until(lambda: len(list(node.arriving.iterdir())) == 1, "the instance begins")
         node.receiver.stop(0.0)
         assert peer.pdu()[0] == 7
         assert list(node.arriving.iterdir()) == []
@@ -347,7 +347,7 @@ def test_who_may_send(
         else:
             assert answer[0] == 3
             assert tuple(answer[7:]) == (1, 1, 3)
-            eventually(lambda: node.reasons() == {RefusalReason.CALLING_AE}, "it is said")
+            wait_until(lambda: node.reasons() == {RefusalReason.CALLING_AE}, "it is said")
             assert node.refusals[0].calling_ae == calling
 
 
@@ -356,7 +356,7 @@ def test_an_address_of_nobody_is_dropped(tmp_path: Path) -> None:
     with Node(tmp_path / "spool", listener) as node:
         with RawPeer(node.port) as peer:
             assert peer.pdu() == b""
-        eventually(lambda: node.reasons() == {RefusalReason.ADDRESS}, "it is said")
+        wait_until(lambda: node.reasons() == {RefusalReason.ADDRESS}, "it is said")
 
 
 def test_without_peers_only_this_machine_may_send() -> None:
@@ -530,10 +530,10 @@ def test_tls_refuses_the_unknown_and_the_plain(secured: Node, certificates: Path
     with secured as node:
         with RawPeer(node.port) as peer:
             assert peer.associate()[:1] not in (b"\x02", b"\x03")
-        eventually(lambda: node.reasons() == {RefusalReason.TLS}, "it is said")
+        wait_until(lambda: node.reasons() == {RefusalReason.TLS}, "it is said")
         node.refusals.clear()
         assert _last_words(node.port, _client(certificates, known=False)) == b""
-        eventually(lambda: node.reasons() == {RefusalReason.TLS}, "it is said")
+        wait_until(lambda: node.reasons() == {RefusalReason.TLS}, "it is said")
         assert (
             store(node.port, EXAMPLE, tls=_client(certificates, known=True)) == DimseStatus.SUCCESS
         )

@@ -19,8 +19,9 @@ from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.send.destination_url import SendOptions, parse_destination
 from cxrsr_cli.send.retrying import exit_code, send_with_retries
 from tests.conftest import Command, small_chest
-from tests.helpers.orthanc import free_port, wait_until
+from tests.helpers.orthanc import free_port
 from tests.helpers.peers import certificates, data_set, listener, program, storescp, unread
+from tests.helpers.waiting import wait_until
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CONTEXTS = [(DX, [ExplicitVRLittleEndian])]

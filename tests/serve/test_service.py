@@ -23,8 +23,9 @@ from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.serve.queue import Queue
 from tests.conftest import EXAMPLE, ROOT, Command, small_chest
 from tests.helpers.nodes import Node, configure, running
-from tests.helpers.orthanc import free_port, wait_until
+from tests.helpers.orthanc import free_port
 from tests.helpers.peers import certificates, program
+from tests.helpers.waiting import wait_until
 
 SUCCESS = 0x0000
 
