@@ -36,8 +36,7 @@ from cxrsr_cli.evaluation.paired_statistics import PairedDifference
 from cxrsr_cli.evaluation.scores import HAARPSI_MED, MS_SSIM, PSNR, SSIM, Metric
 from cxrsr_cli.evaluation.tables import Table as Layout
 from cxrsr_cli.inference.device import choose_device
-from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.networks.weights import read_metadata
+from cxrsr_cli.networks.model_files import find_model, read_metadata
 from cxrsr_cli.training.checkpoint import FILE_NAME
 
 METRICS = (SSIM, MS_SSIM, HAARPSI_MED)

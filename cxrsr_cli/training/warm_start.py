@@ -10,7 +10,7 @@ from torch import nn
 
 from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.networks.config import NetworkConfig
-from cxrsr_cli.networks.weights import load_network
+from cxrsr_cli.networks.model_files import load_network
 
 _TAIL = "tail."
 _MAKE_THE_TAIL = ("scale", "upsampler", "image_skip", "residual_scale")

@@ -68,7 +68,7 @@ PROMISES = {
 def test_shipped_models_clear_the_floor_on_every_image(shared: Path, model: ModelFile) -> None:
     """Range-aware consistent bicubic is the floor, of the filtered image where there is noise."""
     promise = PROMISES[model.name]
-    scale, projected = model.description.architecture.scale, model.description.consistency
+    scale, projected = model.metadata.scale, model.metadata.consistency
     assert projected == (promise.noise is None)
     ours = Method(MODEL, consistent=projected)
     methods = (promise.reference, ours)
