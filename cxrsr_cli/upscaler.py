@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrsr_cli import __version__
-from cxrsr_cli.common.file_integrity import ensure_unchanged, sha256_file
+from cxrsr_cli.common.files import ensure_unchanged, sha256_file
 from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.decode import decode
-from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.pixel_padding import Padding, fill_padding, reapply_padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding, reapply_padding
 from cxrsr_cli.dicom.source import DicomSource, read_source
 from cxrsr_cli.dicom.transfer_syntax import (
     OutputTransferSyntax,
@@ -194,7 +193,7 @@ class Upscaler:
             source = read_source(job.source)
             warnings = check_acceptance(source.dataset, self.recipe.scale, self.allowed)
             sha256, frames = sha256_file(job.source), decode(source)
-        itemsize = PixelFormat.of(source.dataset).dtype.itemsize
+        itemsize = PixelFormat.from_dataset(source.dataset).dtype.itemsize
         count, rows, columns = frames.shape
         written = write_memory_factor(resolve_transfer_syntax(self.syntax, source.transfer_syntax))
         plan = self.predictor.plan(rows, columns, itemsize, count, written)
@@ -225,7 +224,7 @@ class Upscaler:
             If the device has not the memory.
         """
         dataset, scale = opened.source.dataset, self.recipe.scale
-        pixel_format, padding = PixelFormat.of(dataset), Padding.of(dataset)
+        pixel_format, padding = PixelFormat.from_dataset(dataset), Padding.from_dataset(dataset)
         minimum, maximum = pixel_format.minimum, pixel_format.maximum
         count, (rows, columns) = len(opened.frames), opened.shape
         notes = list[str]()
@@ -285,7 +284,7 @@ class Upscaler:
             opened.job.target,
             syntax=resolve_transfer_syntax(self.syntax, opened.source.transfer_syntax),
             overwrite=self.overwrite,
-            announce=announce,
+            before_publish=announce,
         )
         if self.predictor.consistency and restored.deviation.rms > _CONSISTENT:
             kept.append(

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from cxrsr_cli.batch.ledger import Ledger, LedgerEntry, OutputKey
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import FileStatus, Result
-from cxrsr_cli.common.atomic_file import remove_stale_temporaries
-from cxrsr_cli.common.file_integrity import ensure_unchanged, sha256_file
+from cxrsr_cli.common.files import ensure_unchanged, remove_stale_temporaries, sha256_file
 from cxrsr_cli.errors import CxrsrError, OutputError
 from cxrsr_cli.options import Job, RunInfo
 

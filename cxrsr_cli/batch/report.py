@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli.batch.result import FileStatus, Result
-from cxrsr_cli.common.atomic_file import atomic_write
+from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.dicom.write import check_writable
 from cxrsr_cli.errors import ExitCode, OutputError
 from cxrsr_cli.options import Job, RunInfo
@@ -120,7 +120,7 @@ def file_record(result: Result) -> dict[str, Any]:
             "exit_code": int(error.exit_code),
         },
         "warnings": result.warnings,
-        "troubles": result.record_errors,
+        "record_errors": result.record_errors,
         "seconds": {
             "read": round(timing.read, 3),
             "restore": round(timing.upscale, 3),

@@ -22,7 +22,7 @@ from cxrsr_cli.cluster.messages import (
     WorkRequest,
     WorkResponse,
 )
-from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.common.process import disable_malloc_trim, peak_rss_bytes
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.networks.model_files import SUFFIX, ModelFile, bundled_models

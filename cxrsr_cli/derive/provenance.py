@@ -14,13 +14,12 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.derive.uids import DerivationParameters
-from cxrsr_cli.dicom.acceptance import MODEL_NAME
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS
 from cxrsr_cli.dicom.decode import number_of_frames
+from cxrsr_cli.dicom.identifiers import MANUFACTURER, MODEL_NAME
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.errors import UsageError
 
-MANUFACTURER = "cxrsr open-source project"
 IMAGE_TYPE_MARKER = "SUPERRESOLUTION"
 """Value 4 of Image Type or later."""
 
@@ -74,7 +73,7 @@ INVALIDATED = (
 def write_provenance(
     derived: Dataset,
     source: Dataset,
-    recipe: DerivationParameters,
+    parameters: DerivationParameters,
     pixels_sha256: str,
     now: datetime,
 ) -> list[str]:
@@ -101,22 +100,24 @@ def write_provenance(
     now = _local(source, now)
     # An image without a series gets one of its own, not one shared with strangers.
     series = source.get("SeriesInstanceUID") or source.SOPInstanceUID
-    description, kept = _derivation_description(source, recipe)
+    description, kept = _derivation_description(source, parameters)
     values = {
-        "SOPInstanceUID": recipe.instance_uid(source.SOPInstanceUID, pixels_sha256),
-        "SeriesInstanceUID": recipe.series_uid(series),
+        "SOPInstanceUID": parameters.instance_uid(source.SOPInstanceUID, pixels_sha256),
+        "SeriesInstanceUID": parameters.series_uid(series),
         "InstanceCreationDate": now.strftime("%Y%m%d"),
         "InstanceCreationTime": now.strftime("%H%M%S"),
-        "InstanceCreatorUID": recipe.device_uid(),
+        "InstanceCreatorUID": parameters.device_uid(),
         "ImageType": image_type(source),
         "ContentQualification": "RESEARCH",
-        "SeriesDescription": series_description(source, recipe.scale, recipe.series_description),
-        "SeriesNumber": series_number(source, recipe.scale),
+        "SeriesDescription": series_description(
+            source, parameters.scale, parameters.series_description
+        ),
+        "SeriesNumber": series_number(source, parameters.scale),
         "DerivationDescription": description,
         "DerivationCodeSequence": _appended(derived, "DerivationCodeSequence", _SPATIAL_RESAMPLING),
         "SourceImageSequence": Sequence([_source_image(source)]),
         "ContributingEquipmentSequence": _appended(
-            derived, "ContributingEquipmentSequence", _equipment(recipe, now)
+            derived, "ContributingEquipmentSequence", _equipment(parameters, now)
         ),
     }
     for keyword in WRITTEN_KEYWORDS:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from cxrsr_cli.common.atomic_file import atomic_write
-from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.files import atomic_write, sha256_file
 from cxrsr_cli.errors import ModelError
 from cxrsr_cli.networks.config import SCALES, NetworkComplexity, NetworkConfig
 from cxrsr_cli.networks.registry import config_from_dict

@@ -82,7 +82,9 @@ class UpscaleWorker:
             return None
         # Objects are odd in more ways than their readers know of.
         try:
-            dataset = read_source(self.context.spool.received(item.key), leave_pixels=0).dataset
+            dataset = read_source(
+                self.context.spool.received(item.key), min_deferred_bytes=0
+            ).dataset
             is_ours = is_cxrsr_output(dataset)
             rule = first_match(self.rules, item, dataset)
         except Exception as error:

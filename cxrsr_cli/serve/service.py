@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
 from cxrsr_cli.batch.ledger import Ledger
-from cxrsr_cli.common.atomic_file import remove_stale_temporaries
+from cxrsr_cli.common.files import remove_stale_temporaries
 from cxrsr_cli.errors import CxrsrError, InternalError, OutputError
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.receive.presentation_contexts import storage_classes
