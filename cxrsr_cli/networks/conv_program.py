@@ -92,7 +92,7 @@ class Layer:
         Of the LeakyReLU; 0 is a ReLU, None is no activation.
     crop_columns : bool
         Drop the columns at the sides that no later layer needs. This costs a
-        copy, so not every layer does it.
+        copy, so not every layer does it. The last layer of a program always does.
     """
 
     branches: tuple[Branch, ...]
@@ -155,7 +155,8 @@ class ConvProgram:
         margins = [self.context_rows[IMAGE]]
         for made, layer in enumerate(self.layers, 1):
             widest = min(margins[branch.source] for branch in layer.branches)
-            margins.append(self.context_rows[made] if layer.crop_columns else widest)
+            crop = layer.crop_columns or made == len(self.layers)
+            margins.append(self.context_rows[made] if crop else widest)
         return tuple(margins)
 
     @cached_property

@@ -195,7 +195,7 @@ class PostUpsampler(SuperResolutionNetwork):
         deep = layers.add(Branch(body, Conv.from_module(self.deep)), *skip)
         scale = self.architecture.scale
         upsampler = fuse_upsampler(self.tail, scale).scaled(self.architecture.residual_scale)
-        layers.add(Branch(deep, upsampler), crop_columns=True)
+        layers.add(Branch(deep, upsampler))
         return ConvProgram(tuple(layers), pixel_shuffle=scale, float32_layers=float32_layers)
 
     def compile_body(self, layers: LayerList, value: int) -> int | None:  # noqa: ARG002

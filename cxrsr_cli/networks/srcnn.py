@@ -110,5 +110,5 @@ class Srcnn(SuperResolutionNetwork):
         for convolution in (self.extract, self.map):
             value = layers.add(Branch(value, Conv.from_module(convolution)), negative_slope=0.0)
         last = Conv.from_module(self.reconstruct).scaled(self.architecture.residual_scale)
-        layers.add(Branch(value, last), crop_columns=True)
+        layers.add(Branch(value, last))
         return ConvProgram(tuple(layers), pixel_shuffle=1, pre_upscale=self.architecture.scale)

@@ -85,6 +85,7 @@ def test_an_unknown_key_of_a_new_family_is_named(config: Path) -> None:
         load_train_config(config, ["architecture.depth=3"])
 
 
+@pytest.mark.process
 def test_finding_a_model_does_not_import_torch() -> None:
     code = (
         "import sys; from cxrsr_cli.networks.model_files import bundled_models, find_model; "
