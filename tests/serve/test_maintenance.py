@@ -181,13 +181,15 @@ def kept(house: House) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("owner", "step"), [(maintenance, "clear_if_over"), (Queue, "drop")], ids=["clear", "drop"]
+    ("owner", "step"),
+    [(maintenance, "remove_files_if_finished"), (Queue, "discard")],
+    ids=["clear", "discard"],
 )
 def test_what_comes_again_while_it_is_removed_is_kept(
     house: House, owner: object, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Just before the step, another process takes the instance in, if it can."""
-    monkeypatch.setattr("cxrsr_cli.serve.acceptor.key_of", lambda _: KEY)
+    monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.DEAD)
     other = opened(house.spool.root)
     arrive, original = intake(other), getattr(owner, step)
@@ -210,7 +212,7 @@ def test_what_comes_again_while_it_is_removed_is_kept(
 def test_what_comes_again_while_it_is_forgotten_is_kept(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cxrsr_cli.serve.acceptor.key_of", lambda _: KEY)
+    monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.IGNORED)
     reconcile(house.queue, house.spool)
     assert intake(house)() is DimseStatus.SUCCESS
@@ -218,11 +220,11 @@ def test_what_comes_again_while_it_is_forgotten_is_kept(
     assert kept(house)
 
 
-@pytest.mark.parametrize("step", ["admit", "state_of"])
+@pytest.mark.parametrize("step", ["enqueue", "state_of"])
 def test_a_queue_that_fails_costs_a_dead_instance_nothing(
     house: House, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cxrsr_cli.serve.acceptor.key_of", lambda _: KEY)
+    monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.DEAD)
     with patch.object(house.queue, step, side_effect=OutputError("full")):
         assert intake(house)() is DimseStatus.OUT_OF_RESOURCES
@@ -234,7 +236,7 @@ def test_a_dead_one_with_an_output_is_sent_on_and_not_made_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made again it would be another file, for those who have it already."""
-    monkeypatch.setattr("cxrsr_cli.serve.acceptor.key_of", lambda _: KEY)
+    monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.DEAD, output=True)
     assert intake(house)() is DimseStatus.SUCCESS
     assert house.queue.state_of(KEY) is ItemState.SENDING
@@ -251,7 +253,9 @@ def test_retrying_counts_the_dead_only(house: House) -> None:
 def test_a_kill_in_the_middle_of_a_removal_brings_nothing_back(house: House) -> None:
     house.put(KEY, ItemState.DEAD)
     with (
-        patch("cxrsr_cli.serve.maintenance.clear_if_over", side_effect=KeyboardInterrupt),
+        patch(
+            "cxrsr_cli.serve.maintenance.remove_files_if_finished", side_effect=KeyboardInterrupt
+        ),
         pytest.raises(KeyboardInterrupt),
     ):
         purge_dead(house.queue, house.spool, [KEY])

@@ -49,7 +49,7 @@ def config(tmp_path: Path) -> Path:
             "val": str(tmp_path / "val"),
             "description": "made up",
         },
-        "stages": [{"steps": 1, "batch": 1, "patch": 8}],
+        "stages": [{"steps": 1, "batch_size": 1, "patch_size": 8}],
     }
     path.write_text(yaml.safe_dump(plain))
     return path
