@@ -332,17 +332,17 @@ def test_listing(cxrsr: Command, three_dead: House) -> None:
 
 def test_retrying(cxrsr: Command, three_dead: House) -> None:
     root = three_dead.spool.root
-    assert cxrsr("queue", "retry", root, "aaaaaa").stdout == "2 to be tried again\n"
+    assert cxrsr("queue", "retry", root, "aaaaaa").stdout == "2 queued again\n"
     assert [item.key[:1] for item in three_dead.survey.items(ItemState.DEAD)] == ["c"]
     assert len(list((root / "dead").iterdir())) == 2
-    assert cxrsr("queue", "retry", root, "--all").stdout == "1 to be tried again\n"
+    assert cxrsr("queue", "retry", root, "--all").stdout == "1 queued again\n"
     assert three_dead.survey.counts()[ItemState.RECEIVED] == 4
 
 
 def test_not_waiting_any_longer(cxrsr: Command, three_dead: House) -> None:
     three_dead.queue.retry_later("d" * 32, 1000, "full")
-    done = cxrsr("queue", "retry", three_dead.spool.root, "--waiting")
-    assert done.stdout == "1 not waited for any longer\n"
+    done = cxrsr("queue", "retry", three_dead.spool.root, "--pending")
+    assert done.stdout == "1 scheduled for immediate retry\n"
     assert len(three_dead.queue.due_items(9)) == 1
 
 
@@ -350,13 +350,13 @@ def test_purging(cxrsr: Command, three_dead: House) -> None:
     root = three_dead.spool.root
     assert cxrsr("queue", "purge", root, "c" * 32).stdout == "1 removed\n"
     assert three_dead.files("c" * 32) == set()
-    done = cxrsr("queue", "purge", root, "--all", "--done-days", 0)
-    assert done.stdout == "1 forgotten\n2 removed\n"
+    done = cxrsr("queue", "purge", root, "--all", "--older-than", 0)
+    assert done.stdout == "1 records deleted\n2 removed\n"
     assert [item.key[:1] for item in three_dead.survey.items(ItemState.RECEIVED)] == ["d"]
     assert [path.stem[:1] for path in (root / "received").iterdir()] == ["d"]
 
 
-@pytest.mark.parametrize("words", [["list"], ["retry", "--all"], ["purge", "--done-days", "0"]])
+@pytest.mark.parametrize("words", [["list"], ["retry", "--all"], ["purge", "--older-than", "0"]])
 @pytest.mark.parametrize("has_ledger", [False, True])
 def test_a_folder_that_is_no_spool(tmp_path: Path, words: list[str], has_ledger: bool) -> None:
     """An output folder of `upscale` has a ledger, and stays as it is."""
@@ -367,7 +367,7 @@ def test_a_folder_that_is_no_spool(tmp_path: Path, words: list[str], has_ledger:
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     done = command(tmp_path, "queue", words[0], ".", *words[1:])
     assert done.returncode == ExitCode.USAGE
-    assert "is no spool" in done.stderr
+    assert "is not a spool" in done.stderr
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
