@@ -1,6 +1,6 @@
 """Where files are sent, and what became of each."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -105,7 +105,7 @@ class Destination(Protocol):
 
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
-    ) -> Iterator[SendResult]:
+    ) -> Generator[SendResult, None, None]:
         """Send files, and tell of each in order as it ends.
 
         Parameters

@@ -113,7 +113,7 @@ class CStoreDestination:
 
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
-    ) -> Iterator[SendResult]:
+    ) -> Generator[SendResult, None, None]:
         """Store files, on as few associations as hold their presentation contexts.
 
         As `Destination.send`. A file goes byte for byte, from the disk, if the

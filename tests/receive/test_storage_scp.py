@@ -251,7 +251,7 @@ def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     node = Node(tmp_path / "spool")
-    node.receiver._node = replace(node.receiver._node, folder=tmp_path / "file" / "arriving")
+    node.receiver._context = replace(node.receiver._context, folder=tmp_path / "file" / "arriving")
     with pytest.raises(OutputError, match="arriving"):
         node.receiver.start()
 
@@ -461,7 +461,9 @@ def test_without_pynetdicom_the_extra_is_named() -> None:
 import sys
 sys.modules["pynetdicom"] = None
 from cxrsr_cli.errors import MissingExtraError
-import cxrsr_cli.receive.context, cxrsr_cli.receive.config, cxrsr_cli.connections.dimse_status
+import cxrsr_cli.receive.store_sink, cxrsr_cli.receive.config, cxrsr_cli.connections.dimse_status
+
+pytestmark = pytest.mark.peer
 try:
     import cxrsr_cli.receive.storage_scp
 except MissingExtraError as error:
