@@ -34,7 +34,7 @@ def derive(
     source: DicomSource,
     source_pixels: NDArray[np.int32],
     pixels: NDArray[np.integer],
-    recipe: DerivationParameters,
+    parameters: DerivationParameters,
     now: datetime,
 ) -> tuple[FileDataset, list[str]]:
     """Make the derived object.
@@ -48,7 +48,7 @@ def derive(
     source_pixels, pixels : numpy.ndarray
         ``(F, H, W)`` and ``(F, scale * H, scale * W)`` stored values. The
         object keeps the second, without a copy.
-    recipe : Recipe
+    parameters : DerivationParameters
         How one became the other.
     now : datetime
         Time of the derivation, with its zone.
@@ -70,11 +70,11 @@ def derive(
     pixel_format = PixelFormat.of(source.dataset)
     with quiet_libraries():
         derived = copy.deepcopy(source.raw_dataset)
-        warnings = _handle_private_elements(derived, source, recipe)
-        warnings += rescale_geometry(derived, source.dataset, recipe.scale)
-        warnings += upscale_overlays(derived, source, recipe.scale)
+        warnings = _handle_private_elements(derived, source, keep=parameters.options.keep_private)
+        warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
+        warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
-        warnings += write_provenance(derived, source.dataset, recipe, _sha256(source_pixels), now)
+        warnings += write_provenance(derived, source.dataset, parameters, _sha256(source_pixels), now)
         _write_pixels(derived, pixels, pixel_format)
         _check_nothing_required_was_lost(derived, source.dataset)
         meta = _file_meta(derived)
@@ -87,10 +87,8 @@ def derive(
     return file_dataset, warnings
 
 
-def _handle_private_elements(
-    derived: Dataset, source: DicomSource, recipe: DerivationParameters
-) -> list[str]:
-    if recipe.keep_private:
+def _handle_private_elements(derived: Dataset, source: DicomSource, *, keep: bool) -> list[str]:
+    if keep:
         return drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
     drop_private(derived)
     return []
