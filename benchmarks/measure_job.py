@@ -38,7 +38,7 @@ def main() -> None:
         made = time.perf_counter()
         upscaler.write(restored)
         written = time.perf_counter()
-    itemsize = PixelFormat.of(opened.source.dataset).dtype.itemsize
+    itemsize = PixelFormat.from_dataset(opened.source.dataset).dtype.itemsize
     plan = restorer.plan(*opened.shape, itemsize)
     print(
         json.dumps(

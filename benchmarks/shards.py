@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cxrsr_cli.common.atomic_file import atomic_write
-from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.files import atomic_write, sha256_file
 from cxrsr_cli.errors import CxrsrError, InputError, OutputError, UsageError
 
 SUMS = "SHA256SUMS"

@@ -144,9 +144,7 @@ class UpscaleOptions:
         in_rules=False,
         in_ledger=False,
     )
-    precision: Precision = option(
-        Precision.AUTO, "Number format of the network; auto is fp32."
-    )
+    precision: Precision = option(Precision.AUTO, "Number format of the network; auto is fp32.")
     memory: int | None = option(
         None,
         "Memory limit for one image, such as 1500MiB or 4GiB (of the GPU, if one is used). "

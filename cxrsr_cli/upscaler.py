@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from pydicom.uid import UID
 
 from cxrsr_cli import __version__
-from cxrsr_cli.common.file_integrity import ensure_unchanged, sha256_file
+from cxrsr_cli.common.files import ensure_unchanged, sha256_file
 from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.acceptance import check_acceptance
 from cxrsr_cli.dicom.decode import decode
-from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.pixel_padding import Padding, fill_padding, reapply_padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding, reapply_padding
 from cxrsr_cli.dicom.source import DicomSource, read_source
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
 from cxrsr_cli.dicom.write import check_target, write_dicom
@@ -204,7 +203,7 @@ class Upscaler:
             source = read_source(job.source)
             warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
             sha256, frames = sha256_file(job.source), decode(source)
-        itemsize = PixelFormat.of(source.dataset).dtype.itemsize
+        itemsize = PixelFormat.from_dataset(source.dataset).dtype.itemsize
         count, rows, columns = frames.shape
         factor = write_memory_factor(self._transfer_syntax(source))
         plan = self.predictor.plan(rows, columns, itemsize, count, factor)
@@ -236,7 +235,7 @@ class Upscaler:
             If the device has not enough memory.
         """
         dataset, scale = decoded.source.dataset, self.options.scale
-        pixel_format, padding = PixelFormat.of(dataset), Padding.of(dataset)
+        pixel_format, padding = PixelFormat.from_dataset(dataset), Padding.from_dataset(dataset)
         minimum, maximum = pixel_format.minimum, pixel_format.maximum
         count, (rows, columns) = len(decoded.frames), decoded.shape
         notes = list[str]()
@@ -263,7 +262,7 @@ class Upscaler:
         return UpscaledFrames(decoded, frames, deviation, notes)
 
     def write(
-        self, upscaled: UpscaledFrames, announce: Callable[[str], None] = lambda _: None
+        self, upscaled: UpscaledFrames, before_publish: Callable[[str], None] = lambda _: None
     ) -> WrittenFile:
         """Derive the object and write it.
 
@@ -271,7 +270,7 @@ class Upscaler:
         ----------
         upscaled : UpscaledFrames
             New stored values of a source.
-        announce : callable
+        before_publish : callable
             Gets the SHA-256 of the output just before the file gets its name.
 
         Returns
@@ -296,7 +295,7 @@ class Upscaler:
             decoded.job.target,
             syntax=self._transfer_syntax(decoded.source),
             overwrite=self.options.overwrite,
-            announce=announce,
+            before_publish=before_publish,
         )
         if self.options.consistency and upscaled.deviation.rms > _MAX_ROUNDING_RMS:
             warnings.append(

@@ -21,7 +21,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 from skimage.io import imread
 
-from cxrsr_cli.derive.uids import IMPLEMENTATION_CLASS_UID
+from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID
 from cxrsr_cli.networks.resampling import downsample
 
 SCALE = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.conftest import EXAMPLE, ROOT
 
 
-def test_wheel_carries_its_models(tmp_path: Path) -> None:
+def test_the_wheel_contains_the_models(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
     subprocess.run([*build, str(ROOT)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.common.sqlite_file import SqliteFile
 
 LEDGER_NAME = ".cxrsr-ledger.sqlite"

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli import __version__
-from cxrsr_cli.common.atomic_file import atomic_write, remove_stale_temporaries
-from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.files import atomic_write, remove_stale_temporaries, sha256_file
 from cxrsr_cli.errors import (
     CxrsrError,
     InputError,

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from cxrsr_cli.batch.ledger import Ledger, LedgerEntry, OutputKey
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import FileStatus, Result
-from cxrsr_cli.common.atomic_file import remove_stale_temporaries
-from cxrsr_cli.common.file_integrity import ensure_unchanged, sha256_file
+from cxrsr_cli.common.files import ensure_unchanged, remove_stale_temporaries, sha256_file
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import CxrsrError, OutputError
 from cxrsr_cli.options import Job
@@ -108,9 +107,7 @@ class RunRecords:
 
     def _output_key(self, source_sha256: str) -> OutputKey:
         parameters = self.parameters
-        return OutputKey(
-            source_sha256, parameters.model_sha256, parameters.options.ledger_key()
-        )
+        return OutputKey(source_sha256, parameters.model_sha256, parameters.options.ledger_key())
 
     def _record(self, result: Result) -> Result:
         source, output = result.source_sha256, result.output_sha256

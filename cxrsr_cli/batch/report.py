@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli.batch.result import FileStatus, Result
-from cxrsr_cli.common.atomic_file import atomic_write
+from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.write import check_writable
 from cxrsr_cli.errors import ExitCode, OutputError

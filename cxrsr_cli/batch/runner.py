@@ -161,11 +161,11 @@ class JobStages:
             return failed_result(loaded.decoded.job, error, timing, loaded.decoded)
         return UpscaledFile(upscaled, replace(loaded.timing, upscale=time.monotonic() - started))
 
-    def write(self, file: UpscaledFile, announce: Callable[[str], None]) -> Result:
-        """Derive the object and write it; `announce` gets its hash before it gets its name."""
+    def write(self, file: UpscaledFile, before_publish: Callable[[str], None]) -> Result:
+        """Derive the object and write it; `before_publish` gets the hash of the file."""
         started, decoded = time.monotonic(), file.upscaled.decoded
         try:
-            written = self.upscaler.write(file.upscaled, announce)
+            written = self.upscaler.write(file.upscaled, before_publish)
         except Exception as error:
             timing = replace(file.timing, write=time.monotonic() - started)
             return failed_result(decoded.job, error, timing, decoded)
@@ -309,10 +309,10 @@ class _Pipeline:
     def _write(self, file: UpscaledFile) -> Result:
         decoded = file.upscaled.decoded
 
-        def announce(sha256: str) -> None:
+        def before_publish(sha256: str) -> None:
             self.records.mark_pending(decoded.job, decoded.sha256, sha256)
 
-        result = self.stages.write(file, announce)
+        result = self.stages.write(file, before_publish)
         # At once, so that the next run need not find out.
         return self.records.finalize(result) if result.status is FileStatus.DONE else result
 

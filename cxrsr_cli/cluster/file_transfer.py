@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cxrsr_cli.common.atomic_file import atomic_write, publish, temporary_name
-from cxrsr_cli.common.file_integrity import ensure_unchanged
+from cxrsr_cli.common.files import atomic_write, ensure_unchanged, publish, temporary_name
 from cxrsr_cli.dicom.write import os_errors_as_output_error
 from cxrsr_cli.errors import OutputError, UnreadableFileError
 from cxrsr_cli.options import Job

@@ -58,10 +58,11 @@ class TextReporter:
     def start(self, batch: "BatchRunner", plan: BatchPlan) -> Iterator[str]:
         """Name model and device."""
         if self._verbosity is Verbosity.VERBOSE:
-            recipe = batch.profile.recipe
+            parameters = batch.executor.parameters
+            options = parameters.options
             yield (
-                f"model {recipe.model_name} (SHA-256 {recipe.model_sha256[:12]}), "
-                f"device {batch.profile.device}, {recipe.precision}, {len(plan.jobs)} files"
+                f"model {options.model} (SHA-256 {parameters.model_sha256[:12]}), "
+                f"device {options.device}, {options.precision}, {len(plan.jobs)} files"
             )
 
     def result(self, result: Result) -> Iterator[str]:
@@ -129,12 +130,13 @@ class JsonReporter:
     def start(self, batch: "BatchRunner", plan: BatchPlan) -> Iterator[str]:
         """Name model and device."""
         if self._verbosity is not Verbosity.QUIET:
-            recipe = batch.profile.recipe
+            parameters = batch.executor.parameters
+            options = parameters.options
             facts = {
-                "model": recipe.model_name,
-                "sha256": recipe.model_sha256,
-                "device": batch.profile.device,
-                "precision": str(recipe.precision),
+                "model": options.model,
+                "sha256": parameters.model_sha256,
+                "device": options.device,
+                "precision": str(options.precision),
                 "files": len(plan.jobs),
             }
             yield json_line("info", "start", facts)

@@ -73,7 +73,7 @@ def run_batch(
             ended_by = error.exit_code
             write_above_bar(bar, narrator.error(error))
     return BatchRun(
-        profile=batch.profile,
+        parameters=batch.executor.parameters,
         jobs=plan.jobs,
         results=results,
         started=started,

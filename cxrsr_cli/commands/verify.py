@@ -37,7 +37,7 @@ def verify(
     """
     from cxrsr_cli.verify.verify import verify as audit
 
-    verification = audit(source, derived, least_lr_psnr=least_lr_psnr)
+    verification = audit(source, derived, min_lr_psnr=least_lr_psnr)
     if as_json:
         typer.echo(json.dumps(_facts(verification), indent=2))
     else:

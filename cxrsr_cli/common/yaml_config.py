@@ -73,7 +73,7 @@ def _describe(error: Exception) -> str:
 
 
 def validate(
-    adapter: TypeAdapter[_T], plain: dict[str, Any], path: Path, *, empty: bool = True
+    adapter: TypeAdapter[_T], plain: dict[str, Any], path: Path, *, allow_empty: bool = True
 ) -> _T:
     """Turn plain values into what they describe.
 
@@ -94,7 +94,7 @@ def validate(
         Naming every key that is unknown or has an illegal value.
     """
     try:
-        _refuse(path, _unrepresentable_values(plain, "", empty=empty, seen=set()))
+        _refuse(path, _unrepresentable_values(plain, "", empty=allow_empty, seen=set()))
         made = adapter.validate_python(plain)
     except ValidationError as error:
         _refuse(

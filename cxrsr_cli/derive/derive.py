@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRLittleEndian
@@ -16,17 +16,13 @@ from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive import provenance
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
 from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
-from cxrsr_cli.derive.private_elements import drop_image_copies, drop_private
 from cxrsr_cli.derive.provenance import mark_lossy, write_provenance
 from cxrsr_cli.derive.required_attributes import lost_attributes
-from cxrsr_cli.derive.uids import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
-    DerivationParameters,
-)
-from cxrsr_cli.dicom.pixel_data_stream import PixelDataStream
+from cxrsr_cli.derive.uids import DerivationParameters
+from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import DicomSource
+from cxrsr_cli.dicom.write import PixelDataStream
 from cxrsr_cli.errors import InternalError
 
 
@@ -67,14 +63,16 @@ def derive(
     UnexpectedError
         If an attribute that the standard requires of the object was lost.
     """
-    pixel_format = PixelFormat.of(source.dataset)
+    pixel_format = PixelFormat.from_dataset(source.dataset)
     with quiet_libraries():
         derived = copy.deepcopy(source.raw_dataset)
         warnings = _handle_private_elements(derived, source, keep=parameters.options.keep_private)
         warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
         warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
-        warnings += write_provenance(derived, source.dataset, parameters, _sha256(source_pixels), now)
+        warnings += write_provenance(
+            derived, source.dataset, parameters, _sha256(source_pixels), now
+        )
         _write_pixels(derived, pixels, pixel_format)
         _check_nothing_required_was_lost(derived, source.dataset)
         meta = _file_meta(derived)
@@ -151,3 +149,60 @@ def _changed_keywords() -> frozenset[str]:
         *provenance.LOSSY_KEYWORDS,
     }
     return frozenset(geometry | written)
+
+
+def drop_private(dataset: Dataset) -> None:
+    """Remove every private element, in sequences too.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        Changed in place. Only its sequences are looked at, so that the other
+        elements stay the file's bytes.
+    """
+    for tag in list(dataset.keys()):
+        if tag.is_private:
+            del dataset[tag]
+        elif _is_sequence(dataset, tag):
+            for item in dataset[tag].value or ():
+                drop_private(item)
+
+
+def drop_image_copies(dataset: Dataset, pixels: int) -> list[str]:
+    """Remove private elements that must be copies of the image in its former size.
+
+    No private dictionary tells them apart; the size does. Vendors keep the
+    original or a reduced bit depth, so one byte a pixel is the limit.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        Changed in place.
+    pixels : int
+        How many the source has in a frame.
+
+    Returns
+    -------
+    list of str
+        What was dropped.
+    """
+    caches = [tag for tag in dataset.keys() if tag.is_private and _length(dataset, tag) >= pixels]
+    for tag in caches:
+        del dataset[tag]
+    count = len(caches)
+    return [f"{count} private elements as large as the image were dropped"] if count else []
+
+
+def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
+    vr = dataset.get_item(tag).VR
+    if vr is None:  # implicit VR, not yet looked at
+        try:
+            vr = dictionary_VR(tag)
+        except KeyError:
+            return False
+    return vr == "SQ"
+
+
+def _length(dataset: Dataset, tag: BaseTag) -> int:
+    value = dataset.get_item(tag).value
+    return len(value) if isinstance(value, bytes) else 0

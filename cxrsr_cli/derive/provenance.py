@@ -14,13 +14,12 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.derive.uids import DerivationParameters
-from cxrsr_cli.dicom.acceptance import MODEL_NAME
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS
 from cxrsr_cli.dicom.decode import number_of_frames
+from cxrsr_cli.dicom.identifiers import MANUFACTURER, MODEL_NAME
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.options import NOT_FOR_DIAGNOSIS
 
-MANUFACTURER = "cxrsr open-source project"
 IMAGE_TYPE_MARKER = "SUPERRESOLUTION"
 """Value 4 of Image Type or later."""
 

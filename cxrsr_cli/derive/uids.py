@@ -5,14 +5,7 @@ from dataclasses import dataclass, replace
 
 from pydicom.uid import UID
 
-from cxrsr_cli import __version__
 from cxrsr_cli.options import UpscaleOptions
-
-IMPLEMENTATION_CLASS_UID = UID("2.25.227651433496037774089284416628961574554")
-"""Names this software in all its versions (PS3.7 D.3.3.2)."""
-
-IMPLEMENTATION_VERSION_NAME = f"CXRSR_{__version__}"[:16]
-"""Names this version (PS3.7 D.3.3.2), in files and on the network."""
 
 _NAMESPACE = uuid.UUID("b86450af-878d-51ca-8aa2-a5cc46e05975")
 

@@ -10,6 +10,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from cxrsr_cli.dicom.identifiers import MODEL_NAME
 from cxrsr_cli.errors import NoPixelDataError, UnsupportedImageError
 
 
@@ -23,9 +24,6 @@ class AcceptanceOverride(StrEnum):
     FOR_PROCESSING = "for-processing"
     """Presentation Intent FOR PROCESSING."""
 
-
-MODEL_NAME = "cxrsr"
-"""Manufacturer's Model Name that marks this tool's outputs."""
 
 MAX_SIDE = 65535
 """Rows and Columns are unsigned shorts (PS3.3 C.7.6.3)."""

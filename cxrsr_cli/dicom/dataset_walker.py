@@ -19,7 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from cxrsr_cli.receive.refusal import InstanceRejectedError, RefusalReason
+from cxrsr_cli.errors import MemoryLimitError, NotDicomError
 
 MAX_ELEMENTS = 1 << 16
 """Elements and items of a data set; a radiograph has hundreds, seldom thousands."""
@@ -32,9 +32,10 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _SMALLEST_ELEMENT = 8
 _READ_CHUNK_BYTES = 1 << 20
+_DAMAGED = "the data set is damaged, is cut off, or has too many elements"
 
 
-def check_structure(path: Path, begins: int, syntax: UID, largest: int) -> None:
+def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: int) -> None:
     """Walk through the data set of a file.
 
     Parameters
@@ -50,18 +51,24 @@ def check_structure(path: Path, begins: int, syntax: UID, largest: int) -> None:
 
     Raises
     ------
-    NotStoredError
-        If it is damaged or cut off, has too many elements, or inflates to too much.
+    NotDicomError
+        If it is damaged, is cut off, or has more than `MAX_ELEMENTS` elements and items.
+    MemoryLimitError
+        If it inflates to more than `largest` bytes.
     """
     with path.open("rb") as opened:
-        opened.seek(begins)
+        opened.seek(offset)
         inflated = syntax == DeflatedExplicitVRLittleEndian
-        stream = _Inflated(opened, largest) if inflated else _Plain(opened, path.stat().st_size)
+        stream = (
+            _Inflated(opened, max_inflated_bytes)
+            if inflated
+            else _Plain(opened, path.stat().st_size)
+        )
         order = ">" if syntax == ExplicitVRBigEndian else "<"
         try:
             _ElementWalker(stream, order, implicit=syntax == ImplicitVRLittleEndian).run()
         except (EOFError, zlib.error):
-            raise InstanceRejectedError(RefusalReason.UNREADABLE) from None
+            raise NotDicomError(_DAMAGED) from None
 
 
 class _Stream(Protocol):
@@ -126,7 +133,7 @@ class _Inflated:
         self._at -= gone
         self._left -= len(piece)
         if self._left < 0:
-            raise InstanceRejectedError(RefusalReason.INSTANCE_TOO_LONG)
+            raise MemoryLimitError("the data set inflates to more than its limit")
         return True
 
 
@@ -248,4 +255,4 @@ class _ElementWalker:
 
     def _require(self, true: bool) -> None:
         if not true:
-            raise InstanceRejectedError(RefusalReason.UNREADABLE)
+            raise NotDicomError(_DAMAGED)

@@ -86,7 +86,9 @@ def decode_compact(source: DicomSource) -> NDArray[np.integer]:
     Arithmetic on the values must be done in a wider type.
     """
     decoded = decode_raw(source)
-    values: NDArray[np.integer] = np.empty(decoded.shape, PixelFormat.of(source.dataset).dtype)
+    values: NDArray[np.integer] = np.empty(
+        decoded.shape, PixelFormat.from_dataset(source.dataset).dtype
+    )
     return _decode_into(values, source, decoded)
 
 
@@ -115,7 +117,7 @@ def _parts(shape: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
 
 def _values(source: DicomSource, decoded: NDArray[np.integer]) -> NDArray[np.int32]:
     """Take the stored values from what a codec gave."""
-    pixel_format = PixelFormat.of(source.dataset)
+    pixel_format = PixelFormat.from_dataset(source.dataset)
     if decodes_to_raw_cells(source.transfer_syntax):
         return pixel_format.unpack(decoded)
     if source.transfer_syntax in LOSSY_METHODS:
@@ -141,7 +143,7 @@ def decode_raw(source: DicomSource) -> NDArray[np.integer]:
     dataset, syntax = source.dataset, source.transfer_syntax
     if "PixelData" not in dataset:
         raise NoPixelDataError("the object holds no Pixel Data")
-    pixel_format = PixelFormat.of(dataset)
+    pixel_format = PixelFormat.from_dataset(dataset)
     frames = number_of_frames(dataset)
     check_standard_syntax(syntax)
     _check_size(dataset, frames, pixel_format, syntax)
@@ -162,7 +164,7 @@ def _check_streams(source: DicomSource, frames: int, *, signed: bool) -> None:
     dataset = source.dataset
     try:
         streams = list(_frames(dataset, frames))
-        sizes = {stated for stream in streams if (stated := FrameSize.by(stream))}
+        sizes = {stated for stream in streams if (stated := FrameSize.from_stream(stream))}
         signs = (
             {get_j2k_parameters(stream).get("is_signed", signed) for stream in streams}
             if source.transfer_syntax in JPEG2000TransferSyntaxes

@@ -25,7 +25,7 @@ class FrameSize:
     columns: int
 
     @classmethod
-    def by(cls, stream: bytes) -> Self | None:
+    def from_stream(cls, stream: bytes) -> Self | None:
         """Read it; None if `stream` is neither JPEG, JPEG-LS nor JPEG 2000."""
         if stream.startswith(_START_OF_IMAGE):
             return cls._by_jpeg(stream)

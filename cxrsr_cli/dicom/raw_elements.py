@@ -4,7 +4,7 @@ from typing import cast
 
 import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.tag import Tag
@@ -113,3 +113,22 @@ def _declare(dataset: Dataset) -> None:
         if element.VR == "SQ":
             for item in dataset[element.tag].value:
                 _declare(item)
+
+
+def to_implicit_vr(dataset: Dataset) -> None:
+    """Declare a dataset implicit VR, so that pydicom writes its values as they are, in place.
+
+    Only sequences are encoded again: the header of an element inside one has
+    its VR too.
+    """
+    for tag in list(dataset.keys()):
+        raw = dataset.get_item(tag)
+        if raw.VR == "SQ" or (isinstance(raw, DataElement) and raw.VR == "UN"):
+            element = dataset[tag]
+            if element.VR == "SQ":
+                for item in element.value:
+                    to_implicit_vr(item)
+        elif isinstance(raw, RawDataElement):
+            # Setting an item would parse it if it is private.
+            dataset._dict[tag] = raw._replace(is_implicit_VR=True)  # noqa: SLF001
+    dataset.set_original_encoding(True, True, dataset.original_character_set)

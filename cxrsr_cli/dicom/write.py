@@ -1,10 +1,12 @@
 """Write a DICOM file whole, verified, and never over its source."""
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +14,7 @@ from pydicom.dataset import FileDataset
 from pydicom.fileutil import buffer_length
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from cxrsr_cli.common.atomic_file import atomic_write
-from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.files import atomic_write, sha256_file
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
 from cxrsr_cli.dicom.decode import decodes_equal, number_of_frames
@@ -21,6 +22,9 @@ from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.raw_elements import to_explicit_vr
 from cxrsr_cli.dicom.source import NATIVE_SYNTAXES, read_source
 from cxrsr_cli.errors import NotDicomError, OutputError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _ENCODE_CHUNK_BYTES = 1 << 20
 """Cells that are changed at a time."""
@@ -88,7 +92,7 @@ def write_dicom(
     *,
     syntax: UID = ExplicitVRLittleEndian,
     overwrite: bool = False,
-    announce: Callable[[str], None] = lambda _: None,
+    before_publish: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Encode, write, decode again, compare, then rename.
 
@@ -129,7 +133,7 @@ def write_dicom(
         if not verify_written_file(temporary, dataset, pixels):
             raise OutputError(f"{temporary.parent}: what was written does not read back the same")
         sha256 = sha256_file(temporary)
-        announce(sha256)
+        before_publish(sha256)
     return sha256
 
 
@@ -167,7 +171,7 @@ def _put_in_memory(dataset: FileDataset) -> None:
 
 def _right_align_values(dataset: FileDataset) -> None:
     """Move values down in their cells for a codec that knows only values (PS3.5 8.2)."""
-    above = PixelFormat.of(dataset)
+    above = PixelFormat.from_dataset(dataset)
     below = replace(above, high_bit=above.bits_stored - 1)
     if above == below:
         return
@@ -231,9 +235,11 @@ def verify_written_file(path: Path, dataset: FileDataset, pixels: NDArray[np.int
     """
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        pixel_format = PixelFormat.of(dataset)
+        pixel_format = PixelFormat.from_dataset(dataset)
         length = pixels.size * pixel_format.cell_dtype.itemsize
-        written = read_source(path, leave_pixels=length if syntax in NATIVE_SYNTAXES else None)
+        written = read_source(
+            path, min_deferred_bytes=length if syntax in NATIVE_SYNTAXES else None
+        )
         header, place = written.dataset, written.pixel_data_range
         if written.transfer_syntax != syntax or any(
             header.get(keyword) != dataset.get(keyword) for keyword in _SAME
@@ -268,3 +274,75 @@ def _holds(
             if not np.array_equal(pixel_format.unpack(cells), part):
                 return False
     return True
+
+
+_STREAM_CHUNK_BYTES = 1 << 20
+
+
+class PixelDataStream(io.BufferedReader):
+    """The cells of stored values, as the value of an element (PS3.5 8.1.1 and 8.2).
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Contiguous stored values of any shape and integer type, inside the legal
+        range. They are not copied, and must not be changed while this is in use.
+    pixel_format : PixelFormat
+        Where in a cell a value lies.
+
+    Notes
+    -----
+    pydicom takes a buffer for a value, asks for a few kilobytes at a time and
+    states the length that it finds, so a byte that makes the length even is
+    part of it. A deep copy is one, of the values too.
+    """
+
+    def __init__(self, values: NDArray[np.integer], pixel_format: PixelFormat) -> None:
+        super().__init__(_RawPixelDataStream(values, pixel_format), _STREAM_CHUNK_BYTES)
+        self._values, self._pixel_format = values, pixel_format
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Copy the values and the position; pydicom copies objects this way."""
+        copied = type(self)(self._values.copy(), self._pixel_format)
+        copied.seek(self.tell())
+        return copied
+
+
+class _RawPixelDataStream(io.RawIOBase):
+    """What `PixelDataStream` buffers: cells are made as they are read."""
+
+    def __init__(self, values: NDArray[np.integer], pixel_format: PixelFormat) -> None:
+        super().__init__()
+        self._values, self._pixel_format = np.ravel(values), pixel_format
+        length = self._values.size * pixel_format.cell_dtype.itemsize
+        self._length, self._position = length + length % 2, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
+        if origin + offset < 0:
+            raise ValueError("before the beginning")
+        self._position = origin + offset
+        return self._position
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        place = memoryview(buffer).cast("B")
+        width = self._pixel_format.cell_dtype.itemsize
+        start = self._position
+        stop = min(start + min(len(place), _STREAM_CHUNK_BYTES), self._length)
+        if stop <= start:
+            return 0
+        values = self._values[start // width : -(-stop // width)]
+        cells = self._pixel_format.pack(values).view(np.uint8)[start % width :][: stop - start]
+        place[: len(cells)] = cells.data
+        place[len(cells) : stop - start] = bytes(stop - start - len(cells))
+        self._position = stop
+        return stop - start

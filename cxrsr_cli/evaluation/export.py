@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cxrsr_cli.common.atomic_file import atomic_write
+from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.paired_statistics import CONFIDENCE, RESAMPLES
 from cxrsr_cli.evaluation.result import EvaluationResult

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cxrsr_cli.common.atomic_file import atomic_write
+from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.paired_statistics import differences

@@ -11,8 +11,7 @@ from PIL import Image
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.dicomdir import is_dicomdir
-from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.pixel_padding import Padding, fill_padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ConfigError, InputError, NoInputError
 
@@ -171,7 +170,10 @@ def read_images(
         return [read_image(path, multiple)]
     source = read_source(path)
     check_acceptance(source.dataset, 1, allowed)
-    pixel_format, padding = PixelFormat.of(source.dataset), Padding.of(source.dataset)
+    pixel_format, padding = (
+        PixelFormat.from_dataset(source.dataset),
+        Padding.from_dataset(source.dataset),
+    )
     images = []
     for frame in decode(source):
         stored = _crop_padding(frame, padding) if padding else frame

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from cxrsr_cli.dicom.pixel_padding import Padding
+from cxrsr_cli.dicom.pixel_format import Padding
 from cxrsr_cli.networks.resampling import downsample
 
 _KERNEL_REACH = 2

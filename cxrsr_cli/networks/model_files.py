@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.errors import ModelError
 from cxrsr_cli.networks.weights import (
     SUFFIX,

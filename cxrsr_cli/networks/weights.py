@@ -145,7 +145,7 @@ def save_network(network: "SuperResolutionNetwork", description: ModelMetadata, 
     """Write a weights file, whole or not at all."""
     from safetensors.torch import save_file
 
-    from cxrsr_cli.common.atomic_file import atomic_write
+    from cxrsr_cli.common.files import atomic_write
 
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     with atomic_write(path) as temporary:

@@ -13,7 +13,7 @@ from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RQ, A_RELEASE_RQ, P_DATA_TF
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from cxrsr_cli import __version__
-from cxrsr_cli.derive.uids import IMPLEMENTATION_CLASS_UID
+from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID
 from cxrsr_cli.receive.bounded_transport import BoundedDulProvider, BoundedSocket
 from cxrsr_cli.receive.connection import PeerConnection
 from cxrsr_cli.receive.context import ScpContext

@@ -9,7 +9,7 @@ from pydicom.uid import UID
 
 from cxrsr_cli.dicom.dataset_walker import check_structure
 from cxrsr_cli.dicom.source import read_source
-from cxrsr_cli.errors import CxrsrError, MemoryLimitError, UnreadableFileError
+from cxrsr_cli.errors import CxrsrError, MemoryLimitError, NotDicomError, UnreadableFileError
 from cxrsr_cli.receive.refusal import InstanceRejectedError, RefusalReason
 
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
@@ -65,10 +65,15 @@ def validate_file(path: Path, announced: StoreRequest, *, begins: int, largest: 
     NotStoredError
         If it is damaged, cut off, or another instance than the one announced.
     """
-    check_structure(path, begins, announced.transfer_syntax, largest)
+    try:
+        check_structure(path, begins, announced.transfer_syntax, largest)
+    except MemoryLimitError:
+        raise InstanceRejectedError(RefusalReason.INSTANCE_TOO_LONG) from None
+    except NotDicomError:
+        raise InstanceRejectedError(RefusalReason.UNREADABLE) from None
     with _READING:
         try:
-            dataset = read_source(path, leave_pixels=0).dataset
+            dataset = read_source(path, min_deferred_bytes=0).dataset
         except (UnreadableFileError, MemoryLimitError):
             raise InstanceRejectedError(RefusalReason.FULL) from None
         except CxrsrError:

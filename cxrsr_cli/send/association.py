@@ -12,7 +12,7 @@ from pydicom.uid import UID
 
 from cxrsr_cli.connections.destination import SendOutcome
 from cxrsr_cli.connections.tls import TlsConfig
-from cxrsr_cli.derive.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.errors import MissingExtraError
 from cxrsr_cli.send.file_header import Context
 from cxrsr_cli.send.pynetdicom_patches import AssociationFailedError

@@ -15,11 +15,10 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from cxrsr_cli.common.file_integrity import ensure_unchanged
+from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.connections.destination import SendOutcome, SendResult
-from cxrsr_cli.dicom.safe_file import LengthCheckedFile
-from cxrsr_cli.dicom.source import read_source
+from cxrsr_cli.dicom.source import LengthCheckedFile, read_source
 from cxrsr_cli.errors import CxrsrError, NotDicomError, UnreadableFileError
 
 FALLBACK_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cxrsr_cli.common.atomic_file import atomic_write
-from cxrsr_cli.common.file_integrity import ensure_unchanged, sha256_file
+from cxrsr_cli.common.files import atomic_write, ensure_unchanged, sha256_file
 from cxrsr_cli.connections.destination import SendOutcome, SendResult, _never_stop
 from cxrsr_cli.errors import OutputError, UnreadableFileError, UsageError
 from cxrsr_cli.send.file_header import file_failure

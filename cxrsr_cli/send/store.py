@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cxrsr_cli.common.file_integrity import ensure_unchanged
+from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.connections.destination import (
     SendOutcome,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydicom.uid import UID
 
-from cxrsr_cli.common.file_integrity import ensure_unchanged
+from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.connections.destination import (
     SendOutcome,

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import cast
 
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataelem import DataElement
+from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.decode import decode_compact
 from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.raw_elements import to_explicit_vr
+from cxrsr_cli.dicom.raw_elements import to_explicit_vr, to_implicit_vr
 from cxrsr_cli.dicom.source import DicomSource, read_source
 from cxrsr_cli.errors import NotDicomError, UnsupportedImageError
 
@@ -68,7 +68,7 @@ def _put_pixels(source: DicomSource, dataset: FileDataset) -> None:
             f"colour pixels in {source.transfer_syntax.name}, "
             "which only a peer that takes them so gets unchanged"
         )
-    cells = PixelFormat.of(source.dataset).pack(decode_compact(source)).tobytes()
+    cells = PixelFormat.from_dataset(source.dataset).pack(decode_compact(source)).tobytes()
     # PS3.5 8.1.1 and A.2: an even length, and OW above 8 bits or in implicit VR.
     dataset["PixelData"] = DataElement("PixelData", "OW", cells + b"\0" * (len(cells) % 2))
     for keyword in _OFFSET_TABLES:
@@ -82,22 +82,3 @@ def _announce(source: DicomSource, dataset: FileDataset, syntax: UID) -> None:
     # A bare data set has none of these.
     meta.MediaStorageSOPClassUID = UID(source.dataset.SOPClassUID)
     meta.MediaStorageSOPInstanceUID = UID(source.dataset.SOPInstanceUID)
-
-
-def to_implicit_vr(dataset: Dataset) -> None:
-    """Declare a dataset implicit VR, so that pydicom writes its values as they are, in place.
-
-    Only sequences are encoded again: the header of an element inside one has
-    its VR too.
-    """
-    for tag in list(dataset.keys()):
-        raw = dataset.get_item(tag)
-        if raw.VR == "SQ" or (isinstance(raw, DataElement) and raw.VR == "UN"):
-            element = dataset[tag]
-            if element.VR == "SQ":
-                for item in element.value:
-                    to_implicit_vr(item)
-        elif isinstance(raw, RawDataElement):
-            # Setting an item would parse it if it is private.
-            dataset._dict[tag] = raw._replace(is_implicit_VR=True)  # noqa: SLF001
-    dataset.set_original_encoding(True, True, dataset.original_character_set)

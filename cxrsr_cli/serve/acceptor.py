@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cxrsr_cli.common.atomic_file import fsync_path
+from cxrsr_cli.common.files import fsync_path
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.errors import OutputError
 from cxrsr_cli.receive.context import ReceivedInstance

@@ -142,7 +142,7 @@ def load_serve_config(path: Path) -> ServeConfig:
         If the file cannot be read, a key is unknown or its value illegal, or a rule
         sends to no destination.
     """
-    config = validate(_ADAPTER, load_yaml_mapping(path), path, empty=False)
+    config = validate(_ADAPTER, load_yaml_mapping(path), path, allow_empty=False)
     validate_rules(config.rules, list(config.destinations))
     return config
 

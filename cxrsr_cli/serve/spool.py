@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cxrsr_cli import __version__
 from cxrsr_cli.batch.ledger import LEDGER_NAME
-from cxrsr_cli.common.atomic_file import (
+from cxrsr_cli.common.files import (
     TEMPORARY_PREFIX,
     TEMPORARY_SUFFIX,
     atomic_write,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cxrsr_cli.common.atomic_file import atomic_write
+from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.errors import ConfigError
 
 FILE_NAME = "checkpoint.pt"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cxrsr_cli.common.atomic_file import atomic_write
+from cxrsr_cli.common.files import atomic_write
 
 METRICS_NAME = "metrics.jsonl"
 

@@ -13,19 +13,18 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from cxrsr_cli.derive.derive import is_modified
+from cxrsr_cli.derive.derive import drop_private, is_modified
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
 from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
-from cxrsr_cli.derive.private_elements import drop_private
 from cxrsr_cli.derive.provenance import (
     IMAGE_TYPE_MARKER,
     PROCESSING_EQUIPMENT,
     SOURCE_IMAGE,
 )
 from cxrsr_cli.derive.required_attributes import lost_attributes
-from cxrsr_cli.dicom.acceptance import MODEL_NAME
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells
-from cxrsr_cli.dicom.pixel_padding import Padding
+from cxrsr_cli.dicom.identifiers import MODEL_NAME
+from cxrsr_cli.dicom.pixel_format import Padding
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.options import NOT_FOR_DIAGNOSIS
 
@@ -147,7 +146,7 @@ def check_photometry(
         "stored values, LUTs, windows and polarity mean the same",
         differing,
     )
-    padding = Padding.of(old.dataset)
+    padding = Padding.from_dataset(old.dataset)
     if padding:
         scale = high.shape[-1] // low.shape[-1]
         magnified = padding.mask(low).repeat(scale, -2).repeat(scale, -1)

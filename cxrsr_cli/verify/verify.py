@@ -6,11 +6,10 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.common.file_integrity import ensure_unchanged
+from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.decode import decode, decode_compact
-from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.pixel_padding import Padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import VerificationError
 from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
@@ -52,7 +51,7 @@ class VerificationReport:
         return all(finding.holds for finding in self.findings)
 
 
-def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> VerificationReport:
+def verify(source: Path, derived: Path, *, min_lr_psnr: float) -> VerificationReport:
     """Check that a derived object says and shows what its source does, magnified.
 
     Parameters
@@ -80,7 +79,7 @@ def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> Verification
     low, high = decode(old), decode_compact(new)
     if len(low) != len(high):
         raise VerificationError("source and derived image have different numbers of frames")
-    padding, form = Padding.of(old.dataset), PixelFormat.of(old.dataset)
+    padding, form = Padding.from_dataset(old.dataset), PixelFormat.from_dataset(old.dataset)
     deviation = ConsistencyDeviation.of_worst(high, low, padding)
     lr_psnr = deviation.lr_psnr(form.maximum - form.minimum)
     with quiet_libraries():
@@ -92,8 +91,8 @@ def verify(source: Path, derived: Path, *, least_lr_psnr: float) -> Verification
         ]
     consistency = Finding(
         Aspect.CONSISTENCY,
-        f"downsampled, it is its source to {least_lr_psnr:g} dB",
-        lr_psnr >= least_lr_psnr,
+        f"downsampled, it is its source to {min_lr_psnr:g} dB",
+        lr_psnr >= min_lr_psnr,
         f"RMS {deviation.rms:.3f} and at most {deviation.largest:.2f} stored units off, LR-PSNR "
         + ("infinite" if isinf(lr_psnr) else f"{lr_psnr:.1f} dB"),
     )

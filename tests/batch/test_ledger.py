@@ -15,8 +15,7 @@ from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import FileStatus, exit_code
 from cxrsr_cli.batch.runner import BatchRunner
-from cxrsr_cli.common.atomic_file import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
-from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, sha256_file
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ExitCode, OutputError
@@ -160,7 +159,7 @@ def test_killed_at_any_moment(
     """
     place = {
         "announce": "cxrsr_cli.batch.ledger.Ledger.announce",
-        "rename": "cxrsr_cli.common.atomic_file._rename_new",
+        "rename": "cxrsr_cli.common.files._rename_new",
         "record": "cxrsr_cli.batch.ledger.Ledger.record",
     }[moment]
     program = f"""

@@ -12,7 +12,7 @@ import pytest
 
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import FileStatus
-from cxrsr_cli.common.file_integrity import sha256_file
+from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import COUNT, Command, small_chest

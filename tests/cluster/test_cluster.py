@@ -33,7 +33,7 @@ from cxrsr_cli.cluster.dispatcher import Dispatcher, SharedExclusiveLock
 from cxrsr_cli.cluster.envelope import VersionedPickle, pack
 from cxrsr_cli.cluster.file_transfer import BytesTransfer, TransferMode
 from cxrsr_cli.cluster.messages import WeightsMissing, WorkRequest
-from cxrsr_cli.common.atomic_file import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
+from cxrsr_cli.common.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
 from cxrsr_cli.errors import (
     ExitCode,
     MissingExtraError,

@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 
 from cxrsr_cli.batch.runner import BatchRunner
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
-from cxrsr_cli.derive.private_elements import drop_image_copies, drop_private
+from cxrsr_cli.derive.derive import drop_image_copies, drop_private
 from cxrsr_cli.derive.provenance import validate_series_description
 from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.inference.predictor import Predictor
@@ -120,7 +120,7 @@ def test_private_elements_by_option(
     written = pydicom.dcmread(target)
     assert any(element.tag.is_private for element in written) == keep_private
     assert any(element.tag.is_private for element in written.ViewCodeSequence[0]) == keep_private
-    assert verify(source, target, least_lr_psnr=45).holds
+    assert verify(source, target, min_lr_psnr=45).holds
 
 
 # The same bytes

@@ -93,7 +93,7 @@ def test_a_folder_of_real_chests(
     for name in CHESTS:
         source, output = sources / name, tmp_path / "out" / "deep" / "er" / name
         assert dciodvfy(output) <= dciodvfy(source)
-        assert verify(source, output, least_lr_psnr=45).holds
+        assert verify(source, output, min_lr_psnr=45).holds
         with quiet_libraries():
             old, new = pydicom.dcmread(source), pydicom.dcmread(output)
             for keyword in UNCHANGED:
@@ -104,8 +104,8 @@ def test_a_folder_of_real_chests(
         # what any legal larger image downsamples to; all else must be.
         assert error.abs().median() < 0.5
         assert error.square().flatten().sort().values[: int(0.999 * error.numel())].mean() < 1
-        assert high.min() >= PixelFormat.of(old).minimum
-        assert high.max() <= PixelFormat.of(old).maximum
+        assert high.min() >= PixelFormat.from_dataset(old).minimum
+        assert high.max() <= PixelFormat.from_dataset(old).maximum
 
 
 def bad_inputs(folder: Path) -> dict[str, str]:

@@ -79,7 +79,7 @@ def test_whatever_the_header(
     high, bits = decode(new), header.pixels.bits_stored
     assert high.shape == (header.frames, SCALE * ROWS, SCALE * COLUMNS)
     high_bit = header.pixels.high_bit if decodes_to_raw_cells(new.transfer_syntax) else bits - 1
-    assert PixelFormat.of(new.dataset) == replace(header.pixels, high_bit=high_bit)
+    assert PixelFormat.from_dataset(new.dataset) == replace(header.pixels, high_bit=high_bit)
     assert header.pixels.minimum <= high.min() <= high.max() <= header.pixels.maximum
     check_picture(header, low, high, old.dataset, new.dataset)
     check_geometry(header, old.dataset, new.dataset)

@@ -70,7 +70,7 @@ def test_refuses_other_formats(chest: pydicom.FileDataset, changes: dict[str, in
     for keyword, value in changes.items():
         setattr(chest, keyword, value)
     with pytest.raises(UnsupportedImageError):
-        PixelFormat.of(chest)
+        PixelFormat.from_dataset(chest)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.dicom.pixel_padding import Padding, fill_padding, reapply_padding
+from cxrsr_cli.dicom.pixel_format import Padding, fill_padding, reapply_padding
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_reads_value_and_limit(
         dataset.add_new("PixelPaddingValue", "US", value)
     if limit is not None:
         dataset.add_new("PixelPaddingRangeLimit", "US", limit)
-    assert Padding.of(dataset) == expected
+    assert Padding.from_dataset(dataset) == expected
 
 
 def test_the_image_goes_on_into_its_padding() -> None:
@@ -79,4 +79,4 @@ def test_unsigned_padding_of_signed_pixels() -> None:
     dataset = Dataset()
     dataset.PixelRepresentation = 1
     dataset.add_new("PixelPaddingValue", "US", 63488)
-    assert Padding.of(dataset) == Padding(-2048, -2048)
+    assert Padding.from_dataset(dataset) == Padding(-2048, -2048)

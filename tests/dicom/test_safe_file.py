@@ -177,7 +177,7 @@ def test_a_size_claimed_by_a_stream(
         generate_instance_uid=False,
     )
     stream = next(generate_frames(chest.PixelData, number_of_frames=1))
-    assert FrameSize.by(stream) == FrameSize(256, 256)
+    assert FrameSize.from_stream(stream) == FrameSize(256, 256)
     boxed = bytes(4) + b"jP  " + bytes(40)  # JP2, which is not allowed, and seen
     for before in (b"",) if syntax == JPEGLSLossless else (b"", boxed):
         chest.PixelData = encapsulate([before + claims(stream, 60_000)])
@@ -204,7 +204,9 @@ def test_the_size_that_real_streams_state(
     with quiet_libraries():
         dataset = pydicom.dcmread(shared / "dicom" / name)
         stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        assert FrameSize.by(stream) == FrameSize(*(size or (dataset.Rows, dataset.Columns)))
+        assert FrameSize.from_stream(stream) == FrameSize(
+            *(size or (dataset.Rows, dataset.Columns))
+        )
         dataset.PixelData = encapsulate([claims(stream, 60_000)])
         dataset.BodyPartExamined = "CHEST"
         dataset.pop("AnatomicRegionSequence", None)
@@ -217,7 +219,7 @@ def test_the_size_that_real_streams_state(
                b"\xff\xd8\xff\xda" + bytes(9), b"\xff\x4f\xff\x51", bytes(64), b"\xff\xd8" * 40],
 )  # fmt: skip
 def test_a_stream_that_states_no_size(stream: bytes) -> None:
-    assert FrameSize.by(stream) is None
+    assert FrameSize.from_stream(stream) is None
 
 
 @pytest.mark.parametrize("damage", ["offsets", "segments"])

@@ -21,7 +21,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxrsr_cli.common.atomic_file import atomic_write, fsync_path
+from cxrsr_cli.common.files import atomic_write, fsync_path
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source

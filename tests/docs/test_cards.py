@@ -79,7 +79,7 @@ def test_scores_have_their_command_and_date(card: Path) -> None:
 
 
 @every_card
-def test_a_failure_is_shown_with_its_command_and_date(card: Path) -> None:
+def test_a_card_shows_a_failure_with_its_command_and_date(card: Path) -> None:
     text = sections(card)["Failure cases"]
     pictures = [card.parent / target for target in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)]
     assert pictures

@@ -35,10 +35,10 @@ from cxrsr_cli.connections.dimse_status import DimseStatus, classify_status
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.derive.derive import is_modified
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, PixelGeometryAttribute, ScalingRule
-from cxrsr_cli.derive.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.dicom import acceptance
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, find_decoder
+from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax, resolve_transfer_syntax
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
 from cxrsr_cli.receive.config import ScpConfig
@@ -132,7 +132,7 @@ A.E Code Set Usage
 """Sections of PS3.2 annex N, whose N.9 to N.13 call themselves A.A to A.E; A.A.2 on are ours."""
 
 
-def test_sections_are_those_of_the_template_in_its_order() -> None:
+def test_the_statement_has_the_sections_of_the_template_in_order() -> None:
     headings = re.findall(r"^##{1,2} (.+)$", STATEMENT, re.MULTILINE)
     assert [heading.removesuffix(" - N/A") for heading in headings] == TEMPLATE
 
@@ -143,7 +143,7 @@ def test_a_section_that_does_not_apply_says_so_in_title_and_text() -> None:
         assert heading.endswith(" - N/A") == text.startswith("N/A"), heading
 
 
-def test_it_is_about_this_version() -> None:
+def test_the_statement_names_the_current_version() -> None:
     assert f"| version | {__version__} |" in STATEMENT
     assert IMPLEMENTATION_CLASS_UID in STATEMENT
 
@@ -156,7 +156,7 @@ def test_the_table_of_contents_leads_to_every_main_section() -> None:
     assert list(links.values()) == slugs
 
 
-def test_every_reading_is_listed_and_every_listed_one_is_used() -> None:
+def test_every_reference_is_listed_and_every_listed_one_is_used() -> None:
     listed = [row["number"] for row in rows("number", "reading")]
     assert listed == [f"R{number}" for number in range(1, len(listed) + 1)]
     assert set(re.findall(r"\*[Rr]eading\* (R\d+)", STATEMENT)) == set(listed)
@@ -165,7 +165,7 @@ def test_every_reading_is_listed_and_every_listed_one_is_used() -> None:
 # Content and transfer
 
 
-def test_transfer_syntaxes_read() -> None:
+def test_the_transfer_syntaxes_that_are_read_are_stated() -> None:
     stated = {
         row["UID"]: set(re.findall(r"\w+(?= \(|,|$)", row["decoded by"]))
         for row in rows("transfer syntax", "UID", "decoded by", "lossy method")
@@ -184,14 +184,14 @@ def _is_decoded(syntax: UID) -> bool:
     return True
 
 
-def test_transfer_syntaxes_that_may_be_lossy() -> None:
+def test_the_transfer_syntaxes_that_may_be_lossy_are_stated() -> None:
     stated = rows("transfer syntax", "UID", "decoded by", "lossy method")
     lossy = {row["UID"]: row["lossy method"] for row in stated if row["lossy method"]}
     read = {row["UID"] for row in stated}
     assert lossy == {uid: method for uid, method in LOSSY_METHODS.items() if uid in read}
 
 
-def test_transfer_syntaxes_written() -> None:
+def test_the_transfer_syntaxes_that_are_written_are_stated() -> None:
     stated = {
         row["UID"]: row["other names"].strip("`")
         for row in rows("transfer syntax", "UID", "other names", "encoded by")
@@ -207,7 +207,7 @@ def test_transfer_syntaxes_written() -> None:
     assert stated == written
 
 
-def test_codecs_that_encode() -> None:
+def test_the_codecs_that_encode_are_stated() -> None:
     for row in rows("transfer syntax", "UID", "other names", "encoded by"):
         syntax = UID(row["UID"])
         codecs = get_encoder(syntax).available_plugins if syntax.is_encapsulated else ("pydicom",)
@@ -222,7 +222,7 @@ def test_codecs_that_encode() -> None:
     ],
     ids=["read", "written"],
 )
-def test_transfer_syntaxes_have_their_names(columns: tuple[str, ...]) -> None:
+def test_transfer_syntaxes_have_the_standards_names(columns: tuple[str, ...]) -> None:
     for row in rows(*columns):
         assert UID(row["UID"]).name == row["transfer syntax"]
 
@@ -232,7 +232,7 @@ ACCEPTED = (
 )  # fmt: skip
 
 
-def test_accepted_sop_classes(chest: FileDataset) -> None:
+def test_the_accepted_sop_classes_are_stated(chest: FileDataset) -> None:
     """Of all storage SOP Classes, under any Modality."""
     wrong = []
     for uid, (name, kind, *_) in UID_dictionary.items():
@@ -265,12 +265,12 @@ def _needed_permission(dataset: Dataset) -> str:
     return "never"
 
 
-def test_sop_classes_have_their_names() -> None:
+def test_sop_classes_have_the_standards_names() -> None:
     for row in rows(*ACCEPTED)[:-1]:
         assert UID(row["UID"]).name == row["SOP Class"]
 
 
-def test_permissions() -> None:
+def test_every_override_of_the_acceptance_is_stated() -> None:
     stated = [row["permission"].strip("`") for row in rows("permission", "what it lets in")]
     assert stated == list(AcceptanceOverride)
 
@@ -438,7 +438,7 @@ def by_path(table: list[Row]) -> dict[str, Row]:
     return stated
 
 
-def test_what_is_written_is_stated_and_the_other_way_round(pairs: list[Pair]) -> None:
+def test_the_statement_lists_exactly_the_attributes_that_are_written(pairs: list[Pair]) -> None:
     found: set[str] = set()
     with quiet_libraries():
         for source, derived in pairs:
@@ -447,7 +447,7 @@ def test_what_is_written_is_stated_and_the_other_way_round(pairs: list[Pair]) ->
     assert found == set(stated_as_written())
 
 
-def test_what_is_removed_is_stated_and_the_other_way_round(pairs: list[Pair]) -> None:
+def test_the_statement_lists_exactly_the_attributes_that_are_removed(pairs: list[Pair]) -> None:
     found: set[str] = set()
     for source, derived in pairs:
         found.update(name(tag) for tag in source.keys() if tag not in derived)
@@ -455,7 +455,7 @@ def test_what_is_removed_is_stated_and_the_other_way_round(pairs: list[Pair]) ->
     assert found == {row["keyword"] for row in rows(*REMOVED)}
 
 
-def test_what_is_always_present_needs_nothing_in_the_source(tmp_path: Path) -> None:
+def test_attributes_stated_as_always_present_need_nothing_in_the_source(tmp_path: Path) -> None:
     stated = {
         path: row
         for path, row in stated_as_written().items()
@@ -468,7 +468,7 @@ def test_what_is_always_present_needs_nothing_in_the_source(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("accepted", rows(*ACCEPTED)[:4], ids=lambda row: row["SOP Class"])
-def test_what_is_always_present_is_in_the_iod(accepted: Row) -> None:
+def test_attributes_stated_as_always_present_are_in_the_iod(accepted: Row) -> None:
     """So that an output is of a Standard SOP Class, without extensions of ours."""
     standard = pytest.importorskip("highdicom._standard_utils")
     for path, row in stated_as_written().items():
@@ -479,7 +479,7 @@ def test_what_is_always_present_is_in_the_iod(accepted: Row) -> None:
 @pytest.mark.parametrize(
     "columns", [WRITTEN, REMOVED, REFUSED], ids=["written", "removed", "refused"]
 )
-def test_tags_and_value_representations_are_those_of_the_dictionary(
+def test_tags_and_value_representations_are_the_dictionarys(
     columns: tuple[str, ...],
 ) -> None:
     for row in rows(*columns):
@@ -490,7 +490,7 @@ def test_tags_and_value_representations_are_those_of_the_dictionary(
         assert dictionary_VR(tag) == row["VR"], row["keyword"]
 
 
-def test_fixed_values(pairs: list[Pair]) -> None:
+def test_the_stated_fixed_values_are_written(pairs: list[Pair]) -> None:
     _, derived = pairs[0]
     for path, row in stated_as_written().items():
         if row["source"] == "FIXED" and "`" in row["value"]:
@@ -508,7 +508,7 @@ def _value(derived: FileDataset, path: str) -> object:
     return (derived.file_meta if last in derived.file_meta else dataset)[last].value
 
 
-def test_presence_and_source_are_in_the_words_that_are_explained() -> None:
+def test_columns_presence_and_source_use_only_explained_words() -> None:
     used = {row["presence"] for row in rows(*WRITTEN)} | {row["source"] for row in rows(*WRITTEN)}
     assert used <= {row["code"] for row in rows("code", "meaning")}
 
@@ -525,7 +525,9 @@ FORMULAE = {
 
 
 @pytest.mark.parametrize("line", PIXEL_GEOMETRY, ids=lambda line: line.keyword)
-def test_geometry_follows_its_rule(line: PixelGeometryAttribute) -> None:
+def test_each_attribute_counted_in_pixels_follows_its_stated_rule(
+    line: PixelGeometryAttribute,
+) -> None:
     path = " > ".join((*line.within, line.keyword))
     if line.rule is ScalingRule.REFUSE:
         assert path in by_path(rows(*REFUSED))
@@ -534,7 +536,7 @@ def test_geometry_follows_its_rule(line: PixelGeometryAttribute) -> None:
         assert re.split("[;,:]", value)[0] == FORMULAE[line.rule]
 
 
-def test_the_audit_allows_what_is_stated_and_nothing_else() -> None:
+def test_verify_allows_exactly_the_stated_changes() -> None:
     named = [row for columns in (WRITTEN, REMOVED, REFUSED) for row in rows(*columns)]
     stated = {row["keyword"] for row in named if not row["keyword"].startswith(">")}
     for tag in DicomDictionary:
@@ -542,7 +544,7 @@ def test_the_audit_allows_what_is_stated_and_nothing_else() -> None:
             assert is_modified(BaseTag(tag)) == (keyword_for_tag(tag) in stated), BaseTag(tag)
 
 
-def test_nothing_else_is_refused() -> None:
+def test_the_statement_lists_every_attribute_that_refuses_an_image() -> None:
     """Every attribute of the table, and the sequences that these lie in."""
     refused = [line for line in PIXEL_GEOMETRY if line.rule is ScalingRule.REFUSE]
     keywords = {keyword for line in refused for keyword in (*line.within, line.keyword)}
@@ -564,7 +566,7 @@ def test_private_elements_as_large_as_the_image_are_left_out(
 # Configuration
 
 
-def test_every_option_that_is_named_exists(cxrsr: Command) -> None:
+def test_every_option_that_the_statement_names_exists(cxrsr: Command) -> None:
     named = set(re.findall(r"(?<!-)--[a-z][a-z-]+", STATEMENT))
     helps = [cxrsr(command, "--help").stdout for command in ("upscale", "serve", "send")]
     assert named - set(re.findall(r"--[a-z][a-z-]+", "".join(helps))) == set()
@@ -596,7 +598,7 @@ def stated_default(cell: str) -> object:
     return {"true": True, "false": False}.get(cell.strip("`"), cell.strip("`"))
 
 
-def test_defaults_of_the_node() -> None:
+def test_the_stated_defaults_of_the_node_are_the_codes() -> None:
     made = ServeConfig(spool=Path("x"), destinations={}, rules=())
     others = {"spool", "destinations", "rules", "device", "memory", "health"}
     expected = {key: value or None for key, value in defaults(made).items() if key not in others}
@@ -612,7 +614,9 @@ def test_defaults_of_the_node() -> None:
     ],
     ids=["store", "stow"],
 )
-def test_defaults_of_destinations(columns: tuple[str, ...], made: object) -> None:
+def test_the_stated_defaults_of_destinations_are_the_codes(
+    columns: tuple[str, ...], made: object
+) -> None:
     stated = {row[columns[0]].strip("`"): row["default"] for row in rows(*columns)}
     expected = defaults(made)
     assert list(stated) == sorted(expected, key=list(stated).index), "every key, and no other"
@@ -628,7 +632,7 @@ def dataclass_field(made: object, key: str) -> Field[object]:
     return next(one for one in fields(made) if one.name == key)
 
 
-def test_the_port_of_the_node() -> None:
+def test_the_stated_port_of_the_node_is_the_default() -> None:
     ports = rows("port", "direction", "protocol", "configured by")
     stated = {row["configured by"]: row["port"] for row in ports}
     assert stated["`listen.port`"] == str(ScpConfig().port)
@@ -639,7 +643,7 @@ def test_the_port_of_the_node() -> None:
 # Network
 
 
-def test_sop_classes_of_the_network() -> None:
+def test_the_sop_classes_that_are_received_are_stated() -> None:
     table = rows("SOP Class", "UID", "user (SCU)", "provider (SCP)")
     taken: dict[str, list[str]] = {}
     for row in table[:-1]:
@@ -651,14 +655,14 @@ def test_sop_classes_of_the_network() -> None:
     assert set(taken["`modality`"]) == set(many) - set(few)
 
 
-def test_sop_classes_that_are_received_are_named_for_their_permission() -> None:
+def test_received_sop_classes_name_the_override_that_they_need() -> None:
     """Each is an image that 1.1 accepts with it."""
     stated = {row["UID"]: row["accepted"] for row in rows(*ACCEPTED)}
     for uid in storage_classes(frozenset({AcceptanceOverride.MODALITY})):
         assert stated.get(uid, stated["any other"]) in ("always", "`for-processing`", "`modality`")
 
 
-def test_transfer_syntaxes_of_presentation_contexts() -> None:
+def test_the_transfer_syntaxes_of_presentation_contexts_are_stated() -> None:
     read = {row["UID"] for row in rows("transfer syntax", "UID", "decoded by", "lossy method")}
     verification, storage = supported_contexts(storage_classes()[:1])
     assert set(storage.transfer_syntax or ()) == read
@@ -671,7 +675,7 @@ def test_transfer_syntaxes_of_presentation_contexts() -> None:
     assert stated["Storage Commitment Push Model SOP Class"] == plain
 
 
-def test_of_what_a_peer_proposes_the_first_is_taken(tmp_path: Path) -> None:
+def test_the_first_proposed_transfer_syntax_is_accepted(tmp_path: Path) -> None:
     proposed = [JPEG2000, ExplicitVRLittleEndian]
     receiver = StorageScp(ScpConfig(port=0), tmp_path, lambda _: DimseStatus.OUT_OF_RESOURCES)
     receiver.start()
@@ -691,7 +695,7 @@ def test_of_what_a_peer_proposes_the_first_is_taken(tmp_path: Path) -> None:
         receiver.stop(5)
 
 
-def test_the_requestor_says_who_it_is() -> None:
+def test_the_requestor_states_its_implementation() -> None:
     entity = make_ae("CXRSR", 30.0)
     assert entity.implementation_class_uid == IMPLEMENTATION_CLASS_UID
     assert entity.implementation_version_name == IMPLEMENTATION_VERSION_NAME
@@ -704,7 +708,7 @@ ANSWERED = ("reason", "status", "kind", "meaning")
 CLOSED = ("reason", "connection is closed")
 
 
-def test_rejections() -> None:
+def test_the_association_rejections_are_stated() -> None:
     numbers = ("result", "source", "diagnostic")
     stated = {row["reason"]: tuple(int(row[key]) for key in numbers) for row in rows(*REJECTED)}
     expected = {
@@ -714,12 +718,12 @@ def test_rejections() -> None:
     assert stated == expected
 
 
-def test_aborts() -> None:
+def test_the_abort_reasons_are_stated() -> None:
     stated = {row["reason"]: int(row["A-ABORT reason"]) for row in rows(*ABORTED)}
     assert stated == {str(reason): int(number) for reason, number in ABORTS.items()}
 
 
-def test_statuses_of_the_provider() -> None:
+def test_the_status_codes_of_the_storage_scp_are_stated() -> None:
     stated = {row["reason"]: row["status"] for row in rows(*ANSWERED)}
     assert stated.pop(NONE) == f"0x{DimseStatus.SUCCESS:04X}"
     assert stated.pop(RefusalReason.NOT_TAKEN) == f"0x{DimseStatus.OUT_OF_RESOURCES:04X}", (
@@ -728,7 +732,7 @@ def test_statuses_of_the_provider() -> None:
     assert stated == {str(reason): f"0x{number:04X}" for reason, number in STATUSES.items()}
 
 
-def test_every_reason_of_a_refusal_has_its_consequence() -> None:
+def test_every_refusal_reason_has_a_stated_consequence() -> None:
     named = {
         row["reason"] for table in (REJECTED, ABORTED, ANSWERED, CLOSED) for row in rows(*table)
     }
@@ -744,7 +748,7 @@ def most_specific(stated: dict[str, str], code: str, otherwise: str = "") -> str
     return stated[otherwise]
 
 
-def test_outcomes_of_every_status() -> None:
+def test_the_stated_outcome_of_every_dimse_status_is_the_codes() -> None:
     stated = {
         row["status received"]: row["outcome"]
         for row in rows("status received", "meaning", "outcome")
@@ -754,7 +758,7 @@ def test_outcomes_of_every_status() -> None:
         assert classify_status(status)[0] == said, hex(status)
 
 
-def test_outcomes_of_every_http_status() -> None:
+def test_the_stated_outcome_of_every_http_status_is_the_codes() -> None:
     stated = {
         row["HTTP status"]: row["outcome"] for row in rows("HTTP status", "outcome", "meaning")
     }
@@ -762,7 +766,7 @@ def test_outcomes_of_every_http_status() -> None:
         assert _by_status(status)[0] == most_specific(stated, str(status)), status
 
 
-def test_what_a_store_request_says(tmp_path: Path) -> None:
+def test_a_stow_request_has_the_stated_headers(tmp_path: Path) -> None:
     path = tmp_path / "x.dcm"
     path.write_bytes(b"x")
     with MultipartRelatedFile(path) as body:
@@ -771,7 +775,7 @@ def test_what_a_store_request_says(tmp_path: Path) -> None:
     assert f"`{media_type}`" in STATEMENT
 
 
-def test_tls() -> None:
+def test_the_stated_tls_profile_is_the_codes() -> None:
     context = TlsConfig().client_context()
     stated = {(row["cipher suite"], row["version"]) for row in rows("cipher suite", "version")}
     assert stated == {(cipher["name"], cipher["protocol"]) for cipher in context.get_ciphers()}
@@ -783,7 +787,7 @@ def test_tls() -> None:
 # Codes
 
 
-def test_coded_terms_are_in_the_output_and_all_that_is_there(pairs: list[Pair]) -> None:
+def test_the_statement_lists_exactly_the_coded_terms_of_the_output(pairs: list[Pair]) -> None:
     _, derived = pairs[0]
     stated = {
         (row["attribute"], row["code"], row["scheme"], row["meaning"])
@@ -802,14 +806,14 @@ def _code(derived: FileDataset, path: str) -> tuple[str, ...]:
     return tuple(str(_value(derived, path + part)) for part in parts)
 
 
-def test_coded_terms_are_of_their_context_groups() -> None:
+def test_coded_terms_belong_to_their_context_groups() -> None:
     for row in rows("attribute", "code", "scheme", "meaning", "CID"):
         keywords = cid_concepts[int(row["CID"])][row["scheme"]]
         terms = [getattr(codes.DCM, keyword) for keyword in keywords]
         assert (row["code"], row["meaning"]) in [(term.value, term.meaning) for term in terms]
 
 
-def test_what_is_taken_for_a_chest() -> None:
+def test_the_terms_and_codes_of_a_chest_are_stated() -> None:
     table = rows("term", "SCT", "SRT")
     assert [row["term"] for row in table] == list(acceptance._CHEST_TERMS)
     stated = {row[scheme] for row in table for scheme in ("SCT", "SRT") if row[scheme]}

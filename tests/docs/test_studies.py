@@ -47,7 +47,7 @@ def architecture(study: str, name: str, scale: int = 4) -> NetworkConfig:
     return Training(name, STUDIES[study].entries[name], scale).config().architecture
 
 
-def test_the_issue_s_four() -> None:
+def test_there_are_four_studies() -> None:
     assert study_names() == ["ablations", "consistency", "out-of-domain", "rivals"]
 
 
@@ -87,7 +87,7 @@ def test_one_name_is_one_training() -> None:
 
 
 @pytest.mark.parametrize(("study", "table", "name"), AT_EQUAL_WORK)
-def test_equal_work_is_equal(study: str, table: Table, name: str) -> None:
+def test_entries_at_equal_work_have_equal_macs(study: str, table: Table, name: str) -> None:
     for scale in table.scales:
         reference = architecture(study, table.reference, scale).cost.macs
         assert architecture(study, name, scale).cost.macs == pytest.approx(reference, rel=0.01)
@@ -171,7 +171,7 @@ def test_a_table_is_paired_by_image(tmp_path: Path) -> None:
         command.fill(page, "b x2", text)
 
 
-def test_what_was_judged_with_other_weights_is_judged_again(
+def test_results_of_other_weights_are_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise it is not; and methods are judged together."""
@@ -214,7 +214,7 @@ def test_what_was_judged_with_other_weights_is_judged_again(
         ({"reference": "bicubic", "entries": ("floor",)}, "does not show its reference"),
     ],
 )
-def test_a_study_that_cannot_be_is_refused(changes: dict[str, Any], says: str) -> None:
+def test_an_invalid_study_is_refused(changes: dict[str, Any], says: str) -> None:
     study = load_study("out-of-domain")
     with pytest.raises(ValueError, match=says):
         Study(entries=study.entries, tables=(replace(study.tables[0], **changes),))

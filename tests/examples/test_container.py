@@ -62,7 +62,7 @@ def files(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0])
-def test_every_platform(
+def test_the_entry_point_upscales_on_every_platform(
     env: dict[str, str], folders: tuple[Path, Path], pair: tuple[str, str]
 ) -> None:
     """Out come derived objects and nothing else; nothing else is left anywhere."""
@@ -74,14 +74,18 @@ def test_every_platform(
     assert not list(Path(env["TMPDIR"]).iterdir())
 
 
-def test_some_failed_is_no_success(env: dict[str, str], folders: tuple[Path, Path]) -> None:
+def test_one_failed_file_makes_the_run_fail(
+    env: dict[str, str], folders: tuple[Path, Path]
+) -> None:
     (folders[0] / "bad.dcm").write_bytes(b"bad")
     done = enter(env, folders)
     assert done.returncode == 4
     assert "bad.dcm" in done.stderr
 
 
-def test_nothing_to_do_is_no_success(env: dict[str, str], folders: tuple[Path, Path]) -> None:
+def test_an_empty_input_folder_makes_the_run_fail(
+    env: dict[str, str], folders: tuple[Path, Path]
+) -> None:
     for name in files(folders[0]):
         if name.endswith(".dcm"):
             (folders[0] / name).unlink()
@@ -92,7 +96,7 @@ def test_nothing_to_do_is_no_success(env: dict[str, str], folders: tuple[Path, P
     ("script", "code"),
     [*((f"exit {code}", code) for code in (0, 1, 2, 5, 6, 7, 8, 130)), ("kill -KILL $$", 137)],
 )
-def test_codes_are_handed_on(
+def test_the_exit_code_of_cxrsr_is_passed_on(
     env: dict[str, str], folders: tuple[Path, Path], tmp_path: Path, script: str, code: int
 ) -> None:
     """A process that the memory killer took is no success either."""
@@ -132,7 +136,7 @@ def test_options_come_from_the_environment(
     ],
     ids=lambda value: "" if isinstance(value, str) else ",".join(value),
 )
-def test_what_cannot_be_meant(
+def test_an_invalid_setting_is_refused(
     env: dict[str, str], folders: tuple[Path, Path], more: dict[str, str], message: str
 ) -> None:
     done = enter(env, folders, more=more)
@@ -141,13 +145,15 @@ def test_what_cannot_be_meant(
     assert not files(folders[1])
 
 
-def test_an_input_that_cannot_be_listed(env: dict[str, str], folders: tuple[Path, Path]) -> None:
+def test_an_unreadable_input_folder_is_refused(
+    env: dict[str, str], folders: tuple[Path, Path]
+) -> None:
     done = enter(env, (folders[0] / "none", folders[1]))
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
 
 
-def test_a_stop_is_handed_on(env: dict[str, str], folders: tuple[Path, Path]) -> None:
+def test_sigterm_is_passed_on_to_cxrsr(env: dict[str, str], folders: tuple[Path, Path]) -> None:
     for index in range(200):
         shutil.copy(folders[0] / "1.2#3.4.dcm", folders[0] / f"x{index:03}.dcm")
     given = dict(zip(PAIRS[0], map(str, folders), strict=True))
@@ -175,7 +181,7 @@ def instructions() -> list[tuple[str, str]]:
     ]
 
 
-def test_the_image_is_built_from_what_is_there(tmp_path: Path) -> None:
+def test_the_dockerfile_copies_only_files_that_exist(tmp_path: Path) -> None:
     """The copied files alone make the wheel; the commands are commands."""
     context = tmp_path / "src"
     context.mkdir()
@@ -199,7 +205,7 @@ def test_the_image_is_built_from_what_is_there(tmp_path: Path) -> None:
     assert len(re.findall(r"^torch==[\d.]+$", constraints, re.MULTILINE)) == 1
 
 
-def test_the_image_runs_the_entry_point_as_nobody() -> None:
+def test_the_image_runs_the_entry_point_without_root() -> None:
     found = instructions()
     last = max(index for index, (name, _) in enumerate(found) if name == "FROM")
     final = dict(found[last:])

@@ -74,7 +74,7 @@ def idle(spool: Path) -> bool:
     return not any((spool / "waiting").iterdir())
 
 
-def test_what_comes_in_is_upscaled_once(way: Way, tmp_path: Path, spool: Path) -> None:
+def test_an_incoming_series_is_upscaled_once(way: Way, tmp_path: Path, spool: Path) -> None:
     files = [chest(tmp_path / f"{index}.dcm", index, series=index // 2) for index in range(3)]
     other = chest(tmp_path / "ct.dcm", 5, series=5, Modality="CT")
     with way(tmp_path / "orthanc") as server:
@@ -101,7 +101,9 @@ def test_what_comes_in_is_upscaled_once(way: Way, tmp_path: Path, spool: Path) -
     assert sources == {pydicom.dcmread(path).SOPInstanceUID for path in files}
 
 
-def test_a_series_that_fails_in_part(way: Way, tmp_path: Path, spool: Path) -> None:
+def test_one_failed_instance_does_not_stop_its_series(
+    way: Way, tmp_path: Path, spool: Path
+) -> None:
     """What could be done is imported, and the rest told of in a file without a patient in it."""
     good = chest(tmp_path / "good.dcm", 0, series=1)
     bad = chest(tmp_path / "bad.dcm", 1, series=1, BodyPartExamined="HIP")
@@ -121,7 +123,7 @@ def test_a_series_that_fails_in_part(way: Way, tmp_path: Path, spool: Path) -> N
         assert secret not in text
 
 
-def test_a_real_chest(tmp_path: Path, spool: Path, shared: Path) -> None:
+def test_a_real_chest_radiograph_is_upscaled(tmp_path: Path, spool: Path, shared: Path) -> None:
     """The smallest of the real chests, as it was made, by REST."""
     chests = sorted((shared / "dicom" / "chest").rglob("*.dcm"))
     real = min(chests, key=lambda path: path.stat().st_size)
@@ -132,7 +134,9 @@ def test_a_real_chest(tmp_path: Path, spool: Path, shared: Path) -> None:
         assert len(study["Series"]) == 2
 
 
-def test_what_waited_at_a_stop_is_done_at_the_start(tmp_path: Path, spool: Path) -> None:
+def test_a_series_that_waited_at_a_stop_is_upscaled_at_the_next_start(
+    tmp_path: Path, spool: Path
+) -> None:
     folder = tmp_path / "orthanc"
     with running_orthanc(folder) as server:
         server.store(chest(tmp_path / "a.dcm", 0, series=1))
@@ -165,7 +169,7 @@ def test_orthanc_takes_images_while_it_works(
         wait_until(lambda: told(server, spool).count("exit code 0") == 2, "both are done")
 
 
-def test_orthanc_by_http(tmp_path: Path) -> None:
+def test_the_rule_works_over_http(tmp_path: Path) -> None:
     """With users, as the rule's process meets it."""
     loaded = module()
     folder, users = tmp_path / "orthanc", {"ward": "secret: ä"}
@@ -261,7 +265,7 @@ def worker(
     return made, lines
 
 
-def test_a_process_that_takes_too_long_is_ended(archive: Archive, tmp_path: Path) -> None:
+def test_a_process_over_its_timeout_is_ended(archive: Archive, tmp_path: Path) -> None:
     """And what it started; what it had done whole is imported."""
     script = "mkdir out; echo x >out/0000.dcm; sleep 600 & echo $! >../pid; wait"
     made, lines = worker(archive, tmp_path, script, timeout="0.5")
@@ -283,7 +287,7 @@ def runs(pid: Path) -> bool:
 
 
 @pytest.mark.parametrize("code", [1, 2, 5, 130])
-def test_a_failure_is_kept(archive: Archive, tmp_path: Path, code: int) -> None:
+def test_the_inputs_of_a_failure_are_kept(archive: Archive, tmp_path: Path, code: int) -> None:
     made, lines = worker(archive, tmp_path, f"echo why >&2; exit {code}")
     made.drain()
     expected = {"exit_code": code, "imported": 0, "messages": ["why"]}
@@ -293,7 +297,7 @@ def test_a_failure_is_kept(archive: Archive, tmp_path: Path, code: int) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_command_that_cannot_be_run(archive: Archive, tmp_path: Path, there: bool) -> None:
+def test_a_missing_command_is_reported(archive: Archive, tmp_path: Path, there: bool) -> None:
     made, _ = worker(archive, tmp_path, "")
     (tmp_path / "command").unlink()
     if there:
@@ -303,7 +307,9 @@ def test_a_command_that_cannot_be_run(archive: Archive, tmp_path: Path, there: b
 
 
 @pytest.mark.parametrize("tags", ["[]", '{"0018,a001": "odd"}', "no JSON"])
-def test_an_odd_answer_fails_alone(archive: Archive, tmp_path: Path, tags: str) -> None:
+def test_an_invalid_answer_fails_only_its_instance(
+    archive: Archive, tmp_path: Path, tags: str
+) -> None:
     """It must not hold up what waits behind it."""
     made, _ = worker(archive, tmp_path, "exit 0")
     archive.tags = tags
@@ -322,13 +328,15 @@ def test_an_odd_answer_fails_alone(archive: Archive, tmp_path: Path, tags: str) 
         ([{"0008,1090": "Detector"}, {"0008,1090": "cxrsr "}], True),
     ],
 )
-def test_own_objects_are_known(equipment: list[dict[str, str | None]], own: bool) -> None:
+def test_objects_made_by_cxrsr_are_recognised(
+    equipment: list[dict[str, str | None]], own: bool
+) -> None:
     assert module().is_own({"0018,a001": equipment}) is own
     assert not module().is_own({})
     assert not module().is_own({"0018,a001": None})
 
 
-def test_a_series_waits_for_orthanc(archive: Archive, tmp_path: Path) -> None:
+def test_a_series_waits_until_orthanc_answers(archive: Archive, tmp_path: Path) -> None:
     made, lines = worker(archive, tmp_path, "mkdir out; cp in/* out")
     archive.gone = True
     made.drain()
@@ -340,7 +348,9 @@ def test_a_series_waits_for_orthanc(archive: Archive, tmp_path: Path) -> None:
     assert idle(tmp_path)
 
 
-def test_an_image_that_comes_meanwhile_is_not_lost(archive: Archive, tmp_path: Path) -> None:
+def test_an_instance_that_arrives_during_the_work_is_upscaled(
+    archive: Archive, tmp_path: Path
+) -> None:
     """The script is told once more that the series is stable; the second time it is not."""
     again = "[ -e ../seen ] || { touch ../seen; touch ../waiting/s; }; mkdir out; cp in/* out"
     made, lines = worker(archive, tmp_path, again)
@@ -362,7 +372,7 @@ def test_a_stop_ends_the_work_and_the_series_waits(archive: Archive, tmp_path: P
     assert not archive.posted
 
 
-def test_other_modalities_are_not_even_fetched(archive: Archive, tmp_path: Path) -> None:
+def test_instances_of_other_modalities_are_not_fetched(archive: Archive, tmp_path: Path) -> None:
     made, lines = worker(archive, tmp_path, "exit 1")
     archive.modality = "CT"
     made.drain()

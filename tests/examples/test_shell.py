@@ -64,7 +64,7 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_every_script_is_strict_and_can_be_run(script: Path) -> None:
+def test_every_script_is_strict_and_executable(script: Path) -> None:
     text = script.read_text(encoding="utf-8")
     assert text.startswith("#!/bin/bash\n")
     assert "\nset -euo pipefail\n" in text
@@ -91,7 +91,7 @@ def crontab_line(folder: Path, env: dict[str, str]) -> subprocess.CompletedProce
     return run("/bin/sh", "-c", line, env=env | {"CXRSR_STATE": str(folder.parent / "st ate")})
 
 
-def test_cron_says_nothing_of_a_good_night(folder: Path, env: dict[str, str]) -> None:
+def test_cron_prints_nothing_when_all_succeeds(folder: Path, env: dict[str, str]) -> None:
     for _night in range(2):
         done = crontab_line(folder, env)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -100,7 +100,7 @@ def test_cron_says_nothing_of_a_good_night(folder: Path, env: dict[str, str]) ->
     assert json.loads(report.read_text())["counts"]["already done"] == 4
 
 
-def test_cron_mails_a_bad_night(folder: Path, env: dict[str, str]) -> None:
+def test_cron_prints_the_failures(folder: Path, env: dict[str, str]) -> None:
     (folder / "b c.dcm").write_bytes(b"bad")
     done = crontab_line(folder, env)
     assert (done.returncode, done.stdout) == (4, "")
@@ -112,7 +112,7 @@ def test_cron_mails_a_bad_night(folder: Path, env: dict[str, str]) -> None:
     assert len(relative(folder.parent / "out dir")) == 3
 
 
-def test_cron_has_nothing_to_do(folder: Path, env: dict[str, str]) -> None:
+def test_cron_succeeds_with_an_empty_folder(folder: Path, env: dict[str, str]) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
     assert crontab_line(folder, env).returncode == 0
@@ -122,14 +122,14 @@ def test_cron_has_nothing_to_do(folder: Path, env: dict[str, str]) -> None:
     ("code", "handed_on", "mailed"),
     [(0, 0, 0), (3, 0, 0), (1, 1, 1), (2, 2, 1), (5, 5, 1), (6, 6, 1), (7, 7, 1), (130, 130, 1)],
 )
-def test_what_cron_makes_of_a_code(
+def test_cron_passes_on_exit_codes_that_need_a_person(
     folder: Path, env: dict[str, str], code: int, handed_on: int, mailed: int
 ) -> None:
     done = crontab_line(folder, env | pretend(folder.parent / "a command", f"exit {code}"))
     assert (done.returncode, len(done.stderr.splitlines())) == (handed_on, mailed)
 
 
-def test_cron_does_not_begin_twice(folder: Path, env: dict[str, str]) -> None:
+def test_cron_does_not_start_a_second_run(folder: Path, env: dict[str, str]) -> None:
     state = folder.parent / "st ate"
     state.mkdir()
     with (state / "lock").open("wb") as lock:
@@ -149,7 +149,7 @@ def received(base: Path, name: str, *indices: int) -> Path:
     return study
 
 
-def test_a_study_moves_by_its_exit_code(tmp_path: Path, env: dict[str, str]) -> None:
+def test_a_study_moves_to_the_folder_of_its_exit_code(tmp_path: Path, env: dict[str, str]) -> None:
     base = tmp_path / "base dir"
     assert run(ON_STUDY, received(base, "good", 0, 1), env=env).returncode == 0
     partly = received(base, "partly", 2)
@@ -173,7 +173,9 @@ def test_a_study_moves_by_its_exit_code(tmp_path: Path, env: dict[str, str]) -> 
         *((code, "work") for code in (2, 6, 7, 8, 130)),
     ],
 )
-def test_where_a_study_goes(tmp_path: Path, env: dict[str, str], code: int, folder: str) -> None:
+def test_each_exit_code_has_its_folder(
+    tmp_path: Path, env: dict[str, str], code: int, folder: str
+) -> None:
     study = received(tmp_path, "one", 0)
     done = run(ON_STUDY, study, env=env | pretend(tmp_path / "a command", f"exit {code}"))
     assert done.returncode == code
@@ -181,7 +183,7 @@ def test_where_a_study_goes(tmp_path: Path, env: dict[str, str], code: int, fold
     assert len(done.stderr.splitlines()) == bool(code)
 
 
-def test_a_study_that_takes_too_long_fails(tmp_path: Path, env: dict[str, str]) -> None:
+def test_a_study_over_its_timeout_fails(tmp_path: Path, env: dict[str, str]) -> None:
     slow = pretend(tmp_path / "slow", "exec sleep 600") | {"CXRSR_TIMEOUT": "0.1"}
     assert run(ON_STUDY, received(tmp_path, "one", 0), env=env | slow).returncode == 124
     assert relative(tmp_path / "failed") == ["one/DX.0"]
@@ -197,7 +199,9 @@ def test_studies_are_done_one_at_a_time(tmp_path: Path, env: dict[str, str]) -> 
     assert len(relative(tmp_path / "done")) == 3
 
 
-def test_a_study_waits_while_the_installation_is_wrong(tmp_path: Path, env: dict[str, str]) -> None:
+def test_a_study_waits_while_the_installation_is_broken(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
     base = tmp_path / "base dir"
     broken = env | {"CXRSR_OPTIONS": "--model none-such"}
     assert run(ON_STUDY, received(base, "one", 0), env=broken).returncode == 7
@@ -207,7 +211,7 @@ def test_a_study_waits_while_the_installation_is_wrong(tmp_path: Path, env: dict
     assert relative(base / "done") == ["one/DX.0"]
 
 
-def test_a_study_that_comes_again_replaces_nothing(tmp_path: Path, env: dict[str, str]) -> None:
+def test_a_study_that_arrives_again_replaces_nothing(tmp_path: Path, env: dict[str, str]) -> None:
     base = tmp_path / "base dir"
     fine = env | pretend(tmp_path / "a command", "exit 0")
     for index in range(2):
@@ -215,7 +219,7 @@ def test_a_study_that_comes_again_replaces_nothing(tmp_path: Path, env: dict[str
     assert relative(base / "done") == ["one.2/DX.1", "one/DX.0"]
 
 
-def test_storescp_calls_it(tmp_path: Path, env: dict[str, str]) -> None:
+def test_storescp_starts_the_script_for_each_study(tmp_path: Path, env: dict[str, str]) -> None:
     """With the line of its header, and a real sender."""
     if shutil.which("storescp") is None or shutil.which("storescu") is None:
         skip_or_fail("needs storescp and storescu (Debian: dcmtk)")
@@ -292,7 +296,7 @@ def test_every_file_is_in_one_shard(folder: Path, env: dict[str, str], tmp_path:
     assert (none.returncode, none.stderr) == (0, "")
 
 
-def test_a_part_of_an_array_is_not_taken_for_the_whole(
+def test_an_incomplete_slurm_array_is_refused(
     folder: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     run(MAKE_LIST, folder, tmp_path / "a list", env=env)
@@ -315,7 +319,7 @@ def test_a_listed_file_that_is_gone_is_a_failure(
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 4, 5, 6, 7])
-def test_a_task_ends_with_the_code(
+def test_a_slurm_task_ends_with_the_exit_code_of_cxrsr(
     folder: Path, env: dict[str, str], tmp_path: Path, code: int
 ) -> None:
     run(MAKE_LIST, folder, tmp_path / "a list", env=env)
@@ -323,7 +327,7 @@ def test_a_task_ends_with_the_code(
     assert task(folder, tmp_path / "out", env, 0, 1, **command).returncode == code
 
 
-def test_a_task_that_is_stopped_asks_for_a_requeue(
+def test_a_stopped_slurm_task_asks_for_a_requeue(
     folder: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     for index in range(200):

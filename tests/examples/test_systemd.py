@@ -40,7 +40,7 @@ def section(unit: str, name: str) -> list[tuple[str, str]]:
     return [(key, value) for key, _, value in (line.partition("=") for line in lines)]
 
 
-def test_systemd_finds_nothing(tmp_path: Path) -> None:
+def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
     units = []
     for path in [*FOLDER.glob("*.service"), *FOLDER.glob("*.timer")]:
         unit = tmp_path / path.name
@@ -53,7 +53,7 @@ def test_systemd_finds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", SERVICES)
-def test_a_service_reaches_little(unit: str) -> None:
+def test_a_service_is_confined(unit: str) -> None:
     done = analyze("security", "--offline=yes", "--no-pager", FOLDER / unit)
     level = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)
     assert level, done.stdout + done.stderr
@@ -61,14 +61,14 @@ def test_a_service_reaches_little(unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", SERVICES)
-def test_a_stop_finishes_what_is_in_hand(unit: str) -> None:
+def test_a_stop_lets_the_current_files_finish(unit: str) -> None:
     service = dict(section(unit, "Service"))
     assert service["KillSignal"] == "SIGTERM"
     assert service["TimeoutStopSec"].endswith("min")
     assert service["User"] == "cxrsr"
 
 
-def test_a_wrong_configuration_is_not_started_again() -> None:
+def test_a_service_with_an_invalid_configuration_is_not_restarted() -> None:
     service = dict(section("cxrsr-serve.service", "Service"))
     assert service["Restart"] == "on-failure"
     assert service["RestartPreventExitStatus"] == "2"
@@ -93,7 +93,7 @@ def test_the_command_of_the_service_takes_the_example(tmp_path: Path, key: str) 
     assert not (tmp_path / "spool").exists()
 
 
-def test_how_the_service_ends_when_stopped_counts_as_success() -> None:
+def test_a_stopped_service_counts_as_successful() -> None:
     """With 0 after one signal, and with this after two (see the tests of the node)."""
     success = dict(section("cxrsr-serve.service", "Service"))["SuccessExitStatus"]
     assert success == str(int(ExitCode.INTERRUPTED))
@@ -122,7 +122,7 @@ def night(tmp_path: Path, model: Path) -> subprocess.CompletedProcess[str]:
     return run(*words, env=environment(tmp_path, model))
 
 
-def test_the_night(tmp_path: Path, tiny_model: Path) -> None:
+def test_the_nightly_unit_upscales_a_folder(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "in dir").mkdir()
     nothing = night(tmp_path, tiny_model)
     assert (
@@ -138,14 +138,14 @@ def test_the_night(tmp_path: Path, tiny_model: Path) -> None:
     assert (tmp_path / "state dir" / "report.json").is_file()
 
 
-def test_the_timer_starts_the_night() -> None:
+def test_the_timer_starts_the_nightly_unit() -> None:
     timer = dict(section("cxrsr-night.timer", "Timer"))
     assert analyze("calendar", timer["OnCalendar"]).returncode == 0
     assert timer["Persistent"] == "true"
     assert "Unit" not in timer, "a timer starts the service of its name"
 
 
-def test_the_user_can_be_made() -> None:
+def test_the_user_of_the_service_can_be_created() -> None:
     if shutil.which("systemd-sysusers") is None:
         skip_or_fail("needs systemd-sysusers (Debian: systemd)")
     words = ["systemd-sysusers", "--dry-run", str(FOLDER / "cxrsr.sysusers")]

@@ -23,12 +23,16 @@ def upscaler(tiny_model: Path) -> Upscaler:
     )
 
 
-def test_the_example(upscaler: Upscaler, tmp_path: Path) -> None:
+def test_mutations_of_the_example_never_cause_an_internal_error(
+    upscaler: Upscaler, tmp_path: Path
+) -> None:
     ends = {check(upscaler, data, tmp_path) for data in mutations(EXAMPLE.read_bytes(), CASES, 0)}
     assert len(ends) > 2, "the cases must differ in how they end"
 
 
-def test_real_files(upscaler: Upscaler, shared: Path, tmp_path: Path) -> None:
+def test_mutations_of_real_files_never_cause_an_internal_error(
+    upscaler: Upscaler, shared: Path, tmp_path: Path
+) -> None:
     for path in small_files([shared / "dicom"]):
         for data in mutations(path.read_bytes(), CASES, 0):
             check(upscaler, data, tmp_path)

@@ -20,10 +20,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPE
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.overlays import upscale_overlays
 from cxrsr_cli.dicom.decode import decode, decode_compact, decodes_equal
-from cxrsr_cli.dicom.pixel_data_stream import PixelDataStream
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
-from cxrsr_cli.dicom.write import write_dicom
+from cxrsr_cli.dicom.write import PixelDataStream, write_dicom
 from cxrsr_cli.inference import consistency_error
 from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
 from cxrsr_cli.options import Job
@@ -211,7 +210,7 @@ def test_pixels_left_in_a_file(chest: FileDataset, tmp_path: Path, least: int) -
     """All else is read, however large, and what is compressed is read too."""
     chest.add_new(0x00282000, "OB", bytes(1 << 18))  # ICC Profile
     chest.save_as(tmp_path / "x.dcm")
-    source = read_source(tmp_path / "x.dcm", leave_pixels=least)
+    source = read_source(tmp_path / "x.dcm", min_deferred_bytes=least)
     assert source.dataset.ICCProfile == bytes(1 << 18)
     if least > len(chest.PixelData):
         assert source.pixel_data_range is None
@@ -224,5 +223,5 @@ def test_pixels_left_in_a_file(chest: FileDataset, tmp_path: Path, least: int) -
     assert raw[source.pixel_data_range.start : source.pixel_data_range.stop] == chest.PixelData
     chest.compress(JPEGLSLossless, generate_instance_uid=False)
     chest.save_as(tmp_path / "x.dcm")
-    compressed = read_source(tmp_path / "x.dcm", leave_pixels=least)
+    compressed = read_source(tmp_path / "x.dcm", min_deferred_bytes=least)
     assert compressed.dataset.PixelData == pydicom.dcmread(tmp_path / "x.dcm").PixelData

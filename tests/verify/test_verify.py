@@ -73,11 +73,11 @@ def tampered(pair: tuple[Path, Path], change: Change, folder: Path) -> Verificat
     with quiet_libraries():
         change(dataset)
         dataset.save_as(folder / "tampered.dcm")
-    return verify(pair[0], folder / "tampered.dcm", least_lr_psnr=45)
+    return verify(pair[0], folder / "tampered.dcm", min_lr_psnr=45)
 
 
 def test_an_honest_output_verifies(pair: tuple[Path, Path]) -> None:
-    verification = verify(*pair, least_lr_psnr=45)
+    verification = verify(*pair, min_lr_psnr=45)
     assert broken(verification) == set()
     assert verification.scale == 2
     assert {finding.aspect for finding in verification.findings} == set(Aspect)
@@ -154,7 +154,7 @@ def test_dropped_private_elements_are_no_fault(
 ) -> None:
     output = upscale(tiny_model, pair[0], tmp_path / "out.dcm", keep_private=keep_private)
     assert ((0x0009, 0x1001) in pydicom.dcmread(output)) == keep_private
-    assert broken(verify(pair[0], output, least_lr_psnr=45)) == set()
+    assert broken(verify(pair[0], output, min_lr_psnr=45)) == set()
 
 
 def test_real_radiographs_verify(shared: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_real_radiographs_verify(shared: Path, tiny_model: Path, tmp_path: Path)
     files = sorted((shared / "dicom" / "other-body-parts").iterdir())
     for source in [path for path in files if path.stat().st_size < 100_000]:
         output = upscale(tiny_model, source, tmp_path / source.name)
-        assert broken(verify(source, output, least_lr_psnr=45)) == set(), source.name
+        assert broken(verify(source, output, min_lr_psnr=45)) == set(), source.name
 
 
 @pytest.mark.parametrize("syntax", ["same", "explicit", "j2k"])
@@ -182,7 +182,7 @@ def test_any_encoding_of_the_output_verifies(
     assert cxrsr("upscale", *options, tmp_path / "in.dcm", tmp_path / "out.dcm").returncode == 0
     written = pydicom.dcmread(tmp_path / "out.dcm")
     assert (written.file_meta.TransferSyntaxUID == JPEG2000Lossless) == (syntax == "j2k")
-    assert broken(verify(tmp_path / "in.dcm", tmp_path / "out.dcm", least_lr_psnr=45)) == set()
+    assert broken(verify(tmp_path / "in.dcm", tmp_path / "out.dcm", min_lr_psnr=45)) == set()
 
 
 @pytest.mark.parametrize(
