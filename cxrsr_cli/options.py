@@ -79,9 +79,9 @@ class OptionInfo:
         return info
 
 
-def option(default: object, text: str, *flags: str, **more: Any) -> Any:  # noqa: ANN401 - as `field`
-    """Declare a field that is an option; keywords are those of `OptionInfo`."""
-    return field(default=default, metadata={"option": OptionInfo(text, flags, **more)})
+def declare(text: str, *flags: str, **more: Any) -> dict[str, OptionInfo]:  # noqa: ANN401
+    """Return the metadata of a field that is an option; keywords are those of `OptionInfo`."""
+    return {"option": OptionInfo(text, flags, **more)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,68 +125,90 @@ class UpscaleOptions:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     # The SHA-256 of the weights decides scale and model; ledger and UIDs have it.
-    scale: int = option(4, "Scale factor.", "--scale", "-s", metavar="2|4|8", in_ledger=False)
-    model: str = option(
-        DEFAULT_MODEL,
-        "A bundled model (see cxrsr info) or a weights file.",
-        "--model",
-        "-m",
-        metavar="NAME|PATH",
-        in_ledger=False,
-        in_uids=False,
+    scale: int = field(
+        default=4,
+        metadata=declare("Scale factor.", "--scale", "-s", metavar="2|4|8", in_ledger=False),
+    )
+    model: str = field(
+        default=DEFAULT_MODEL,
+        metadata=declare(
+            "A bundled model (see cxrsr info) or a weights file.",
+            "--model",
+            "-m",
+            metavar="NAME|PATH",
+            in_ledger=False,
+            in_uids=False,
+        ),
     )
     # Device and memory change values by rounding only. Two objects of one UID must not differ at
     # all; but a night without the GPU must not do an archive again.
-    device: str = option(
-        "auto",
-        "Device that runs the network.",
-        metavar="auto|cpu|cuda[:N]|mps",
-        in_rules=False,
-        in_ledger=False,
+    device: str = field(
+        default="auto",
+        metadata=declare(
+            "Device that runs the network.",
+            metavar="auto|cpu|cuda[:N]|mps",
+            in_rules=False,
+            in_ledger=False,
+        ),
     )
-    precision: Precision = option(Precision.AUTO, "Number format of the network; auto is fp32.")
-    memory: int | None = option(
-        None,
-        "Memory limit for one image, such as 1500MiB or 4GiB (of the GPU, if one is used). "
-        "Default: 2 GiB, or more where an image needs it.",
-        metavar="SIZE",
-        parse=parse_byte_size,
-        in_rules=False,
-        in_ledger=False,
+    precision: Precision = field(
+        default=Precision.AUTO, metadata=declare("Number format of the network; auto is fp32.")
     )
-    consistency: bool | None = option(
-        None,
-        "Project the output so that downsampling it gives back the input. "
-        "Default: as the model states; off for models that remove noise.",
-        "--consistency/--no-consistency",
+    memory: int | None = field(
+        default=None,
+        metadata=declare(
+            "Memory limit for one image, such as 1500MiB or 4GiB (of the GPU, if one is used). "
+            "Default: 2 GiB, or more where an image needs it.",
+            metavar="SIZE",
+            parse=parse_byte_size,
+            in_rules=False,
+            in_ledger=False,
+        ),
     )
-    self_ensemble: bool = option(
-        False, "Average over eight flips and rotations; takes eight times as long."
+    consistency: bool | None = field(
+        default=None,
+        metadata=declare(
+            "Project the output so that downsampling it gives back the input. "
+            "Default: as the model states; off for models that remove noise.",
+            "--consistency/--no-consistency",
+        ),
     )
-    allow: frozenset[AcceptanceOverride] = option(
-        frozenset(),
-        "Also accept images of a kind the models were not trained on; repeatable.",
-        in_ledger=False,
-        in_uids=False,
+    self_ensemble: bool = field(
+        default=False,
+        metadata=declare("Average over eight flips and rotations; takes eight times as long."),
+    )
+    allow: frozenset[AcceptanceOverride] = field(
+        default=frozenset(),
+        metadata=declare(
+            "Also accept images of a kind the models were not trained on; repeatable.",
+            in_ledger=False,
+            in_uids=False,
+        ),
     )
     # The object is the same in any transfer syntax.
-    transfer_syntax: OutputTransferSyntax = option(
-        OutputTransferSyntax.SAME, "Transfer syntax of the output (lossless).", in_uids=False
+    transfer_syntax: OutputTransferSyntax = field(
+        default=OutputTransferSyntax.SAME,
+        metadata=declare("Transfer syntax of the output (lossless).", in_uids=False),
     )
-    series_description: str | None = option(
-        None,
-        f"Series Description of the output; '{NOT_FOR_DIAGNOSIS}' is appended.",
-        metavar="TEXT",
+    series_description: str | None = field(
+        default=None,
+        metadata=declare(
+            f"Series Description of the output; '{NOT_FOR_DIAGNOSIS}' is appended.",
+            metavar="TEXT",
+        ),
     )
-    keep_private: bool = option(
-        True, "Copy private elements, or drop them.", "--keep-private/--drop-private"
+    keep_private: bool = field(
+        default=True,
+        metadata=declare("Copy private elements, or drop them.", "--keep-private/--drop-private"),
     )
-    overwrite: bool = option(
-        False,
-        "Replace existing outputs. An input is never replaced.",
-        in_rules=False,
-        in_ledger=False,
-        in_uids=False,
+    overwrite: bool = field(
+        default=False,
+        metadata=declare(
+            "Replace existing outputs. An input is never replaced.",
+            in_rules=False,
+            in_ledger=False,
+            in_uids=False,
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -209,7 +231,7 @@ class UpscaleOptions:
         return self._text(lambda info: info.in_uids)
 
     def _text(self, counts: Callable[[OptionInfo], bool]) -> str:
-        """Write options as text, without defaults: a new option leaves earlier keys as they are."""
+        """Return options as text. Defaults are left out, so that a new option changes no key."""
         chosen = {
             one.name: _plain(value)
             for one in fields(self)

@@ -99,7 +99,7 @@ def make_options(
     UsageError
         If a value is illegal.
     """
-    values = {
+    values: dict[str, Any] = {
         one.name: frozenset(chosen[one.name] or ())
         if isinstance(one.default, frozenset)
         else chosen[one.name]

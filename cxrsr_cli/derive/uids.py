@@ -37,7 +37,7 @@ class DerivationParameters:
         # GPUs of one machine compute alike.
         kind = self.options.device.partition(":")[0]
         options = replace(self.options, device=kind)
-        return "|".join((self.software, self.model_sha256, options.fingerprint()))
+        return f"{self.software}|{self.model_sha256}|{options.fingerprint()}"
 
     def instance_uid(self, source_instance_uid: str, source_pixels_sha256: str) -> UID:
         """Return the SOP Instance UID of the output.

@@ -140,7 +140,9 @@ class RoutingRule:
 
     name: str
     when: RuleCondition = field(default_factory=RuleCondition)
-    upscale: Annotated[UpscaleOptions, BeforeValidator(_check_rule_options)] = UpscaleOptions()
+    upscale: Annotated[UpscaleOptions, BeforeValidator(_check_rule_options)] = field(
+        default_factory=UpscaleOptions
+    )
     send_to: _Texts = ()
     ignore: bool = False
 

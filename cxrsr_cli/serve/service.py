@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.common.files import remove_stale_temporaries
