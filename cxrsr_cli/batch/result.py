@@ -1,5 +1,6 @@
 """The result of each file, and the exit code of a run."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
     from cxrsr_cli.inference.memory_plan import MemoryPlan
     from cxrsr_cli.upscaler import DecodedSource
+
+_LOG = logging.getLogger(__name__)
 
 
 def to_reportable_error(error: Exception) -> CxrsrError:
@@ -27,6 +30,7 @@ def to_reportable_error(error: Exception) -> CxrsrError:
     CxrsrError
         Without patient data and traceback.
     """
+    _LOG.debug("a file failed", exc_info=error)
     # PyTorch's CPU allocator raises RuntimeError, not MemoryError.
     out_of_memory = isinstance(error, RuntimeError) and "allocate memory" in str(error)
     if isinstance(error, CxrsrError):

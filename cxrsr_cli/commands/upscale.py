@@ -164,8 +164,8 @@ def upscale(
     from cxrsr_cli.batch.quarantine import Quarantine
     from cxrsr_cli.batch.report import build_report, check_report_path
     from cxrsr_cli.batch.runner import BatchRunner
-    from cxrsr_cli.commands.reporters import make_reporter
-    from cxrsr_cli.commands.run import errors_as_json, run_batch, write_report_and_summary
+    from cxrsr_cli.commands.reporters import errors_as_json, make_reporter
+    from cxrsr_cli.commands.run import batch_summary, run_batch, write_report_and_summary
     from cxrsr_cli.common.process import now
 
     with errors_as_json(log_json):
@@ -194,10 +194,12 @@ def upscale(
         ) as executor:
             copies = Quarantine(quarantine, plan.output_folder) if quarantine else None
             runner = BatchRunner(executor, known, copies, dry_run=dry_run)
-            reporter = make_reporter(level, as_json=log_json)
-            progress = show_progress(no_progress, quiet=quiet) and not log_json
-            run = run_batch(runner, plan, reporter, progress=progress)
-        raise typer.Exit(write_report_and_summary(run, reporter, report, build_report))
+            show_bar = show_progress(no_progress, quiet=quiet)
+            reporter = make_reporter(level, as_json=log_json, show_bar=show_bar)
+            run = run_batch(runner, plan, reporter)
+        raise typer.Exit(
+            write_report_and_summary(run, reporter, report, build_report, batch_summary)
+        )
 
 
 def _plan(
