@@ -184,7 +184,7 @@ def test_the_first_rule_that_holds_is_followed() -> None:
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"name": "a"}, "either send_to or ignore"),
     ({"name": "a", "ignore": True, "send_to": ["x"]}, "either send_to or ignore"),
-    ({"name": "a", "send_to": ["x"], "upscale": {"scale": 3}}, "scale is one of"),
+    ({"name": "a", "send_to": ["x"], "upscale": {"scale": 3}}, "scale: 3 is not one of 2, 4, 8"),
     ({"name": "a", "send_to": ["x"], "upscale": {"modl": "x"}}, "modl"),
     ({"name": "a", "send_to": ["x"], "when": {"description": "("}}, "no regular expression"),
     (
