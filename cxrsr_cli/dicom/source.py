@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     UID,
@@ -127,13 +127,41 @@ class DicomSource:
     pixel_data_range: range | None = None
 
 
-def read_source(path: Path, *, min_deferred_bytes: int | None = None) -> DicomSource:
+def to_file(dataset: Dataset) -> io.BytesIO:
+    """Encode an object as a DICOM file in memory, in the transfer syntax that it has.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        Not changed. Without a stated transfer syntax its pixel data are native.
+
+    Raises
+    ------
+    NotDicomError
+        If pydicom cannot write it.
+    """
+    whole, file = copy.deepcopy(dataset), io.BytesIO()
+    whole.file_meta = whole.get("file_meta") or FileMetaDataset()
+    whole.file_meta.setdefault("TransferSyntaxUID", ExplicitVRLittleEndian)
+    with quiet_libraries():
+        try:
+            pydicom.dcmwrite(file, whole, enforce_file_format=True)
+        # pydicom raises anything, with values in the text.
+        except Exception as error:
+            raise NotDicomError(
+                f"the object cannot be written as DICOM ({type(error).__name__})"
+            ) from None
+    file.seek(0)
+    return file
+
+
+def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = None) -> DicomSource:
     """Read a DICOM file.
 
     Parameters
     ----------
-    path : Path
-        Opened for reading only.
+    file : Path or io.BytesIO
+        Opened for reading only; or the file in memory, which is read whole.
     leave_pixels : int, optional
         Leave Pixel Data of at least so many bytes, and of no fewer than 64 KiB,
         in a file of a `PLAIN` transfer syntax.
@@ -154,7 +182,7 @@ def read_source(path: Path, *, min_deferred_bytes: int | None = None) -> DicomSo
     """
     with quiet_libraries():
         try:
-            pristine = _open(path, min_deferred_bytes)
+            pristine = _open(file, min_deferred_bytes)
             syntax = _transfer_syntax(pristine)
             place = _defer_pixel_data(pristine) if syntax in NATIVE_SYNTAXES else None
             if syntax == ExplicitVRBigEndian:
@@ -183,10 +211,13 @@ def read_source(path: Path, *, min_deferred_bytes: int | None = None) -> DicomSo
     return DicomSource(dataset, pristine, syntax, place)
 
 
-def _open(path: Path, least_left: int | None) -> FileDataset:
+def _open(file: Path | io.BytesIO, least_left: int | None) -> FileDataset:
     """Read elements; pydicom reads those that are left, at least so long, when looked at."""
     largest_read = None if least_left is None else max(least_left, _MIN_DEFERRED_BYTES) - 1
-    with LengthCheckedFile(path) as opened:
+    if isinstance(file, io.BytesIO):
+        file.seek(0)
+        return pydicom.dcmread(file)
+    with LengthCheckedFile(file) as opened:
         try:
             return pydicom.dcmread(opened, defer_size=largest_read)
         except InvalidDicomError:

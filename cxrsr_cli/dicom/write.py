@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.fileutil import buffer_length
@@ -137,6 +138,36 @@ def write_dicom(
     return sha256
 
 
+def encode_dicom(dataset: FileDataset, pixels: NDArray[np.integer], syntax: UID) -> FileDataset:
+    """Encode in memory as `write_dicom` does in a file, decode again and compare.
+
+    Parameters
+    ----------
+    dataset, pixels, syntax
+        As of `write_dicom`.
+
+    Returns
+    -------
+    pydicom.dataset.FileDataset
+        The encoded object, read back.
+
+    Raises
+    ------
+    OutputError
+        If the pixels cannot be encoded, or do not read back as written.
+    NotDicomError
+        If the source's elements are too damaged to be written.
+    """
+    file = io.BytesIO()
+    with quiet_libraries():
+        _encode(dataset, syntax)
+        _save(dataset, file, syntax)
+        if not verify_written_file(file, dataset, pixels):
+            raise OutputError("what was encoded does not read back the same")
+        file.seek(0)
+        return pydicom.dcmread(file)
+
+
 def _encode(dataset: FileDataset, syntax: UID) -> None:
     if not syntax.is_compressed:
         dataset.file_meta.TransferSyntaxUID = syntax
@@ -183,11 +214,11 @@ def _right_align_values(dataset: FileDataset) -> None:
     dataset.HighBit = below.high_bit
 
 
-def _save(dataset: FileDataset, path: Path, syntax: UID) -> None:
+def _save(dataset: FileDataset, file: Path | io.BytesIO, syntax: UID) -> None:
     try:
         if dataset.original_encoding[0] and not syntax.is_implicit_VR:
             to_explicit_vr(dataset)
-        dataset.save_as(path, enforce_file_format=True, overwrite=True)
+        dataset.save_as(file, enforce_file_format=True, overwrite=True)
     except OSError:
         raise
     # Elements that pydicom read from a damaged file may be beyond its writer,
@@ -209,13 +240,15 @@ _COMPARE_CHUNK_PIXELS = 1 << 18
 """Pixels that are compared at a time."""
 
 
-def verify_written_file(path: Path, dataset: FileDataset, pixels: NDArray[np.integer]) -> bool:
+def verify_written_file(
+    file: Path | io.BytesIO, dataset: FileDataset, pixels: NDArray[np.integer]
+) -> bool:
     """Read a file as if it were anybody's, and compare.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : Path or io.BytesIO
+        The file, or the same in memory.
     dataset : pydicom.dataset.FileDataset
         The object that was written there.
     pixels : numpy.ndarray
@@ -238,17 +271,17 @@ def verify_written_file(path: Path, dataset: FileDataset, pixels: NDArray[np.int
         pixel_format = PixelFormat.from_dataset(dataset)
         length = pixels.size * pixel_format.cell_dtype.itemsize
         written = read_source(
-            path, min_deferred_bytes=length if syntax in NATIVE_SYNTAXES else None
+            file, min_deferred_bytes=length if syntax in NATIVE_SYNTAXES else None
         )
         header, place = written.dataset, written.pixel_data_range
         if written.transfer_syntax != syntax or any(
             header.get(keyword) != dataset.get(keyword) for keyword in _SAME
         ):
             return False
-        if place is None:
+        if place is None or isinstance(file, io.BytesIO):
             return decodes_equal(written, pixels)
         shape = number_of_frames(header), header.Rows, header.Columns
-        return pixels.shape == shape and _holds(path, place, pixel_format, pixels)
+        return pixels.shape == shape and _holds(file, place, pixel_format, pixels)
     except OSError:
         raise
     except Exception:  # what pydicom raises over a damaged file may be anything
