@@ -1,5 +1,6 @@
 """What became of each file, and what that makes of the run."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
     from cxrsr_cli.inference.memory_plan import MemoryPlan
     from cxrsr_cli.upscaler import DecodedSource
+
+_LOG = logging.getLogger(__name__)
 
 
 def to_reportable_error(error: Exception) -> CxrsrError:
@@ -27,6 +30,7 @@ def to_reportable_error(error: Exception) -> CxrsrError:
     CxrsrError
         Free of patient data, and without a traceback.
     """
+    _LOG.debug("a file failed", exc_info=error)
     # PyTorch's allocator on a CPU raises no MemoryError.
     allocator = isinstance(error, RuntimeError) and "allocate memory" in str(error)
     if isinstance(error, CxrsrError):
@@ -45,12 +49,12 @@ class FileStatus(StrEnum):
 
     DONE = "done"
     """Its output was written."""
-    UP_TO_DATE = "already done"
+    UP_TO_DATE = "up to date"
     """The ledger knows its output, and that is there as it was written."""
-    DRY_RUN = "would be done"
+    DRY_RUN = "dry run"
     """In a dry run: nothing speaks against it."""
     FAILED = "failed"
-    NOT_PROCESSED = "not come to"
+    NOT_PROCESSED = "not processed"
     """The run was interrupted before it."""
 
 
@@ -88,7 +92,7 @@ class Result:
         Why there is no output.
     warnings : list of str
         What was done with reserve, free of patient data.
-    troubles : list of str
+    record_errors : list of str
         What the run could not account for: a ledger or quarantine that fails.
     timing : Timing
         How long it took.

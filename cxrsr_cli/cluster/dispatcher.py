@@ -1,5 +1,6 @@
 """Send errands to a cluster, and bring an answer back whatever workers do."""
 
+import logging
 import math
 import re
 import threading
@@ -24,6 +25,8 @@ from cxrsr_cli.cluster.messages import (
 )
 from cxrsr_cli.errors import CxrsrError, ModelError, NetworkError, UsageError, WorkerCrashedError
 from cxrsr_cli.networks.model_files import ModelFile
+
+_LOG = logging.getLogger(__name__)
 
 
 class SharedExclusiveLock:
@@ -153,8 +156,10 @@ class Dispatcher:
                         error = ModelError("a worker did not get the weights as they were sent")
                         raise self.fail(error) from None
                     with_weights = True
+                    _LOG.info("a worker lacks the weights; sending them")
                 except KilledWorker as error:
                     deaths += error.allowed_failures + 1
+                    _LOG.info("workers died %d times with a file", deaths)
                     if alone:
                         message = f"the worker died {deaths} times on it, at last with nothing else"
                         raise WorkerCrashedError(message) from None

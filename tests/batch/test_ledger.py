@@ -126,7 +126,7 @@ def test_two_runs_at_once_do_everything_once(inputs: Path, tiny_model: Path) -> 
     done = [int(text.split(" upscaled")[0]) for text in said]
     assert sum(done) == COUNT + 20
     third = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert f"{COUNT + 20} done already, nothing left to do" in third.stdout
+    assert f"{COUNT + 20} up to date, nothing to do" in third.stdout
 
 
 def test_another_version_or_machine_does_nothing_again(
@@ -158,9 +158,9 @@ def test_killed_at_any_moment(
     The ledger itself is the first that is renamed.
     """
     place = {
-        "announce": "cxrsr_cli.batch.ledger.Ledger.announce",
+        "announce": "cxrsr_cli.batch.ledger.Ledger.mark_pending",
         "rename": "cxrsr_cli.common.files._rename_new",
-        "record": "cxrsr_cli.batch.ledger.Ledger.record",
+        "record": "cxrsr_cli.batch.ledger.Ledger.mark_done",
     }[moment]
     program = f"""
 import os, signal, sys
