@@ -125,8 +125,8 @@ def bad_inputs(folder: Path) -> dict[str, str]:
     variant("no-pixels.dcm", lambda ds: ds.__delattr__("PixelData"))
     variant("colour.dcm", lambda ds: setattr(ds, "SamplesPerPixel", 3))
     variant("syntax.dcm", lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", "1.2.3.4"))
-    variant("absurd.dcm", lambda ds: setattr(ds, "RowRange", 16000))
-    variant("huge.dcm", lambda ds: setattr(ds, "RowRange", 65535))
+    variant("absurd.dcm", lambda ds: setattr(ds, "Rows", 16000))
+    variant("huge.dcm", lambda ds: setattr(ds, "Rows", 65535))
     variant("hip.dcm", lambda ds: setattr(ds, "BodyPartExamined", "HIP"))
     variant("no-uid.dcm", lambda ds: ds.__delattr__("SOPInstanceUID"))
     return {
