@@ -1,4 +1,4 @@
-"""Options that decide what the output says, and that the same is the same, to the byte."""
+"""Options of ``cxrsr upscale`` that change the output's header, and reproducible bytes."""
 
 import logging
 import os
@@ -39,7 +39,7 @@ from tests.conftest import EXAMPLE, Command, small_chest
         ("a\nline", False),
     ],
 )
-def test_a_series_description_must_fit(text: str, legal: bool) -> None:
+def test_a_series_description_is_short_plain_text(text: str, legal: bool) -> None:
     if legal:
         assert UpscaleOptions(series_description=text).series_description == text
     else:
@@ -47,7 +47,9 @@ def test_a_series_description_must_fit(text: str, legal: bool) -> None:
             UpscaleOptions(series_description=text)
 
 
-def test_series_description(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_series_description_can_be_chosen_and_changes_the_uids(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     small_chest().save_as(tmp_path / "in.dcm")
     options = ("upscale", "-s", 2, "-m", tiny_model, tmp_path / "in.dcm")
     for name, more in (("a", []), ("b", ["--series-description", "Our name"])):
@@ -72,7 +74,7 @@ def private(dataset: Dataset, size: int = 4) -> Dataset:
 
 
 def test_private_elements_are_dropped_at_every_depth(tmp_path: Path) -> None:
-    """And what is beside them stays the file's bytes, legal or not."""
+    """Other elements keep the bytes of the file, legal or not."""
     dataset = private(small_chest())
     dataset.ViewCodeSequence = Sequence([private(Dataset())])
     dataset.ViewCodeSequence[0].CodeMeaning = "MEANING1"
@@ -93,7 +95,9 @@ def test_private_elements_are_dropped_at_every_depth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "kept"), [(24 * 20 - 2, True), (24 * 20, False)])
-def test_private_copies_of_the_image_are_dropped_and_said(size: int, kept: bool) -> None:
+def test_private_elements_as_large_as_the_image_are_dropped_with_a_warning(
+    size: int, kept: bool
+) -> None:
     dataset = private(small_chest(), size)
     said = drop_image_copies(dataset, 24 * 20)
     assert ((0x0019, 0x1010) in dataset) == kept
@@ -102,7 +106,7 @@ def test_private_copies_of_the_image_are_dropped_and_said(size: int, kept: bool)
 
 @pytest.mark.parametrize("implicit", [True, False])
 @pytest.mark.parametrize("keep_private", [True, False])
-def test_private_elements_by_option(
+def test_private_elements_are_kept_or_dropped_as_the_option_says(
     tiny_model: Path, tmp_path: Path, keep_private: bool, implicit: bool
 ) -> None:
     dataset = private(small_chest())
@@ -135,7 +139,7 @@ def test_private_elements_by_option(
 def test_a_fixed_time_gives_the_same_bytes(
     tiny_model: Path, tmp_path: Path, arguments: list[str], environment: dict[str, str]
 ) -> None:
-    """On another day, in another process, with other workers; in the object's own zone."""
+    """The bytes are the same in another process and time zone, with other workers."""
     small_chest(TimezoneOffsetFromUTC="+0000").save_as(tmp_path / "in.dcm")
     written = []
     for name, workers in (("a", "0"), ("b", "2")):
@@ -149,7 +153,9 @@ def test_a_fixed_time_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2023-11-14T22:13:20", "1e9", "9" * 30])
-def test_a_time_is_never_guessed(cxrsr: Command, tmp_path: Path, text: str) -> None:
+def test_a_timestamp_without_time_zone_is_refused(
+    cxrsr: Command, tmp_path: Path, text: str
+) -> None:
     done = cxrsr("upscale", "--timestamp", text, EXAMPLE, tmp_path / "o.dcm")
     assert done.returncode == ExitCode.USAGE
     assert "with its zone" in done.stderr.replace("\n", " ")
@@ -160,10 +166,10 @@ def test_a_time_is_never_guessed(cxrsr: Command, tmp_path: Path, text: str) -> N
     ("epoch", "code"),
     [("", ExitCode.OK), ("2023-11-14T22:13:20+00:00", ExitCode.USAGE), ("x", ExitCode.USAGE)],
 )
-def test_an_epoch_that_is_no_number(
+def test_source_date_epoch_must_be_a_number(
     tiny_model: Path, tmp_path: Path, epoch: str, code: ExitCode
 ) -> None:
-    """Libraries below read the variable too, and fail in their own words."""
+    """Libraries read the variable too, and would fail with their own messages."""
     small_chest().save_as(tmp_path / "in.dcm")
     command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
     done = subprocess.run(
@@ -177,7 +183,7 @@ def test_an_epoch_that_is_no_number(
 # Several inputs, and combinations that contradict each other
 
 
-def test_several_inputs(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_several_inputs_go_to_one_folder(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     small_chest(1).save_as(tmp_path / "folder" / "one.dcm")
     small_chest(2).save_as(tmp_path / "two.dcm")
@@ -193,7 +199,9 @@ def test_several_inputs(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "options", [("-v", "-q"), ("--ledger", "x", "--no-ledger"), ("--io-workers", "-1")], ids=str
 )
-def test_contradictions(cxrsr: Command, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_options_that_contradict_each_other_are_refused(
+    cxrsr: Command, tmp_path: Path, options: tuple[str, ...]
+) -> None:
     done = cxrsr("upscale", *options, EXAMPLE, tmp_path / "out.dcm")
     assert done.returncode == ExitCode.USAGE
     assert list(tmp_path.iterdir()) == []
@@ -202,8 +210,8 @@ def test_contradictions(cxrsr: Command, tmp_path: Path, options: tuple[str, ...]
 # Silence
 
 
-def test_silence_lasts_until_the_last_thread_has_left() -> None:
-    """The one that leaves first must not give another's library its voice back."""
+def test_libraries_are_quiet_until_the_last_thread_leaves() -> None:
+    """The first thread that leaves must not turn the warnings on for the other."""
     logger = logging.getLogger("pydicom")
     before = (logger.level, list(warnings.filters))
     inside, leave = threading.Event(), threading.Event()

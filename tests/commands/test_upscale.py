@@ -1,4 +1,4 @@
-"""The command as a user runs it: a process, real files, documented exit codes."""
+"""The command ``cxrsr upscale`` as a user runs it, with its documented exit codes."""
 
 import json
 import os
@@ -42,7 +42,9 @@ def stored(path: Path) -> torch.Tensor:
     return torch.from_numpy(decode(read_source(path)).astype(np.float32))[:, None]
 
 
-def test_a_file(cxrsr: Command, tmp_path: Path, dciodvfy: Callable[[Path], set[str]]) -> None:
+def test_a_file_is_upscaled_and_its_source_unchanged(
+    cxrsr: Command, tmp_path: Path, dciodvfy: Callable[[Path], set[str]]
+) -> None:
     output = tmp_path / "new" / "out.dcm"
     before = EXAMPLE.read_bytes()
     done = cxrsr("upscale", "--scale", 4, EXAMPLE, output)
@@ -71,7 +73,7 @@ UNCHANGED = (
 )  # fmt: skip
 
 
-def test_a_folder_of_real_chests(
+def test_real_chests_in_a_folder_are_upscaled(
     cxrsr: Command,
     shared: Path,
     tiny_model: Path,
@@ -109,7 +111,7 @@ def test_a_folder_of_real_chests(
 
 
 def bad_inputs(folder: Path) -> dict[str, str]:
-    """Write one bad file of each kind; return what is said of each."""
+    """Write one bad file of each kind; return a part of each message."""
 
     def variant(name: str, change: Callable[[pydicom.FileDataset], object]) -> None:
         dataset = pydicom.dcmread(EXAMPLE)
@@ -144,8 +146,8 @@ def bad_inputs(folder: Path) -> dict[str, str]:
     }
 
 
-def test_bad_inputs_fail_alone(cxrsr: Command, tmp_path: Path) -> None:
-    """One sentence each, no output, no traceback, and the good one is done."""
+def test_bad_inputs_do_not_stop_the_others(cxrsr: Command, tmp_path: Path) -> None:
+    """Each bad file gets one sentence and no output; the good file is upscaled."""
     inputs, outputs = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
     expected = bad_inputs(inputs)
@@ -166,7 +168,9 @@ def test_bad_inputs_fail_alone(cxrsr: Command, tmp_path: Path) -> None:
     assert {path.name for path in outputs.rglob("*")} == {"good.dcm", LEDGER_NAME}
 
 
-def test_odd_real_files(cxrsr: Command, shared: Path, tmp_path: Path) -> None:
+def test_real_files_of_other_kinds_are_refused(
+    cxrsr: Command, shared: Path, tmp_path: Path
+) -> None:
     done = cxrsr("upscale", shared / "dicom" / "odd", tmp_path / "out")
     assert done.returncode == ExitCode.ALL_FAILED
     assert done.stderr.count("failed: ") == len(list((shared / "dicom" / "odd").iterdir()))
@@ -197,7 +201,7 @@ def test_odd_real_files(cxrsr: Command, shared: Path, tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_refusals(
+def test_a_refusal_has_a_reason_and_changes_no_file(
     cxrsr: Command, tmp_path: Path, arguments: list[str], code: ExitCode, says: str
 ) -> None:
     folder = tmp_path / "dir"
@@ -218,7 +222,9 @@ def test_refusals(
     assert (tmp_path / "taken").read_bytes() == b"precious"
 
 
-def test_overwrite_and_loop_guard(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_output_is_replaced_with_overwrite_and_not_upscaled_again(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "out.dcm"
     output.write_bytes(b"old")
     options = ("--scale", 2, "--model", tiny_model)
@@ -228,8 +234,8 @@ def test_overwrite_and_loop_guard(cxrsr: Command, tiny_model: Path, tmp_path: Pa
     assert "output of cxrsr already" in again.stderr
 
 
-def test_same_object_again(cxrsr: Command, tmp_path: Path) -> None:
-    """Repetition changes nothing but the time; strips change rounding, so the identity."""
+def test_the_same_options_give_the_same_uids_and_pixels(cxrsr: Command, tmp_path: Path) -> None:
+    """Another memory limit changes the strips, so the rounding and the UIDs."""
     for name, memory in (("a.dcm", "2GiB"), ("b.dcm", "2048 MiB"), ("c.dcm", "90M")):
         done = cxrsr("upscale", "--device", "cpu", "--memory", memory, EXAMPLE, tmp_path / name)
         assert done.returncode == ExitCode.OK
@@ -242,8 +248,10 @@ def test_same_object_again(cxrsr: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_memory_that_is_given_is_kept_to(cxrsr: Command, tmp_path: Path, dry: list[str]) -> None:
-    """A dry run tells, and the message what it would take."""
+def test_an_image_that_needs_more_than_the_memory_limit_is_refused(
+    cxrsr: Command, tmp_path: Path, dry: list[str]
+) -> None:
+    """A dry run refuses it too, and the message says how much it needs."""
     output = tmp_path / "out.dcm"
     options = ["--device", "cpu", "--scale", "8", *dry]
     refused = cxrsr("upscale", *options, "--memory", "70M", EXAMPLE, output)
@@ -255,7 +263,9 @@ def test_memory_that_is_given_is_kept_to(cxrsr: Command, tmp_path: Path, dry: li
     assert done.returncode == ExitCode.OK
 
 
-def test_the_plan_is_said_and_reported(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_memory_plan_is_shown_and_reported(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     options = ["--device", "cpu", "--scale", "2", "--model", tiny_model, "--verbose"]
     report = tmp_path / "report.json"
     done = cxrsr("upscale", *options, "--report", report, EXAMPLE, tmp_path / "out.dcm")
@@ -283,20 +293,22 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tiny_model: Path, tmp_path: P
     assert exit_code(results) is ExitCode.SOME_FAILED
 
 
-def test_a_slash_asks_for_a_folder(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_output_with_a_slash_is_a_folder(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     done = cxrsr("upscale", "-q", "-s", 2, "-m", tiny_model, EXAMPLE, f"{tmp_path}/new/")
     assert done.returncode == ExitCode.OK
     assert (tmp_path / "new" / EXAMPLE.name).is_file()
 
 
-def test_quiet_says_nothing(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_quiet_shows_nothing_of_a_success(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
     done = cxrsr("upscale", "-q", "-s", 2, "-m", tiny_model, EXAMPLE, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "", "")
     assert (tmp_path / EXAMPLE.name).is_file(), "an existing folder takes the file"
 
 
-def test_monochrome1_is_the_negative(cxrsr: Command, tmp_path: Path) -> None:
-    """Polarity is a display matter: the negative gives the negative."""
+def test_monochrome1_gives_the_negative(cxrsr: Command, tmp_path: Path) -> None:
+    """The polarity is a matter of display only."""
     dataset = pydicom.dcmread(EXAMPLE)
     negative = 4095 - dataset.pixel_array
     dataset.PixelData = negative.astype("<u2").tobytes()
@@ -309,7 +321,7 @@ def test_monochrome1_is_the_negative(cxrsr: Command, tmp_path: Path) -> None:
     assert (4095 - back - positive).abs().max() <= 1
 
 
-def test_padding_stays_padding(cxrsr: Command, tmp_path: Path) -> None:
+def test_padding_is_kept_and_does_not_darken_its_border(cxrsr: Command, tmp_path: Path) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
     pixels = np.maximum(dataset.pixel_array, 1)
     pixels[:40] = 0
@@ -327,7 +339,7 @@ def test_padding_stays_padding(cxrsr: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (37, 23)])
-def test_small_and_odd_sizes_of_signed_pixels(
+def test_small_images_of_signed_pixels_are_upscaled(
     tiny_model: Path, tmp_path: Path, rows: int, columns: int
 ) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
@@ -344,7 +356,7 @@ def test_small_and_odd_sizes_of_signed_pixels(
     assert (downsample(high, 2) - low).abs().max() < 1
 
 
-def test_frames_one_by_one(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_each_frame_is_upscaled_by_itself(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
     frame = dataset.pixel_array
     dataset.NumberOfFrames = 2
@@ -358,7 +370,7 @@ def test_frames_one_by_one(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> 
     assert (first.flip(-2) - second).abs().max() <= 1, "rounding aside"
 
 
-def test_info_tells_what_is_here(cxrsr: Command) -> None:
+def test_info_lists_models_codecs_and_the_notice(cxrsr: Command) -> None:
     facts = json.loads(cxrsr("info", "--json").stdout)
     assert {"rir-s-x4"} <= {model["name"] for model in facts["models"]}
     (model,) = (model for model in facts["models"] if model["name"] == "rir-s-x4")
@@ -373,7 +385,7 @@ def test_info_tells_what_is_here(cxrsr: Command) -> None:
 
 
 EXTRAS = {"pynetdicom": "net", "requests": "web", "distributed": "cluster"}
-"""Libraries, by what brings them."""
+"""Libraries and the extras that install them."""
 
 
 @pytest.mark.parametrize(
@@ -393,7 +405,7 @@ EXTRAS = {"pynetdicom": "net", "requests": "web", "distributed": "cluster"}
         ),
     ],
 )
-def test_info_tells_which_extras_are_missing(
+def test_info_names_the_missing_extras(
     missing: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {**dict.fromkeys(EXTRAS, "1.2"), **dict.fromkeys(missing)}
@@ -418,7 +430,7 @@ def test_info_tells_which_extras_are_missing(
      ["queue", "retry", "--help"], ["queue", "purge", "--help"]],
     ids=" ".join,
 )  # fmt: skip
-def test_answers_without_large_libraries(arguments: list[str]) -> None:
+def test_help_and_usage_errors_do_not_import_large_libraries(arguments: list[str]) -> None:
     # Not requests: pydicom imports it wherever it is.
     large = {"torch", "pynetdicom", "distributed"}
     program = (
@@ -436,8 +448,10 @@ def test_answers_without_large_libraries(arguments: list[str]) -> None:
     assert said
 
 
-def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
-    """And what is said of it quotes nothing of the file."""
+def test_an_internal_error_fails_one_file_and_shows_no_patient_data(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """The error may quote a value of the file; the message does not."""
     jobs = [Job(EXAMPLE, tmp_path / name) for name in ("a.dcm", "b.dcm", "c.dcm")]
     batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     faults = [KeyError("Example^Chest"), MemoryError(), None]
@@ -462,7 +476,7 @@ def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
     assert exit_code(results[:2]) is ExitCode.ALL_FAILED
 
 
-def test_marks_that_no_legal_image_explains_are_said(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_output_that_is_not_consistent_has_a_warning(tiny_model: Path, tmp_path: Path) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
     pixels = dataset.pixel_array.copy()
     pixels[:64:2, :64:2] = 0
@@ -479,7 +493,7 @@ TEXT = ("PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "DA", "TM", "DT", "AS", 
 
 
 def poison(dataset: pydicom.Dataset, keyword: str, value: object) -> None:
-    """Set text where the dictionary wants something else, unchecked."""
+    """Set text in an element of another VR, without validation."""
     tag = pydicom.datadict.tag_for_keyword(keyword)
     assert tag is not None
     dataset[tag] = pydicom.DataElement(tag, "LO", value, validation_mode=0)
@@ -490,10 +504,10 @@ def poison(dataset: pydicom.Dataset, keyword: str, value: object) -> None:
     ["PixelData", "BodyPartExamined", "Modality", "ImagerPixelSpacing", "NumberOfFrames",
      "Rows", "Columns", "PixelPaddingValue", "StudyID"],
 )  # fmt: skip
-def test_nothing_of_the_header_reaches_a_log(
+def test_no_text_of_the_header_reaches_output_or_records(
     cxrsr: Command, tiny_model: Path, tmp_path: Path, keyword: str
 ) -> None:
-    """Illegal text in every element that may hold any; pydicom quotes it in warnings."""
+    """Every text element holds illegal text, which pydicom would quote in warnings."""
     source, target = tmp_path / "in" / "a.dcm", tmp_path / "out" / "a.dcm"
     source.parent.mkdir()
     with quiet_libraries():
