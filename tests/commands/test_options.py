@@ -130,6 +130,7 @@ def test_an_option_keeps_or_drops_private_elements(
 # The same bytes
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "environment"),
     [
@@ -162,6 +163,7 @@ def test_a_time_without_a_zone_is_refused(cxrsr: Command, tmp_path: Path, text: 
     assert not (tmp_path / "o.dcm").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("epoch", "code"),
     [("", ExitCode.OK), ("2023-11-14T22:13:20+00:00", ExitCode.USAGE), ("x", ExitCode.USAGE)],
