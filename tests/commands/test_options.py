@@ -1,4 +1,4 @@
-"""Options of ``cxrsr upscale`` that change the output's header, and reproducible bytes."""
+"""Options that decide the output, and reproducible outputs."""
 
 import logging
 import os
@@ -39,7 +39,7 @@ from tests.conftest import EXAMPLE, Command, small_chest
         ("a\nline", False),
     ],
 )
-def test_a_series_description_is_short_plain_text(text: str, legal: bool) -> None:
+def test_a_series_description_has_1_to_45_ascii_characters(text: str, legal: bool) -> None:
     if legal:
         assert UpscaleOptions(series_description=text).series_description == text
     else:
@@ -47,7 +47,7 @@ def test_a_series_description_is_short_plain_text(text: str, legal: bool) -> Non
             UpscaleOptions(series_description=text)
 
 
-def test_the_series_description_can_be_chosen_and_changes_the_uids(
+def test_the_series_description_is_an_option_and_changes_the_uids(
     cxrsr: Command, tiny_model: Path, tmp_path: Path
 ) -> None:
     small_chest().save_as(tmp_path / "in.dcm")
@@ -57,7 +57,7 @@ def test_the_series_description_can_be_chosen_and_changes_the_uids(
     usual, wanted = (pydicom.dcmread(tmp_path / f"{name}.dcm") for name in "ab")
     assert wanted.SeriesDescription == "Our name, not for diagnosis"
     assert usual.SeriesDescription.endswith("AI super-resolution x2, not for diagnosis")
-    # Two objects that differ must not share a UID.
+    # Objects that differ must have different UIDs.
     assert wanted.SOPInstanceUID != usual.SOPInstanceUID
     assert wanted.SeriesInstanceUID != usual.SeriesInstanceUID
     done = cxrsr(*options, tmp_path / "c.dcm", "--series-description", "x" * 80)
@@ -74,7 +74,7 @@ def private(dataset: Dataset, size: int = 4) -> Dataset:
 
 
 def test_private_elements_are_dropped_at_every_depth(tmp_path: Path) -> None:
-    """Other elements keep the bytes of the file, legal or not."""
+    """All other elements keep their bytes, valid or not."""
     dataset = private(small_chest())
     dataset.ViewCodeSequence = Sequence([private(Dataset())])
     dataset.ViewCodeSequence[0].CodeMeaning = "MEANING1"
@@ -106,7 +106,7 @@ def test_private_elements_as_large_as_the_image_are_dropped_with_a_warning(
 
 @pytest.mark.parametrize("implicit", [True, False])
 @pytest.mark.parametrize("keep_private", [True, False])
-def test_private_elements_are_kept_or_dropped_as_the_option_says(
+def test_an_option_keeps_or_drops_private_elements(
     tiny_model: Path, tmp_path: Path, keep_private: bool, implicit: bool
 ) -> None:
     dataset = private(small_chest())
@@ -128,6 +128,7 @@ def test_private_elements_are_kept_or_dropped_as_the_option_says(
 # The same bytes
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "environment"),
     [
@@ -139,7 +140,7 @@ def test_private_elements_are_kept_or_dropped_as_the_option_says(
 def test_a_fixed_time_gives_the_same_bytes(
     tiny_model: Path, tmp_path: Path, arguments: list[str], environment: dict[str, str]
 ) -> None:
-    """The bytes are the same in another process and time zone, with other workers."""
+    """The time is written in the time zone of the object."""
     small_chest(TimezoneOffsetFromUTC="+0000").save_as(tmp_path / "in.dcm")
     written = []
     for name, workers in (("a", "0"), ("b", "2")):
@@ -153,23 +154,22 @@ def test_a_fixed_time_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2023-11-14T22:13:20", "1e9", "9" * 30])
-def test_a_timestamp_without_time_zone_is_refused(
-    cxrsr: Command, tmp_path: Path, text: str
-) -> None:
+def test_a_time_without_a_zone_is_refused(cxrsr: Command, tmp_path: Path, text: str) -> None:
     done = cxrsr("upscale", "--timestamp", text, EXAMPLE, tmp_path / "o.dcm")
     assert done.returncode == ExitCode.USAGE
     assert "with its zone" in done.stderr.replace("\n", " ")
     assert not (tmp_path / "o.dcm").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("epoch", "code"),
     [("", ExitCode.OK), ("2023-11-14T22:13:20+00:00", ExitCode.USAGE), ("x", ExitCode.USAGE)],
 )
-def test_source_date_epoch_must_be_a_number(
+def test_an_invalid_source_date_epoch_is_refused(
     tiny_model: Path, tmp_path: Path, epoch: str, code: ExitCode
 ) -> None:
-    """Libraries read the variable too, and would fail with their own messages."""
+    """Libraries that we use read the variable, too, and would fail on it."""
     small_chest().save_as(tmp_path / "in.dcm")
     command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
     done = subprocess.run(
@@ -180,10 +180,12 @@ def test_source_date_epoch_must_be_a_number(
     assert ("seconds since 1970" in done.stderr) == (code is ExitCode.USAGE)
 
 
-# Several inputs, and combinations that contradict each other
+# Several inputs, and options that exclude each other
 
 
-def test_several_inputs_go_to_one_folder(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_several_inputs_are_put_into_the_output_folder(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     (tmp_path / "folder").mkdir()
     small_chest(1).save_as(tmp_path / "folder" / "one.dcm")
     small_chest(2).save_as(tmp_path / "two.dcm")
@@ -199,7 +201,7 @@ def test_several_inputs_go_to_one_folder(cxrsr: Command, tiny_model: Path, tmp_p
 @pytest.mark.parametrize(
     "options", [("-v", "-q"), ("--ledger", "x", "--no-ledger"), ("--io-workers", "-1")], ids=str
 )
-def test_options_that_contradict_each_other_are_refused(
+def test_options_that_exclude_each_other_are_refused(
     cxrsr: Command, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     done = cxrsr("upscale", *options, EXAMPLE, tmp_path / "out.dcm")
@@ -207,11 +209,11 @@ def test_options_that_contradict_each_other_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-# Silence
+# Quiet libraries
 
 
-def test_libraries_are_quiet_until_the_last_thread_leaves() -> None:
-    """The first thread that leaves must not turn the warnings on for the other."""
+def test_libraries_are_quiet_until_the_last_thread_has_left() -> None:
+    """The thread that leaves first must not restore the log levels."""
     logger = logging.getLogger("pydicom")
     before = (logger.level, list(warnings.filters))
     inside, leave = threading.Event(), threading.Event()
