@@ -96,7 +96,8 @@ def test_warnings_of_an_object_are_logged(
     model: Upscaler, caplog: pytest.LogCaptureFixture
 ) -> None:
     dataset = small_chest(1)
-    del dataset.BodyPartExamined
+    for keyword in {"BodyPartExamined", "AnatomicRegionSequence"} & set(dataset.dir()):
+        del dataset[keyword]
     with caplog.at_level(logging.WARNING, "cxrsr_cli"):
         model.upscale_dataset(dataset)
     assert "no body part stated" in caplog.text
