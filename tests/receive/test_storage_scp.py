@@ -51,6 +51,8 @@ from tests.helpers.receiving import (
 )
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.peer
+
 CR = UID("1.2.840.10008.5.1.4.1.1.1")
 ENCODERS = LOSSLESS | {syntax: lossy.encode for syntax, lossy in LOSSY.items()}
 
@@ -462,8 +464,6 @@ import sys
 sys.modules["pynetdicom"] = None
 from cxrsr_cli.errors import MissingExtraError
 import cxrsr_cli.receive.store_sink, cxrsr_cli.receive.config, cxrsr_cli.connections.dimse_status
-
-pytestmark = pytest.mark.peer
 try:
     import cxrsr_cli.receive.storage_scp
 except MissingExtraError as error:

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -322,7 +322,7 @@ class Failing:
 
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
-    ) -> Iterator[SendResult]:
+    ) -> Generator[SendResult, None, None]:
         """Fail over each file."""
         self.times += 1
         for file in files:
