@@ -136,7 +136,7 @@ def send(
                 timeout=timeout,
                 tls=tls,
                 calling_ae=calling_ae,
-                commitment=commitment,
+                storage_commitment=commitment,
                 commitment_timeout=commitment_timeout,
                 commitment_port=commitment_port,
                 username=username,

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from cxrsr_cli.common.validators import sanitize_ae_title
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.receive.config import ScpConfig
 from cxrsr_cli.receive.presentation_contexts import Supported
 from cxrsr_cli.receive.rate_limiter import RateLimiter
-from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason, sanitize_ae_title
+from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason
 
 _LOG = logging.getLogger(__name__)
 

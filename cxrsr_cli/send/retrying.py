@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from cxrsr_cli.batch.discover import InputFile, find_inputs
-from cxrsr_cli.connections.destination import Destination, SendOutcome, SendResult, _never_stop
+from cxrsr_cli.connections.destination import Destination, SendOutcome, SendResult, never_stop
 from cxrsr_cli.errors import CxrsrError, ExitCode, NoInputError, UnreadableFileError
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def send_with_retries(
     found: Sequence[InputFile],
     *,
     retries: int = 0,
-    stop: Callable[[], bool] = _never_stop,
+    stop: Callable[[], bool] = never_stop,
 ) -> Generator[SendResult, None, None]:
     """Send files, and tell of each once, when it is settled.
 

@@ -288,8 +288,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"retry": {"longest": NONE}}, "retry: .*0 < first"),
     ({"retry": {"attempts": 0}}, "retry: .*attempts"),
     ({"retry": {"attempts": True}}, "retry.attempts: is a number"),
-    ({"health": {"port": 99999}}, "health: .*port must be within"),
-    ({"health": {"port": -1}}, "health: .*port must be within"),
+    ({"health": {"port": 99999}}, "health: .*port must be from 0"),
+    ({"health": {"port": -1}}, "health: .*port must be from 0"),
     ({"health": {"port": True}}, "health.port: is a number"),
     ({"health": {"port": 1, "address": "::1"}}, "health: .*::1 is not IPv4"),
     ({"health": {"port": 1, "address": "localhost"}}, "health: "),
@@ -309,7 +309,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"rules": []}, "rules: there is none"),
     ({"rules": None}, "rules: is without a value"),
     ({"listen": {"port": True}}, "listen.port: is a number"),
-    ({"listen": {"port": 70000}}, "listen: .*port must be within"),
+    ({"listen": {"port": 70000}}, "listen: .*port must be from 0"),
     ({"listen": {"address": ""}}, "listen: .*address must be"),
     ({"listen": {"prt": 1}}, "listen.prt: "),
     ({"listen": {"peers": [{"ae_title": "PACS", "address": None}]}}, "peers.0.address: is without"),
@@ -414,7 +414,12 @@ def test_files_that_are_right(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n", encoding="ascii")
     places = {
-        "archive": {**PLACES["store"], "tls": tls, "commitment": True, "commitment_port": 104},
+        "archive": {
+            **PLACES["store"],
+            "tls": tls,
+            "storage_commitment": True,
+            "commitment_port": 104,
+        },
         "system": {**PLACES["store"], "tls": {}},
         "web": {**PLACES["stow"], "token_file": str(secret)},
         "other": {**PLACES["stow"], "username": "me", "password_file": str(secret)},
@@ -430,15 +435,15 @@ def test_files_that_are_right(tmp_path: Path) -> None:
 
 FILES: list[tuple[dict[str, Any], str]] = [
     ({"tls": {"certificate": "none"}}, "tls: cannot read .*none"),
-    ({"tls": {"certificate": "text"}}, "tls: .*text holds no certificate"),
+    ({"tls": {"certificate": "text"}}, "tls: .*text contains no certificate"),
     ({"tls": {"certificate": "."}}, "tls: cannot read"),
     (place("store", tls={"authorities": "none"}), "destinations.a: cannot read .*none"),
     (place("store", tls={"authorities": "damaged"}), "destinations.a: .*damaged certificate"),
     (
-        place("store", tls={}, commitment=True, commitment_port=104),
+        place("store", tls={}, storage_commitment=True, commitment_port=104),
         "destinations.a: a TLS server needs a certificate",
     ),
-    (place("stow", tls={"authorities": "text"}), "destinations.a: .*holds no certificate"),
+    (place("stow", tls={"authorities": "text"}), "destinations.a: .*contains no certificate"),
     (place("stow", token_file="none"), "destinations.a: cannot read .*none"),  # noqa: S106
     (place("stow", token_file="empty"), "destinations.a: .*no password or token"),  # noqa: S106
     (
