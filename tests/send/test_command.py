@@ -18,7 +18,7 @@ from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_sto
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.send.destination_url import SendOptions, parse_destination
-from cxrsr_cli.send.retrying import exit_code, send_with_retries
+from cxrsr_cli.send.run import exit_code, send_with_retries
 from tests.conftest import Command, small_chest
 from tests.helpers.orthanc import free_port
 from tests.helpers.peers import certificates, data_set, listener, program, storescp, unread
