@@ -33,8 +33,8 @@ from cxrsr_cli.errors import ConfigError, CxrsrError, ExitCode, TrainingError
 from cxrsr_cli.inference.device import choose_device
 from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.weights import SUFFIX
-from cxrsr_cli.training.checkpoint import FILE_NAME
 from cxrsr_cli.training.config import StageConfig, TrainConfig, load_train_config
+from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 from cxrsr_cli.training.training_log import METRICS_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -311,7 +311,7 @@ class Run:
         start = training.start and self._weights(training.start).relative_to(self._folder)
         overrides = [*training.overrides, *decided.overrides, *own]
         overrides += [f"init_from={start}"] if start else []
-        resume = (self._folder / training.name / FILE_NAME).exists()
+        resume = (self._folder / training.name / CHECKPOINT_NAME).exists()
         self._train(training, training.name, overrides, resume=resume)
 
     def _decide(self, training: Training) -> Decided:

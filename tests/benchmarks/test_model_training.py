@@ -23,8 +23,8 @@ from benchmarks.shards import MIB, SUMS, pack, unpack
 from benchmarks.zoo import FEWEST, TRAININGS, Speed, Training, decide, probe_stages, stages_override
 from cxrsr_cli.errors import ExitCode, InputError, OutputError, UsageError
 from cxrsr_cli.networks.weights import read_metadata
-from cxrsr_cli.training.checkpoint import FILE_NAME
 from cxrsr_cli.training.config import TrainConfig, load_train_config
+from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 from cxrsr_cli.training.training_log import METRICS_NAME
 from tests.conftest import ROOT
 
@@ -264,7 +264,7 @@ def test_a_training_that_was_stopped_goes_on(whole: Path, images: Path, tmp_path
     """In another folder, with the same plan, to the same weights."""
     shutil.copyfile(whole / "plan.json", tmp_path / "plan.json")
     process = zoo(tmp_path, images, only="rir-x2")
-    while not (tmp_path / "rir-x2" / FILE_NAME).exists():
+    while not (tmp_path / "rir-x2" / CHECKPOINT_NAME).exists():
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
