@@ -29,11 +29,15 @@ def evaluate(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", exists=True, help="Folder of grey images or DICOM chests, or a list of them."
+            "--data",
+            metavar="PATH",
+            exists=True,
+            help="Folder of greyscale images or DICOM files, or a text file that lists them.",
         ),
     ],
     scale: Annotated[
-        str, typer.Option("--scale", "-s", metavar="2,4,8", help="Factors, separated by commas.")
+        str,
+        typer.Option("--scale", "-s", metavar="2,4,8", help="Scale factors, separated by commas."),
     ] = "4",
     model: ModelOption = DEFAULT_MODEL,
     methods: Annotated[
@@ -41,33 +45,42 @@ def evaluate(
         typer.Option(
             "--methods",
             metavar="A,B,...",
-            help="bicubic, model (that of --model), or a model's name or path ({scale} in it is "
-            "replaced); each with +impulse-filter and +consistent, a model with +ensemble.",
+            help="Methods, separated by commas: bicubic, model (that of --model), or the name or "
+            "path of a model (with {scale} for the factor), each optionally with +impulse-filter, "
+            "+consistent and, for models, +ensemble.",
         ),
     ] = ",".join(map(str, DEFAULT)),
     reference: Annotated[
-        str, typer.Option("--reference", metavar="METHOD", help="What the others are compared to.")
+        str,
+        typer.Option(
+            "--reference", metavar="METHOD", help="Method that the others are compared with."
+        ),
     ] = str(REFERENCE),
     noise: Annotated[
         str | None,
         typer.Option(
-            "--noise", metavar="sp:0.01|gauss:0.01", help="Noise on the low-resolution input."
+            "--noise",
+            metavar="sp:0.01|gauss:0.01",
+            help="Noise to add to the low-resolution input.",
         ),
     ] = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="Write every image's scores there.")
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores of every image.")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write scores, statistics and costs there.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write scores, statistics and costs."),
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write all tables there.")
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write all tables.")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", help="Write a page with plots there (needs the extra 'plot')."),
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page with plots (needs the extra 'plot')."
+        ),
     ] = None,
     worst_cases: Annotated[
         Path | None,
@@ -75,15 +88,16 @@ def evaluate(
             "--worst-cases",
             metavar="DIR",
             file_okay=False,
-            help="Write a picture of every method's worst case there (needs the extra 'plot').",
+            help="Write a picture of the worst case of every method to this folder (needs the "
+            "extra 'plot').",
         ),
     ] = None,
     no_progress: ProgressOption = False,
 ) -> None:
-    """Degrade images, restore them by every method and compare with the originals.
+    """Downscale images, upscale them by every method and compare with the originals.
 
-    On stored values, a border of SCALE pixels left out; docs/evaluating.md
-    defines every metric.
+    Metrics are computed on stored values, without a border of SCALE pixels;
+    docs/evaluating.md defines them.
     """
     from cxrsr_cli.evaluation.noise import Noise
 

@@ -89,19 +89,15 @@ def _unexpected_event(error: BaseException | None) -> Event:
 
 
 def _event_message(event: Event) -> Message:
-    facts: dict[str, str | float] = {
-        name: value
-        for name, value in (
-            ("instance", event.key),
-            ("peer", event.peer),
-            ("destination", event.destination),
-            ("rule", event.rule),
-            ("reason", event.reason),
-        )
-        if value
+    values = {
+        "instance": event.key,
+        "peer": event.peer,
+        "destination": event.destination,
+        "rule": event.rule,
+        "reason": event.reason,
+        "seconds": None if event.seconds is None else round(event.seconds, 3),
     }
-    if event.seconds is not None:
-        facts["seconds"] = round(event.seconds, 3)
+    facts = {name: value for name, value in values.items() if value not in ("", None)}
     parts = [
         event.kind.value,
         event.key,

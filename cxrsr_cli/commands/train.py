@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cxrsr_cli.commands.options import DeviceOption, ProgressOption, show_progress
-from cxrsr_cli.training.distributed import init_distributed
 
 if TYPE_CHECKING:
     from cxrsr_cli.training.training_data import DataSummary
@@ -17,25 +16,34 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train.")],
-    run_dir: Annotated[Path, typer.Option("--run-dir", help="Gets checkpoint, log and weights.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML configuration of the training.")
+    ],
+    run_dir: Annotated[
+        Path,
+        typer.Option("--run-dir", metavar="DIR", help="Folder for checkpoint, log and weights."),
+    ],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override, such as data.train=DIR."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a key, such as data.train=DIR; repeatable."
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's checkpoint, exactly.")
+        bool,
+        typer.Option("--resume", help="Continue exactly from the checkpoint in the run folder."),
     ] = False,
     device: DeviceOption = "auto",
     no_progress: ProgressOption = False,
 ) -> None:
     """Train a network on radiographs.
 
-    Writes checkpoint.pt, metrics.jsonl and at the end NAME-xSCALE.safetensors
-    to the run folder. Several processes train one network together:
+    Writes checkpoint.pt, metrics.jsonl and, at the end, NAME-xSCALE.safetensors
+    to the run folder. To train on several devices, start it with torchrun:
     torchrun --nproc-per-node N -m cxrsr_cli train ...
     """
     from cxrsr_cli.training.config import load_train_config
+    from cxrsr_cli.training.distributed import init_distributed
 
     checked = load_train_config(config, overrides or ())
 
@@ -86,7 +94,7 @@ def _describe_data(summary: "DataSummary") -> list[str]:
     split = summary.split
     lines = [f"skipped {file.name}: {file.reason}" for file in summary.skipped]
     lines.append(
-        f"images: {summary.train} for training, {summary.val} for validation; "
+        f"images: {summary.train} for training, {summary.val} for validation, "
         f"{len(summary.skipped)} files skipped"
     )
     if split.train or split.val:
@@ -103,9 +111,9 @@ def _describe_data(summary: "DataSummary") -> list[str]:
 
 def _describe_warm_start(report: "WarmStartReport") -> str:
     wider = f", each channel {report.widening} times" if report.widening > 1 else ""
-    line = f"warm start: {len(report.loaded)} tensors copied{wider}"
-    anew = ", ".join(report.reinitialised)
-    return f"{line}; initialised: {anew}" if anew else line
+    line = f"warm start: {len(report.loaded)} tensors loaded{wider}"
+    reinitialised = ", ".join(report.reinitialised)
+    return f"{line}; reinitialised: {reinitialised}" if reinitialised else line
 
 
 def _describe_entry(entry: "LogEntry") -> str:

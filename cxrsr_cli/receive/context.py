@@ -5,12 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.receive.config import ScpConfig
-from cxrsr_cli.receive.presentation_contexts import Supported
 from cxrsr_cli.receive.rate_limiter import RateLimiter
 from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason, sanitize_ae_title
+
+if TYPE_CHECKING:
+    from cxrsr_cli.receive.presentation_contexts import Supported
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class ScpContext:
     folder: Path
     accept: Callable[[ReceivedInstance], DimseStatus]
     on_refusal: Callable[[RefusalEvent], None]
-    contexts: Supported
+    contexts: "Supported"
     rate_limiter: RateLimiter
     stopping: Event
 

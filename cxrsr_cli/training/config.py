@@ -16,14 +16,10 @@ from cxrsr_cli.common.yaml_config import load_yaml_mapping, validate
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.networks.config import NetworkConfig, Precision
-from cxrsr_cli.networks.registry import FAMILY, KEY, config_class
+from cxrsr_cli.networks.registry import DEFAULT_FAMILY, FAMILY_KEY, config_class
 from cxrsr_cli.training.degradation import DegradationConfig
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
-
-_ADAPTERS: dict[type[NetworkConfig], TypeAdapter[NetworkConfig]] = {
-    kind: TypeAdapter(kind) for kind in FAMILY.values()
-}
 
 
 def _validate_network(plain: object) -> NetworkConfig:
@@ -31,8 +27,9 @@ def _validate_network(plain: object) -> NetworkConfig:
         return plain
     if not isinstance(plain, dict):
         raise ValueError("architecture must be a mapping of keys to values")
-    fields = {name: value for name, value in plain.items() if name != KEY}
-    return _ADAPTERS[config_class(plain)].validate_python(fields)
+    fields = dict(plain)
+    family = config_class(fields.pop(FAMILY_KEY, DEFAULT_FAMILY))
+    return TypeAdapter(family).validate_python(fields)
 
 
 AnyNetworkConfig = Annotated[

@@ -10,10 +10,10 @@ from torch import nn
 
 from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.networks.config import NetworkConfig
-from cxrsr_cli.networks.weights import load_network
+from cxrsr_cli.networks.model_files import load_network
 
 _UPSAMPLER_PREFIX = "tail."
-_UPSAMPLER_FIELDS = ("scale", "tail", "image_skip", "residual_scale")
+_UPSAMPLER_FIELDS = ("scale", "upsampler", "image_skip", "residual_scale")
 """Fields of a configuration on which the meaning of the upsampler's weights depends."""
 
 _WIDENING_FIELDS = {*_UPSAMPLER_FIELDS, "channels", "stem", "impulse_filter"}

@@ -135,7 +135,7 @@ def test_json_log(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path
         (["--report", "out/.cxrsr-ledger.sqlite"], "is the ledger"),
         (["--report", "pipe"], "is no report"),
         (["--report", "/dev/full"], "is no report"),
-        (["--report", "pipe/r.json"], "not a folder to write in"),
+        (["--report", "pipe/r.json"], "not a writable folder"),
         (["--ledger", "in/0.dcm"], "ledger in/0.dcm cannot be used"),
         (["--ledger", "out/0.dcm"], "is an output"),
         (["--quarantine", "out"], "holds the output folder"),

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from skimage.io import imsave
 
 from cxrsr_cli.errors import ExitCode, InputError, OutputError, UsageError
-from cxrsr_cli.networks.weights import read_metadata
+from cxrsr_cli.networks.model_files import read_metadata
 from cxrsr_cli.training.config import TrainConfig, load_train_config
 from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 from cxrsr_cli.training.training_log import METRICS_NAME
@@ -192,9 +192,9 @@ def test_a_training_starts_from_a_network_of_the_same_size() -> None:
                 for each in (config, configs[training.start])
             )
             assert own == start
-    assert {config.architecture.cost.parameters > 2_600_000 for config in configs.values()} == {
-        True
-    }
+    assert {
+        config.architecture.complexity.parameters > 2_600_000 for config in configs.values()
+    } == {True}
 
 
 def test_the_speed_is_computed_from_the_log_of_a_short_training() -> None:
@@ -268,7 +268,7 @@ def test_the_plan_contains_steps_overrides_and_speed(whole: Path) -> None:
     assert "precision=fp32" in training["overrides"]
     description = read_metadata(whole / "rir-x2" / "rir-x2.safetensors")
     assert description.steps == MIN_STEPS
-    assert description.architecture.to_dict()["channels"] == 4
+    assert description.architecture["channels"] == 4
     assert str(whole) not in description.command
 
 

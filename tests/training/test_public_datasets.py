@@ -69,7 +69,10 @@ def test_a_complete_copy_has_no_problem(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (lambda folder: (folder / "images_001" / "00000002_000.png").unlink(), "2 images, a complete"),
+        (
+            lambda folder: (folder / "images_001" / "00000002_000.png").unlink(),
+            "2 images, a complete",
+        ),
         (lambda folder: picture(folder / "odd" / "1.png"), "1 images in unexpected folders"),
         (
             lambda folder: (folder / "images_001" / "00000001_000.png").write_bytes(b"-"),

@@ -243,7 +243,7 @@ def test_train_reports_files_and_patients_without_patient_data(
     done = cxrsr(*run)
     assert done.returncode == 0, done.stderr
     assert "skipped broken.dcm: not a DICOM file" in done.stderr
-    assert "images: 2 for training, 1 for validation; 1 files skipped" in done.stderr
+    assert "images: 2 for training, 1 for validation, 1 files skipped" in done.stderr
     assert "warning: no patient ID for 3 files; the check that no patient is in" in done.stderr
     radiograph(tmp_path / "val" / "b.dcm", PatientID="GARIBALDI-77")
     refused = cxrsr(*run)
