@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from cxrsr_cli.evaluation.evaluator import Evaluator
     from cxrsr_cli.evaluation.result import EvaluationResult
     from cxrsr_cli.evaluation.worst_cases import WorstCase
+
+
+def _file(option: str, text: str) -> Any:  # noqa: ANN401  as `typer.Option`
+    return typer.Option(option, metavar="FILE", help=text)
 
 
 def evaluate(
@@ -66,21 +70,11 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
-    csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the scores of every image.")
-    ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write scores, statistics and costs."),
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write all tables.")
-    ] = None,
+    csv: Annotated[Path | None, _file("--csv", "Write the scores of every image.")] = None,
+    json: Annotated[Path | None, _file("--json", "Write scores, statistics and costs.")] = None,
+    markdown: Annotated[Path | None, _file("--markdown", "Write all tables.")] = None,
     html: Annotated[
-        Path | None,
-        typer.Option(
-            "--html", metavar="FILE", help="Write a page with plots (needs the extra 'plot')."
-        ),
+        Path | None, _file("--html", "Write a page with plots (needs the extra 'plot').")
     ] = None,
     worst_cases: Annotated[
         Path | None,
@@ -88,8 +82,7 @@ def evaluate(
             "--worst-cases",
             metavar="DIR",
             file_okay=False,
-            help="Write a picture of the worst case of every method to this folder (needs the "
-            "extra 'plot').",
+            help="Write a picture of every method's worst case (needs the extra 'plot').",
         ),
     ] = None,
     no_progress: ProgressOption = False,
@@ -106,7 +99,7 @@ def evaluate(
     added_noise = Noise.parse(noise) if noise else None
     models = {factor: _find_models(compared, model, factor) for factor in scales}
     outputs = _Outputs(csv, json, markdown, html, worst_cases)
-    outputs.check_folders()
+    outputs.check()
 
     from cxrsr_cli.evaluation import worst_cases as worst
     from cxrsr_cli.evaluation.evaluator import Evaluator
@@ -114,7 +107,6 @@ def evaluate(
     from cxrsr_cli.images.image_files import list_image_files
 
     paths = list_image_files(data)
-    outputs.prepare()
     results, cases = list["EvaluationResult"](), dict[int, list["WorstCase"]]()
     for factor in scales:
         evaluator = Evaluator.load(
@@ -148,24 +140,20 @@ class _Outputs:
     def need_worst_cases(self) -> bool:
         return bool(self.html or self.worst_cases)
 
-    def check_folders(self) -> None:
+    def check(self) -> None:
+        """Check the folders and the extra 'plot'; create the folder of the worst cases."""
         for path in (self.csv, self.json, self.markdown, self.html):
             if path and not path.parent.is_dir():
                 raise OutputError(f"no folder {path.parent} to write the scores to")
-
-    def prepare(self) -> None:
-        """Check for the extra 'plot' and create the folder of the worst cases."""
-        from cxrsr_cli.evaluation.plots import check_plotting
-
         if self.need_worst_cases:
+            from cxrsr_cli.evaluation.plots import check_plotting
+
             check_plotting()
-        if self.worst_cases:
+        if folder := self.worst_cases:
             try:
-                self.worst_cases.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise OutputError(
-                    f"cannot make the folder {self.worst_cases}: {error.strerror}"
-                ) from error
+                raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
     def write(self, results: list["EvaluationResult"], cases: dict[int, list["WorstCase"]]) -> None:
         from cxrsr_cli.evaluation.export import write_csv, write_json, write_text

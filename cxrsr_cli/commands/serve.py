@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cxrsr_cli.commands.console import graceful_stop
-from cxrsr_cli.commands.options import LogJsonOption, VerboseOption, Verbosity
+from cxrsr_cli.commands.options import LogJsonOption, Verbosity
 from cxrsr_cli.commands.reporters import Message, errors_as_json, make_reporter
 from cxrsr_cli.errors import ExitCode, InternalError, MissingExtraError
 from cxrsr_cli.serve.events import Event, EventKind
@@ -37,7 +37,7 @@ def serve(
         ),
     ] = False,
     log_json: LogJsonOption = False,
-    verbose: VerboseOption = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show the log.")] = False,
 ) -> None:
     """Run a DICOM node that receives, upscales and forwards radiographs.
 

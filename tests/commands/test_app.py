@@ -63,6 +63,7 @@ def test_info_shows_which_extras_are_missing(
             assert f"Services: {words}\n" in done.stdout
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["--version"], ["info"], ["upscale", "--help"], ["train", "--help"],

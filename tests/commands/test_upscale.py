@@ -17,14 +17,13 @@ import torch
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import exit_code
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.resampling import downsample
 from cxrsr_cli.options import Job
@@ -283,7 +282,7 @@ def test_a_folder_that_cannot_be_read_is_reported_as_failed(
     with patch("os.scandir", refuse):
         jobs = plan_batch([tmp_path / "in"], tmp_path / "out").jobs
     assert [job.source.name for job in jobs] == ["a.dcm", "locked"]
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     results = list(batch.run(jobs))
     assert "cannot read" in str(results[1].error)
     assert exit_code(results) is ExitCode.SOME_FAILED
@@ -347,7 +346,7 @@ def test_signed_images_of_small_and_odd_sizes_are_upscaled(
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.Rows, dataset.Columns, dataset.PixelRepresentation = rows, columns, 1
     dataset.save_as(tmp_path / "in.dcm")
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     (result,) = batch.run([Job(tmp_path / "in.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     high, low = stored(tmp_path / "out.dcm"), stored(tmp_path / "in.dcm")
@@ -374,7 +373,7 @@ def test_an_internal_error_fails_one_file_and_quotes_nothing_of_it(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     jobs = [Job(EXAMPLE, tmp_path / name) for name in ("a.dcm", "b.dcm", "c.dcm")]
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     faults = [KeyError("Example^Chest"), MemoryError(), None]
     real = derive
 
@@ -406,7 +405,7 @@ def test_a_deviation_of_the_downsampled_output_is_a_warning(
     pixels[1:64:2, 1:64:2] = 4095
     dataset.PixelData = pixels.tobytes()
     dataset.save_as(tmp_path / "marked.dcm")
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     (result,) = batch.run([Job(tmp_path / "marked.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     assert any("stored units RMS off the input" in warning for warning in result.warnings)
