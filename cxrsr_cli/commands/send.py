@@ -24,8 +24,17 @@ from cxrsr_cli.common.process import now
 from cxrsr_cli.connections.destination import Destination, SendOutcome, SendResult
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import ExitCode, UsageError
-from cxrsr_cli.send.report import SCHEMA, SendRun, build_report, count_by_outcome, file_record
-from cxrsr_cli.send.retrying import exit_code, find_files, is_retryable, send_with_retries
+from cxrsr_cli.send.run import (
+    SCHEMA,
+    SendRun,
+    build_report,
+    count_by_outcome,
+    exit_code,
+    file_record,
+    find_files,
+    is_retryable,
+    send_with_retries,
+)
 
 
 def send(
@@ -133,7 +142,7 @@ def send(
                 timeout=timeout,
                 tls=tls,
                 calling_ae=calling_ae,
-                commitment=commitment,
+                storage_commitment=commitment,
                 commitment_timeout=commitment_timeout,
                 commitment_port=commitment_port,
                 username=username,
