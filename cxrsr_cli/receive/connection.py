@@ -12,14 +12,10 @@ from pathlib import Path
 
 from pynetdicom.presentation import PresentationContext
 
+from cxrsr_cli.common.validators import is_valid_ae_title, sanitize_ae_title
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.receive.config import ScpConfig
-from cxrsr_cli.receive.refusal import (
-    RefusalEvent,
-    RefusalReason,
-    is_valid_ae_title,
-    sanitize_ae_title,
-)
+from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason
 from cxrsr_cli.receive.store_sink import ReceivedInstance
 
 _LOG = logging.getLogger(__name__)
