@@ -113,12 +113,12 @@ def test_every_baseline_and_every_part_of_the_network_is_studied() -> None:
     seen = {
         field: {getattr(each, field) for each in ours}
         for field in (
-            "attention", "dense", "long_skip", "image_skip", "stem", "tail", "impulse_filter"
+            "attention", "dense", "long_skip", "image_skip", "stem", "upsampler", "impulse_filter"
         )
     }  # fmt: skip
     assert seen == {
         "attention": set(Attention), "dense": {True, False}, "long_skip": {True, False},
-        "image_skip": set(ImageSkip), "stem": set(Stem), "tail": set(Upsampler),
+        "image_skip": set(ImageSkip), "stem": set(Stem), "upsampler": set(Upsampler),
         "impulse_filter": {True, False},
     }  # fmt: skip
 
