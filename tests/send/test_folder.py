@@ -93,7 +93,7 @@ def test_a_destination_is_read_from_a_configuration(
 
 
 def test_a_file_is_no_folder(files: list[Path]) -> None:
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         list(Folder(path=files[0]).send(files))
 
 
@@ -115,8 +115,8 @@ def test_a_share_whose_server_is_away_is_no_defect(files: list[Path], outbox: Pa
 def test_a_folder_is_looked_at(files: list[Path], outbox: Path) -> None:
     assert Folder(path=outbox).check() == ""
     with patch.object(os, "access", return_value=False):
-        assert Folder(path=outbox).check() == f"{outbox} may not be written to"
-    with pytest.raises(UsageError, match="is no folder"):
+        assert Folder(path=outbox).check() == f"{outbox} is not writable"
+    with pytest.raises(UsageError, match="is not a folder"):
         Folder(path=files[0]).check()
 
 

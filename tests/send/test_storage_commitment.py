@@ -24,7 +24,7 @@ from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.send.association import RemoteAE
 from cxrsr_cli.send.file_header import FileHeader
-from cxrsr_cli.send.storage_commitment import CommitmentResult, SopReference, StorageCommitmentScu
+from cxrsr_cli.send.storage_commitment import CommitmentResult, StorageCommitmentScu
 from cxrsr_cli.send.store import CStoreDestination
 from tests.conftest import small_chest
 from tests.helpers.orthanc import Orthanc, free_port, modality, running_orthanc
@@ -58,11 +58,6 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory, calling: int) -> Iterator[
         yield server
 
 
-def reference(path: Path) -> SopReference:
-    instance = FileHeader.read(path)
-    return SopReference(instance.sop_class, instance.sop_instance)
-
-
 def peer(port: int) -> RemoteAE:
     return RemoteAE(
         host="127.0.0.1", port=port, called_ae="ORTHANC", calling_ae="CXRSR", timeout=10.0
@@ -90,9 +85,9 @@ def test_orthanc_does_not_promise_what_it_does_not_have(
 ) -> None:
     orthanc.empty()
     orthanc.store(chests[0])
-    references = [reference(path) for path in chests[:2]]
-    answers = StorageCommitmentScu(peer(orthanc.dicom_port), calling).request(references)
-    there, gone = (answers[known.sop_instance] for known in references)
+    headers = [FileHeader.read(path) for path in chests[:2]]
+    answers = StorageCommitmentScu(peer(orthanc.dicom_port), calling).request(headers)
+    there, gone = (answers[known.sop_instance] for known in headers)
     assert there == CommitmentResult(committed=True)
     assert (gone.committed, gone.reason) == (False, 0x0112)
     assert gone.message.endswith("no such SOP Instance (0x0112)")
