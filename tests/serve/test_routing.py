@@ -460,7 +460,7 @@ FILES: list[tuple[dict[str, Any], str]] = [
         place("stow", username="me", password_file="none"),  # noqa: S106
         "destinations.a: cannot read .*none",
     ),
-    (place("folder", path="text"), "destinations.a: .*is no folder"),
+    (place("folder", path="text"), "destinations.a: .*is not a folder"),
 ]
 
 
