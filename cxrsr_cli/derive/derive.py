@@ -68,9 +68,9 @@ def derive(
     pixel_format = PixelFormat.from_dataset(source.dataset)
     with quiet_libraries():
         derived = copy.deepcopy(source.raw_dataset)
-        warnings = _remove_private_elements(derived, source, keep=parameters.keep_private)
-        warnings += rescale_geometry(derived, source.dataset, parameters.scale)
-        warnings += upscale_overlays(derived, source, parameters.scale)
+        warnings = _remove_private_elements(derived, source, keep=parameters.options.keep_private)
+        warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
+        warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
         sha256 = hashlib.sha256(np.ascontiguousarray(source_pixels, dtype="<i4").data).hexdigest()
         warnings += write_provenance(derived, source.dataset, parameters, sha256, now)

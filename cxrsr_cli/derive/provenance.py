@@ -24,11 +24,10 @@ from cxrsr_cli.dicom.codecs import LOSSY_METHODS
 from cxrsr_cli.dicom.decode import number_of_frames
 from cxrsr_cli.dicom.identifiers import MANUFACTURER, MODEL_NAME
 from cxrsr_cli.dicom.source import DicomSource
-from cxrsr_cli.errors import UsageError
+from cxrsr_cli.options import NOT_FOR_DIAGNOSIS
 
 IMAGE_TYPE_MARKER = "SUPERRESOLUTION"
 """Value 4 or a later value of Image Type."""
-NOT_FOR_DIAGNOSIS = "not for diagnosis"
 
 SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
@@ -68,9 +67,9 @@ _WRITTEN: dict[str, Callable[[_Derivation], object]] = {
     "ImageType": lambda d: image_type(d.source),
     "ContentQualification": lambda _: "RESEARCH",
     "SeriesDescription": lambda d: series_description(
-        d.source, d.parameters.scale, d.parameters.series_description
+        d.source, d.parameters.options.scale, d.parameters.options.series_description
     ),
-    "SeriesNumber": lambda d: series_number(d.source, d.parameters.scale),
+    "SeriesNumber": lambda d: series_number(d.source, d.parameters.options.scale),
     "DerivationDescription": lambda d: _derivation_description(d.source, d.parameters)[0],
     "DerivationCodeSequence": lambda d: d.append("DerivationCodeSequence", _SPATIAL_RESAMPLING),
     "SourceImageSequence": lambda d: Sequence([_source_image(d.source)]),
@@ -166,19 +165,20 @@ def image_type(source: Dataset) -> list[str]:
 
 def _derivation_description(source: Dataset, parameters: DerivationParameters) -> tuple[str, bool]:
     """Return the description, and whether it includes that of the source."""
+    options = parameters.options
     consistency = (
         "projected so that it downsamples to the source image"
-        if parameters.consistency
+        if options.consistency
         else "not projected on the source image"
     )
-    ensemble = "; mean of eight flips and rotations" if parameters.ensemble else ""
+    ensemble = "; mean of eight flips and rotations" if options.self_ensemble else ""
     impulses = (
         "; lone pixels at either end of the stored range first replaced by the median around them"
         if parameters.impulse_filter
         else ""
     )
     ours = (
-        f"Enlarged x{parameters.scale} by AI super-resolution; model {parameters.model_name}, "
+        f"Enlarged x{options.scale} by AI super-resolution; model {options.model}, "
         f"weights SHA-256 {parameters.model_sha256}{impulses}{ensemble}; {consistency}; "
         f"cxrsr {parameters.software}; {NOT_FOR_DIAGNOSIS}"
     )
@@ -201,18 +201,19 @@ def _source_image(source: Dataset) -> Dataset:
 
 
 def _equipment(parameters: DerivationParameters, now: datetime) -> Dataset:
+    scale = parameters.options.scale
     item = ContributingEquipment(
         MANUFACTURER,
         PROCESSING_EQUIPMENT,
         manufacturer_model_name=MODEL_NAME,
         software_versions=[
             f"cxrsr {parameters.software}",
-            f"model {parameters.model_name}",
+            f"model {parameters.options.model}",
             f"SHA-256 {parameters.model_sha256[:32]}",
             f"SHA-256 {parameters.model_sha256[32:]}",
         ],
         contribution_datetime=now,
-        contribution_description=f"AI super-resolution x{parameters.scale}; {NOT_FOR_DIAGNOSIS}",
+        contribution_description=f"AI super-resolution x{scale}; {NOT_FOR_DIAGNOSIS}",
     )
     item.DeviceUID = parameters.device_uid()
     return item
@@ -225,29 +226,6 @@ def _in_time_zone_of(source: Dataset, now: datetime) -> datetime:
         return now.astimezone(datetime.strptime(stated, "%z").tzinfo)
     except ValueError:
         return now
-
-
-def validate_series_description(text: str) -> None:
-    """Refuse a Series Description that cannot be written unchanged.
-
-    Parameters
-    ----------
-    text : str
-        The user's text; ", not for diagnosis" follows it.
-
-    Raises
-    ------
-    UsageError
-        If it is empty, too long, or not plain ASCII: the object has the character set of
-        its source, and a backslash separates values.
-    """
-    max_length = _MAX_SERIES_DESCRIPTION_LENGTH - len(_with_warning(""))
-    is_plain = text.isascii() and text.isprintable() and "\\" not in text
-    if not (is_plain and text.strip() == text and 0 < len(text) <= max_length):
-        raise UsageError(
-            f"a series description has 1 to {max_length} ASCII characters, no backslash, and no "
-            f"space at its ends; ', {NOT_FOR_DIAGNOSIS}' is added"
-        )
 
 
 def series_description(source: Dataset, scale: int, wanted: str | None) -> str:

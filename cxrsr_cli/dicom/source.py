@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     UID,
@@ -68,13 +68,41 @@ class DicomSource:
     pixel_data_range: range | None = None
 
 
-def read_source(path: Path, *, min_deferred_bytes: int | None = None) -> DicomSource:
+def to_file(dataset: Dataset) -> io.BytesIO:
+    """Encode an object as a DICOM file in memory, in the transfer syntax that it has.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        Not changed. Without a stated transfer syntax its pixel data are native.
+
+    Raises
+    ------
+    NotDicomError
+        If pydicom cannot write it.
+    """
+    whole, file = copy.deepcopy(dataset), io.BytesIO()
+    whole.file_meta = whole.get("file_meta") or FileMetaDataset()
+    whole.file_meta.setdefault("TransferSyntaxUID", ExplicitVRLittleEndian)
+    with quiet_libraries():
+        try:
+            pydicom.dcmwrite(file, whole, enforce_file_format=True)
+        # pydicom raises anything, with values in the text.
+        except Exception as error:
+            raise NotDicomError(
+                f"the object cannot be written as DICOM ({type(error).__name__})"
+            ) from None
+    file.seek(0)
+    return file
+
+
+def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = None) -> DicomSource:
     """Read a DICOM file.
 
     Parameters
     ----------
-    path : Path
-        Opened for reading only.
+    file : Path or io.BytesIO
+        Opened for reading only; or the file in memory, which is read whole.
     min_deferred_bytes : int, optional
         Do not read Pixel Data of at least this length, and of at least 64 KiB, from a file
         of one of `NATIVE_SYNTAXES`.
@@ -95,7 +123,7 @@ def read_source(path: Path, *, min_deferred_bytes: int | None = None) -> DicomSo
     """
     with quiet_libraries():
         try:
-            raw = _open(path, min_deferred_bytes)
+            raw = _open(file, min_deferred_bytes)
             syntax = _transfer_syntax(raw)
             deferred = _remove_deferred_pixel_data(raw) if syntax in NATIVE_SYNTAXES else None
             if syntax == ExplicitVRBigEndian:
@@ -175,8 +203,11 @@ def _check_inflation(deflated: bytes) -> None:
                 )
 
 
-def _open(path: Path, min_deferred_bytes: int | None) -> FileDataset:
+def _open(path: Path | io.BytesIO, min_deferred_bytes: int | None) -> FileDataset:
     """Read a file; values of at least `min_deferred_bytes` stay in it until accessed."""
+    if isinstance(path, io.BytesIO):
+        path.seek(0)
+        return pydicom.dcmread(path)
     largest_read = (
         None if min_deferred_bytes is None else max(min_deferred_bytes, _MIN_DEFERRED_BYTES) - 1
     )

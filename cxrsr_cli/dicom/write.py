@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.fileutil import buffer_length
@@ -140,6 +141,36 @@ def write_dicom(
     return sha256
 
 
+def encode_dicom(dataset: FileDataset, pixels: NDArray[np.integer], syntax: UID) -> FileDataset:
+    """Encode in memory as `write_dicom` does in a file, decode again and compare.
+
+    Parameters
+    ----------
+    dataset, pixels, syntax
+        As of `write_dicom`.
+
+    Returns
+    -------
+    pydicom.dataset.FileDataset
+        The encoded object, read back.
+
+    Raises
+    ------
+    OutputError
+        If the pixels cannot be encoded, or do not read back as written.
+    NotDicomError
+        If the source's elements are too damaged to be written.
+    """
+    file = io.BytesIO()
+    with quiet_libraries():
+        _encode(dataset, syntax)
+        _save(dataset, file, syntax)
+        if not verify_written_file(file, dataset, pixels):
+            raise OutputError("what was encoded does not read back the same")
+        file.seek(0)
+        return pydicom.dcmread(file)
+
+
 def _encode(dataset: FileDataset, syntax: UID) -> None:
     if not syntax.is_compressed:
         dataset.file_meta.TransferSyntaxUID = syntax
@@ -186,11 +217,11 @@ def _right_align_values(dataset: FileDataset) -> None:
     dataset.HighBit = new.high_bit
 
 
-def _save(dataset: FileDataset, path: Path, syntax: UID) -> None:
+def _save(dataset: FileDataset, file: Path | io.BytesIO, syntax: UID) -> None:
     try:
         if dataset.original_encoding[0] and not syntax.is_implicit_VR:
             to_explicit_vr(dataset)
-        dataset.save_as(path, enforce_file_format=True, overwrite=True)
+        dataset.save_as(file, enforce_file_format=True, overwrite=True)
     except OSError:
         raise
     # pydicom's writer may fail on elements that it read from a damaged file; it raises any
@@ -201,13 +232,15 @@ def _save(dataset: FileDataset, path: Path, syntax: UID) -> None:
         ) from None
 
 
-def verify_written_file(path: Path, dataset: FileDataset, pixels: NDArray[np.integer]) -> bool:
+def verify_written_file(
+    file: Path | io.BytesIO, dataset: FileDataset, pixels: NDArray[np.integer]
+) -> bool:
     """Read a file like any other input, and compare it with what should be in it.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : Path or io.BytesIO
+        The file, or the same in memory.
     dataset : pydicom.dataset.FileDataset
         The object that was written.
     pixels : numpy.ndarray
@@ -229,17 +262,17 @@ def verify_written_file(path: Path, dataset: FileDataset, pixels: NDArray[np.int
         pixel_format = PixelFormat.from_dataset(dataset)
         length = pixels.size * pixel_format.cell_dtype.itemsize
         written = read_source(
-            path, min_deferred_bytes=length if syntax in NATIVE_SYNTAXES else None
+            file, min_deferred_bytes=length if syntax in NATIVE_SYNTAXES else None
         )
         header, place = written.dataset, written.pixel_data_range
         if written.transfer_syntax != syntax or any(
             header.get(keyword) != dataset.get(keyword) for keyword in _COMPARED_KEYWORDS
         ):
             return False
-        if place is None:
+        if place is None or isinstance(file, io.BytesIO):
             return decodes_equal(written, pixels)
         shape = number_of_frames(header), header.Rows, header.Columns
-        return pixels.shape == shape and _cells_equal(path, place, pixel_format, pixels)
+        return pixels.shape == shape and _cells_equal(file, place, pixel_format, pixels)
     except OSError:
         raise
     except Exception:  # on a damaged file pydicom raises any exception
