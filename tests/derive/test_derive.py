@@ -161,7 +161,9 @@ def test_smallest_pixel_value_is_that_of_the_new_pixels(example: Dataset) -> Non
 )
 def test_uids_depend_on_every_parameter(change: dict[str, Any]) -> None:
     own = change.keys() & {"software", "model_sha256"}
-    other = replace(PARAMETERS, **change if own else {"options": replace(PARAMETERS.options, **change)})
+    other = replace(
+        PARAMETERS, **change if own else {"options": replace(PARAMETERS.options, **change)}
+    )
     assert PARAMETERS.instance_uid("1.2", "p") == PARAMETERS.instance_uid("1.2", "p")
     assert PARAMETERS.instance_uid("1.2", "p") != other.instance_uid("1.2", "p")
     assert PARAMETERS.series_uid("1.2") != other.series_uid("1.2")

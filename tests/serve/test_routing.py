@@ -186,14 +186,14 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"name": "a", "ignore": True, "send_to": ["x"]}, "either send_to or ignore"),
     ({"name": "a", "send_to": ["x"], "upscale": {"scale": 3}}, "scale: 3 is not one of 2, 4, 8"),
     ({"name": "a", "send_to": ["x"], "upscale": {"modl": "x"}}, "modl"),
-    ({"name": "a", "send_to": ["x"], "when": {"description": "("}}, "no regular expression"),
+    ({"name": "a", "send_to": ["x"], "when": {"description": "("}}, "not a regular expression"),
     (
         {"name": "a", "send_to": ["x"], "when": {"description": "a{99999999999}"}},
-        "description is no regular expression",
+        "description is not a regular expression",
     ),
     (
         {"name": "a", "send_to": ["x"], "when": {"description": "(" * 5000 + ")" * 5000}},
-        "description is no regular expression .*recursion",
+        "description is not a regular expression .*recursion",
     ),
     ({"name": "a", "send_to": ["x"], "when": {"min_side": 0}}, "must be at least 1"),
     ({"name": "a", "send_to": ["x"], "when": {"max_side": -1}}, "max_side must be"),
@@ -280,10 +280,13 @@ INFINITE, NONE = float("inf"), float("nan")
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"spol": 1}, "spol: "),
     ({"memory": "much"}, "memory: .*'much' is not a size"),
-    ({"health": {"port": 1, "address": "0.0.0.0"}}, "health.*not on loopback"),  # noqa: S104
+    ({"health": {"port": 1, "address": "0.0.0.0"}}, "health.*not a loopback address"),  # noqa: S104
     ({"destinations": {"a": {"kind": "ftp"}}}, "destinations.a: .*one of store, stow, folder"),
     ({"destinations": {"a": {"kind": "store", "host": "x"}}}, "destinations.a.port: "),
-    ({"destinations": {}}, "sends to 'archive', which is no destination; those given: none"),
+    (
+        {"destinations": {}},
+        "sends to 'archive', which is not a destination; known destinations: none",
+    ),
     ({"rules": [*CONFIG["rules"], *CONFIG["rules"]]}, "two rules are named 'chests'"),
     ({"rules": [{"name": "a"}]}, "rules.0: .*either send_to or ignore"),
     ({"retry": {"initial_delay": 0}}, "retry: .*0 < initial_delay"),
@@ -292,8 +295,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"retry": {"max_delay": NONE}}, "retry: .*0 < initial_delay"),
     ({"retry": {"max_attempts": 0}}, "retry: .*attempts"),
     ({"retry": {"max_attempts": True}}, "retry.max_attempts: must be a number"),
-    ({"health": {"port": 99999}}, "health: .*port must be within"),
-    ({"health": {"port": -1}}, "health: .*port must be within"),
+    ({"health": {"port": 99999}}, "health: .*port must be from 0"),
+    ({"health": {"port": -1}}, "health: .*port must be from 0"),
     ({"health": {"port": True}}, "health.port: must be a number"),
     ({"health": {"port": 1, "address": "::1"}}, "health: .*::1 is not IPv4"),
     ({"health": {"port": 1, "address": "localhost"}}, "health: "),
@@ -310,18 +313,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"spool": None}, "spool: has no value"),
     ({"spool": ["a"]}, "spool: "),
     ({"a\0b": 1}, "the file: a key contains an invalid character"),
-    ({"rules": []}, "rules: there is none"),
+    ({"rules": []}, "rules: at least one"),
     ({"rules": None}, "rules: has no value"),
     ({"scp": {"port": True}}, "scp.port: must be a number"),
-    ({"scp": {"port": 70000}}, "scp: .*port must be within"),
+    ({"scp": {"port": 70000}}, "scp: .*port must be from 0"),
     ({"scp": {"address": ""}}, "scp: .*address must be"),
     ({"scp": {"prt": 1}}, "scp.prt: "),
     ({"scp": {"peers": [{"ae_title": "PACS", "address": None}]}}, "peers.0.address: has no value"),
     ({"scp": {"peers": [{"ae_titel": "PACS"}]}}, "scp.peers.0.ae_titel: "),
-    (
-        {"scp": {"limits": {"max_associations": True}}},
-        "scp.limits.max_associations: must be",
-    ),
+    ({"scp": {"limits": {"max_associations": True}}}, "scp.limits.max_associations: must be"),
     (
         {"scp": {"limits": {"max_instance_bytes": "much"}}},
         "limits.max_instance_bytes: .*is not a size",
@@ -335,9 +335,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tls": {"certificate": ""}}, "tls.certificate: must be a path, and is empty"),
     ({"tls": {"certificate": "a", "key": "\0"}}, "tls.key: contains an invalid character"),
     ({"destinations": {"a": None}}, "destinations.a: has no value"),
-    ({"destinations": {"a": "out"}}, "destinations.a: .*has a key 'kind'"),
-    (place("folder", kind=["folder"]), "destinations.a: .*has a key 'kind'"),
-    (place("folder", kind={"folder": 1}), "destinations.a: .*has a key 'kind'"),
+    ({"destinations": {"a": "out"}}, "destinations.a: .*needs a key 'kind'"),
+    (place("folder", kind=["folder"]), "destinations.a: .*needs a key 'kind'"),
+    (place("folder", kind={"folder": 1}), "destinations.a: .*needs a key 'kind'"),
     (place("folder", path=""), "destinations.a.path: must be a path, and is empty"),
     (place("folder", path="\0"), "destinations.a.path: contains an invalid character"),
     (place("store", tls=None), "destinations.a.tls: has no value"),
@@ -373,10 +373,7 @@ def test_what_is_wrong_is_said_by_key(tmp_path: Path, changes: dict[str, Any], w
 
 UNREADABLE = [
     ("spool: a\nrules: []\nspool: b\n", "key 'spool' is given twice, also on line 3"),
-    (
-        "destinations:\n  web: {}\n  'web': {}\n",
-        "key 'web' is given twice, also on line 3",
-    ),
+    ("destinations:\n  web: {}\n  'web': {}\n", "key 'web' is given twice, also on line 3"),
     ("rules:\n- {name: a, name: b}\n", "key 'name' is given twice, also on line 2"),
     ("spool: 2026-99-99\n", "a value is invalid .*month"),
     ("spool: !!int many\n", "a value is invalid"),
@@ -427,7 +424,12 @@ def test_files_that_are_right(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n", encoding="ascii")
     places = {
-        "archive": {**PLACES["store"], "tls": tls, "commitment": True, "commitment_port": 104},
+        "archive": {
+            **PLACES["store"],
+            "tls": tls,
+            "storage_commitment": True,
+            "commitment_port": 104,
+        },
         "system": {**PLACES["store"], "tls": {}},
         "web": {**PLACES["stow"], "token_file": str(secret)},
         "other": {**PLACES["stow"], "username": "me", "password_file": str(secret)},
@@ -443,22 +445,22 @@ def test_files_that_are_right(tmp_path: Path) -> None:
 
 FILES: list[tuple[dict[str, Any], str]] = [
     ({"tls": {"certificate": "none"}}, "tls: cannot read .*none"),
-    ({"tls": {"certificate": "text"}}, "tls: .*text holds no certificate"),
+    ({"tls": {"certificate": "text"}}, "tls: .*text contains no certificate"),
     ({"tls": {"certificate": "."}}, "tls: cannot read"),
     (place("store", tls={"ca_file": "none"}), "destinations.a: cannot read .*none"),
     (place("store", tls={"ca_file": "damaged"}), "destinations.a: .*damaged certificate"),
     (
-        place("store", tls={}, commitment=True, commitment_port=104),
+        place("store", tls={}, storage_commitment=True, commitment_port=104),
         "destinations.a: a TLS server needs a certificate",
     ),
-    (place("stow", tls={"ca_file": "text"}), "destinations.a: .*holds no certificate"),
+    (place("stow", tls={"ca_file": "text"}), "destinations.a: .*contains no certificate"),
     (place("stow", token_file="none"), "destinations.a: cannot read .*none"),  # noqa: S106
     (place("stow", token_file="empty"), "destinations.a: .*no password or token"),  # noqa: S106
     (
         place("stow", username="me", password_file="none"),  # noqa: S106
         "destinations.a: cannot read .*none",
     ),
-    (place("folder", path="text"), "destinations.a: .*is no folder"),
+    (place("folder", path="text"), "destinations.a: .*is not a folder"),
 ]
 
 
