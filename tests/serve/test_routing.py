@@ -339,7 +339,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (place("folder", path="\0"), "destinations.a.path: holds a character"),
     (place("store", tls=None), "destinations.a.tls: is without a value"),
     (place("store", port=True), "destinations.a.port: is a number"),
-    (place("store", port=0), "destinations.a: .*a port is"),
+    (place("store", port=0), "destinations.a: .*port must be from 1"),
     (place("store", host="a\0b"), "destinations.a.host: holds a character"),
     *(
         (place("store", host=host), "destinations.a: .*host must be")
@@ -452,7 +452,7 @@ FILES: list[tuple[dict[str, Any], str]] = [
     ),
     (place("stow", tls={"ca_file": "text"}), "destinations.a: .*contains no certificate"),
     (place("stow", token_file="none"), "destinations.a: cannot read .*none"),  # noqa: S106
-    (place("stow", token_file="empty"), "destinations.a: .*no password or token"),  # noqa: S106
+    (place("stow", token_file="empty"), "destinations.a: .*is not a password or token"),  # noqa: S106
     (
         place("stow", username="me", password_file="none"),  # noqa: S106
         "destinations.a: cannot read .*none",
