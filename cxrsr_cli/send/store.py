@@ -96,7 +96,7 @@ class CStoreDestination(RemoteAE):
 
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
-    ) -> Iterator[SendResult]:
+    ) -> Generator[SendResult, None, None]:
         """Store files over as few associations as their presentation contexts allow.
 
         See `Destination.send`. A file's data set is sent byte for byte from the disk if the
