@@ -1,5 +1,6 @@
 """C-STORE as SCU: files to an archive, each in its own transfer syntax (PS3.4 annex B)."""
 
+import logging
 import queue
 import tempfile
 from collections import deque
@@ -37,6 +38,8 @@ from cxrsr_cli.send.transcode import transcode
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
+
+_LOG = logging.getLogger(__name__)
 
 _MAX_FILES_PER_ASSOCIATION = 1000
 """Files whose headers are read before their association is requested."""
@@ -217,6 +220,7 @@ class _StoreSession:
                 pass  # not the peer's fault, and the file has its result
             except AssociationLostError as error:
                 losses += 1
+                _LOG.info("the association with %s was lost: %s", self._peer, error)
                 in_flight, self._in_flight = self._in_flight, None
                 if in_flight is None:
                     continue
