@@ -100,8 +100,8 @@ def measure(work: Work, rounds: int) -> tuple[dict[str, float], Taken]:
         sources = {each: each.folder(Path(folder)) for each in (work, NEXT_TO_NOTHING)}
         kinds: dict[str, Upscaler | Executor] = {}
         starts: dict[str, float] = {}
-        for name, (address, shipping) in KINDS.items():
-            kinds[name], starts[name] = clock(start, stack, address, shipping)
+        for name, (address, transfer_mode) in KINDS.items():
+            kinds[name], starts[name] = clock(start, stack, address, transfer_mode)
         taken: Taken = {}
         for turn in range(rounds + 1):
             for name, kind in kinds.items():
@@ -135,7 +135,7 @@ def tabulate(work: Work, starts: dict[str, float], taken: Taken) -> str:
     return Table([(title, 0) for title in titles], rows).as_markdown()
 
 
-def start(stack: ExitStack, address: str, shipping: TransferMode | None) -> Upscaler | Executor:
+def start(stack: ExitStack, address: str, transfer_mode: TransferMode | None) -> Upscaler | Executor:
     """Load the model here, or start a cluster and have a worker load it."""
     model, settings = find_model(DEFAULT_MODEL, SCALE), UpscaleOptions(device="cpu")
     if not address:
@@ -147,7 +147,7 @@ def start(stack: ExitStack, address: str, shipping: TransferMode | None) -> Upsc
             settings,
             overwrite=False,
             clock=now,
-            shipping=shipping,
+            transfer_mode=transfer_mode,
         )
     )
 

@@ -1,24 +1,23 @@
-"""Join a cluster, or start one on this machine, for the time of a run."""
+"""Connect to a cluster for one run, or start one on this machine."""
 
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster
 
 from cxrsr_cli.cluster.address import ClusterAddress
-from cxrsr_cli.cluster.client import ClusterRunConfig
 from cxrsr_cli.cluster.dispatcher import Dispatcher, RunCancelledError
 from cxrsr_cli.cluster.executor import ClusterExecutor
 from cxrsr_cli.cluster.file_transfer import TransferMode
-from cxrsr_cli.cluster.messages import FileResponse, ProfileResponse, WorkRequest
+from cxrsr_cli.cluster.messages import WorkRequest
 from cxrsr_cli.common.quiet_libraries import quiet_dask
-from cxrsr_cli.errors import NetworkError, WorkerCrashedError
+from cxrsr_cli.errors import ModelError, NetworkError
 from cxrsr_cli.networks.model_files import ModelFile
 from cxrsr_cli.options import RunInfo, UpscaleOptions
 
@@ -27,16 +26,18 @@ _CONNECT_TIMEOUT = 10
 _WORKERS_TIMEOUT = 60
 """Seconds to wait for the first worker."""
 _HANDSHAKE_TIMEOUT = 300
-"""Seconds in which it must have loaded the model."""
+"""Seconds in which the first worker must load the model."""
+_MAX_HANDSHAKES = 3
+"""Handshakes after which workers that die are no accident."""
 
-_CONFIGURATION = {
-    # Who dies on what is counted by the dispatcher; of a local scheduler only.
+_DASK_SETTINGS = {
+    # Of a local scheduler: the executor counts the crashes.
     "distributed.scheduler.allowed-failures": 0,
-    # Else the last thousand messages to the scheduler, with their files, are kept.
+    # By default Dask keeps the last thousand messages to the scheduler, with the files in them.
     "distributed.admin.low-level-log-length": 0,
-    # A file in a task is meant.
+    # Tasks hold files on purpose.
     "distributed.admin.large-graph-warning-threshold": "1TiB",
-    # Else the source lines that submit a task are shown on dashboards.
+    # By default dashboards show the source lines that submit a task.
     "distributed.diagnostics.computations.nframes": 0,
 }
 
@@ -45,30 +46,30 @@ _CONFIGURATION = {
 def connected_cluster(
     address: ClusterAddress,
     model: ModelFile,
-    settings: UpscaleOptions,
+    options: UpscaleOptions,
     *,
     overwrite: bool,
     clock: Callable[[], datetime],
-    shipping: TransferMode | None = None,
+    transfer_mode: TransferMode | None = None,
     io_workers: int = 1,
 ) -> Iterator[ClusterExecutor]:
-    """Join a cluster for the time of a run.
+    """Connect to a cluster for one run.
 
     Parameters
     ----------
-    address : Address
-        Where it is, or how many processes to start.
-    model : Model
-        The weights here; workers that have them not get them.
-    settings : Settings
-        How they are run.
+    address : ClusterAddress
+        Its scheduler, or how many processes to start.
+    model : ModelFile
+        The weights. Dask brings them to the workers.
+    options : UpscaleOptions
+        The user's choices.
     overwrite : bool
         Whether existing outputs are replaced.
     clock : callable
         Gives the time of derivation.
-    shipping : Shipping, optional
-        How files get to the workers; if not given, as bytes, but to processes
-        of this machine by path.
+    transfer_mode : TransferMode, optional
+        How files get to the workers. By default as bytes, but by path to processes of this
+        machine.
     io_workers : int
         Files that this process reads at a time, and writes.
 
@@ -80,46 +81,49 @@ def connected_cluster(
     Raises
     ------
     NetworkError
-        If there is no scheduler, or no worker.
+        If no scheduler answers, or there is no worker.
+    ModelError
+        If the weights cannot be read.
     CxrsrError
-        If the workers cannot do it: of another version, without the device.
+        If the workers cannot do the work: another version, no such device.
     """
     threads = None
     if address.processes:
         threads = max(1, CPU_COUNT // address.processes)
-        shipping = shipping or TransferMode.PATHS
+        transfer_mode = transfer_mode or TransferMode.PATHS
+    request = WorkRequest(model=model, options=options, derived_at=clock(), threads=threads)
     with ExitStack() as stack:
         stack.enter_context(quiet_dask())
-        stack.enter_context(dask.config.set(_CONFIGURATION))
-        scheduler = address.scheduler or stack.enter_context(_local(address.processes))
-        client = stack.enter_context(_client(scheduler))
-        profile = _handshake(client, model, settings, clock)
-        orders = ClusterRunConfig(
-            model=model,
-            options=settings,
-            run_info=replace(profile, overwrite=overwrite),
+        stack.enter_context(dask.config.set(_DASK_SETTINGS))
+        scheduler = address.scheduler or stack.enter_context(_local_cluster(address.processes))
+        client = stack.enter_context(_connected_client(scheduler))
+        weights = _submit_weights(client, model)
+        run_info = _handshake(client, weights, request)
+        yield ClusterExecutor(
+            client=client,
+            weights=weights,
+            request=replace(request, parameters=run_info.recipe),
+            profile=replace(run_info, overwrite=overwrite),
             clock=clock,
-            transfer_mode=shipping or TransferMode.BYTES,
+            transfer_mode=transfer_mode or TransferMode.BYTES,
             io_workers=io_workers,
-            threads=threads,
         )
-        yield ClusterExecutor(client, orders)
 
 
 @contextmanager
-def _local(processes: int) -> Iterator[str]:
-    """Start worker processes; they end with this one, however it ends."""
+def _local_cluster(processes: int) -> Iterator[str]:
+    """Start worker processes; they end with this process, however it ends."""
     with tempfile.TemporaryDirectory(prefix="cxrsr-") as scratch:
         try:
             cluster = LocalCluster(
                 n_workers=processes,
-                threads_per_worker=2,  # one file in the network, another read or written
+                threads_per_worker=2,  # one file in the network, another is read or written
                 processes=True,
                 host="127.0.0.1",
                 dashboard_address=None,
                 silence_logs=logging.CRITICAL,
                 local_directory=scratch,
-                memory_limit=0,  # Dask would kill a worker that takes its share of the machine
+                memory_limit=0,  # Dask would kill a worker that exceeds its share of the memory
                 preload=["cxrsr_cli.cluster.dask_preload"],
             )
         except (OSError, RuntimeError) as error:
@@ -129,12 +133,13 @@ def _local(processes: int) -> Iterator[str]:
 
 
 @contextmanager
-def _client(scheduler: str) -> Iterator[Client]:
+def _connected_client(scheduler: str) -> Iterator[Client]:
     try:
         client = Client(scheduler, timeout=_CONNECT_TIMEOUT, set_as_default=False, name="cxrsr")
     except (OSError, ValueError, TypeError) as error:
         raise NetworkError(
-            f"no Dask scheduler answers at {scheduler} within {_CONNECT_TIMEOUT} s"
+            f"no Dask scheduler answered at {scheduler} within {_CONNECT_TIMEOUT} s "
+            "(check address and tls:// or tcp://)"
         ) from error
     try:
         try:
@@ -148,27 +153,32 @@ def _client(scheduler: str) -> Iterator[Client]:
         client.close(timeout=_CONNECT_TIMEOUT)
 
 
-def _handshake(
-    client: Client, model: ModelFile, settings: UpscaleOptions, clock: Callable[[], datetime]
-) -> RunInfo:
-    """Ask a worker what it would do; its answer binds all others."""
-    dispatcher = Dispatcher(client)
+def _submit_weights(client: Client, model: ModelFile) -> Future[bytes]:
+    """Give the weights to Dask.
 
-    def make() -> WorkRequest:
-        return WorkRequest(
-            model=model, options=settings, parameters=None, transfer=None, derived_at=clock()
-        )
-
-    def take(_: WorkRequest, answer: ProfileResponse | FileResponse) -> RunInfo:
-        assert isinstance(answer, ProfileResponse)  # noqa: S101
-        return answer.run_info
-
+    As the result of a task, on which all others depend: Dask copies it once to each worker that
+    needs it, also to one that joins later, makes it again if all copies are lost, and drops it
+    when the client goes. It would lose what is scattered with a worker, and keep a plugin or an
+    uploaded file after the client was killed.
+    """
     try:
-        return dispatcher.submit_and_wait(make, take, patience=_HANDSHAKE_TIMEOUT)
-    except WorkerCrashedError:
-        # No file is to blame: none was sent.
-        raise NetworkError(
-            "workers die while they load the model; do they have the memory for it?"
-        ) from None
+        return client.submit(bytes, model.path.read_bytes(), pure=False)
+    except OSError as error:
+        raise ModelError(f"cannot read the weights to send them: {error.strerror}") from None
+
+
+def _handshake(client: Client, weights: Future[bytes], request: WorkRequest) -> RunInfo:
+    """Ask a worker what it would do; all others must do the same."""
+    dispatcher = Dispatcher(client, weights)
+    try:
+        for _ in range(_MAX_HANDSHAKES):
+            with suppress(KilledWorker):
+                future = dispatcher.submit(request)
+                dispatcher.wait(future, _HANDSHAKE_TIMEOUT)
+                response = dispatcher.receive(future)
+                assert isinstance(response, RunInfo)  # noqa: S101
+                return response
     except RunCancelledError:
         raise dispatcher.failure or NetworkError("the cluster did not answer") from None
+    # No file was sent that could be the reason.
+    raise NetworkError("workers die while they load the model; do they have enough memory for it?")

@@ -50,7 +50,7 @@ def make_executor(
     *,
     overwrite: bool,
     clock: Callable[[], datetime],
-    shipping: TransferMode | None,
+    transfer_mode: TransferMode | None,
     io_workers: int,
 ) -> "Iterator[Upscaler | Executor]":
     """Load the model here, or join the cluster at an address, for the time of a run."""
@@ -65,7 +65,7 @@ def make_executor(
         settings,
         overwrite=overwrite,
         clock=clock,
-        shipping=shipping,
+        transfer_mode=transfer_mode,
         io_workers=io_workers,
     ) as executor:
         yield executor
@@ -272,7 +272,7 @@ def upscale(
             settings,
             overwrite=overwrite,
             clock=clock,
-            shipping=cluster_transfer,
+            transfer_mode=cluster_transfer,
             io_workers=io_workers,
         ) as upscaler:
             batch = BatchRunner(
