@@ -27,7 +27,7 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter
 
-from cxrsr_cli.commands.signals import install_interrupt_handlers
+from cxrsr_cli.commands.console import install_interrupt_handlers
 from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.errors import ConfigError, CxrsrError, ExitCode, TrainingError
 from cxrsr_cli.inference.device import choose_device

@@ -120,7 +120,7 @@ def file_record(result: Result) -> dict[str, Any]:
             "exit_code": int(error.exit_code),
         },
         "warnings": result.warnings,
-        "troubles": result.record_errors,
+        "record_errors": result.record_errors,
         "seconds": {
             "read": round(timing.read, 3),
             "restore": round(timing.upscale, 3),

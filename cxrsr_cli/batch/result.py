@@ -45,12 +45,12 @@ class FileStatus(StrEnum):
 
     DONE = "done"
     """Its output was written."""
-    UP_TO_DATE = "already done"
+    UP_TO_DATE = "up to date"
     """The ledger knows its output, and that is there as it was written."""
-    DRY_RUN = "would be done"
+    DRY_RUN = "dry run"
     """In a dry run: nothing speaks against it."""
     FAILED = "failed"
-    NOT_PROCESSED = "not come to"
+    NOT_PROCESSED = "not processed"
     """The run was interrupted before it."""
 
 
@@ -88,7 +88,7 @@ class Result:
         Why there is no output.
     warnings : list of str
         What was done with reserve, free of patient data.
-    troubles : list of str
+    record_errors : list of str
         What the run could not account for: a ledger or quarantine that fails.
     timing : Timing
         How long it took.

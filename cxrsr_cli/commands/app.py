@@ -18,8 +18,11 @@ from cxrsr_cli.commands import (
     upscale,
     verify,
 )
-from cxrsr_cli.commands.console import ensure_standard_streams, print_line
-from cxrsr_cli.commands.signals import install_interrupt_handlers
+from cxrsr_cli.commands.console import (
+    ensure_standard_streams,
+    install_interrupt_handlers,
+    print_line,
+)
 from cxrsr_cli.errors import CxrsrError, ExitCode, InternalError, UsageError
 
 app = typer.Typer(

@@ -1,21 +1,28 @@
-"""Lines that no file's name can spoil, and that no dead reader can stop a run with."""
+"""The terminal and its signals: lines on stdout and stderr, and what SIGTERM and SIGHUP do."""
 
 import os
+import signal
 import sys
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn, TextIO
 
 import typer
 
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
 
 def print_line(line: str, *, err: bool = False) -> None:
-    """Write a line to stdout or stderr; if nobody can read it, go on without.
+    """Write a line to stdout or stderr; a closed stream is ignored from then on.
 
     Parameters
     ----------
     line : str
-        What does not print, such as a line break in a file's name, is replaced.
+        Characters that do not print, such as a line break in a file name, are
+        replaced.
     err : bool
-        To stderr.
+        Write to stderr.
     """
     try:
         typer.echo(replace_unprintable(line), err=err)
@@ -24,27 +31,66 @@ def print_line(line: str, *, err: bool = False) -> None:
 
 
 def replace_unprintable(line: str) -> str:
-    """Return a line without characters that do not print: they could forge lines."""
+    """Replace characters that do not print: a file name could forge lines with them."""
     return "".join(char if char.isprintable() else "\ufffd" for char in line)
 
 
 def redirect_to_devnull(stream: TextIO) -> None:
-    """Send what else is written to a stream nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    """Discard whatever is written to a stream from now on."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)
 
 
 def ensure_standard_streams() -> None:
-    """Make sure that the three standard streams are there.
+    """Open the standard streams that are closed, on the null device.
 
-    Were stderr closed, the next file to be opened would get its number, and
-    a library's warning would end in it.
+    If stderr were closed, the next opened file would get its descriptor, and
+    warnings of libraries would be written into that file.
     """
-    while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
+    while (devnull := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
-    os.close(nowhere)
-    for name, number in (("stdout", 1), ("stderr", 2)):
+    os.close(devnull)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+            setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
         getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def install_interrupt_handlers() -> None:
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does."""
+    _handle_stop_signals(_interrupt)
+
+
+@contextmanager
+def graceful_stop() -> Iterator[Callable[[], bool]]:
+    """Let the first stop signal only request a stop; a second one interrupts.
+
+    Yields
+    ------
+    callable
+        Returns True once a stop was requested.
+    """
+    is_requested = False
+
+    def request(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal is_requested
+        is_requested = True
+        install_interrupt_handlers()
+
+    _handle_stop_signals(request)
+    try:
+        yield lambda: is_requested
+    finally:
+        install_interrupt_handlers()
+
+
+def _handle_stop_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in _STOP_SIGNALS:
+        # nohup ignores SIGHUP, and a command that it starts must keep that.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,253 +1,204 @@
-"""What a batch says while it runs: sentences for people, JSON for machines."""
+"""How a command reports: sentences for people, or JSON for machines."""
 
 import json
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
-
-from cxrsr_cli.batch.plan import BatchPlan
-from cxrsr_cli.batch.report import BatchRun, count_by_status, display_path, file_record
-from cxrsr_cli.batch.result import FileStatus, Result
-from cxrsr_cli.commands.options import Verbosity
-from cxrsr_cli.errors import CxrsrError, ExitCode
-
-if TYPE_CHECKING:
-    from cxrsr_cli.batch.runner import BatchRunner
+import logging
+import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Never, Protocol
 
-from cxrsr_cli.commands.console import print_line
-from cxrsr_cli.errors import InternalError
+import typer
+
+from cxrsr_cli.commands.console import print_line, redirect_to_devnull, replace_unprintable
+from cxrsr_cli.commands.options import Verbosity
+from cxrsr_cli.errors import CxrsrError
 
 if TYPE_CHECKING:
-    from cxrsr_cli.serve.events import Event
+    from tqdm import tqdm
+
+_LOG = logging.getLogger("cxrsr_cli")
+_BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit}s [{elapsed}<{remaining}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something that a command reports.
+
+    Attributes
+    ----------
+    event : str
+        What it is about, such as ``file``. A ``summary`` for people is written to
+        stdout; everything else is written to stderr.
+    level : str
+        ``info``, ``warning`` or ``error``.
+    facts : dict
+        What machines get. They get it if the user asks for no quiet, or if people
+        would get a line all the same.
+    lines : sequence of (Verbosity, str)
+        What people get, each line from a verbosity on.
+    """
+
+    event: str
+    level: str
+    facts: dict[str, Any]
+    lines: Sequence[tuple[Verbosity, str]] = field(default=())
 
 
 class Reporter(Protocol):
-    """Turns what happens into lines."""
+    """Tells the user what happens."""
 
-    summary_on_stderr: bool
+    def report(self, message: Message) -> None:
+        """Write a message. May be called from several threads."""
 
-    def start(self, batch: "BatchRunner", plan: BatchPlan) -> Iterator[str]:
-        """Say what is about to run."""
-
-    def result(self, result: Result) -> Iterator[str]:
-        """Say what became of a file."""
-
-    def error(self, error: CxrsrError) -> Iterator[str]:
-        """Say what went wrong beside the files."""
-
-    def summary(self, run: BatchRun) -> Iterator[str]:
-        """Say what became of all."""
+    def progress(self, total: int, unit: str, /) -> AbstractContextManager[Callable[[float], None]]:
+        """Show the progress of a run of `total` units; yields the function that advances it."""
 
 
 class TextReporter:
-    """For people.
+    """Writes sentences, and a progress bar.
 
     Parameters
     ----------
     verbosity : Verbosity
-        How much is said.
+        How much is written.
+    show_bar : bool
+        Whether a progress bar is drawn.
+    show_time : bool
+        Whether lines on stderr begin with date and time.
     """
 
-    def __init__(self, verbosity: Verbosity) -> None:
+    def __init__(
+        self, verbosity: Verbosity, *, show_bar: bool = False, show_time: bool = False
+    ) -> None:
         self._verbosity = verbosity
+        self._show_bar = show_bar
+        self._show_time = show_time
+        self._bar: tqdm[Never] | None = None
+        self._lock = threading.Lock()
 
-    summary_on_stderr = False
+    def report(self, message: Message) -> None:
+        """Write the lines that the verbosity admits."""
+        for verbosity, line in message.lines:
+            if verbosity > self._verbosity:
+                continue
+            if message.event == "summary":
+                print_line(line)
+                continue
+            with self._lock:
+                self._write(f"{_now()} {line}" if self._show_time else line)
 
-    def start(self, batch: "BatchRunner", plan: BatchPlan) -> Iterator[str]:
-        """Name model and device."""
-        if self._verbosity is Verbosity.VERBOSE:
-            recipe = batch.profile.recipe
-            yield (
-                f"model {recipe.model_name} (SHA-256 {recipe.model_sha256[:12]}), "
-                f"device {batch.profile.device}, {recipe.precision}, {len(plan.jobs)} files"
-            )
-
-    def result(self, result: Result) -> Iterator[str]:
-        """Say failures and trouble always, warnings normally, successes if asked to."""
-        name = display_path(result.job.source)
-        if result.error:
-            yield f"failed: {name}: {result.error}"
-        for trouble in result.record_errors:
-            yield f"trouble: {name}: {trouble}"
-        if self._verbosity is Verbosity.QUIET:
+    def _write(self, line: str) -> None:
+        if self._bar is None:
+            print_line(line, err=True)
             return
-        for warning in result.warnings:
-            yield f"warning: {name}: {warning}"
-        if result.status is FileStatus.DRY_RUN:
-            yield f"would upscale: {name}: {_sizes(result)} to {display_path(result.job.target)}"
-        elif self._verbosity is Verbosity.VERBOSE and result.status is FileStatus.UP_TO_DATE:
-            yield f"already done: {name}"
-        elif self._verbosity is Verbosity.VERBOSE and result.deviation and result.plan:
-            yield (
-                f"done: {name}: {_sizes(result)} in {result.timing.total:.1f} s, downsampled "
-                f"output within {result.deviation.rms:.2f} stored units RMS of the input; "
-                f"strips of {result.plan.rows} rows, {100 * result.plan.overlap:.0f} % of the "
-                f"work beyond the border, {result.plan.peak_bytes / 2**20:.0f} MiB foretold"
-            )
+        try:
+            self._bar.write(replace_unprintable(line), file=sys.stderr)
+        except OSError:
+            redirect_to_devnull(sys.stderr)
 
-    def error(self, error: CxrsrError) -> Iterator[str]:
-        """Say it as the command says what ends it."""
-        yield f"cxrsr: {error}"
-
-    def summary(self, run: BatchRun) -> Iterator[str]:
-        """Count."""
-        if self._verbosity is Verbosity.QUIET:
+    @contextmanager
+    def progress(self, total: int, unit: str, /) -> Iterator[Callable[[float], None]]:
+        """Draw a progress bar."""
+        if not self._show_bar:
+            yield lambda _: None
             return
-        counts = count_by_status(run)
-        parts = [f"{counts[FileStatus.DONE]} upscaled"]
-        if counts[FileStatus.DRY_RUN]:
-            parts = [f"dry run: {counts[FileStatus.DRY_RUN]} would be upscaled"]
-        parts.append(f"{counts[FileStatus.FAILED]} failed")
-        if counts[FileStatus.UP_TO_DATE]:
-            parts.append(f"{counts[FileStatus.UP_TO_DATE]} done already")
-        if counts[FileStatus.UP_TO_DATE] == len(run.jobs):
-            parts.append("nothing left to do")
-        if run.exit_code is ExitCode.INTERRUPTED:
-            parts.append(f"interrupted with {counts[FileStatus.NOT_PROCESSED]} not come to")
-        elif counts[FileStatus.NOT_PROCESSED]:
-            parts.append(f"ended early with {counts[FileStatus.NOT_PROCESSED]} not come to")
-        parts.append(f"{(run.finished - run.started).total_seconds():.1f} s")
-        yield ", ".join(parts)
+        from tqdm import tqdm
+
+        with tqdm(total=total, unit=unit, bar_format=_BAR_FORMAT) as bar:
+
+            def advance(share: float) -> None:
+                bar.update(share)
+
+            self._bar = bar
+            try:
+                yield advance
+            finally:
+                self._bar = None
 
 
 class JsonReporter:
-    """For machines: an object a line.
+    """Writes an object a line to stderr.
 
     Parameters
     ----------
     verbosity : Verbosity
-        How much is said.
+        How much is written.
     """
 
     def __init__(self, verbosity: Verbosity) -> None:
         self._verbosity = verbosity
-
-    summary_on_stderr = True
-
-    def start(self, batch: "BatchRunner", plan: BatchPlan) -> Iterator[str]:
-        """Name model and device."""
-        if self._verbosity is not Verbosity.QUIET:
-            recipe = batch.profile.recipe
-            facts = {
-                "model": recipe.model_name,
-                "sha256": recipe.model_sha256,
-                "device": batch.profile.device,
-                "precision": str(recipe.precision),
-                "files": len(plan.jobs),
-            }
-            yield json_line("info", "start", facts)
-
-    def result(self, result: Result) -> Iterator[str]:
-        """Say all that the report will say of a file."""
-        level = "error" if result.error else "warning" if result.warnings else "info"
-        if self._verbosity is not Verbosity.QUIET or result.error or result.record_errors:
-            yield json_line(level, "file", file_record(result))
-
-    def error(self, error: CxrsrError) -> Iterator[str]:
-        """Say it as the command says what ends it."""
-        yield fatal_line(error)
-
-    def summary(self, run: BatchRun) -> Iterator[str]:
-        """Count."""
-        if self._verbosity is not Verbosity.QUIET:
-            facts = {"counts": count_by_status(run), "exit_code": int(run.exit_code)}
-            yield json_line("info", "summary", facts)
-
-
-def make_reporter(verbosity: Verbosity, *, as_json: bool) -> Reporter:
-    """Return the narrator that the user asked for."""
-    return JsonReporter(verbosity) if as_json else TextReporter(verbosity)
-
-
-def fatal_line(error: CxrsrError) -> str:
-    """Return the JSON line of an error that ends the run."""
-    return json_line("error", "fatal", {"message": str(error), "exit_code": int(error.exit_code)})
-
-
-def json_line(level: str, event: str, facts: dict[str, Any]) -> str:
-    """Return one event as a line of JSON."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return json.dumps({"time": now, "level": level, "event": event, **facts})
-
-
-def _sizes(result: Result) -> str:
-    if not (result.input_shape and result.output_shape):
-        return ""
-    (rows, columns), (tall, wide) = result.input_shape, result.output_shape
-    return f"{columns}x{rows} -> {wide}x{tall}"
-
-
-_LEVELS = {"refused": "warning", "postponed": "warning", "dead": "error", "trouble": "error"}
-
-
-class EventReporter:
-    """Writes a line on stderr for each event, from whichever thread.
-
-    Parameters
-    ----------
-    as_json : bool
-        An object a line.
-    """
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
         self._lock = threading.Lock()
 
-    def report(self, event: "Event") -> None:
-        """Write an event's line."""
-        line = _json_line(event) if self._as_json else _sentence(event)
-        with self._lock:
-            print_line(line, err=True)
+    def report(self, message: Message) -> None:
+        """Write the facts."""
+        is_essential = any(verbosity is Verbosity.QUIET for verbosity, _ in message.lines)
+        if is_essential or self._verbosity > Verbosity.QUIET:
+            with self._lock:
+                print_line(_json_line(message), err=True)
+
+    def progress(
+        self, _total: int, _unit: str, /
+    ) -> AbstractContextManager[Callable[[float], None]]:
+        """Show nothing."""
+        return nullcontext(lambda _: None)
 
 
-def unexpected_event(error: BaseException | None) -> "Event":
-    """Return the event of a failure that nobody caught, without its text."""
-    from cxrsr_cli.serve.events import Event, EventKind
+class _LogHandler(logging.Handler):
+    """Reports what the library logs."""
 
-    reason = str(InternalError.of(error)) if isinstance(error, Exception) else "a thread ended"
-    return Event(kind=EventKind.ERROR, reason=reason)
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(logging.INFO)
+        self._reporter = reporter
 
-
-def _facts(event: "Event") -> dict[str, str | float]:
-    facts = {
-        "instance": event.key,
-        "peer": event.peer,
-        "destination": event.destination,
-        "rule": event.rule,
-        "reason": event.reason,
-    }
-    given: dict[str, str | float] = {name: value for name, value in facts.items() if value}
-    if event.seconds is not None:
-        given["seconds"] = round(event.seconds, 3)
-    return given
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report a record without its traceback, which may hold patient data."""
+        level, text = record.levelname.lower(), record.getMessage()
+        facts = {"logger": record.name, "message": text}
+        self._reporter.report(
+            Message("log", level, facts, [(Verbosity.VERBOSE, f"{level}: {text}")])
+        )
 
 
-def _json_line(event: "Event") -> str:
-    return json.dumps(
-        {
-            "time": _now(),
-            "level": _LEVELS.get(event.kind, "info"),
-            "event": event.kind.value,
-            **_facts(event),
-        }
+def make_reporter(
+    verbosity: Verbosity, *, as_json: bool, show_bar: bool = False, show_time: bool = False
+) -> Reporter:
+    """Return the reporter that the user asked for; a verbose one also shows the log."""
+    reporter = (
+        JsonReporter(verbosity)
+        if as_json
+        else TextReporter(verbosity, show_bar=show_bar, show_time=show_time)
     )
+    if verbosity is Verbosity.VERBOSE:
+        _LOG.addHandler(_LogHandler(reporter))
+        _LOG.setLevel(min(logging.INFO, _LOG.getEffectiveLevel()))
+    return reporter
 
 
-def _sentence(event: "Event") -> str:
-    parts = [f"{_now()} {event.kind.value}"]
-    if event.key:
-        parts.append(event.key)
-    if event.peer:
-        parts.append(f"from {event.peer}")
-    if event.destination:
-        parts.append(f"to {event.destination}")
-    if event.rule:
-        parts.append(f"by '{event.rule}'")
-    if event.seconds is not None:
-        parts.append(f"in {event.seconds:.1f} s")
-    return " ".join(parts) + (f": {event.reason}" if event.reason else "")
+def error_message(error: CxrsrError) -> Message:
+    """Return the message of an error that ends the run."""
+    _LOG.debug("the run ends with an error", exc_info=error)
+    facts = {"message": str(error), "exit_code": int(error.exit_code)}
+    return Message("fatal", "error", facts, [(Verbosity.QUIET, f"cxrsr: {error}")])
+
+
+@contextmanager
+def errors_as_json(is_enabled: bool) -> Iterator[None]:
+    """Report an error that ends the run as JSON and exit with its code."""
+    try:
+        yield
+    except CxrsrError as error:
+        if not is_enabled:
+            raise
+        JsonReporter(Verbosity.QUIET).report(error_message(error))
+        raise typer.Exit(error.exit_code) from None
+
+
+def _json_line(message: Message) -> str:
+    head = {"time": _now(), "level": message.level, "event": message.event}
+    return json.dumps(head | message.facts)
 
 
 def _now() -> str:

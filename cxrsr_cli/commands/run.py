@@ -1,77 +1,43 @@
-"""Run a batch in front of somebody: bar, lines, interruption, account."""
+"""Run many files in front of a user: results, interruption, report, summary."""
 
-import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar
-
-import typer
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cxrsr_cli.batch.plan import BatchPlan
-from cxrsr_cli.batch.report import BatchRun, write_report
-from cxrsr_cli.batch.result import Result, exit_code
-from cxrsr_cli.commands.console import print_line, redirect_to_devnull, replace_unprintable
-from cxrsr_cli.commands.reporters import Reporter, fatal_line
-from cxrsr_cli.commands.signals import graceful_stop
+from cxrsr_cli.batch.report import (
+    BatchRun,
+    count_by_status,
+    display_path,
+    file_record,
+    write_report,
+)
+from cxrsr_cli.batch.result import FileStatus, Result, exit_code
+from cxrsr_cli.commands.console import graceful_stop
+from cxrsr_cli.commands.options import Verbosity
+from cxrsr_cli.commands.reporters import Message, Reporter, error_message
 from cxrsr_cli.common.process import now, peak_rss_bytes
 from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
-from cxrsr_cli.send.report import SendRun
 
 if TYPE_CHECKING:
     from cxrsr_cli.batch.runner import BatchRunner
+    from cxrsr_cli.send.report import SendRun
+
+_R = TypeVar("_R", BatchRun, "SendRun")
+_T = TypeVar("_T")
 
 
-_R = TypeVar("_R", BatchRun, SendRun)
-_Told_contra = TypeVar("_Told_contra", contravariant=True)
-
-BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} {unit}s [{elapsed}<{remaining}]"
-"""How a bar looks."""
-
-
-def run_batch(
-    batch: "BatchRunner", plan: BatchPlan, narrator: Reporter, *, progress: bool
-) -> BatchRun:
-    """Run a batch and narrate it on stderr.
-
-    Parameters
-    ----------
-    batch : Batch
-        What is done.
-    plan : Plan
-        To which files.
-    narrator : Narrator
-        Finds the words.
-    progress : bool
-        Whether a bar is drawn.
-
-    Returns
-    -------
-    Run
-        All that an account needs.
-    """
-    started, results, ended_by = now(), list[Result](), None
-    with (
-        graceful_stop() as stop,
-        tqdm(total=len(plan.jobs), unit="file", disable=not progress, bar_format=BAR) as bar,
-    ):
-        write_above_bar(bar, narrator.start(batch, plan))
-        running = batch.run(plan.jobs, advance=_advance(bar), stop=stop)
-        try:
-            for result in running:
-                results.append(result)
-                write_above_bar(bar, narrator.result(result))
-        except KeyboardInterrupt:
-            ended_by = ExitCode.INTERRUPTED
-            for result in _drain_after_interrupt(running):
-                results.append(result)
-                write_above_bar(bar, narrator.result(result))
-        except CxrsrError as error:
-            # Of what was done there is an account nevertheless.
-            ended_by = error.exit_code
-            write_above_bar(bar, narrator.error(error))
+def run_batch(batch: "BatchRunner", plan: BatchPlan, reporter: Reporter) -> BatchRun:
+    """Run a batch and report each file."""
+    started = now()
+    reporter.report(_start_message(batch, plan))
+    with graceful_stop() as stop, reporter.progress(len(plan.jobs), "file") as advance:
+        results, ended_by = collect_results(
+            batch.run(plan.jobs, advance=advance, stop=stop),
+            lambda result: reporter.report(_file_message(result)),
+            reporter,
+        )
     return BatchRun(
         profile=batch.profile,
         jobs=plan.jobs,
@@ -84,53 +50,38 @@ def run_batch(
     )
 
 
-class RunReporter(Protocol[_Told_contra]):
-    """Finds the last words of a run."""
-
-    summary_on_stderr: bool
-
-    def error(self, error: CxrsrError) -> Iterator[str]:
-        """Say what went wrong beside the files."""
-
-    def summary(self, run: _Told_contra) -> Iterator[str]:
-        """Say what became of all."""
-
-
-def write_report_and_summary(
-    run: _R, words: RunReporter[_R], report: Path | None, build: Callable[[_R], dict[str, Any]]
-) -> ExitCode:
-    """Write the report, if any, and sum up; a report that fails is a failure.
-
-    Parameters
-    ----------
-    run : Run or SendRun
-        That has ended.
-    words : Summary
-        Finds the words.
-    report : Path or None
-        Where the report goes.
-    build : callable
-        Makes it of a run.
+def collect_results(
+    running: Generator[_T, None, None], on_result: Callable[[_T], None], reporter: Reporter
+) -> tuple[list[_T], ExitCode | None]:
+    """Collect the results of a run, also of one that is interrupted or fails.
 
     Returns
     -------
-    ExitCode
-        Of the process.
+    results : list
+        What the run yielded.
+    ended_by : ExitCode or None
+        The exit code of the interruption or error that ended the run early.
     """
-    if report:
-        try:
-            write_report(build(run), report)
-        except OutputError as error:
-            for line in words.error(error):
-                print_line(line, err=True)
-            run = replace(run, exit_code=error.exit_code)
-    for line in words.summary(run):
-        print_line(line, err=words.summary_on_stderr)
-    return run.exit_code
+    results, ended_by = list[_T](), None
+
+    def collect(items: Iterator[_T]) -> None:
+        for result in items:
+            results.append(result)
+            on_result(result)
+
+    try:
+        collect(running)
+    except KeyboardInterrupt:
+        ended_by = ExitCode.INTERRUPTED
+        collect(_drain_after_interrupt(running))
+    except CxrsrError as error:
+        ended_by = error.exit_code
+        reporter.report(error_message(error))
+    return results, ended_by
 
 
-def _drain_after_interrupt(running: Generator[Result, None, None]) -> Iterator[Result]:
-    """Tell an interrupted batch so, and take what it still finishes."""
+def _drain_after_interrupt(running: Generator[_T, None, None]) -> Iterator[_T]:
+    """Interrupt a run and yield the results that it still finishes."""
     try:
         yield running.throw(KeyboardInterrupt())
         yield from running
@@ -138,29 +89,129 @@ def _drain_after_interrupt(running: Generator[Result, None, None]) -> Iterator[R
         return
 
 
-def write_above_bar(bar: "tqdm[Never]", lines: Iterator[str]) -> None:
-    """Write lines to stderr without spoiling a bar."""
-    for line in lines:
+def write_report_and_summary(
+    run: _R,
+    reporter: Reporter,
+    report: Path | None,
+    build: Callable[[_R], dict[str, Any]],
+    summary: Callable[[_R], Message],
+) -> ExitCode:
+    """Write the report, if there is one, and the summary.
+
+    Parameters
+    ----------
+    run : BatchRun or SendRun
+        The run that ended.
+    reporter : Reporter
+        Gets the summary.
+    report : Path or None
+        Where the report is written.
+    build : callable
+        Returns the report of a run.
+    summary : callable
+        Returns the summary of a run.
+
+    Returns
+    -------
+    ExitCode
+        The exit code of the process; a report that cannot be written sets it.
+    """
+    if report:
         try:
-            bar.write(replace_unprintable(line), file=sys.stderr)
-        except OSError:
-            redirect_to_devnull(sys.stderr)
+            write_report(build(run), report)
+        except OutputError as error:
+            reporter.report(error_message(error))
+            run = replace(run, exit_code=error.exit_code)
+    reporter.report(summary(run))
+    return run.exit_code
 
 
-def _advance(bar: "tqdm[Never]") -> Callable[[float], None]:
-    def advance(share: float) -> None:
-        bar.update(share)
+def summary_message(
+    run: "BatchRun | SendRun", counts: Mapping[Any, int], parts: list[str], head: str = ""
+) -> Message:
+    """Return the summary of a run.
 
-    return advance
+    Parameters
+    ----------
+    run : BatchRun or SendRun
+        The run that ended.
+    counts : mapping of str to int
+        How many files ended in which way.
+    parts : list of str
+        The same for people, such as ``1 failed``.
+    head : str
+        What the line begins with if the run came to its end.
+    """
+    if left := counts[FileStatus.NOT_PROCESSED]:
+        head, parts = "Ended early: ", [*parts, f"{left} not processed"]
+    if run.exit_code is ExitCode.INTERRUPTED:
+        head = "Interrupted: "
+    seconds = (run.finished - run.started).total_seconds()
+    line = f"{head}{', '.join(parts)}, {seconds:.1f} s"
+    facts = {"counts": counts, "exit_code": int(run.exit_code)}
+    return Message("summary", "info", facts, [(Verbosity.NORMAL, line)])
 
 
-@contextmanager
-def errors_as_json(enabled: bool) -> Iterator[None]:
-    """Say an error that ends the run as a line of JSON, if asked to."""
-    try:
-        yield
-    except CxrsrError as error:
-        if not enabled:
-            raise
-        print_line(fatal_line(error), err=True)
-        raise typer.Exit(error.exit_code) from None
+def batch_summary(run: BatchRun) -> Message:
+    """Return the summary of a batch."""
+    counts = count_by_status(run)
+    failed, up_to_date = counts[FileStatus.FAILED], counts[FileStatus.UP_TO_DATE]
+    parts = [f"{counts[FileStatus.DONE]} upscaled", f"{failed} failed"]
+    if run.dry_run:
+        parts[0] = f"{counts[FileStatus.DRY_RUN]} would be upscaled"
+    if up_to_date:
+        parts.append(f"{up_to_date} up to date")
+    if up_to_date == len(run.jobs):
+        parts.append("nothing to do")
+    return summary_message(run, counts, parts, "Dry run: " * run.dry_run)
+
+
+def _start_message(batch: "BatchRunner", plan: BatchPlan) -> Message:
+    recipe, device, files = batch.profile.recipe, batch.profile.device, len(plan.jobs)
+    facts = {
+        "model": recipe.model_name,
+        "sha256": recipe.model_sha256,
+        "device": device,
+        "precision": str(recipe.precision),
+        "files": files,
+    }
+    line = (
+        f"model {recipe.model_name} (SHA-256 {recipe.model_sha256[:12]}), "
+        f"device {device}, {recipe.precision}, {files} files"
+    )
+    return Message("start", "info", facts, [(Verbosity.VERBOSE, line)])
+
+
+def _file_message(result: Result) -> Message:
+    level = "error" if result.error else "warning" if result.warnings else "info"
+    return Message("file", level, file_record(result), list(_file_lines(result)))
+
+
+def _file_lines(result: Result) -> Iterator[tuple[Verbosity, str]]:
+    name, deviation, plan = display_path(result.job.source), result.deviation, result.plan
+    if result.error:
+        yield Verbosity.QUIET, f"failed: {name}: {result.error}"
+    for error in result.record_errors:
+        yield Verbosity.QUIET, f"error: {name}: {error}"
+    for warning in result.warnings:
+        yield Verbosity.NORMAL, f"warning: {name}: {warning}"
+    if result.status is FileStatus.DRY_RUN:
+        target = display_path(result.job.target)
+        yield Verbosity.NORMAL, f"would upscale: {name}: {_sizes(result)} to {target}"
+    elif result.status is FileStatus.UP_TO_DATE:
+        yield Verbosity.VERBOSE, f"up to date: {name}"
+    elif deviation and plan:
+        line = (
+            f"done: {name}: {_sizes(result)} in {result.timing.total:.1f} s; downsampled output "
+            f"within {deviation.rms:.2f} stored units RMS of the input; strips of {plan.rows} "
+            f"rows, {100 * plan.overlap:.0f} % border overhead, estimated memory "
+            f"{plan.peak_bytes / 2**20:.0f} MiB"
+        )
+        yield Verbosity.VERBOSE, line
+
+
+def _sizes(result: Result) -> str:
+    if not (result.input_shape and result.output_shape):
+        return ""
+    (rows, columns), (tall, wide) = result.input_shape, result.output_shape
+    return f"{columns}x{rows} -> {wide}x{tall}"

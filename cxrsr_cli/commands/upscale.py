@@ -218,8 +218,8 @@ def upscale(
     from cxrsr_cli.batch.quarantine import Quarantine
     from cxrsr_cli.batch.report import build_report, check_report_path
     from cxrsr_cli.cluster.address import ClusterAddress
-    from cxrsr_cli.commands.reporters import make_reporter
-    from cxrsr_cli.commands.run import errors_as_json, run_batch, write_report_and_summary
+    from cxrsr_cli.commands.reporters import errors_as_json, make_reporter
+    from cxrsr_cli.commands.run import batch_summary, run_batch, write_report_and_summary
     from cxrsr_cli.derive.provenance import validate_series_description
 
     with errors_as_json(log_json):
@@ -282,7 +282,10 @@ def upscale(
                 io_workers=io_workers,
                 dry_run=dry_run,
             )
-            words = make_reporter(level, as_json=log_json)
-            progress = show_progress(no_progress, quiet=quiet) and not log_json
-            run = run_batch(batch, planned, words, progress=progress)
-        raise typer.Exit(write_report_and_summary(run, words, report, build_report))
+            reporter = make_reporter(
+                level, as_json=log_json, show_bar=show_progress(no_progress, quiet=quiet)
+            )
+            run = run_batch(batch, planned, reporter)
+        raise typer.Exit(
+            write_report_and_summary(run, reporter, report, build_report, batch_summary)
+        )

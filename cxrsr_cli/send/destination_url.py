@@ -26,8 +26,10 @@ class SendOptions:
         For ``dicoms`` and ``https``.
     calling_ae : str or None
         Of DICOM's network only, and so is `commitment`.
-    commitment : float or None
-        Seconds to wait for storage commitment; None to ask for none.
+    commitment : bool
+        Whether storage commitment is requested.
+    commitment_timeout : float or None
+        Seconds to wait for its result.
     commitment_port : int or None
         Where its answer may come to.
     username, password_file, token_file
@@ -37,7 +39,8 @@ class SendOptions:
     timeout: float | None = None
     tls: TlsConfig | None = None
     calling_ae: str | None = None
-    commitment: float | None = None
+    commitment: bool = False
+    commitment_timeout: float | None = None
     commitment_port: int | None = None
     username: str | None = None
     password_file: Path | None = None
@@ -86,25 +89,27 @@ def _store_scp(parts: SplitResult, host: str, port: int, manner: SendOptions) ->
     secure = parts.scheme == "dicoms"
     if manner.tls and not secure:
         raise UsageError("certificate, key and authorities need dicoms://")
-    if manner.commitment_port is not None and manner.commitment is None:
-        raise UsageError("--commitment-port is for --commit")
+    timeout, port_for_result = manner.commitment_timeout, manner.commitment_port
+    if not manner.commitment and (timeout, port_for_result) != (None, None):
+        raise UsageError("--commitment-timeout and --commitment-port need --commitment")
     return CStoreDestination(
         host=host,
         port=port,
         called_ae=unquote(parts.username),
         tls=(manner.tls or TlsConfig()) if secure else None,
-        commitment=manner.commitment is not None,
+        commitment=manner.commitment,
         **_given(
             calling_ae=manner.calling_ae,
             timeout=manner.timeout,
             commitment_port=manner.commitment_port,
-            commitment_timeout=manner.commitment,
+            commitment_timeout=manner.commitment_timeout,
         ),
     )
 
 
 def _stow_service(address: str, manner: SendOptions) -> StowDestination:
-    if (manner.calling_ae, manner.commitment, manner.commitment_port) != (None, None, None):
+    dimse_only = (manner.calling_ae, manner.commitment_timeout, manner.commitment_port)
+    if manner.commitment or dimse_only != (None, None, None):
         raise UsageError("AE titles and storage commitment are not for DICOMweb")
     return StowDestination(
         url=address,

@@ -15,8 +15,8 @@ from cxrsr_cli.versions import NOTICE, versions
 SCHEMA = "cxrsr-send-report/1"
 """Grows by new keys; another number when one changes its meaning or goes."""
 
-LEFT = "not come to"
-"""What stands for an outcome if the run was interrupted."""
+NOT_PROCESSED = "not processed"
+"""Stands for the outcome of a file that an interrupted run did not reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def build_report(run: SendRun) -> dict[str, Any]:
         "counts": count_by_outcome(run),
         "files": [
             *(file_record(sent) for sent in run.results),
-            *({"file": display_path(path), "outcome": LEFT} for path in _left(run)),
+            *({"file": display_path(path), "outcome": NOT_PROCESSED} for path in _left(run)),
         ],
     }
 
@@ -73,7 +73,7 @@ def file_record(sent: SendResult) -> dict[str, Any]:
         "outcome": sent.outcome.value,
         "message": sent.message,
         "status": sent.status,
-        "by_peer": sent.decided_by_peer,
+        "decided_by_peer": sent.decided_by_peer,
         "committed": sent.committed,
     }
 
@@ -82,7 +82,7 @@ def count_by_outcome(run: SendRun) -> dict[str, int]:
     """Return how many files ended in which way."""
     outcomes = Counter(sent.outcome for sent in run.results)
     left = len(run.files) - len(run.results)
-    return {**{outcome.value: outcomes[outcome] for outcome in SendOutcome}, LEFT: left}
+    return {**{outcome.value: outcomes[outcome] for outcome in SendOutcome}, NOT_PROCESSED: left}
 
 
 def _left(run: SendRun) -> list[Path]:

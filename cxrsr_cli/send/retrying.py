@@ -1,7 +1,7 @@
 """Send files that were found, again where that may help, and judge the whole."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from cxrsr_cli.batch.discover import InputFile, find_inputs
@@ -40,7 +40,7 @@ def send_with_retries(
     *,
     retries: int = 0,
     stop: Callable[[], bool] = _never_stop,
-) -> Iterator[SendResult]:
+) -> Generator[SendResult, None, None]:
     """Send files, and tell of each once, when it is settled.
 
     Parameters

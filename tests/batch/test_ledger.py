@@ -126,7 +126,7 @@ def test_two_runs_at_once_do_everything_once(inputs: Path, tiny_model: Path) -> 
     done = [int(text.split(" upscaled")[0]) for text in said]
     assert sum(done) == COUNT + 20
     third = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert f"{COUNT + 20} done already, nothing left to do" in third.stdout
+    assert f"{COUNT + 20} up to date, nothing to do" in third.stdout
 
 
 def test_another_version_or_machine_does_nothing_again(

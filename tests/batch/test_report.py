@@ -26,7 +26,7 @@ def test_a_dry_run_tells_and_writes_nothing(
     options = ("-s", 2, "-m", tiny_model, "--quarantine", inputs.parent / "q")
     done = cxrsr("upscale", "--dry-run", *options, inputs, inputs.parent / "out")
     assert done.returncode == ExitCode.SOME_FAILED
-    assert f"dry run: {COUNT - 1} would be upscaled, 1 failed" in done.stdout
+    assert f"Dry run: {COUNT - 1} would be upscaled, 1 failed" in done.stdout
     assert done.stderr.count("would upscale: ") == COUNT - 1
     assert "20x24 -> 40x48" in done.stderr
     assert "failed: " in done.stderr
@@ -35,7 +35,7 @@ def test_a_dry_run_tells_and_writes_nothing(
     (inputs.parent / "out" / "3.dcm").unlink()
     before = sorted(inputs.parent.rglob("*"))
     done = cxrsr("upscale", "--dry-run", *options, inputs, inputs.parent / "out")
-    assert f"dry run: 1 would be upscaled, 1 failed, {COUNT - 2} done already" in done.stdout
+    assert f"Dry run: 1 would be upscaled, 1 failed, {COUNT - 2} up to date" in done.stdout
     assert sorted(inputs.parent.rglob("*")) == before
 
 
@@ -84,7 +84,7 @@ def test_report(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path) 
         report = json.loads(path.read_text())
         if report["counts"]["done"]:
             first = report
-    assert report["counts"]["already done"] == first["counts"]["done"] == COUNT - 1
+    assert report["counts"]["up to date"] == first["counts"]["done"] == COUNT - 1
     assert first["schema"] == "cxrsr-run-report/1"
     assert first["model"]["sha256"] == sha256_file(tiny_model)
     assert first["exit_code"] == ExitCode.SOME_FAILED
@@ -158,7 +158,7 @@ def test_nothing_is_written_over_something_else(
 
 def test_accounts_among_the_inputs_are_no_inputs(inputs: Path, tiny_model: Path) -> None:
     options = ["-s", "2", "-m", str(tiny_model), "--report", "in/r.json", "--ledger", "in/l.sqlite"]
-    for says in (f"{COUNT} upscaled, 0 failed", f"0 failed, {COUNT} done already"):
+    for says in (f"{COUNT} upscaled, 0 failed", f"0 failed, {COUNT} up to date"):
         done = command(inputs.parent, "upscale", *options, "in", "out")
         assert says in done.stdout
         assert done.returncode == ExitCode.OK
@@ -204,7 +204,7 @@ def test_trouble_is_said_even_when_quiet(inputs: Path, tiny_model: Path) -> None
     (inputs.parent / "q").write_bytes(b"a file")
     options = ["-q", "-s", "2", "-m", str(tiny_model), "--quarantine", "q", "in", "out"]
     done = command(inputs.parent, "upscale", *options)
-    assert "trouble: in/1.dcm: no copy in quarantine" in done.stderr
+    assert "error: in/1.dcm: no copy in quarantine" in done.stderr
 
 
 def test_long_names_have_short_reasons(upscaler: Upscaler, inputs: Path, tmp_path: Path) -> None:

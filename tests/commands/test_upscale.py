@@ -413,7 +413,7 @@ def test_info_tells_which_extras_are_missing(
     "arguments",
     [["--help"], ["--version"], ["info"], ["upscale", "--help"], ["train", "--help"],
      ["upscale", "--scale", "3", "a", "b"], ["upscale", "--model", "none", "a", "b"],
-     ["send", "--help"], ["send", "--retry", "-1", "a", "b"], ["serve", "--help"], ["serve"],
+     ["send", "--help"], ["send", "--retries", "-1", "a", "b"], ["serve", "--help"], ["serve"],
      ["queue"], ["queue", "list", "--help"], ["queue", "list", "nowhere"],
      ["queue", "retry", "--help"], ["queue", "purge", "--help"]],
     ids=" ".join,

@@ -97,7 +97,7 @@ def test_cron_prints_nothing_when_all_succeeds(folder: Path, env: dict[str, str]
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert relative(folder.parent / "out dir") == relative(folder)
     (report,) = (folder.parent / "st ate" / "reports").iterdir()
-    assert json.loads(report.read_text())["counts"]["already done"] == 4
+    assert json.loads(report.read_text())["counts"]["up to date"] == 4
 
 
 def test_cron_prints_the_failures(folder: Path, env: dict[str, str]) -> None:
@@ -291,7 +291,7 @@ def test_every_file_is_in_one_shard(folder: Path, env: dict[str, str], tmp_path:
     assert {path.name for path in shards.glob("*.sqlite")} == {"0-of-2.sqlite", "1-of-2.sqlite"}
     assert task(folder, out, env, 1, 2).returncode == 0
     again = json.loads((shards / "1-of-2.json").read_text())
-    assert again["counts"]["already done"] == len(again["files"]) == 2
+    assert again["counts"]["up to date"] == len(again["files"]) == 2
     none = task(folder, tmp_path / "none", env, 6, 7)
     assert (none.returncode, none.stderr) == (0, "")
 
@@ -348,5 +348,5 @@ def test_a_stopped_slurm_task_asks_for_a_requeue(
     assert job.returncode == 130, said
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
     report = json.loads((out / ".shards" / "0-of-1.json").read_text())
-    assert report["counts"]["not come to"] > 100
+    assert report["counts"]["not processed"] > 100
     assert report["counts"]["done"] == len(relative(out)) > 0

@@ -261,7 +261,7 @@ def test_what_was_stored_before_sigterm_is_asked_for_and_told(
         return report(event, failed=0)
 
     command = [sys.executable, "-m", "cxrsr_cli", "send", *map(str, chests)]
-    options = ["--commit", "20", "--report", str(told)]
+    options = ["--commitment", "--commitment-timeout", "20", "--report", str(told)]
     handlers = [(evt.EVT_N_ACTION, reporting(make))]
     with (
         listener(CONTEXTS, answer, handlers=handlers) as scp,
@@ -276,7 +276,7 @@ def test_what_was_stored_before_sigterm_is_asked_for_and_told(
     assert [(item["outcome"], item.get("committed")) for item in files] == [
         ("stored", True),
         ("stored", True),
-        ("not come to", None),
+        ("not processed", None),
     ]
 
 

@@ -506,7 +506,7 @@ def test_a_check_looks_at_files(tmp_path: Path, tiny_model: Path, cxrsr: Command
     assert done.stderr == (
         f"warning: destinations.share: cannot find {tmp_path / 'out'}: No such file or directory\n"
     )
-    assert "is fine" in done.stdout
+    assert "is valid" in done.stdout
     missing = {"certificate": str(tmp_path / "none.pem")}
     done = cxrsr("serve", "--check", configure(tmp_path, tiny_model, share, tls=missing))
     assert done.returncode == ExitCode.USAGE
@@ -557,9 +557,9 @@ def test_tls_from_end_to_end(tmp_path: Path, tiny_model: Path, out: Path, cxrsr:
     share = {"share": {"kind": "folder", "path": str(out)}}
     with running(configure(tmp_path, tiny_model, share, tls=files)) as node:
         address = f"dicoms://CXRSR@127.0.0.1:{node.port}"
-        trusting = ["--authorities", made.authority]
-        showing = ["--certificate", made.client.certificate, "--key", made.client.key]
-        for arguments in ([], trusting, [*showing, "--authorities", made.stranger]):
+        trusting = ["--ca-file", made.authority]
+        showing = ["--cert", made.client.certificate, "--key", made.client.key]
+        for arguments in ([], trusting, [*showing, "--ca-file", made.stranger]):
             assert cxrsr("send", *arguments, EXAMPLE, address).returncode == ExitCode.NETWORK
         assert store_by_dcmtk(node).returncode != 0
         assert {event["reason"] for event in node.wait("refused")} <= {
