@@ -135,7 +135,9 @@ def tabulate(work: Work, starts: dict[str, float], taken: Taken) -> str:
     return Table([(title, 0) for title in titles], rows).as_markdown()
 
 
-def start(stack: ExitStack, address: str, transfer_mode: TransferMode | None) -> Upscaler | Executor:
+def start(
+    stack: ExitStack, address: str, transfer_mode: TransferMode | None
+) -> Upscaler | Executor:
     """Load the model here, or start a cluster and have a worker load it."""
     model, settings = find_model(DEFAULT_MODEL, SCALE), UpscaleOptions(device="cpu")
     if not address:
