@@ -34,7 +34,7 @@ from cxrsr_cli.evaluation.evaluator import make_low_resolution, read_ground_trut
 from cxrsr_cli.evaluation.paired_statistics import PairedDifference
 from cxrsr_cli.evaluation.resource_usage import ResourceUsage, measure_usage
 from cxrsr_cli.evaluation.tables import Table
-from cxrsr_cli.images.image_files import list_images
+from cxrsr_cli.images.image_files import list_image_files
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.psnr_ssim import psnr
@@ -130,7 +130,7 @@ def main() -> None:
             prepare(engine, network, examples, Path(folder) / str(index))
             for index, engine in enumerate(ENGINES)
         ]
-        paths = list_images(TEST)[: arguments.images]
+        paths = list_image_files(TEST)[: arguments.images]
         judge([line for line in lines if line.compute], restorer, paths)
         race([line for line in lines if line.compute], arguments.rounds)
         say("everything else")
@@ -142,7 +142,7 @@ def main() -> None:
 
 def calibration(folder: Path, scale: int) -> Iterator[torch.Tensor]:
     """Yield every image of a folder, degraded, in network values: marks and borders too."""
-    for path in list_images(folder):
+    for path in list_image_files(folder):
         original = read_ground_truth(path, scale)
         low = make_low_resolution(original, scale)
         yield Normalisation.of(low, inverted=original.inverted).to_network(low)
@@ -270,7 +270,7 @@ def tabulate(lines: Sequence[Line], rest: float) -> str:
             "" if peak is None else f"{peak / 1e6:.0f}",
         ]
         rows.append(cells)
-    return Table([(title, 0) for title in titles], rows).as_markdown(words=2)
+    return Table([(title, 0) for title in titles], rows).as_markdown(left_columns=2)
 
 
 def note(images: int, rest: float, rounds: int) -> str:

@@ -25,9 +25,9 @@ from benchmarks.study_config import Training, load_study
 from benchmarks.synthetic_radiographs import mosaic, write
 from benchmarks.timing import clock
 from cxrsr_cli.evaluation.resource_usage import measure_usage
-from cxrsr_cli.evaluation.scores import PSNR
 from cxrsr_cli.inference.data_consistency import consistent_bicubic
 from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.metrics.psnr_ssim import PSNR
 from cxrsr_cli.networks.registry import build
 from cxrsr_cli.networks.resampling import upsample
 

@@ -33,9 +33,12 @@ from benchmarks.study_config import (
 )
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.paired_statistics import PairedDifference
-from cxrsr_cli.evaluation.scores import HAARPSI_MED, MS_SSIM, PSNR, SSIM, Metric
 from cxrsr_cli.evaluation.tables import Table as Layout
 from cxrsr_cli.inference.device import choose_device
+from cxrsr_cli.metrics.haarpsi import HAARPSI_MED
+from cxrsr_cli.metrics.metric import Metric
+from cxrsr_cli.metrics.ms_ssim import MS_SSIM
+from cxrsr_cli.metrics.psnr_ssim import PSNR, SSIM
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.weights import read_metadata
 from cxrsr_cli.training.checkpoint import FILE_NAME
@@ -180,7 +183,7 @@ def tabulate(study: Study, table: Table, scores: dict[str, Judged], where: str) 
     noise = f", noise `{table.noise}` on the input" if table.noise else ""
     note = f"{count} images of `{table.data}`{noise}. {where}"
     layout = Layout([(title, 0) for title in titles], rows)
-    return f"{layout.as_markdown(words=2)}\n\n{note}"
+    return f"{layout.as_markdown(left_columns=2)}\n\n{note}"
 
 
 def mean(judged: Judged, metric: Metric) -> float:

@@ -281,7 +281,7 @@ def python(arguments: list[str]) -> str:
 
 def table(titles: Sequence[str], rows: list[list[str]], words: int = 2) -> str:
     """Lay out a table in Markdown."""
-    return Layout([(title, 0) for title in titles], rows).as_markdown(words=words)
+    return Layout([(title, 0) for title in titles], rows).as_markdown(left_columns=words)
 
 
 TABLES: dict[str, Callable[[Path], str]] = {

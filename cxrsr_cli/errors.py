@@ -6,6 +6,9 @@ a patient's file: a message ends in logs that leave the hospital.
 
 import traceback
 from enum import IntEnum
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
 
 
 class ExitCode(IntEnum):
@@ -31,14 +34,22 @@ class CxrsrError(Exception):
 
 
 class InternalError(CxrsrError):
-    """A defect of this program, met while it worked on one input."""
+    """A defect of this program."""
 
     @classmethod
     def of(cls, error: Exception) -> "InternalError":
-        """Name an error's kind and place, but not its text: it may quote a patient."""
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{frame.name}, line {frame.lineno} of {frame.filename}"
-        return cls(f"unexpected {type(error).__name__} in {place}; please report it")
+        """Describe an error by its type and place; its text may quote patient data."""
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
+        place = ""
+        for frame in (own or frames)[-1:]:
+            file = Path(frame.filename)
+            name = file.relative_to(_PACKAGE) if own else file.name
+            place = f" in {name}, line {frame.lineno}"
+        return cls(
+            f"internal error: {type(error).__name__}{place}; please report it, with "
+            "CXRSR_DEBUG=1 for the traceback"
+        )
 
 
 class UsageError(CxrsrError):
@@ -100,9 +111,28 @@ class WorkerCrashedError(InputError):
 
 
 class OutputError(CxrsrError):
-    """The output cannot be written, or was refused to protect a file."""
+    """The output cannot be written, or was refused to protect a file.
+
+    Parameters
+    ----------
+    message : str
+        Has ``{path}`` where the path belongs, if there is one.
+    path : Path, optional
+        The output.
+    """
 
     exit_code = ExitCode.CANNOT_WRITE
+
+    def __init__(self, message: str, path: Path | None = None) -> None:
+        super().__init__(message, path)
+        self._message, self._path = message, path
+
+    def __str__(self) -> str:
+        return self._message.replace("{path}", str(self._path)) if self._path else self._message
+
+    def with_path(self, path: Path) -> "OutputError":
+        """Return the error for the path by which another process knows the output."""
+        return OutputError(self._message, self._path and path)
 
 
 class TrainingError(CxrsrError):

@@ -35,7 +35,7 @@ class OptionalFeature:
 
 _SERVICES = (
     ("C-STORE", "net", "pynetdicom"),
-    ("STOW-RS", "web", "dicomweb-client"),
+    ("STOW-RS", "web", "requests"),
     ("clusters", "cluster", "distributed"),
 )
 

@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import EXAMPLE, ROOT
+
+pytestmark = pytest.mark.process
 
 
 def test_the_wheel_contains_the_models(tmp_path: Path) -> None:

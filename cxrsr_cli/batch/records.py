@@ -1,5 +1,6 @@
 """What a run knows of its outputs before it makes them, and writes down after."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,8 @@ from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.common.files import ensure_unchanged, remove_stale_temporaries, sha256_file
 from cxrsr_cli.errors import CxrsrError, OutputError
 from cxrsr_cli.options import Job, RunInfo
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class RunRecords:
             )
         if not entry.done and not self.dry_run:
             self.ledger.mark_done(job.target, entry.key, entry.output_sha256)
+            _LOG.info("recorded an output that an interrupted run had finished: %s", job.target)
         return entry
 
     def _output_key(self, source_sha256: str) -> OutputKey:

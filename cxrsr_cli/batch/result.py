@@ -1,5 +1,6 @@
 """What became of each file, and what that makes of the run."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
     from cxrsr_cli.inference.memory_plan import MemoryPlan
     from cxrsr_cli.upscaler import DecodedSource
+
+_LOG = logging.getLogger(__name__)
 
 
 def to_reportable_error(error: Exception) -> CxrsrError:
@@ -27,6 +30,7 @@ def to_reportable_error(error: Exception) -> CxrsrError:
     CxrsrError
         Free of patient data, and without a traceback.
     """
+    _LOG.debug("a file failed", exc_info=error)
     # PyTorch's allocator on a CPU raises no MemoryError.
     allocator = isinstance(error, RuntimeError) and "allocate memory" in str(error)
     if isinstance(error, CxrsrError):

@@ -8,7 +8,7 @@ is lost. This package does what Dask does not:
   take all of a batch at once (`ClusterExecutor.results`).
 - Dask blames a worker's death on all its tasks, and gives none a second chance with the worker
   to itself. Files whose workers died run again, in the end one at a time, so that only the file
-  that kills workers fails (`ClusterExecutor.results`).
+  that kills workers fails (`_JobQueue`).
 - A scheduler that hangs keeps its connection; Dask waits for ever (`_WorkerMonitor`).
 - Ledger, quarantine and final names of outputs belong to the client (`_Run`).
 - A task that raises is logged with its arguments: requests are packed, and workers return
@@ -16,9 +16,10 @@ is lost. This package does what Dask does not:
 - Dask interrupts no running thread: workers check after each strip if they still should run.
 """
 
+import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,14 +31,16 @@ import distributed
 from distributed import Client, KilledWorker
 
 from cxrsr_cli.batch.records import RunRecords
-from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result, to_reportable_error
+from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result
 from cxrsr_cli.cluster.dispatcher import Dispatcher, RunCancelledError
 from cxrsr_cli.cluster.envelope import VersionedPickle
 from cxrsr_cli.cluster.file_transfer import FileTransfer, TransferMode, save_output
 from cxrsr_cli.cluster.messages import FileResponse, WorkRequest
 from cxrsr_cli.dicom.write import check_target
-from cxrsr_cli.errors import CxrsrError, NetworkError, WorkerCrashedError
+from cxrsr_cli.errors import NetworkError, OutputError, WorkerCrashedError
 from cxrsr_cli.options import Job, RunInfo
+
+_LOG = logging.getLogger(__name__)
 
 _FILES_PER_WORKER = 3
 """Files in flight for each worker: one is read, one is in the network, one is written."""
@@ -94,35 +97,20 @@ class ClusterExecutor:
         """Do every job, as `BatchRunner.run`; results come in the order of completion."""
         dispatcher = Dispatcher(self.client, self.weights)
         run, monitor = _Run(self, accounts, dispatcher), _WorkerMonitor(self.client)
-        waiting, retries, suspects = deque(jobs), deque[Job](), deque[Job]()
-        crashes = Counter[Job]()
+        queue = _JobQueue(jobs)
         in_flight = dict[Future[Result | None], Job]()
 
         def next_job() -> Job | None:
             if dispatcher.failure:
                 return None
-            if retries:
-                return retries.popleft()
-            if waiting and not stop():
-                return waiting.popleft()
-            return suspects.popleft() if suspects and not in_flight else None
-
-        def after_crash(job: Job, error: KilledWorker) -> Result | None:
-            was_alone = crashes[job] >= _MAX_SHARED_CRASHES
-            crashes[job] += error.allowed_failures + 1
-            if was_alone:
-                message = f"the worker died {crashes[job]} times on it, at last with nothing else"
-                return failed_result(job, WorkerCrashedError(message), Timing())
-            (retries if crashes[job] < _MAX_SHARED_CRASHES else suspects).append(job)
-            return None
+            return queue.next(start_new=not stop(), is_idle=not in_flight)
 
         def completed(*, wait_for_all: bool = False) -> Iterator[Result]:
             for future in [each for each in in_flight if wait_for_all or each.done()]:
-                job = in_flight[future]
                 try:
                     result = future.result()
                 except KilledWorker as error:
-                    result = after_crash(job, error)
+                    result = queue.add_crashed(in_flight[future], error.allowed_failures + 1)
                 if result:
                     if result.status is not FileStatus.DONE:
                         result = accounts.finalize(result)
@@ -152,6 +140,34 @@ class ClusterExecutor:
                     dispatcher.cancel()
         if dispatcher.failure:
             raise dispatcher.failure
+
+
+class _JobQueue:
+    """Files that are not in flight: after a crash first, then new ones, suspects last."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._new, self._retries, self._suspects = deque(jobs), deque[Job](), deque[Job]()
+        self._crashes = Counter[Job]()
+
+    def next(self, *, start_new: bool, is_idle: bool) -> Job | None:
+        """Return the file to start; a suspect only if no file is in flight."""
+        if self._retries:
+            return self._retries.popleft()
+        if self._new and start_new:
+            return self._new.popleft()
+        return self._suspects.popleft() if self._suspects and is_idle else None
+
+    def add_crashed(self, job: Job, crashes: int) -> Result | None:
+        """Take back a file whose workers died; return its result if it was alone with them."""
+        was_alone = self._crashes[job] >= _MAX_SHARED_CRASHES
+        self._crashes[job] += crashes
+        count = self._crashes[job]
+        _LOG.info("workers died %d times with a file", count)
+        if was_alone:
+            message = f"the worker died {count} times on it, at last with nothing else"
+            return failed_result(job, WorkerCrashedError(message), Timing())
+        (self._retries if count < _MAX_SHARED_CRASHES else self._suspects).append(job)
+        return None
 
 
 class _Run:
@@ -225,7 +241,10 @@ class _Run:
         return self._dispatcher.submit(request), request.transfer.staged
 
     def _save(self, job: Job, response: FileResponse, staged: Path | None) -> Result:
-        result = replace(response.result, job=job, error=_with_local_paths(response.result, job))
+        error = response.result.error
+        if isinstance(error, OutputError):
+            error = error.with_path(job.target)  # it has the path that the worker wrote to
+        result = replace(response.result, job=job, error=error)
         sha256, source = result.output_sha256, result.source_sha256
         if not (sha256 and source):
             return result
@@ -245,21 +264,6 @@ class _Run:
                 source_sha256=source,
             )
         return self._records.finalize(result)
-
-
-def _with_local_paths(result: Result, job: Job) -> CxrsrError | None:
-    """Name files in an error as this process does."""
-    error, seen = result.error, result.job
-    if error is None or not seen.target.name:
-        return error
-    text = str(error)
-    for theirs, ours in (
-        (seen.target, job.target),
-        (seen.source, job.source),
-        (seen.target.parent, job.target.parent),
-    ):
-        text = text.replace(str(theirs), str(ours))
-    return to_reportable_error(type(error)(text))
 
 
 class _WorkerMonitor:

@@ -1,5 +1,6 @@
 """The ``cxrsr`` command: its sub-commands, and how failures reach the shell."""
 
+import logging
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -25,10 +26,14 @@ from cxrsr_cli.commands.console import (
 )
 from cxrsr_cli.errors import CxrsrError, ExitCode, InternalError, UsageError
 
+_LOG = logging.getLogger("cxrsr_cli")
+
 app = typer.Typer(
     name="cxrsr",
     help="Super-resolution of chest radiographs: DICOM in, derived DICOM out.\n\n"
     "Not a medical device; not for diagnosis.",
+    epilog="CXRSR_DEBUG=1 in the environment shows the traceback of every error, which may "
+    "quote patient data.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # rich costs a tenth of a second on every start
@@ -67,19 +72,32 @@ def main() -> NoReturn:
     """Run the command and exit with a documented code."""
     ensure_standard_streams()
     install_interrupt_handlers()
+    if os.environ.get("CXRSR_DEBUG") == "1":
+        _show_tracebacks()
     try:
         _check_epoch()
         app(standalone_mode=True)
     except CxrsrError as error:
-        print_line(f"cxrsr: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(error, str(error), error.exit_code)
     except OSError as error:
-        print_line(f"cxrsr: {error.strerror}: {error.filename}", err=True)
-        sys.exit(ExitCode.CANNOT_WRITE)
+        _fail(error, f"{error.strerror}: {error.filename}", ExitCode.CANNOT_WRITE)
     except Exception as error:
-        print_line(f"cxrsr: {InternalError.of(error)}", err=True)
-        sys.exit(ExitCode.UNEXPECTED)
+        _fail(error, str(InternalError.of(error)), ExitCode.UNEXPECTED)
     sys.exit(ExitCode.OK)
+
+
+def _fail(error: Exception, message: str, code: ExitCode) -> NoReturn:
+    _LOG.debug("the command ends with an error", exc_info=error)
+    print_line(f"cxrsr: {message}", err=True)
+    sys.exit(code)
+
+
+def _show_tracebacks() -> None:
+    """Show the traceback of every error that is logged on stderr."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.exc_info is not None)
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.DEBUG)
 
 
 def _check_epoch() -> None:

@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
 
 def datasets(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a dataset.")] = None,
     check: Annotated[
         Path | None,
-        typer.Option("--check", exists=True, file_okay=False, help="Look at a local copy."),
+        typer.Option(
+            "--check", metavar="DIR", exists=True, file_okay=False, help="Check a local copy."
+        ),
     ] = None,
 ) -> None:
-    """List public collections of chest radiographs, or check a copy of one.
+    """List public datasets of chest radiographs, or check a local copy of one.
 
-    Nothing is downloaded. The terms of use are those of the source.
+    Nothing is downloaded. Each dataset has its own terms of use.
     """
     from cxrsr_cli.training.public_datasets import (
         PAPER,
@@ -49,7 +51,7 @@ def datasets(
         typer.echo(f"problem: {problem}")
     if problems:
         raise typer.Exit(ExitCode.VERIFICATION)
-    typer.echo("as it should be")
+    typer.echo("no problems")
 
 
 def _facts(dataset: "PublicDataset") -> str:
@@ -60,7 +62,8 @@ def _facts(dataset: "PublicDataset") -> str:
         "terms": dataset.terms,
         "citation": dataset.citation,
         "images": images,
-        "data.patient_id_regex": dataset.patient_id_regex or "none, names do not tell",
+        "data.patient_id_regex": dataset.patient_id_regex
+        or "none: file names do not contain the patient",
         "split": dataset.split,
         "remarks": dataset.remarks,
     }
@@ -72,5 +75,5 @@ def _found(copy: "LocalCopyCheck") -> str:
     if copy.bits:
         lines[0] += f", {', '.join(map(str, copy.bits))} bits"
     if copy.patients:
-        lines.append(f"{copy.patients} patients by name")
-    return "\n".join([*lines, *(f"left out {reason}" for reason in copy.refused)])
+        lines.append(f"{copy.patients} patients, by file name")
+    return "\n".join([*lines, *(f"skipped {reason}" for reason in copy.refused)])

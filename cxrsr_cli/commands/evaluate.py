@@ -1,5 +1,7 @@
 """``cxrsr evaluate``."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +33,7 @@ def evaluate(
         ),
     ],
     scale: Annotated[
-        str, typer.Option("--scale", "-s", metavar="2,4,8", help="Factors, parted by commas.")
+        str, typer.Option("--scale", "-s", metavar="2,4,8", help="Factors, separated by commas.")
     ] = "4",
     model: ModelOption = DEFAULT_MODEL,
     methods: Annotated[
@@ -40,7 +42,7 @@ def evaluate(
             "--methods",
             metavar="A,B,...",
             help="bicubic, model (that of --model), or a model's name or path ({scale} in it is "
-            "replaced); each with +filtered and +consistent, a model with +ensemble.",
+            "replaced); each with +impulse-filter and +consistent, a model with +ensemble.",
         ),
     ] = ",".join(map(str, DEFAULT)),
     reference: Annotated[
@@ -67,10 +69,10 @@ def evaluate(
         Path | None,
         typer.Option("--html", help="Write a page with plots there (needs the extra 'plot')."),
     ] = None,
-    failures: Annotated[
+    worst_cases: Annotated[
         Path | None,
         typer.Option(
-            "--failures",
+            "--worst-cases",
             metavar="DIR",
             file_okay=False,
             help="Write a picture of every method's worst case there (needs the extra 'plot').",
@@ -85,75 +87,108 @@ def evaluate(
     """
     from cxrsr_cli.evaluation.noise import Noise
 
-    scales = _scales(scale)
-    compared = Method.parse(reference)
-    chosen = parse_methods(methods, compared)
-    added = Noise.parse(noise) if noise else None
-    models = {
-        factor: {
-            method.base: find_model(method.resolve_model(model, factor), factor)
-            for method in chosen
-            if method.is_model
-        }
-        for factor in scales
-    }
-    for path in (csv, json, markdown, html):
-        if path and not path.parent.is_dir():
-            raise OutputError(f"no folder {path.parent} to write the scores to")
+    scales, reference_method = _parse_scales(scale), Method.parse(reference)
+    compared = parse_methods(methods, reference_method)
+    added_noise = Noise.parse(noise) if noise else None
+    models = {factor: _find_models(compared, model, factor) for factor in scales}
+    outputs = _Outputs(csv, json, markdown, html, worst_cases)
+    outputs.check_folders()
 
+    from cxrsr_cli.evaluation import worst_cases as worst
     from cxrsr_cli.evaluation.evaluator import Evaluator
-    from cxrsr_cli.evaluation.export import write_csv, write_json, write_text
-    from cxrsr_cli.evaluation.html_report import build_page
-    from cxrsr_cli.evaluation.plots import check_plotting, write_worst_cases
-    from cxrsr_cli.evaluation.tables import format_markdown, format_text
-    from cxrsr_cli.evaluation.worst_cases import worst_cases
+    from cxrsr_cli.evaluation.tables import format_text
     from cxrsr_cli.images.image_files import list_image_files
 
-    if html or failures:
-        check_plotting()
     paths = list_image_files(data)
-    if failures:
-        try:
-            failures.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {failures}: {error.strerror}") from error
-    outcomes, cases = list["EvaluationResult"](), dict[int, list["WorstCase"]]()
+    outputs.prepare()
+    results, cases = list["EvaluationResult"](), dict[int, list["WorstCase"]]()
     for factor in scales:
-        bench = Evaluator.load(
+        evaluator = Evaluator.load(
             factor,
-            chosen,
+            compared,
             {base: found.path for base, found in models[factor].items()},
             device=device,
             memory=memory,
-            noise=added,
+            noise=added_noise,
         )
-        outcome = _run(bench, paths, data, models[factor], compared, show_progress(no_progress))
-        typer.echo(format_text(outcome) if not outcomes else f"\n{format_text(outcome)}")
-        outcomes.append(outcome)
-        if html or failures:
-            cases[factor] = worst_cases(outcome, bench, paths)
-    if csv:
-        write_csv(outcomes, csv)
-    if json:
-        write_json(outcomes, json)
-    if markdown:
-        write_text(format_markdown(outcomes), markdown)
-    if html:
-        write_text(build_page(outcomes, cases), html)
-    if failures:
-        write_worst_cases(cases, failures)
+        progress = show_progress(no_progress)
+        result = _run(evaluator, paths, data, models[factor], reference_method, progress)
+        typer.echo(format_text(result) if not results else f"\n{format_text(result)}")
+        results.append(result)
+        if outputs.need_worst_cases:
+            cases[factor] = worst.worst_cases(result, evaluator, paths)
+    outputs.write(results, cases)
 
 
-def _scales(text: str) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Where to write the results; None for no output of that kind."""
+
+    csv: Path | None
+    json: Path | None
+    markdown: Path | None
+    html: Path | None
+    worst_cases: Path | None
+
+    @property
+    def need_worst_cases(self) -> bool:
+        return bool(self.html or self.worst_cases)
+
+    def check_folders(self) -> None:
+        for path in (self.csv, self.json, self.markdown, self.html):
+            if path and not path.parent.is_dir():
+                raise OutputError(f"no folder {path.parent} to write the scores to")
+
+    def prepare(self) -> None:
+        """Check for the extra 'plot' and create the folder of the worst cases."""
+        from cxrsr_cli.evaluation.plots import check_plotting
+
+        if self.need_worst_cases:
+            check_plotting()
+        if self.worst_cases:
+            try:
+                self.worst_cases.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"cannot make the folder {self.worst_cases}: {error.strerror}"
+                ) from error
+
+    def write(self, results: list["EvaluationResult"], cases: dict[int, list["WorstCase"]]) -> None:
+        from cxrsr_cli.evaluation.export import write_csv, write_json, write_text
+        from cxrsr_cli.evaluation.html_report import build_page
+        from cxrsr_cli.evaluation.plots import write_worst_cases
+        from cxrsr_cli.evaluation.tables import format_markdown
+
+        if self.csv:
+            write_csv(results, self.csv)
+        if self.json:
+            write_json(results, self.json)
+        if self.markdown:
+            write_text(format_markdown(results), self.markdown)
+        if self.html:
+            write_text(build_page(results, cases), self.html)
+        if self.worst_cases:
+            write_worst_cases(cases, self.worst_cases)
+
+
+def _find_models(methods: Sequence[Method], model: str, scale: int) -> dict[str, ModelFile]:
+    return {
+        method.base: find_model(method.resolve_model(model, scale), scale)
+        for method in methods
+        if method.is_model
+    }
+
+
+def _parse_scales(text: str) -> list[int]:
     scales = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if not set(scales) <= set(SCALES):
         known = ", ".join(map(str, SCALES))
-        raise UsageError(f"scale is {text!r}; it must be some of {known}, parted by commas")
+        raise UsageError(f"scale is {text!r}; it must be some of {known}, separated by commas")
     return list(dict.fromkeys(scales))
 
 
 def _run(
-    bench: "Evaluator",
+    evaluator: "Evaluator",
     paths: list[Path],
     data: Path,
     models: dict[str, ModelFile],
@@ -166,19 +201,21 @@ def _run(
     from cxrsr_cli.evaluation.result import EvaluationResult
 
     images = []
-    with tqdm(total=len(paths), unit="image", desc=f"x{bench.scale}", disable=not progress) as bar:
-        for scores in bench.evaluate(paths):
+    with tqdm(
+        total=len(paths), unit="image", desc=f"x{evaluator.scale}", disable=not progress
+    ) as bar:
+        for scores in evaluator.evaluate(paths):
             images.append(scores)
             bar.update()
     return EvaluationResult(
-        scale=bench.scale,
-        methods=bench.methods,
+        scale=evaluator.scale,
+        methods=evaluator.methods,
         reference=reference,
         models=models,
         images=images,
-        complexities={method: bench.complexity(method) for method in bench.methods},
+        complexities={method: evaluator.complexity(method) for method in evaluator.methods},
         data=str(data),
-        device=bench.device,
+        device=evaluator.device,
         threads=torch.get_num_threads(),
-        noise=bench.noise,
+        noise=evaluator.noise,
     )

@@ -14,9 +14,9 @@ from cxrsr_cli.versions import NOTICE, optional_features, versions
 
 
 def info(
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
-    """Show versions, devices, services, codecs and models."""
+    """Show versions, devices, optional features, codecs and models."""
     facts = _facts()
     typer.echo(json.dumps(facts, indent=2) if as_json else _text(facts))
 
@@ -47,7 +47,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _devices() -> list[str]:
-    """List what the drivers show; asking torch would take seconds."""
+    """List the devices that drivers show; importing torch would take seconds."""
     devices = [f"cpu ({os.cpu_count()} cores)"]
     for index, card in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))):
         lines = card.read_text(encoding="utf-8").splitlines()
@@ -59,7 +59,7 @@ def _devices() -> list[str]:
 
 
 def _codecs() -> dict[str, bool]:
-    """Tell for each transfer syntax that images are stored in whether it is read here."""
+    """Return whether each transfer syntax for images can be read."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import AllTransferSyntaxes
 
@@ -68,21 +68,22 @@ def _codecs() -> dict[str, bool]:
     codecs = {}
     for syntax in AllTransferSyntaxes:
         try:
-            there = get_decoder(syntax).is_available
-            # What the core reads of JPEG Extended has 8 bits; a radiograph has 12.
-            extra = syntax in DECODER_DEPENDENCIES
-            codecs[syntax.name] = there and (not extra or is_available(syntax))
+            readable = get_decoder(syntax).is_available
+            # pydicom's own decoders read JPEG Extended of 8 bits; radiographs have 12.
+            if syntax in DECODER_DEPENDENCIES:
+                readable = readable and is_available(syntax)
+            codecs[syntax.name] = readable
         except NotImplementedError:
             continue
     return codecs
 
 
 def _services(services: list[dict[str, str | None]]) -> str:
-    there = [
+    installed = [
         f"{one['name']} ({one['package']} {one['version']})" for one in services if one["version"]
     ]
     missing = [one for one in services if not one["version"]]
-    parts = [", ".join(there)] if there else []
+    parts = [", ".join(installed)] if installed else []
     if missing:
         names = ", ".join(str(one["name"]) for one in missing)
         extras = ",".join(str(one["extra"]) for one in missing)
@@ -99,7 +100,10 @@ def _text(facts: dict[str, Any]) -> str:
         "Services: " + _services(facts["services"]),
         "",
         "Transfer syntaxes read:",
-        *(f"  {'yes' if there else 'no '}  {name}" for name, there in facts["codecs"].items()),
+        *(
+            f"  {'yes' if readable else 'no '}  {name}"
+            for name, readable in facts["codecs"].items()
+        ),
         "",
         "Models:",
         *(

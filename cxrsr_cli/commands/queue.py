@@ -1,4 +1,4 @@
-"""``cxrsr queue``: look into a node's queue, and lend it a hand."""
+"""``cxrsr queue``: inspect and repair a node's queue."""
 
 import json
 import re
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from cxrsr_cli.serve.spool import Spool
 
 app = typer.Typer(
-    help="Look into the queue of a node, running or not, and lend it a hand.",
+    help="Inspect a node's queue and retry or remove failed instances. Works while the node "
+    "is running.",
     no_args_is_help=True,
 )
 
-SpoolArgument = Annotated[Path, typer.Argument(metavar="SPOOL", help="The node's spool folder.")]
+SpoolArgument = Annotated[Path, typer.Argument(metavar="SPOOL", help="Spool folder of the node.")]
 KeysArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY]...", help="Instances, by the beginning of their keys."),
+    typer.Argument(
+        metavar="[KEY]...", help="Keys of dead instances, or their first 6 or more digits."
+    ),
 ]
 
 
@@ -33,20 +36,23 @@ KeysArgument = Annotated[
 def list_items(
     folder: SpoolArgument,
     state: Annotated[
-        list[ItemState] | None, typer.Option("--state", help="Only these. Can be repeated.")
+        list[ItemState] | None,
+        typer.Option("--state", help="List instances in this state; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="An object a line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write JSON, one object per line.")
+    ] = False,
 ) -> None:
-    """List instances that are not done, or those in given states.
+    """List instances that are not finished, or those in the given states.
 
-    Exit codes: 0, 2 no such spool, 6 the queue cannot be read.
+    Exit codes: 0 success, 2 not a spool, 6 the queue cannot be read.
     """
-    _, survey = _open(folder)
-    shown = state or [ItemState.RECEIVED, ItemState.SENDING, ItemState.DEAD]
-    for item in survey.items(*shown):
+    _, view = _open(folder)
+    states = state or [ItemState.RECEIVED, ItemState.SENDING, ItemState.DEAD]
+    for item in view.items(*states):
         print_line(json.dumps(asdict(item)) if as_json else _line(item))
     if not as_json:
-        counts = survey.counts()
+        counts = view.counts()
         print_line(", ".join(f"{number} {state.value}" for state, number in counts.items()))
 
 
@@ -54,58 +60,64 @@ def list_items(
 def retry(
     folder: SpoolArgument,
     keys: KeysArgument = None,
-    all_: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
-    waiting: Annotated[
+    all_: Annotated[bool, typer.Option("--all", help="All dead instances.")] = False,
+    pending: Annotated[
         bool,
-        typer.Option("--waiting", help="And what waits for another attempt: now, not when due."),
+        typer.Option(
+            "--pending", help="Also retry now what failed and waits for its next attempt."
+        ),
     ] = False,
 ) -> None:
-    """Try dead instances again, from where they died.
+    """Retry dead instances from the step that failed.
 
-    Exit codes: 0, 2 usage, 3 no such instance is dead, 6 the queue cannot be written.
+    Exit codes: 0 success, 2 usage, 3 no dead instance matches, 6 the queue cannot
+    be written.
     """
     from cxrsr_cli.serve.maintenance import retry_dead
     from cxrsr_cli.serve.queue import Queue
 
-    spool, survey = _open(folder)
+    spool, view = _open(folder)
     queue = Queue(spool.ledger)
-    if waiting:
-        print_line(f"{queue.make_due_now()} not waited for any longer")
+    if pending:
+        print_line(f"{queue.make_due_now()} scheduled for immediate retry")
         if not (keys or all_):
             return
-    print_line(f"{retry_dead(queue, spool, _chosen(survey, keys, all_=all_))} to be tried again")
+    print_line(f"{retry_dead(queue, spool, _dead_keys(view, keys, all_=all_))} queued again")
 
 
 @app.command()
 def purge(
     folder: SpoolArgument,
     keys: KeysArgument = None,
-    all_: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
-    done_days: Annotated[
+    all_: Annotated[bool, typer.Option("--all", help="All dead instances.")] = False,
+    older_than: Annotated[
         float | None,
         typer.Option(
-            "--done-days",
+            "--older-than",
             min=0,
             metavar="DAYS",
-            help="Forget what was done or ignored so long ago: if it comes again, it is new.",
+            help="Delete the records of instances that were done or ignored at least this long "
+            "ago. If one is received again, it is processed as new.",
         ),
     ] = None,
 ) -> None:
-    """Remove dead instances with their files, or forget those that are done.
+    """Remove dead instances with their files, or the records of finished ones.
 
-    Exit codes: 0, 2 usage, 3 no such instance is dead, 6 the queue cannot be written.
+    Exit codes: 0 success, 2 usage, 3 no dead instance matches, 6 the queue cannot
+    be written.
     """
     from cxrsr_cli.batch.ledger import Ledger
     from cxrsr_cli.serve.maintenance import delete_history, purge_dead
     from cxrsr_cli.serve.queue import Queue
 
-    spool, survey = _open(folder)
+    spool, view = _open(folder)
     queue = Queue(spool.ledger)
-    if done_days is not None:
-        print_line(f"{delete_history(queue, Ledger(spool.ledger), spool, done_days)} forgotten")
+    if older_than is not None:
+        deleted = delete_history(queue, Ledger(spool.ledger), spool, older_than)
+        print_line(f"{deleted} records deleted")
         if not (keys or all_):
             return
-    print_line(f"{purge_dead(queue, spool, _chosen(survey, keys, all_=all_))} removed")
+    print_line(f"{purge_dead(queue, spool, _dead_keys(view, keys, all_=all_))} removed")
 
 
 def _open(folder: Path) -> "tuple[Spool, QueueView]":
@@ -113,25 +125,25 @@ def _open(folder: Path) -> "tuple[Spool, QueueView]":
     from cxrsr_cli.serve.spool import Spool
 
     spool = Spool(folder)
-    survey = QueueView(spool.ledger)
-    if not (spool.ledger.is_file() and survey.exists):
-        raise UsageError(f"{folder} is no spool of cxrsr serve")
-    return spool, survey
+    view = QueueView(spool.ledger)
+    if not (spool.ledger.is_file() and view.exists):
+        raise UsageError(f"{folder} is not a spool of cxrsr serve")
+    return spool, view
 
 
-def _chosen(survey: "QueueView", keys: list[str] | None, *, all_: bool) -> list[str]:
+def _dead_keys(view: "QueueView", keys: list[str] | None, *, all_: bool) -> list[str]:
     from cxrsr_cli.serve.maintenance import find_dead
 
     if bool(keys) == all_:
         raise UsageError("give either keys or --all")
     for key in keys or []:
-        # What an unset variable gives must not mean all.
+        # An unset shell variable gives an empty key, which would match all.
         if not re.fullmatch(r"[0-9a-f]{6,32}", key):
-            raise UsageError("a key is given by 6 of its 32 hexadecimal digits at least")
-    chosen = find_dead(survey, keys or [])
-    if not chosen:
-        raise NoInputError("no such instance is dead")
-    return chosen
+            raise UsageError("give at least 6 of the 32 hexadecimal digits of a key")
+    dead = find_dead(view, keys or [])
+    if not dead:
+        raise NoInputError("no dead instance matches")
+    return dead
 
 
 def _line(item: QueueItem) -> str:

@@ -17,22 +17,30 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train.")],
-    run_dir: Annotated[Path, typer.Option("--run-dir", help="Gets checkpoint, log and weights.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML configuration of the training.")
+    ],
+    run_dir: Annotated[
+        Path,
+        typer.Option("--run-dir", metavar="DIR", help="Folder for checkpoint, log and weights."),
+    ],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override, such as data.train=DIR."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a key, such as data.train=DIR; repeatable."
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's checkpoint, exactly.")
+        bool,
+        typer.Option("--resume", help="Continue exactly from the checkpoint in the run folder."),
     ] = False,
     device: DeviceOption = "auto",
     no_progress: ProgressOption = False,
 ) -> None:
     """Train a network on radiographs.
 
-    Writes checkpoint.pt, metrics.jsonl and at the end NAME-xSCALE.safetensors
-    to the run folder. Several processes train one network together:
+    Writes checkpoint.pt, metrics.jsonl and, at the end, NAME-xSCALE.safetensors
+    to the run folder. To train on several devices, start it with torchrun:
     torchrun --nproc-per-node N -m cxrsr_cli train ...
     """
     from cxrsr_cli.training.config import load_train_config
@@ -58,8 +66,8 @@ def train(
             def prepared(done: int, total: int) -> None:
                 bar.set_postfix_str(f"images {done}/{total}" if done < total else "")
 
-            def collected(inventory: "DataSummary") -> None:
-                for line in _found(inventory):
+            def collected(summary: "DataSummary") -> None:
+                for line in _found(summary):
                     write(line)
 
             path = run_training(
@@ -79,30 +87,31 @@ def train(
         typer.echo(f"weights: {path}")
 
 
-def _found(inventory: "DataSummary") -> list[str]:
-    split = inventory.split
-    lines = [f"left out {refused.name}: {refused.reason}" for refused in inventory.skipped]
+def _found(summary: "DataSummary") -> list[str]:
+    split = summary.split
+    lines = [f"skipped {file.name}: {file.reason}" for file in summary.skipped]
     lines.append(
-        f"images: {inventory.train} to learn from, {inventory.val} to validate, "
-        f"{len(inventory.skipped)} files left out"
+        f"images: {summary.train} for training, {summary.val} for validation, "
+        f"{len(summary.skipped)} files skipped"
     )
     if split.train or split.val:
         lines.append(
-            f"patients: {split.train} in the files to learn from, {split.val} in those "
-            "to validate, none in both"
+            f"patients: {split.train} in training, {split.val} in validation, none in both"
         )
     if split.unknown:
         lines.append(
-            f"warning: {split.unknown} files do not tell whose they are, so that nobody is "
-            "in training and validation is not checked for them; set data.patient_id_regex"
+            f"warning: no patient ID for {split.unknown} files; the check that no patient is in "
+            "both training and validation leaves them out; set data.patient_id_regex"
         )
     return lines
 
 
 def _start(taken: "WarmStartReport") -> str:
     wider = f", each channel {taken.widening} times" if taken.widening > 1 else ""
-    line = f"warm start: {len(taken.loaded)} tensors taken{wider}"
-    return line + (f"; anew: {', '.join(taken.reinitialised)}" if taken.reinitialised else "")
+    line = f"warm start: {len(taken.loaded)} tensors loaded{wider}"
+    return line + (
+        f"; reinitialised: {', '.join(taken.reinitialised)}" if taken.reinitialised else ""
+    )
 
 
 def _line(progress: "LogEntry") -> str:

@@ -14,30 +14,32 @@ if TYPE_CHECKING:
     from cxrsr_cli.verify.verify import VerificationReport
 
 _MIN_LR_PSNR = 45.0
-"""dB, as NTIRE 2021 asks of super-resolution that is true to its input."""
+"""dB; the limit of NTIRE 2021 for super-resolution that is consistent with its input."""
 
 
 def verify(
-    source: Annotated[Path, typer.Argument(help="The original.")],
-    derived: Annotated[Path, typer.Argument(help="What was made of it.")],
-    least_lr_psnr: Annotated[
+    source: Annotated[Path, typer.Argument(help="The original file.")],
+    derived: Annotated[Path, typer.Argument(help="The file that was derived from it.")],
+    min_lr_psnr: Annotated[
         float,
         typer.Option(
-            "--lr-psnr", metavar="DB", help="What the downsampled output must reach at least."
+            metavar="DB", help="Least PSNR of the downsampled derived image against the source."
         ),
     ] = _MIN_LR_PSNR,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say what fails only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show only the checks that fail.")
+    ] = False,
 ) -> None:
-    """Audit a derived object against its source.
+    """Check a derived object against its source.
 
-    Provenance, content, geometry, photometric meaning, and that it downsamples
-    to its source. Exit codes: 0 all holds, 5 a file cannot be read, 9 something
-    does not hold.
+    Checks provenance, content, geometry and photometric meaning, and that the
+    downsampled output matches the source. Exit codes: 0 all checks hold, 5 a file
+    cannot be read, 9 a check fails.
     """
     from cxrsr_cli.verify.verify import verify as audit
 
-    verification = audit(source, derived, min_lr_psnr=least_lr_psnr)
+    verification = audit(source, derived, min_lr_psnr=min_lr_psnr)
     if as_json:
         typer.echo(json.dumps(_facts(verification), indent=2))
     else:

@@ -1,4 +1,4 @@
-"""When something that failed is tried again."""
+"""Exponential backoff: how long to wait before the next attempt."""
 
 import math
 from dataclasses import dataclass
@@ -7,16 +7,15 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Waiting twice as long after each failure, up to a bound, so many times.
+    """Wait before each retry; the wait doubles after each failure, up to a limit.
 
     Attributes
     ----------
-    first, longest : float
-        Seconds.
-    attempts : int
-        Of an output at each destination, and of upscaling after trouble with memory or
-        disk; by default more than four days of them, so that a long weekend's failure of
-        an archive loses nothing.
+    initial_delay, max_delay : float
+        First and longest wait in seconds.
+    max_attempts : int
+        Attempts before giving up. The default covers more than four days, so that
+        a failure over a long weekend loses nothing.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -26,12 +25,14 @@ class RetryPolicy:
     max_attempts: int = 110
 
     def __post_init__(self) -> None:
-        """Refuse what would never wait, or never try."""
-        if not (0 < self.initial_delay <= self.max_delay < math.inf and self.max_attempts >= 1):
-            raise ValueError("needs 0 < first <= longest, both finite, and attempts of at least 1")
+        """Raise ValueError for delays that are not positive and finite, or no attempt."""
+        if not 0 < self.initial_delay <= self.max_delay < math.inf:
+            raise ValueError("needs 0 < initial_delay <= max_delay < infinity")
+        if self.max_attempts < 1:
+            raise ValueError("max_attempts must be at least 1")
 
     def delay_after(self, attempts: int) -> float | None:
-        """Return seconds to wait after so many attempts; None to give up."""
+        """Return the seconds to wait after this many attempts; None to give up."""
         if attempts >= self.max_attempts:
             return None
         doublings = min(attempts - 1, 64)

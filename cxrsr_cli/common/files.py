@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import stat
 import tempfile
@@ -13,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cxrsr_cli.errors import UnreadableFileError
+
+_LOG = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".cxrsr-"
 TEMPORARY_SUFFIX = ".part"
@@ -125,6 +128,7 @@ def remove_stale_temporaries(folder: Path) -> None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 orphan.unlink()
+                _LOG.info("removed a temporary file of a process that was killed: %s", orphan)
             finally:
                 os.close(descriptor)
 

@@ -13,7 +13,6 @@ _LOGGERS = (
     "openjpeg",
     "highdicom",
     "pynetdicom",
-    "dicomweb_client",
     "urllib3",
 )
 _SILENT = logging.CRITICAL + 1

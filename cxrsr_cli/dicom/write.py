@@ -41,14 +41,14 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     """
     try:
         if target.is_dir():
-            raise OutputError(f"{target} is a folder")
+            raise OutputError("{path} is a folder", target)
         if target.exists() and source.samefile(target):
             raise OutputError("input and output are the same file, and a source is kept")
         if not overwrite and (target.exists() or target.is_symlink()):
-            raise OutputError(f"{target} exists; use --overwrite to replace it")
+            raise OutputError("{path} exists; use --overwrite to replace it", target)
         check_writable(target)
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror}") from error
+        raise OutputError(f"cannot write {{path}}: {error.strerror}", target) from error
 
 
 def check_writable(path: Path) -> None:
@@ -61,7 +61,7 @@ def check_writable(path: Path) -> None:
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise OutputError(f"cannot write {path}: {folder} is not a folder to write in")
+        raise OutputError(f"cannot write {{path}}: {folder} is not a folder to write in", path)
 
 
 @contextmanager
@@ -76,13 +76,17 @@ def os_errors_as_output_error(target: Path) -> Iterator[None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot write to {target.parent}: {error.strerror}") from error
+        raise OutputError(f"cannot write {{path}}: {error.strerror}", target) from error
     try:
         yield
     except FileExistsError:
-        raise OutputError(f"{target} appeared meanwhile; use --overwrite to replace it") from None
+        raise OutputError(
+            "{path} appeared meanwhile; use --overwrite to replace it", target
+        ) from None
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or 'I/O error'}") from error
+        raise OutputError(
+            f"cannot write {{path}}: {error.strerror or 'I/O error'}", target
+        ) from error
 
 
 def write_dicom(
@@ -131,7 +135,7 @@ def write_dicom(
             _encode(dataset, syntax)
             _save(dataset, temporary, syntax)
         if not verify_written_file(temporary, dataset, pixels):
-            raise OutputError(f"{temporary.parent}: what was written does not read back the same")
+            raise OutputError("{path}: what was written does not read back the same", target)
         sha256 = sha256_file(temporary)
         before_publish(sha256)
     return sha256

@@ -1,1 +1,1 @@
-"""Judge methods on images whose truth is known."""
+"""Evaluate methods on images with a known original."""

@@ -1,4 +1,4 @@
-"""Degrade, restore by every method, score."""
+"""Downsample originals, upscale them by every method and compute every metric."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,31 +11,31 @@ from cxrsr_cli.errors import InputError, ModelError
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.noise import Noise
 from cxrsr_cli.evaluation.resource_usage import NetworkComplexity, ResourceUsage, measure_usage
-from cxrsr_cli.evaluation.scores import Score, score
 from cxrsr_cli.images.image_files import GrayscaleImage, is_picture, read_images
 from cxrsr_cli.inference.data_consistency import project_iteratively
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.metrics.metric import ImageComparison
+from cxrsr_cli.metrics.registry import METRICS
 from cxrsr_cli.networks.resampling import upsample
-from cxrsr_cli.training import training_pairs
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
-    """Every method's score on one image.
+    """Scores of every method on one image.
 
     Attributes
     ----------
     name : str
-        Of the image.
+        Name of the image.
     height, width : int
-        Of the original, in pixels.
+        Size of the original in pixels.
     minimum, maximum : float
         Legal range of its stored values.
     scores : dict
-        By method.
+        For each method the value of every metric, by its key.
     usages : dict
-        What each method took, by method; the metrics are not in it.
+        Time and memory of each method, without the metrics.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ImageScores:
     width: int
     minimum: float
     maximum: float
-    scores: dict[Method, Score]
+    scores: dict[Method, dict[str, float]]
     usages: dict[Method, ResourceUsage]
 
     @property
@@ -54,14 +54,14 @@ class ImageScores:
 
 @dataclass(frozen=True, slots=True)
 class MethodOutput:
-    """What a method made.
+    """The output of a method.
 
     Attributes
     ----------
     values : torch.Tensor
         ``(1, 1, H, W)`` float32, whole stored values within the legal range.
-    usage : Usage
-        What it took.
+    usage : ResourceUsage
+        Its time and memory.
     """
 
     values: torch.Tensor
@@ -70,7 +70,7 @@ class MethodOutput:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """The methods at one scale, loaded.
+    """Methods at one scale with their loaded networks.
 
     Attributes
     ----------
@@ -78,10 +78,10 @@ class Evaluator:
         Factor.
     methods : sequence of Method
         In the order of the tables.
-    restorers : mapping
+    predictors : mapping
         The network of every base that is a model.
     noise : Noise or None
-        On the low-resolution input.
+        Noise that is added to the low-resolution input.
     """
 
     scale: int
@@ -109,24 +109,24 @@ class Evaluator:
         models : mapping
             The weights file of every base that is a model.
         device, memory
-            As in `Predictor.load`.
+            As for `Predictor.load`.
 
         Raises
         ------
         ModelError, DeviceError
             As `Predictor.load`.
         """
-        restorers = {
+        predictors = {
             base: Predictor.load(path, device=device, memory=memory)
             for base, path in models.items()
         }
-        return cls(scale, methods, restorers, noise)
+        return cls(scale, methods, predictors, noise)
 
     @property
     def device(self) -> str:
-        """Where the networks run."""
-        found = dict.fromkeys(str(restorer.device) for restorer in self.predictors.values())
-        return ", ".join(found) or "cpu"
+        """Devices of the networks."""
+        devices = dict.fromkeys(str(each.device) for each in self.predictors.values())
+        return ", ".join(devices) or "cpu"
 
     def evaluate(self, paths: Iterable[Path]) -> Iterator[ImageScores]:
         """Score every method on every image.
@@ -134,26 +134,26 @@ class Evaluator:
         Parameters
         ----------
         paths : iterable of Path
-            Originals; cut to a multiple of the scale.
+            Files of the originals.
 
         Yields
         ------
         ImageScores
-            For each image, on whole stored values.
+            For each image, computed on whole stored values.
 
         Raises
         ------
         InputError
-            As `read_ground_truth`.
+            See `read_ground_truth`.
         ModelError
-            As `outputs`.
+            See `outputs`.
         """
         for path in paths:
             original = read_ground_truth(path, self.scale)
             low = make_low_resolution(original, self.scale, self.noise)
-            scores, usages = dict[Method, Score](), dict[Method, ResourceUsage]()
+            scores, usages = dict[Method, dict[str, float]](), dict[Method, ResourceUsage]()
             for method, output in self.outputs(original, low):
-                scores[method] = score(output.values, original, low, self.scale)
+                scores[method] = compute_scores(output.values, original, low, self.scale)
                 usages[method] = output.usage
             height, width = original.values.shape[-2:]
             yield ImageScores(
@@ -169,48 +169,49 @@ class Evaluator:
     def outputs(
         self, original: GrayscaleImage, low: torch.Tensor
     ) -> Iterator[tuple[Method, MethodOutput]]:
-        """Restore an image by every method.
+        """Upscale an image by every method.
 
         Parameters
         ----------
-        original : GreyImage
-            Gives the legal range and the polarity; its pixels are not looked at.
+        original : GrayscaleImage
+            Gives the legal range and the polarity. Its pixels are not used.
         low : torch.Tensor
             ``(1, 1, h, w)`` float32 stored values.
 
         Yields
         ------
-        tuple of Method and Output
-            Methods that share an estimate one after the other: it is made once.
+        tuple of Method and MethodOutput
+            Methods that share an estimate follow each other, so that it is
+            computed once.
 
         Raises
         ------
         ModelError
-            If a network makes values that are not finite.
+            If an output of a network is not finite.
         """
         minimum, maximum = original.minimum, original.maximum
-        for plain in dict.fromkeys(replace(method, consistent=False) for method in self.methods):
-            device = self._device(plain)
-            with measure_usage(device) as making:
-                seen = low
-                if plain.filtered:
-                    seen = remove_impulses(low, minimum=minimum, maximum=maximum)
-                estimate = self._estimate(plain, original, seen)
-            if plain in self.methods:
+        for base in dict.fromkeys(replace(method, consistent=False) for method in self.methods):
+            device = self._device(base)
+            with measure_usage(device) as estimation:
+                source = low
+                if base.impulse_filter:
+                    source = remove_impulses(low, minimum=minimum, maximum=maximum)
+                estimate = self._estimate(base, original, source)
+            if base in self.methods:
                 with measure_usage(device) as clipping:
                     values = estimate.clamp(minimum, maximum).round_()
-                yield plain, MethodOutput(values, making.combined_with(clipping))
-            consistent = replace(plain, consistent=True)
+                yield base, MethodOutput(values, estimation.combined_with(clipping))
+            consistent = replace(base, consistent=True)
             if consistent in self.methods:
-                with measure_usage(device) as projecting:
+                with measure_usage(device) as projection:
                     values = project_iteratively(
-                        estimate, seen, self.scale, minimum=minimum, maximum=maximum
+                        estimate, source, self.scale, minimum=minimum, maximum=maximum
                     )
                     values.round_()
-                yield consistent, MethodOutput(values, making.combined_with(projecting))
+                yield consistent, MethodOutput(values, estimation.combined_with(projection))
 
     def complexity(self, method: Method) -> NetworkComplexity:
-        """Count a method's parameters and operations."""
+        """Count the parameters and operations of a method."""
         if not method.is_model:
             return NetworkComplexity()
         return NetworkComplexity.of(self.predictors[method.base], ensemble=method.ensemble)
@@ -231,30 +232,58 @@ class Evaluator:
             consistent=False,
         )
         if not estimate.isfinite().all():
-            raise ModelError(f"{method} made values that are not numbers of {original.name}")
+            raise ModelError(f"the output of {method} for {original.name} is not finite")
         return estimate
+
+
+def compute_scores(
+    output: torch.Tensor, original: GrayscaleImage, low: torch.Tensor, scale: int
+) -> dict[str, float]:
+    """Compute every metric of one output.
+
+    Parameters
+    ----------
+    output : torch.Tensor
+        ``(1, 1, H, W)`` float32, whole stored values within the legal range.
+    original : GrayscaleImage
+        Of the same size.
+    low : torch.Tensor
+        ``(1, 1, H / scale, W / scale)`` float32, the input with its noise.
+    scale : int
+        Factor.
+
+    Returns
+    -------
+    dict
+        Values by the keys of the metrics.
+    """
+    compared = ImageComparison(
+        output, original.values, low, original.minimum, original.maximum, scale
+    )
+    return {metric.key: metric.compute(compared) for metric in METRICS}
 
 
 def make_low_resolution(
     original: GrayscaleImage, scale: int, noise: Noise | None = None
 ) -> torch.Tensor:
-    """Make the low-resolution image in the bit depth of the original.
+    """Downsample an original and add noise to it.
 
     Parameters
     ----------
-    original : GreyImage
+    original : GrayscaleImage
         Its sides are multiples of `scale`.
     scale : int
-        Whole factor.
+        Factor.
     noise : Noise, optional
         Added to the low-resolution image.
 
     Returns
     -------
     torch.Tensor
-        ``(1, 1, H / scale, W / scale)`` float32, whole numbers in the range.
+        ``(1, 1, H / scale, W / scale)`` float32, whole stored values within the
+        legal range.
     """
-    low = training_pairs.degrade(original, scale)
+    low = original.downsample(scale)
     if noise is None:
         return low
     noisy = noise.add(
@@ -264,33 +293,35 @@ def make_low_resolution(
 
 
 def read_ground_truth(path: Path, multiple: int) -> GrayscaleImage:
-    """Read one image, cut to a multiple of the scale.
+    """Read an original.
 
     Parameters
     ----------
     path : Path
-        A grey picture of 8 or 16 bits, or a DICOM radiograph of 8 to 16 bits
-        with one frame.
+        A grayscale picture of 8 or 16 bits, or a DICOM radiograph of 8 to 16
+        bits with one frame.
     multiple : int
-        Height and width are cut at the bottom and right to a multiple of it.
+        Height and width are cropped to a multiple of it, at the bottom and the
+        right.
 
     Returns
     -------
-    GreyImage
-        Its stored values, without their padding (`read_images`). That it
-        is MONOCHROME1 the network is told, the metrics are not.
+    GrayscaleImage
+        Stored values without padding (see `read_images`). Only the network uses
+        the polarity, the metrics do not.
 
     Raises
     ------
     InputError
-        If it cannot be read or is not one that `upscale` would take.
+        If the file cannot be read, `upscale` would refuse it, or it has several
+        frames.
     """
     try:
         images = read_images(path, multiple)
     except InputError as error:
-        if is_picture(path):  # named already
+        if is_picture(path):  # the message contains the name already
             raise
         raise type(error)(f"{path.name}: {error}") from error
     if len(images) != 1:
-        raise InputError(f"{path.name}: {len(images)} frames; originals have one")
+        raise InputError(f"{path.name}: {len(images)} frames; an original must have one frame")
     return images[0]

@@ -1,4 +1,4 @@
-"""Outcomes for machines: JSON and CSV."""
+"""Results as JSON and CSV."""
 
 import csv
 import json
@@ -12,16 +12,16 @@ from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.paired_statistics import CONFIDENCE, RESAMPLES
 from cxrsr_cli.evaluation.result import EvaluationResult
-from cxrsr_cli.evaluation.scores import METRICS
 from cxrsr_cli.metrics.fourier_ring_correlation import PATCH, THRESHOLD
+from cxrsr_cli.metrics.registry import METRICS
 from cxrsr_cli.versions import NOTICE, versions
 
 SCHEMA = "cxrsr-evaluation/1"
-"""Grows by new keys; another number when one changes its meaning or goes."""
+"""New keys keep the number. It increases if a key is removed or changes its meaning."""
 
 
-def build_report(outcomes: Sequence[EvaluationResult]) -> dict[str, Any]:
-    """Return outcomes as plain values; what is not a finite number is None."""
+def build_report(results: Sequence[EvaluationResult]) -> dict[str, Any]:
+    """Return the results as plain values; numbers that are not finite become None."""
     return {
         "schema": SCHEMA,
         "notice": NOTICE,
@@ -30,53 +30,52 @@ def build_report(outcomes: Sequence[EvaluationResult]) -> dict[str, Any]:
             "sfrc": {"patch": PATCH, "threshold": THRESHOLD, "below_cycles_per_pixel": "0.5/scale"},
             "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE, "method": "BCa"},
         },
-        "outcomes": [_finite(_outcome(outcome)) for outcome in outcomes],
+        "outcomes": [_finite(_as_dict(result)) for result in results],
     }
 
 
-def write_json(outcomes: Sequence[EvaluationResult], path: Path) -> None:
-    """Write `build_report`, whole or not at all."""
-    text = json.dumps(build_report(outcomes), indent=2, allow_nan=False)
+def write_json(results: Sequence[EvaluationResult], path: Path) -> None:
+    """Write `build_report` atomically."""
+    text = json.dumps(build_report(results), indent=2, allow_nan=False)
     write_text(f"{text}\n", path)
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text, whole or not at all."""
+    """Write a text atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_csv(outcomes: Sequence[EvaluationResult], path: Path) -> None:
-    """Write one line per scale, image and method."""
+def write_csv(results: Sequence[EvaluationResult], path: Path) -> None:
+    """Write one line per scale, image and method, atomically."""
     keys = [metric.key for metric in METRICS]
     with (
         atomic_write(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as opened,
+        temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.writer(opened)
+        writer = csv.writer(file)
         writer.writerow(["scale", "image", "method", *keys, "seconds", "peak_bytes"])
-        for outcome in outcomes:
-            for image in outcome.images:
-                for method, score in image.scores.items():
-                    values = [metric.of(score) for metric in METRICS]
+        for result in results:
+            for image in result.images:
+                for method, scores in image.scores.items():
                     usage = image.usages[method]
-                    row = [outcome.scale, image.name, str(method), *values]
+                    row = [result.scale, image.name, str(method), *(scores[key] for key in keys)]
                     writer.writerow([*row, usage.seconds, usage.peak_bytes])
 
 
-def _outcome(outcome: EvaluationResult) -> dict[str, Any]:
+def _as_dict(result: EvaluationResult) -> dict[str, Any]:
     return {
-        "scale": outcome.scale,
-        "data": outcome.data,
-        "noise": str(outcome.noise) if outcome.noise else None,
-        "device": outcome.device,
-        "threads": outcome.threads,
-        "reference": str(outcome.reference),
+        "scale": result.scale,
+        "data": result.data,
+        "noise": str(result.noise) if result.noise else None,
+        "device": result.device,
+        "threads": result.threads,
+        "reference": str(result.reference),
         "models": {
             base: {"name": model.name, "sha256": model.sha256}
-            for base, model in outcome.models.items()
+            for base, model in result.models.items()
         },
-        "methods": {str(method): _method(outcome, method) for method in outcome.methods},
+        "methods": {str(method): _method(result, method) for method in result.methods},
         "images": [
             {
                 "name": image.name,
@@ -84,28 +83,28 @@ def _outcome(outcome: EvaluationResult) -> dict[str, Any]:
                 "width": image.width,
                 "minimum": image.minimum,
                 "maximum": image.maximum,
-                "scores": {str(method): asdict(score) for method, score in image.scores.items()},
+                "scores": {str(method): scores for method, scores in image.scores.items()},
                 "usage": {str(method): asdict(usage) for method, usage in image.usages.items()},
             }
-            for image in outcome.images
+            for image in result.images
         ],
     }
 
 
-def _method(outcome: EvaluationResult, method: Method) -> dict[str, Any]:
-    cost = outcome.cost(method)
+def _method(result: EvaluationResult, method: Method) -> dict[str, Any]:
+    cost = result.cost(method)
     metrics = {
         metric.key: {
-            "mean": outcome.mean(method, metric),
+            "mean": result.mean(method, metric),
             "difference": None
-            if method == outcome.reference
-            else asdict(outcome.difference(method, metric)),
+            if method == result.reference
+            else asdict(result.difference(method, metric)),
         }
         for metric in METRICS
     }
     return {
         "model": method.base if method.is_model else None,
-        "filtered": method.filtered,
+        "impulse_filter": method.impulse_filter,
         "ensemble": method.ensemble,
         "consistent": method.consistent,
         "metrics": metrics,

@@ -1,4 +1,4 @@
-"""Outcomes as one HTML page that needs nothing else."""
+"""Results as one HTML page that contains its pictures."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -26,24 +26,24 @@ img { max-width: 100% }
 
 
 def build_page(
-    outcomes: Sequence[EvaluationResult], cases: Mapping[int, Sequence[WorstCase]]
+    results: Sequence[EvaluationResult], cases: Mapping[int, Sequence[WorstCase]]
 ) -> str:
-    """Draw and lay out everything.
+    """Build the page with all tables and plots.
 
     Parameters
     ----------
-    outcomes : sequence of Outcome
-        One a scale.
+    results : sequence of EvaluationResult
+        One per scale.
     cases : mapping
         The worst cases, by scale.
 
     Returns
     -------
     str
-        An HTML document; its pictures are in it.
+        An HTML document; the pictures are embedded.
     """
-    software = ", ".join(f"{name} {found}" for name, found in versions().items() if found)
-    sections = "".join(_section(outcome, cases[outcome.scale]) for outcome in outcomes)
+    software = ", ".join(f"{name} {version}" for name, version in versions().items() if version)
+    sections = "".join(_section(result, cases[result.scale]) for result in results)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>cxrsr evaluation</title><style>{_STYLE}</style></head><body>"
@@ -52,19 +52,19 @@ def build_page(
     )
 
 
-def _section(outcome: EvaluationResult, cases: Sequence[WorstCase]) -> str:
+def _section(result: EvaluationResult, cases: Sequence[WorstCase]) -> str:
     tables = "".join(
-        _table(table(outcome)) for table in (fidelity_table, structure_table, costs_table)
+        _table(table(result)) for table in (fidelity_table, structure_table, costs_table)
     )
     return (
-        f"<h2>x{outcome.scale}</h2><p>{escape(outcome.title)}; networks on "
-        f"{escape(outcome.device)}, {outcome.threads} CPU threads. Differences are to "
-        f"{escape(str(outcome.reference))}, image by image.</p>{tables}"
-        f"<h3>Quality against cost</h3>{_picture(quality_against_cost(outcome), 'scatter plot')}"
-        f"<h3>Paired differences</h3><p>A dot is an image, a triangle the mean.</p>"
-        f"{_picture(paired_differences(outcome), 'box plots')}"
-        f"<h3>Where each method does worst</h3>{''.join(_case(case) for case in cases)}"
-        f"<h3>Every metric</h3>{_table(all_metrics_table(outcome))}"
+        f"<h2>x{result.scale}</h2><p>{escape(result.title)}; networks on "
+        f"{escape(result.device)}, {result.threads} CPU threads. Differences are to "
+        f"{escape(str(result.reference))}, image by image.</p>{tables}"
+        f"<h3>Quality against cost</h3>{_picture(quality_against_cost(result), 'scatter plot')}"
+        f"<h3>Paired differences</h3><p>A dot is an image, the triangle is the mean.</p>"
+        f"{_picture(paired_differences(result), 'box plots')}"
+        f"<h3>Worst case of each method</h3>{''.join(_case(case) for case in cases)}"
+        f"<h3>Every metric</h3>{_table(all_metrics_table(result))}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Noise on the low-resolution input, as plain data that needs no torch to read."""
+"""Noise that is added to the low-resolution input; needs no torch."""
 
 import hashlib
 import math
@@ -13,11 +13,11 @@ from cxrsr_cli.errors import UsageError
 
 
 class NoiseKind(StrEnum):
-    """What the amount of noise counts."""
+    """Kind of noise, and the meaning of its amount."""
 
     SALT_AND_PEPPER = "sp"
-    """Share of pixels that are set to the smallest or the largest legal value,
-    half each on average; the paper's SP, of 0.005 to 0.02."""
+    """Share of pixels that are set to the smallest or the largest legal value, on average half
+    of them to each; the paper uses 0.005 to 0.02."""
     GAUSS = "gauss"
     """Standard deviation as a share of the legal range."""
 
@@ -29,9 +29,9 @@ class Noise:
     Attributes
     ----------
     kind : NoiseKind
-        What is added.
+        Kind of noise.
     amount : float
-        Above 0 and at most 1, in the units of its kind.
+        Above 0 and at most 1, in the unit of its kind.
     """
 
     kind: NoiseKind
@@ -39,12 +39,12 @@ class Noise:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``KIND:AMOUNT``, such as ``sp:0.01``.
+        """Parse ``KIND:AMOUNT``, such as ``sp:0.01``.
 
         Raises
         ------
         UsageError
-            If it is anything else.
+            If the text has another form.
         """
         kind, _, amount = text.partition(":")
         try:
@@ -71,13 +71,14 @@ class Noise:
         minimum, maximum : float
             Legal range.
         name : str
-            Of the image; seeds the generator, so that every method, scale,
-            amount and run meets the same noise on an image of a size.
+            Name of the image. It is the seed of the generator, so that every
+            method, scale, amount and run adds the same noise to an image of the
+            same size.
 
         Returns
         -------
         numpy.ndarray
-            Whole numbers within the range, shape of `values`.
+            Whole numbers within the legal range, shape of `values`.
         """
         digest = hashlib.sha256(name.encode()).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))

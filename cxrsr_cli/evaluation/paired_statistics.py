@@ -11,7 +11,7 @@ from scipy.stats import bootstrap, wilcoxon
 
 from cxrsr_cli.evaluation.evaluator import ImageScores
 from cxrsr_cli.evaluation.methods import Method
-from cxrsr_cli.evaluation.scores import Metric
+from cxrsr_cli.metrics.metric import Metric
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
@@ -27,20 +27,20 @@ class PairedDifference:
     mean, median : float
         Of the differences.
     low, high : float
-        Bootstrap interval of the mean that covers it with 95 % confidence:
-        bias-corrected and accelerated (Efron 1987), 9,999 resamples of the
-        images, fixed seed. Not a number for fewer than two images.
+        95 % bootstrap confidence interval of the mean: bias-corrected and
+        accelerated (Efron 1987), 9,999 resamples of the images, fixed seed. NaN
+        for fewer than two images.
     standard_error : float
         Of the mean.
-    worst : float
-        The difference of the image on which the method does worst.
-    better : int
-        Images on which it is better than the reference.
+    smallest : float
+        Difference of the image on which the method is worst.
+    wins : int
+        Number of images on which the method is better than the reference.
     count : int
-        Images compared: those where both values are finite numbers.
+        Number of images for which both values are finite.
     p_value : float
-        Two-sided Wilcoxon signed-rank test (Wilcoxon 1945; zeros left out).
-        Not a number if there is no difference at all.
+        Two-sided Wilcoxon signed-rank test (Wilcoxon 1945; zeros left out). NaN
+        if all differences are zero.
     """
 
     mean: float
@@ -55,7 +55,7 @@ class PairedDifference:
 
     @classmethod
     def of(cls, differences: Sequence[float], *, larger_is_better: bool) -> Self:
-        """Summarise differences; those that are not finite are left out."""
+        """Summarise the differences that are finite."""
         values = np.asarray(differences, dtype=np.float64)
         values = values[np.isfinite(values)]
         if not values.size:
@@ -80,9 +80,10 @@ class PairedDifference:
 def differences(
     images: Sequence[ImageScores], method: Method, reference: Method, metric: Metric
 ) -> list[float]:
-    """Return ``metric(method) - metric(reference)`` for every image."""
-    scores = [(image.scores[method], image.scores[reference]) for image in images]
-    pairs = [(metric.of(one), metric.of(other)) for one, other in scores]
+    """Return ``metric(method) - metric(reference)`` for every image; NaN where not finite."""
+    pairs = [
+        (image.scores[method][metric.key], image.scores[reference][metric.key]) for image in images
+    ]
     return [a - b if math.isfinite(a) and math.isfinite(b) else math.nan for a, b in pairs]
 
 
@@ -96,10 +97,10 @@ def compare(
 
 
 def average(images: Sequence[ImageScores], method: Method, metric: Metric) -> float:
-    """Return the mean over the images where the metric is a number."""
-    values = [metric.of(image.scores[method]) for image in images]
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+    """Return the mean over the images for which the metric is defined."""
+    values = [image.scores[method][metric.key] for image in images]
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:

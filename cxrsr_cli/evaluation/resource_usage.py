@@ -1,4 +1,4 @@
-"""What a method costs: counted where it can be, measured where it cannot."""
+"""Complexity, time and memory of a method."""
 
 import ctypes
 import time
@@ -14,87 +14,90 @@ from torch.utils.flop_counter import FlopCounterMode
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.inference.self_ensemble import NUM_TRANSFORMS
 
-_PROBE = 64
-_C = ctypes.CDLL(None)
+_PROBE_SIDE = 64
+_LIBC = ctypes.CDLL(None)
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
-"""Sets the peak resident size to the present one (Linux, proc(5))."""
+"""Resets the peak resident size to the current one (Linux, proc(5))."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkComplexity:
-    """What the network is; none of it depends on the machine.
+    """Size of a network, which does not depend on the machine.
 
     Attributes
     ----------
     parameters : int
-        Trained numbers.
+        Number of trained parameters.
     macs : float
-        Multiply-accumulates of the network, as it was trained, per pixel of its
-        input. Those beyond the image's border, resampling and projection do not count.
+        Multiply-accumulate operations of the network as trained, per pixel of
+        its input, without those outside of the image, resampling and projection.
     """
 
     parameters: int = 0
     macs: float = 0.0
 
     @classmethod
-    def of(cls, restorer: Predictor, *, ensemble: bool = False) -> "NetworkComplexity":
-        """Count, by running the network once on a small image."""
+    def of(cls, predictor: Predictor, *, ensemble: bool = False) -> "NetworkComplexity":
+        """Count by running the network once on a small image."""
         passes = NUM_TRANSFORMS if ensemble else 1
-        parameters = sum(parameter.numel() for parameter in restorer.network.parameters())
-        return cls(parameters, passes * count_macs(restorer.network, restorer.device) / _PROBE**2)
+        parameters = sum(parameter.numel() for parameter in predictor.network.parameters())
+        return cls(
+            parameters, passes * count_macs(predictor.network, predictor.device) / _PROBE_SIDE**2
+        )
 
 
 def count_macs(network: nn.Module, device: torch.device) -> int:
-    """Count the multiply-accumulates of one pass over a 64x64 image.
+    """Count the multiply-accumulate operations of one pass over a 64x64 image.
 
     Parameters
     ----------
     network : torch.nn.Module
         Maps ``(1, 1, H, W)`` float32 to a larger image.
     device : torch.device
-        Where it is.
+        Device of the network.
 
     Returns
     -------
     int
-        Half the operations that PyTorch's own counter sees: of convolutions,
-        matrix products and attention. Additions, activations and the like,
-        which are few, are not seen.
+        Half the operations that PyTorch's counter finds: those of convolutions,
+        matrix products and attention. It does not count additions, activations
+        and similar operations, which are few.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 1, _PROBE, _PROBE, device=device))
+        network(torch.zeros(1, 1, _PROBE_SIDE, _PROBE_SIDE, device=device))
     return int(counter.get_total_flops()) // 2
 
 
 @dataclass(slots=True)
 class ResourceUsage:
-    """Time and memory of a piece of work.
+    """Time and memory of a computation.
 
     Attributes
     ----------
     seconds : float
         Wall time.
     peak_bytes : int or None
-        On a CUDA device the most that tensors held on it, weights included.
-        Elsewhere by how much the resident memory of the process rose above
-        where it stood when the work began, after what was free had been given
-        back; weights are not in it. None where the system does not tell.
+        On a CUDA device the largest size of all tensors, including the weights.
+        On other devices the largest increase of the resident memory of the
+        process since the start, without the weights; memory that was free has
+        been returned to the system before. None where the system does not
+        report it.
     """
 
     seconds: float = 0.0
     peak_bytes: int | None = None
 
     def combined_with(self, later: "ResourceUsage") -> "ResourceUsage":
-        """Add work that was done after this."""
+        """Return the usage of this computation followed by `later`."""
         peaks = [peak for peak in (self.peak_bytes, later.peak_bytes) if peak is not None]
         return ResourceUsage(self.seconds + later.seconds, max(peaks, default=None))
 
 
 @contextmanager
 def measure_usage(device: torch.device) -> Iterator[ResourceUsage]:
-    """Measure the block; the usage is filled in when it ends."""
+    """Measure the block; the usage is complete when the block ends."""
     usage = ResourceUsage()
     cuda = device.type == "cuda"
     before: int | None = None
@@ -112,8 +115,8 @@ def measure_usage(device: torch.device) -> Iterator[ResourceUsage]:
 
 
 def _reset_resident_peak() -> int | None:
-    if hasattr(_C, "malloc_trim"):  # glibc: else what it keeps for reuse would hide new use
-        _C.malloc_trim(0)
+    if hasattr(_LIBC, "malloc_trim"):  # glibc keeps freed memory, which would hide new use
+        _LIBC.malloc_trim(0)
     try:
         _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
         return _resident("VmRSS")

@@ -1,4 +1,4 @@
-"""All that an evaluation at one scale found."""
+"""The result of an evaluation at one scale."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from cxrsr_cli.evaluation.methods import REFERENCE, Method
 from cxrsr_cli.evaluation.noise import Noise
 from cxrsr_cli.evaluation.paired_statistics import PairedDifference, average, compare
 from cxrsr_cli.evaluation.resource_usage import NetworkComplexity
-from cxrsr_cli.evaluation.scores import Metric
+from cxrsr_cli.metrics.metric import Metric
 from cxrsr_cli.networks.model_files import ModelFile
 
 
 @dataclass(frozen=True, slots=True)
 class MethodCost:
-    """What a method costs.
+    """Complexity, time and memory of a method.
 
     Attributes
     ----------
-    complexity : Complexity
-        Counted.
+    complexity : NetworkComplexity
+        Parameters and operations.
     seconds : float
-        Per megapixel of output: the median over the images.
+        Per megapixel of output, median over the images.
     peak_bytes : float or None
-        Per megapixel of output: the largest over the images; what it is, says
-        `ResourceUsage`.
+        Per megapixel of output, maximum over the images. `ResourceUsage`
+        defines it.
     """
 
     complexity: NetworkComplexity
@@ -35,7 +35,7 @@ class MethodCost:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """Scores of all images, and what they were made with.
+    """Scores of all images, and the conditions of the evaluation.
 
     Attributes
     ----------
@@ -44,21 +44,21 @@ class EvaluationResult:
     methods : sequence of Method
         In the order of the tables.
     reference : Method
-        One of them: what the others are compared with.
+        The method that the others are compared with; one of `methods`.
     models : mapping
-        The model of every base that is one.
+        The model of every base that is a model.
     images : sequence of ImageScores
         At least one.
     complexities : mapping
         By method.
     data : str
-        The folder, as the user named it.
+        The folder or list as the user wrote it.
     device : str
-        Where the networks ran.
+        Devices of the networks.
     threads : int
-        Of the CPU.
+        Number of CPU threads.
     noise : Noise or None
-        On the input.
+        Noise that was added to the input.
     """
 
     scale: int
@@ -74,32 +74,32 @@ class EvaluationResult:
 
     @property
     def reference_name(self) -> str:
-        """For headings: the default reference is the floor."""
+        """Name in headings: "floor" for the default reference."""
         return "floor" if self.reference == REFERENCE else "reference"
 
     @property
     def title(self) -> str:
-        """One line that says what was evaluated."""
-        named = [f"{model.name} (SHA-256 {model.sha256[:12]})" for model in self.models.values()]
-        what = ", ".join(dict.fromkeys(named)) or f"x{self.scale}"
+        """One line with model, images and noise."""
+        models = [f"{model.name} (SHA-256 {model.sha256[:12]})" for model in self.models.values()]
+        subject = ", ".join(dict.fromkeys(models)) or f"x{self.scale}"
         noise = f", noise {self.noise} on the input" if self.noise else ""
         count = len(self.images)
-        return f"{what} on {count} image{'s' * (count != 1)} of {self.data}{noise}"
+        return f"{subject} on {count} image{'s' * (count != 1)} of {self.data}{noise}"
 
     def mean(self, method: Method, metric: Metric) -> float:
-        """Return the mean over the images where the metric is a number."""
+        """Return the mean over the images for which the metric is defined."""
         return average(self.images, method, metric)
 
     def difference(self, method: Method, metric: Metric) -> PairedDifference:
-        """Compare a method with the reference."""
+        """Compare a method with the reference, image by image."""
         return compare(self.images, method, self.reference, metric)
 
     def cost(self, method: Method) -> MethodCost:
-        """Sum up what a method took."""
-        used = [(image.usages[method], image.megapixels) for image in self.images]
-        peaks = [usage.peak_bytes / size for usage, size in used if usage.peak_bytes is not None]
+        """Return complexity, median time and largest memory of a method."""
+        usages = [(image.usages[method], image.megapixels) for image in self.images]
+        peaks = [usage.peak_bytes / size for usage, size in usages if usage.peak_bytes is not None]
         return MethodCost(
             self.complexities[method],
-            median(usage.seconds / size for usage, size in used),
+            median(usage.seconds / size for usage, size in usages),
             max(peaks, default=None),
         )

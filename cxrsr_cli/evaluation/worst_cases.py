@@ -1,4 +1,4 @@
-"""Where each method does worst against the reference."""
+"""The image and the place where each method is worst against the reference."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,31 +14,31 @@ from cxrsr_cli.evaluation.evaluator import Evaluator, make_low_resolution, read_
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.paired_statistics import differences
 from cxrsr_cli.evaluation.result import EvaluationResult
-from cxrsr_cli.evaluation.scores import PSNR
+from cxrsr_cli.metrics.psnr_ssim import PSNR
 
 SIDE = 160
-"""Pixels of the original that a crop shows, at most."""
+"""Largest height and width of a crop, in pixels of the original."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """The worst image of a method, where it is worst.
+    """A crop of the worst image of a method.
 
     Attributes
     ----------
     method : Method
-        Whose.
+        The method.
     image : str
         Name of the image.
     difference : float
-        Of PSNR to the reference, over the whole image, in dB.
+        Difference of PSNR to the reference over the whole image, in dB.
     top, left : int
-        Of the crop, in pixels of the original.
+        Corner of the crop, in pixels of the original.
     original, reference, output : numpy.ndarray
-        ``(h, w)`` float32 stored values: crops of the truth, of what the
-        reference made, and of what the method made.
+        ``(h, w)`` float32 stored values: crops of the original, of the output
+        of the reference, and of the output of the method.
     inverted : bool
-        True if small values are bright (MONOCHROME1).
+        Whether small values are bright (MONOCHROME1).
     """
 
     method: Method
@@ -53,7 +53,7 @@ class WorstCase:
 
     @property
     def caption(self) -> str:
-        """One line that says whose it is, how bad, and from where."""
+        """One line with method, image, difference and position."""
         height, width = self.original.shape
         return (
             f"{self.method}: image {self.image}, {self.difference:+.3f} dB over the whole image; "
@@ -62,53 +62,53 @@ class WorstCase:
 
 
 def worst_cases(
-    outcome: EvaluationResult, bench: Evaluator, paths: Sequence[Path]
+    result: EvaluationResult, evaluator: Evaluator, paths: Sequence[Path]
 ) -> list[WorstCase]:
-    """Restore the worst image of every method again, and cut out its worst part.
+    """Upscale the worst image of every method again and crop its worst part.
 
     Parameters
     ----------
-    outcome : Outcome
-        What the evaluation found.
-    bench : Bench
-        That made it.
+    result : EvaluationResult
+        Result of the evaluation.
+    evaluator : Evaluator
+        The one that made `result`.
     paths : sequence of Path
-        Of the images, in the order of the outcome's.
+        Files of the images, in the order of ``result.images``.
 
     Returns
     -------
-    list of Case
-        One for each method other than the reference, in their order: the
-        image whose PSNR falls most behind (or gains least), and the square in
-        which its squared error is largest.
+    list of WorstCase
+        One for each method other than the reference, in their order: the image
+        with the smallest difference of PSNR to the reference, and the square
+        with the largest squared error.
     """
     worst = dict[int, list[tuple[Method, float]]]()
-    for method in outcome.methods:
-        if method == outcome.reference:
+    for method in result.methods:
+        if method == result.reference:
             continue
-        gains = differences(outcome.images, method, outcome.reference, PSNR)
+        gains = differences(result.images, method, result.reference, PSNR)
         finite = [index for index, gain in enumerate(gains) if math.isfinite(gain)]
         if finite:
             index = min(finite, key=gains.__getitem__)
             worst.setdefault(index, []).append((method, gains[index]))
     cases = [
         case
-        for index, found in worst.items()
-        for case in _cases(bench, paths[index], outcome.reference, found)
+        for index, gains in worst.items()
+        for case in _cases(evaluator, paths[index], result.reference, gains)
     ]
-    order = list(outcome.methods)
+    order = list(result.methods)
     return sorted(cases, key=lambda case: order.index(case.method))
 
 
 def _cases(
-    bench: Evaluator, path: Path, reference: Method, found: Sequence[tuple[Method, float]]
+    evaluator: Evaluator, path: Path, reference: Method, gains: Sequence[tuple[Method, float]]
 ) -> Iterator[WorstCase]:
-    original = read_ground_truth(path, bench.scale)
-    low = make_low_resolution(original, bench.scale, bench.noise)
-    outputs = {method: _plane(made.values) for method, made in bench.outputs(original, low)}
+    original = read_ground_truth(path, evaluator.scale)
+    low = make_low_resolution(original, evaluator.scale, evaluator.noise)
+    outputs = {method: _plane(output.values) for method, output in evaluator.outputs(original, low)}
     truth = _plane(original.values)
-    for method, gain in found:
-        rows, columns = _largest_error_window((outputs[method] - truth) ** 2, bench.scale)
+    for method, gain in gains:
+        rows, columns = _largest_error_window((outputs[method] - truth) ** 2, evaluator.scale)
         yield WorstCase(
             method=method,
             image=original.name,
@@ -128,21 +128,21 @@ def _plane(values: torch.Tensor) -> NDArray[np.float32]:
 
 
 def _largest_error_window(values: NDArray[np.float32], border: int) -> tuple[slice, slice]:
-    """Return the square in which the mean is largest, off the border if it can be."""
+    """Return the square with the largest mean, outside of the border where possible."""
     sides = [min(SIDE, length) for length in values.shape]
     means = uniform_filter(values.astype(np.float64), sides, mode="constant")
     starts = []
     for length, side in zip(values.shape, sides, strict=True):
         margin = min(border, (length - side) // 2)
         starts.append((margin, length - side - margin))
-    # A filter of side n stands centred at start + n // 2.
-    places = means[
+    # The window of a filter of size n that begins at `start` has its centre at start + n // 2.
+    centres = means[
         tuple(
             slice(first + side // 2, last + side // 2 + 1)
             for (first, last), side in zip(starts, sides, strict=True)
         )
     ]
-    place = np.unravel_index(int(places.argmax()), places.shape)
-    corner = [int(offset) + first for offset, (first, _) in zip(place, starts, strict=True)]
+    centre = np.unravel_index(int(centres.argmax()), centres.shape)
+    corner = [int(offset) + first for offset, (first, _) in zip(centre, starts, strict=True)]
     rows, columns = (slice(start, start + side) for start, side in zip(corner, sides, strict=True))
     return rows, columns

@@ -1,1 +1,1 @@
-"""Grayscale images of files of any kind, for training and evaluation."""
+"""Grayscale images from files, for training and evaluation."""

@@ -1,4 +1,4 @@
-"""Images to learn from and to judge on: pictures and DICOM, in folders or lists, at full depth."""
+"""Read grayscale images from pictures and DICOM at full bit depth, for training and evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from cxrsr_cli.dicom.dicomdir import is_dicomdir
 from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ConfigError, InputError, NoInputError
+from cxrsr_cli.networks.resampling import downsample
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True, slots=True)
 class GrayscaleImage:
-    """One image.
+    """One grayscale image.
 
     Attributes
     ----------
@@ -29,7 +30,7 @@ class GrayscaleImage:
     values : torch.Tensor
         ``(1, 1, H, W)`` float32 stored values.
     maximum, minimum : float
-        Legal range of stored values: 0 to 255 or 65535 of a picture.
+        Legal range of stored values; for a picture 0 to 255 or 0 to 65535.
     inverted : bool
         Whether large values are dark (MONOCHROME1).
     """
@@ -45,121 +46,86 @@ class GrayscaleImage:
         """Data range of metrics: largest minus smallest legal stored value."""
         return self.maximum - self.minimum
 
-    @property
-    def megapixels(self) -> float:
-        """Millions of pixels."""
-        return self.values.numel() / 1e6
+    def downsample(self, scale: int) -> torch.Tensor:
+        """Make the low-resolution image, at the bit depth of this one.
+
+        Parameters
+        ----------
+        scale : int
+            Factor; height and width must be multiples of it.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(1, 1, H / scale, W / scale)`` float32, whole stored values within
+            the legal range.
+        """
+        return downsample(self.values, scale).round_().clamp_(self.minimum, self.maximum)
 
 
-def list_images(folder: Path) -> list[Path]:
-    """List the images below `folder`, sorted.
-
-    Raises
-    ------
-    NothingToDoError
-        If there is none.
-    """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise NoInputError(f"no image ({', '.join(SUFFIXES)}) below {folder}")
-    return paths
-
-
-def read_image(path: Path, multiple: int) -> GrayscaleImage:
-    """Read one grey image, cut to a multiple of the scale.
-
-    Parameters
-    ----------
-    path : Path
-        8-bit or 16-bit file with one channel.
-    multiple : int
-        Height and width are cut at the bottom and right to a multiple of it.
-
-    Returns
-    -------
-    GreyImage
-        The stored values.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read or is not a grey 8-bit or 16-bit image.
-    """
-    try:
-        with Image.open(path) as opened:
-            pixels = np.asarray(opened)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read the image {path.name}") from error
-    if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path.name} is not a grey image of 8 or 16 bits")
-    height, width = (side - side % multiple for side in pixels.shape)
-    if not height or not width:
-        raise InputError(f"{path.name} is smaller than the scale")
-    values = torch.from_numpy(pixels[:height, :width].astype(np.float32))[None, None]
-    return GrayscaleImage(path.stem, values, float(np.iinfo(pixels.dtype).max))
-
-
-_PREAMBLE = 128
+_PREAMBLE_BYTES = 128
 _PREFIX = b"DICM"
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
-def list_image_files(place: Path) -> list[Path]:
-    """List the images of a folder or of a list.
+def list_image_files(path: Path) -> list[Path]:
+    """List the images of a folder or of a list file.
 
     Parameters
     ----------
-    place : Path
-        A folder, searched recursively for pictures and for DICOM under any
-        name; or a text file with one path a line, relative to itself, where
-        empty lines and those after ``#`` say nothing.
+    path : Path
+        A folder, which is searched recursively for pictures and for DICOM files
+        of any name; or a text file with one path per line, relative to the
+        text file. Empty lines and lines that begin with ``#`` are ignored.
 
     Returns
     -------
     list of Path
-        A folder's sorted, a list's in its order.
+        The files of a folder sorted, those of a list in its order.
 
     Raises
     ------
     ConfigError
-        If a list cannot be read or names one file twice.
-    NothingToDoError
+        If a list cannot be read or contains a file twice.
+    NoInputError
         If there is no image.
     """
-    if place.is_file():
-        return _read_list(place)
-    paths = sorted(path for path in place.rglob("*") if path.is_file() and _is_image(path))
+    if path.is_file():
+        return _read_list(path)
+    paths = sorted(file for file in path.rglob("*") if file.is_file() and _is_image(file))
     if not paths:
-        raise NoInputError(f"no image ({', '.join(SUFFIXES)}, DICOM) below {place}")
+        raise NoInputError(f"no image ({', '.join(SUFFIXES)}, DICOM) below {path}")
     return paths
 
 
 def is_picture(path: Path) -> bool:
-    """Tell by its suffix whether a file is a picture; all others are DICOM."""
+    """Return whether the suffix is that of a picture; all other images are DICOM."""
     return path.suffix.lower() in SUFFIXES
 
 
 def read_images(
     path: Path, multiple: int, allowed: frozenset[AcceptanceOverride] = frozenset()
 ) -> list[GrayscaleImage]:
-    """Read the images of a file, each cut to a multiple of the scale.
+    """Read the images of a file, each cropped to a multiple of the scale.
 
-    Padding around a DICOM image is cut off; what is left of it inside is
-    filled from its nearest image pixel, as `cxrsr_cli.upscaler` does.
+    Pixel padding around a DICOM image is cropped. Padding inside of the image
+    is filled from the nearest image pixel, as `cxrsr_cli.upscaler` does.
 
     Parameters
     ----------
     path : Path
-        A picture or DICOM.
+        A picture or a DICOM file.
     multiple : int
-        Height and width are cut at the bottom and right to a multiple of it.
-    allowed : frozenset of Permission
-        DICOM beyond chest radiographs for presentation that is taken.
+        Height and width are cropped to a multiple of it, at the bottom and the
+        right.
+    allowed : frozenset of AcceptanceOverride
+        Kinds of DICOM images that are accepted in addition to chest radiographs
+        for presentation.
 
     Returns
     -------
-    list of GreyImage
-        One of a picture, one for each frame of DICOM.
+    list of GrayscaleImage
+        One for a picture, one for each frame of a DICOM file.
 
     Raises
     ------
@@ -167,7 +133,7 @@ def read_images(
         If the file cannot be read or used.
     """
     if is_picture(path):
-        return [read_image(path, multiple)]
+        return [_read_picture(path, multiple)]
     source = read_source(path)
     check_acceptance(source.dataset, 1, allowed)
     pixel_format, padding = (
@@ -192,6 +158,21 @@ def read_images(
     return images
 
 
+def _read_picture(path: Path, multiple: int) -> GrayscaleImage:
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read the image {path.name}") from error
+    if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path.name} is not a grayscale image of 8 or 16 bits")
+    height, width = (side - side % multiple for side in pixels.shape)
+    if not height or not width:
+        raise InputError(f"{path.name} is smaller than the scale")
+    values = torch.from_numpy(pixels[:height, :width].astype(np.float32))[None, None]
+    return GrayscaleImage(path.stem, values, float(np.iinfo(pixels.dtype).max))
+
+
 def _read_list(path: Path) -> list[Path]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -200,9 +181,9 @@ def _read_list(path: Path) -> list[Path]:
     names = [line.strip() for line in lines]
     paths = [path.parent / name for name in names if name and not name.startswith("#")]
     if not paths:
-        raise NoInputError(f"the list {path} names no image")
+        raise NoInputError(f"the list {path} contains no image")
     if len(set(paths)) < len(paths):
-        raise ConfigError(f"the list {path} names a file twice")
+        raise ConfigError(f"the list {path} contains a file twice")
     return paths
 
 
@@ -211,11 +192,11 @@ def _is_image(path: Path) -> bool:
         return True
     if is_dicomdir(path):
         return False
-    # Many archives name files by UID, with anything after the last dot.
+    # Many archives use the UID as the name, so the suffix can be anything.
     try:
-        with path.open("rb") as opened:
-            opened.seek(_PREAMBLE)
-            return opened.read(len(_PREFIX)) == _PREFIX
+        with path.open("rb") as file:
+            file.seek(_PREAMBLE_BYTES)
+            return file.read(len(_PREFIX)) == _PREFIX
     except OSError:
         return False
 
@@ -224,6 +205,6 @@ def _crop_padding(stored: NDArray[np.int32], padding: Padding) -> NDArray[np.int
     mask = padding.mask(stored)
     rows, columns = np.flatnonzero(~mask.all(1)), np.flatnonzero(~mask.all(0))
     if not rows.size:
-        raise InputError("nothing but padding")
+        raise InputError("all pixels are padding")
     inside = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     return fill_padding(stored[inside], mask[inside])

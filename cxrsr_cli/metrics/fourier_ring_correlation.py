@@ -4,22 +4,22 @@ from dataclasses import dataclass
 
 import torch
 
-from cxrsr_cli.metrics.psnr_ssim import crop_border
+from cxrsr_cli.metrics.metric import Metric, crop_border
 
 PATCH = 64
-"""Side of a patch in pixels: the authors' for super-resolution of CT."""
+"""Side of a patch in pixels; the authors' value for super-resolution of CT."""
 
 THRESHOLD = 0.5
-"""Correlation below which a ring disagrees: the authors' for the same."""
+"""Correlation below which a ring disagrees; the authors' value for super-resolution of CT."""
 
-_CONTRAST = 0.01
+_MIN_CONTRAST = 0.01
 _PERCENTILES = (0.001, 0.999)
-_SAMPLES = 1 << 20
+_MAX_SAMPLES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class SfrcResult:
-    """Patches of an image, compared.
+    """Comparison of the patches of an image.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class SfrcResult:
         ``(rows, columns)`` float64: frequency in cycles per pixel at which the
         correlation first falls below `THRESHOLD`; infinite where it does not.
     flagged : torch.Tensor
-        ``(rows, columns)`` bool: candidates that cross too early.
+        ``(rows, columns)`` bool: candidates whose crossing is below the limit.
     """
 
     candidates: torch.Tensor
@@ -38,7 +38,7 @@ class SfrcResult:
 
     @property
     def flagged_fraction(self) -> float:
-        """Flagged candidates by candidates; not a number if there is none."""
+        """Share of the candidates that are flagged; NaN if there is no candidate."""
         count = int(self.candidates.sum())
         return int(self.flagged.sum()) / count if count else float("nan")
 
@@ -53,31 +53,32 @@ def compute_sfrc(
     image, reference : torch.Tensor
         ``(1, 1, H, W)``, same units.
     scale : int
-        Factor of the enlargement: patches that cross below the input's Nyquist
-        frequency, ``0.5 / scale`` cycles per pixel, are flagged.
+        Factor of the upscaling. Patches that cross below the Nyquist frequency
+        of the input, ``0.5 / scale`` cycles per pixel, are flagged.
     border : int
         Pixels left out on each side.
 
     Returns
     -------
-    Scan
+    SfrcResult
         Of the whole patches that fit, from the top left, without overlap.
 
     Notes
     -----
-    Kc, Zeng, Soni and Badano (FDA; arXiv 2603.04673): a patch is flagged where
-    its Fourier ring correlation falls below a threshold too early. The
-    authors set how early by hallucinations that experts marked; there are none
-    here, so it is the Nyquist frequency of the input, below which an output
-    has nothing to guess. (Their figure for x4, 0.33 per mm at pixels of
-    0.48 mm, is 1.27 times that, and flags nine tenths of bicubic
-    interpolation on chest radiographs: it counts lost sharpness.)
+    Kc, Zeng, Soni and Badano (FDA; arXiv 2603.04673) flag a patch if its
+    Fourier ring correlation falls below a threshold at a frequency that is too
+    low. They set this frequency limit by hallucinations that experts marked.
+    No such marks exist for radiographs. The limit here is the Nyquist frequency
+    of the input, because an output need not guess anything below it. (Their
+    limit for x4, 0.33 per mm at pixels of 0.48 mm, is 1.27 times that. It flags
+    nine tenths of bicubic interpolation on chest radiographs, because it counts
+    lost sharpness.)
 
-    Patches have their mean taken away and a Hann window; rings are one sample
-    wide, up to the inscribed circle. Where the authors leave out air by its
-    brightness, which depends on polarity, patches are left out whose standard
-    deviation in the original is below a hundredth of the image's range between
-    the 0.1 and 99.9 percentiles.
+    The mean of each patch is subtracted and a Hann window applied. Rings are
+    one sample wide, up to the inscribed circle. The authors leave out air by
+    its brightness, which depends on polarity. Here patches are left out whose
+    standard deviation in the original is below a hundredth of the range between
+    the 0.1 and 99.9 percentiles of the image.
     """
     image, reference = crop_border(image, border), crop_border(reference, border)
     if min(image.shape[-2:]) < PATCH:
@@ -87,9 +88,9 @@ def compute_sfrc(
     curves = ring_correlation(first, second)
     frequencies = torch.arange(curves.shape[-1], dtype=curves.dtype) / PATCH
     below = curves < THRESHOLD
-    below[..., 0] = False  # the mean, which was taken away
+    below[..., 0] = False  # the mean, which was subtracted
     crossings = torch.where(below, frequencies, torch.inf).amin(-1)
-    candidates = second.std((-2, -1), correction=0) > _CONTRAST * _span(reference)
+    candidates = second.std((-2, -1), correction=0) > _MIN_CONTRAST * _data_range(reference)
     return SfrcResult(candidates, crossings, candidates & (crossings < 0.5 / scale))
 
 
@@ -133,8 +134,23 @@ def _patches(image: torch.Tensor) -> torch.Tensor:
     return image[0, 0].double().unfold(0, PATCH, PATCH).unfold(1, PATCH, PATCH)
 
 
-def _span(image: torch.Tensor) -> float:
+def _data_range(image: torch.Tensor) -> float:
     values = image.flatten()
-    values = values[:: 1 + values.numel() // _SAMPLES].sort().values
+    values = values[:: 1 + values.numel() // _MAX_SAMPLES].sort().values
     low, high = (values[round(share * (values.numel() - 1))].item() for share in _PERCENTILES)
     return high - low
+
+
+SFRC_FLAGGED = Metric(
+    "sfrc_flagged",
+    "sFRC flagged",
+    4,
+    lambda compared: (
+        compute_sfrc(
+            compared.image, compared.reference, scale=compared.scale, border=compared.border
+        ).flagged_fraction
+    ),
+    larger_is_better=False,
+    is_plotted=False,
+)
+"""Share of patches, within [0, 1]."""

@@ -1,16 +1,16 @@
-"""HaarPSI, with the constants found for medical images."""
+"""HaarPSI with constants for medical images."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
-from cxrsr_cli.metrics.psnr_ssim import crop_border
+from cxrsr_cli.metrics.metric import Metric, crop_border
 
 MEDICAL_C = 5.0
 MEDICAL_ALPHA = 4.9
 """HaarPSI_MED (Karner et al. 2024, arXiv 2410.24098); natural images: 30 and 4.2."""
 
-_EIGHT_BITS = 255.0
-"""C belongs to values of 0 to 255, whatever range images come in."""
+_PEAK_OF_C = 255.0
+"""`c` is for values of 0 to 255, whatever the range of the images."""
 
 
 def haarpsi(
@@ -46,18 +46,19 @@ def haarpsi(
     -----
     Stored values are mapped to [0, 1], then to [0, 255] where `c` applies, as
     in the code of Karner et al. Both images are halved by the mean of 2x2
-    pixels; Haar filters of 2, 4 and 8 pixels, horizontal and vertical, zeros
-    outside; the two finer ones give the local similarity, the coarsest the
-    weight. Two images without any contrast are equal as far as it can see: 1.
+    pixels. The Haar filters have 2, 4 and 8 pixels, horizontal and vertical,
+    with zeros outside of the image. The two finer filters give the local
+    similarity, the coarsest gives the weight. The result for two images
+    without any contrast is 1.
     """
     first, second = (
-        _halve(crop_border(values, border).double().mul(_EIGHT_BITS / peak))
+        _halve(crop_border(values, border).double().mul(_PEAK_OF_C / peak))
         for values in (image, reference)
     )
     fine, weight = [], []
-    for orientation in (False, True):
+    for horizontal in (False, True):
         magnitudes = [
-            (_haar(first, order, across=orientation), _haar(second, order, across=orientation))
+            [_haar(image, order, horizontal=horizontal) for image in (first, second)]
             for order in (1, 2, 3)
         ]
         terms = [(2 * a * b + c) / (a**2 + b**2 + c) for a, b in magnitudes[:2]]
@@ -70,13 +71,13 @@ def haarpsi(
     return float((torch.logit(mean) / alpha) ** 2)
 
 
-def _haar(image: torch.Tensor, order: int, *, across: bool) -> torch.Tensor:
+def _haar(image: torch.Tensor, order: int, *, horizontal: bool) -> torch.Tensor:
     """Return the magnitude of the Haar coefficients, ``(1, 1, H, W)``."""
     side = 1 << order
     mean = torch.full((side,), 1.0 / side, dtype=image.dtype)
     step = torch.ones(side, dtype=image.dtype)
     step[: side // 2] = -1
-    rows, columns = (mean, step) if across else (step, mean)
+    rows, columns = (mean, step) if horizontal else (step, mean)
     return _same(image, rows, columns).abs_()
 
 
@@ -91,3 +92,6 @@ def _same(image: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> tor
     pad = len(rows) // 2
     filtered = F.conv2d(image, rows.view(1, 1, -1, 1), padding=(pad, 0))[..., -height:, :]
     return F.conv2d(filtered, columns.view(1, 1, 1, -1), padding=(0, pad))[..., -width:]
+
+
+HAARPSI_MED = Metric("haarpsi_med", "HaarPSI_MED", 4, lambda compared: compared.apply(haarpsi))

@@ -1,11 +1,11 @@
-"""Multi-scale SSIM, our reading of what the paper calls MSIM."""
+"""Multi-scale SSIM, which is probably what the paper calls MSIM."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
-from cxrsr_cli.metrics.psnr_ssim import crop_border
+from cxrsr_cli.metrics.metric import Metric, crop_border
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang et al. 2003, section 3.2)."""
@@ -16,7 +16,7 @@ _TAPS, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
 
 MIN_SIDE = _TAPS << len(WEIGHTS) - 1
-"""Pixels, without the border: the coarsest scale must hold one window."""
+"""Pixels without the border. At the coarsest scale one window must fit in the image."""
 
 
 def ms_ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: int) -> float:
@@ -36,15 +36,15 @@ def ms_ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border
     float
         Equation 7 of Wang, Simoncelli and Bovik (Asilomar 2003): the mean
         contrast-structure term of every scale and the mean luminance term of
-        the coarsest, each to its power of `WEIGHTS`, multiplied. A negative
-        mean counts as 0. Not a number for images below `MIN_SIDE`.
+        the coarsest, each raised to its power in `WEIGHTS`, multiplied. A
+        negative mean counts as 0. NaN for images smaller than `MIN_SIDE`.
 
     Notes
     -----
-    As in the authors' ``msssim.m``: Gaussian window of 11x11, sigma 1.5, where
-    it lies inside the image; C1 = (0.01 peak)^2, C2 = (0.03 peak)^2; each next
-    scale is the mean of 2x2 pixels. In the coarsest scale the two terms are
-    multiplied before the mean is taken.
+    As in the authors' ``msssim.m``: a Gaussian window of 11x11, sigma 1.5, at
+    positions where it is inside the image; C1 = (0.01 peak)^2,
+    C2 = (0.03 peak)^2; each next scale is the mean of 2x2 pixels. At the
+    coarsest scale the two terms are multiplied before the mean is taken.
     """
     first, second = (
         crop_border(values, border)[0, 0].double().div(peak).numpy()
@@ -71,7 +71,7 @@ def _terms(first: _Plane, second: _Plane) -> tuple[_Plane, _Plane]:
 
 
 def _blur(plane: _Plane) -> _Plane:
-    """Apply the window where it lies inside."""
+    """Apply the window where it is inside the image."""
     margin = _TAPS // 2
     window = np.exp(-(np.arange(-margin, margin + 1) ** 2) / (2 * _SIGMA**2))
     window /= window.sum()
@@ -81,8 +81,11 @@ def _blur(plane: _Plane) -> _Plane:
 
 
 def _halve(plane: _Plane) -> _Plane:
-    """Take the mean of 2x2 pixels; an odd last row or column is dropped."""
+    """Return the mean of 2x2 pixels without an odd last row or column."""
     height, width = (side // 2 for side in plane.shape)
     quads = plane[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
     halved: _Plane = quads.mean((1, 3))
     return halved
+
+
+MS_SSIM = Metric("ms_ssim", "MS-SSIM", 4, lambda compared: compared.apply(ms_ssim))

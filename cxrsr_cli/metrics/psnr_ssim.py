@@ -4,27 +4,10 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
+from cxrsr_cli.metrics.metric import Metric, crop_border
 
-def crop_border(image: torch.Tensor, border: int) -> torch.Tensor:
-    """Cut the border off, where every upsampler guesses.
-
-    Parameters
-    ----------
-    image : torch.Tensor
-        ``(N, C, H, W)``, any dtype.
-    border : int
-        Pixels left out on each side.
-
-    Returns
-    -------
-    torch.Tensor
-        ``(N, C, H - 2 * border, W - 2 * border)``, a view.
-    """
-    return image[..., border : -border or None, border : -border or None]
-
-
-_WINDOW = 11
-"""Pixels on a side: 3.5 sigma, as in scikit-image."""
+_WINDOW_SIDE = 11
+"""Pixels: 3.5 sigma, as in scikit-image."""
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: int) -> float:
@@ -37,7 +20,7 @@ def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
     peak : float
         Data range: largest minus smallest legal stored value.
     border : int
-        Pixels left out on each side, where every upsampler guesses.
+        Pixels left out on each side.
 
     Returns
     -------
@@ -51,11 +34,11 @@ def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
 def ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: int) -> float:
     """Structural similarity of Wang et al. (2004): Gaussian window, sigma 1.5.
 
-    Parameters are those of `psnr`, the smallest legal value 0; the result lies
-    within [-1, 1], and is not a number if the window does not fit.
+    Parameters as for `psnr`, with 0 as the smallest legal value. The result is
+    within [-1, 1], or NaN if the image is smaller than the window.
     """
     first, second = (crop_border(values, border)[0, 0].numpy() for values in (image, reference))
-    if min(first.shape) < _WINDOW:
+    if min(first.shape) < _WINDOW_SIDE:
         return float("nan")
     return float(
         structural_similarity(
@@ -67,3 +50,7 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
             use_sample_covariance=False,
         )
     )
+
+
+PSNR = Metric("psnr", "PSNR dB", 3, lambda compared: compared.apply(psnr))
+SSIM = Metric("ssim", "SSIM", 4, lambda compared: compared.apply(ssim), is_plotted=False)

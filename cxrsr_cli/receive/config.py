@@ -73,15 +73,15 @@ class ScpLimits:
 
     def __post_init__(self) -> None:
         if self.max_instance_bytes < 1 or self.max_associations < 1:
-            raise ValueError("instance_bytes and associations must be at least 1")
+            raise ValueError("max_instance_bytes and max_associations must be at least 1")
         if self.max_associations_per_minute is not None and self.max_associations_per_minute < 1:
-            raise ValueError("per_minute must be at least 1")
+            raise ValueError("max_associations_per_minute must be at least 1")
         if self.min_free_bytes < 0:
-            raise ValueError("free_bytes cannot be negative")
+            raise ValueError("min_free_bytes cannot be negative")
         validate_timeouts(
-            idle=self.idle_timeout,
-            instance_seconds=self.instance_timeout,
-            association_seconds=self.association_timeout,
+            idle_timeout=self.idle_timeout,
+            instance_timeout=self.instance_timeout,
+            association_timeout=self.association_timeout,
         )
 
 

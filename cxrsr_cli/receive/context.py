@@ -1,16 +1,21 @@
 """What all associations of a node share."""
 
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.receive.config import ScpConfig
-from cxrsr_cli.receive.presentation_contexts import Supported
 from cxrsr_cli.receive.rate_limiter import RateLimiter
 from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason, sanitize_ae_title
+
+if TYPE_CHECKING:
+    from cxrsr_cli.receive.presentation_contexts import Supported
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +68,13 @@ class ScpContext:
     folder: Path
     accept: Callable[[ReceivedInstance], DimseStatus]
     on_refusal: Callable[[RefusalEvent], None]
-    contexts: Supported
+    contexts: "Supported"
     rate_limiter: RateLimiter
     stopping: Event
 
     def report(self, reason: RefusalReason, address: str, title: str = "") -> None:
         """Tell of a refusal; nobody's trouble with it may reach a peer."""
-        with suppress(Exception):
+        try:
             self.on_refusal(RefusalEvent(reason, address, sanitize_ae_title(title)))
+        except Exception as error:
+            _LOG.warning("the callback for refusals raised %s", type(error).__name__)

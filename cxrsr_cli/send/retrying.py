@@ -1,5 +1,6 @@
 """Send files that were found, again where that may help, and judge the whole."""
 
+import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from cxrsr_cli.batch.discover import InputFile, find_inputs
 from cxrsr_cli.connections.destination import Destination, SendOutcome, SendResult, _never_stop
 from cxrsr_cli.errors import CxrsrError, ExitCode, NoInputError, UnreadableFileError
+
+_LOG = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds before files are sent again; each pause is twice as long."""
@@ -76,8 +79,10 @@ def send_with_retries(
     again: dict[Path, SendResult] = {}
     try:
         for attempt in range(retries + 1):
-            if attempt and not _pause(attempt, stop):
-                break
+            if attempt:
+                _LOG.info("retry %d of %d: sending %d files again", attempt, retries, len(waiting))
+                if not _pause(attempt, stop):
+                    break
             for sent in destination.send(waiting, stop):
                 again.pop(sent.path, None)
                 if attempt < retries and is_retryable(sent):

@@ -1,5 +1,6 @@
 """C-STORE as its user: files to an archive, each in its own transfer syntax (PS3.4 annex B)."""
 
+import logging
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -41,6 +42,8 @@ from cxrsr_cli.send.transcode import transcode
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
+
+_LOG = logging.getLogger(__name__)
 
 _MAX_FILES_PER_ASSOCIATION = 1000
 """Files whose beginnings are read before their association is requested."""
@@ -219,6 +222,7 @@ class _StoreSession:
                 pass  # no loss of the peer's: each such file has been told
             except AssociationLostError as error:
                 losses += 1
+                _LOG.info("the association with %s was lost: %s", self._peer, error)
                 offered, self._offered = self._offered, None
                 if offered is None:
                     continue

@@ -1,4 +1,4 @@
-"""STOW-RS as its client: files to a DICOMweb service (PS3.18 10.5)."""
+"""STOW-RS as a user agent: files to a DICOMweb service (PS3.18 10.5)."""
 
 import ipaddress
 import json
@@ -22,9 +22,14 @@ from cxrsr_cli.connections.destination import (
 )
 from cxrsr_cli.connections.dimse_status import DUPLICATE, classify_status
 from cxrsr_cli.connections.tls import TlsConfig
-from cxrsr_cli.errors import CxrsrError, MissingExtraError, NotDicomError, UsageError
+from cxrsr_cli.errors import (
+    CxrsrError,
+    MissingExtraError,
+    NetworkError,
+    NotDicomError,
+    UsageError,
+)
 from cxrsr_cli.send.file_header import FileHeader, file_failure
-from cxrsr_cli.send.stow_client import MultipartRelatedFile
 
 if TYPE_CHECKING:
     from requests import Response
@@ -32,39 +37,36 @@ if TYPE_CHECKING:
     from cxrsr_cli.send.stow_client import StowClient
 
 _STUDIES = "/studies"
-_MAX_RESPONSE_BYTES = 1 << 20
-_READ_CHUNK_BYTES = 1 << 16
-_LATER = (408, 425, 429)
-_NOT_LET_IN = (401, 403)
+_TRANSIENT_STATUSES = (408, 425, 429)
+_ACCESS_DENIED_STATUSES = (401, 403)
 _ACCEPTED, _CONFLICT = 202, 409
 
-_FAILED, _FAILED_OTHERWISE, _REFERENCED = "00081198", "0008119A", "00081199"
-_REFERENCED_INSTANCE = "00081155"
+_FAILED_SEQUENCE, _OTHER_FAILURES_SEQUENCE = "00081198", "0008119A"
+_REFERENCED_SEQUENCE, _REFERENCED_INSTANCE_UID = "00081199", "00081155"
 _FAILURE_REASON, _WARNING_REASON = "00081197", "00081196"
 """Tags of the Store Instances Response (PS3.18 I.2), as in its JSON."""
 
-
-_SAYS_NOT = "it does not say whether it has the file"
+_NO_STATEMENT = "it does not say whether it stored the file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StowDestination:
-    """A DICOMweb service that stores.
+    """A DICOMweb service that stores instances.
 
     Attributes
     ----------
     url : str
-        Its root, to which ``/studies`` is added if it is not there.
+        Root of the service; ``/studies`` is added if the URL does not end with it.
     username : str or None
         For HTTP's Basic authentication.
     password_file : Path or None
-        Its first line is the password.
+        The first line is the password.
     token_file : Path or None
-        Its first line is a bearer token (RFC 6750); read anew for each `send`.
-    tls : TlsFiles or None
-        For ``https``; by default the system's authorities, no certificate.
+        The first line is a bearer token (RFC 6750); read again for each `send`.
+    tls : TlsConfig or None
+        For ``https``; by default the system's authorities and no certificate of ours.
     timeout : float
-        Seconds in which it must connect, take a piece, or begin to answer.
+        Seconds to wait for connecting, sending a chunk and the response.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -77,33 +79,33 @@ class StowDestination:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        # Python's own complaints would quote what might be a password.
+        # Python's own messages would quote the URL, which may contain a password.
         try:
             parts = urlsplit(self.url)
             host, _ = parts.hostname, parts.port
         except ValueError:
-            raise ValueError("url is no URL") from None
+            raise ValueError("url is not a URL") from None
         if parts.scheme not in ("http", "https") or not host:
             raise ValueError("url must begin with http:// or https:// and name a host")
         if not is_valid_host(host) or not self.url.isprintable() or " " in self.url:
-            raise ValueError("url is no URL")
+            raise ValueError("url is not a URL")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("url must hold no user or password; give a file")
+            raise ValueError("url must not contain a user or password; use a file")
         if parts.query or parts.fragment:
             raise ValueError("url must end with its path")
         if bool(self.username) != bool(self.password_file):
-            raise ValueError("username and password_file belong together")
+            raise ValueError("username and password_file must be given together")
         if self.token_file and self.password_file:
             raise ValueError("token_file and password_file exclude each other")
         if self.tls and parts.scheme == "http":
             raise ValueError("tls needs an https:// url")
         secret = self.token_file or self.password_file
         if secret and parts.scheme == "http" and not _is_loopback(host):
-            raise ValueError("a password or token goes over https:// only, or to this machine")
+            raise ValueError("a password or token needs https://, except on this machine")
         validate_timeouts(timeout=self.timeout)
 
     def check(self) -> str:
-        """Read the files of TLS, password and token; as `Destination.check`."""
+        """Read the files of TLS, password and token; see `Destination.check`."""
         self._client().close()
         return ""
 
@@ -115,16 +117,13 @@ class StowDestination:
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
     ) -> Iterator[SendResult]:
-        """Store files, each in a request of its own, as the bytes they are.
-
-        As `Destination.send`.
-        """
+        """Store each file's bytes unchanged in a request of its own; see `Destination.send`."""
         with closing(self._client()) as client:
             for file in files:
-                # Not around all: nobody is silenced while the caller works.
+                # Not around the loop: the caller's own logs stay on while it works.
                 with quiet_libraries():
-                    sent = self._store(client, file)
-                yield sent
+                    result = self._store(client, file)
+                yield result
                 if stop():
                     return
 
@@ -133,157 +132,149 @@ class StowDestination:
             from cxrsr_cli.send.stow_client import StowClient
         except ImportError:
             raise MissingExtraError("STOW-RS needs pip install 'cxrsr[web]'") from None
-        secure = urlsplit(self.url).scheme == "https"
+        is_secure = urlsplit(self.url).scheme == "https"
         return StowClient(
-            self.root,
+            self.root + _STUDIES,
             timeout=self.timeout,
-            context=(self.tls or TlsConfig()).client_context() if secure else None,
-            token=_secret(self.token_file) if self.token_file else None,
-            user=(self.username, _secret(self.password_file))
+            context=(self.tls or TlsConfig()).client_context() if is_secure else None,
+            token=_read_secret(self.token_file) if self.token_file else None,
+            user=(self.username, _read_secret(self.password_file))
             if self.username and self.password_file
             else None,
         )
 
     def _store(self, client: "StowClient", file: Path) -> SendResult:
-        from requests import RequestException
+        from cxrsr_cli.send.stow_client import MultipartRelatedFile
 
         try:
-            instance = FileHeader.read(file)
-            if instance.syntax is None:
+            header = FileHeader.read(file)
+            if header.syntax is None:
                 raise NotDicomError("not in the DICOM File Format (PS3.10)")
             with ensure_unchanged(file), MultipartRelatedFile(file) as body:
                 try:
-                    with client.store(body) as answer:
-                        return self._classify_response(instance, answer)
-                except RequestException as error:
-                    # Its text holds the URL and more; its kind says enough.
-                    return SendResult(file, SendOutcome.FAILED, f"{self.root}: {_why(error)}")
+                    with client.post(body) as response:
+                        return self._classify_response(header, response)
+                except NetworkError as error:
+                    return SendResult(file, SendOutcome.FAILED, f"{self.root}: {error}")
         except CxrsrError as error:
             return file_failure(file, error)
 
-    def _classify_response(self, instance: FileHeader, answer: "Response") -> SendResult:
-        """Tell what an answer means (PS3.18 table 10.5.3-1)."""
-        status = answer.status_code
-        outcome, words = _by_status(status)
+    def _classify_response(self, header: FileHeader, response: "Response") -> SendResult:
+        """Return the outcome of a response (PS3.18 table 10.5.3-1)."""
+        from cxrsr_cli.send.stow_client import read_content
+
+        status = response.status_code
+        outcome, reason = _classify_http_status(status)
         if 200 <= status < 300 or status == _CONFLICT:
-            content = _content(answer)
-            reasons = _reasons(content, instance.sop_instance)
-            if reasons is not None:
-                outcome, words = _by_reasons(reasons, outcome, words)
-            elif outcome is SendOutcome.STORED and not _may_be_a_response(answer, content):
-                outcome, words = SendOutcome.FAILED, _SAYS_NOT
-        message = f"{self.root}: {words}, HTTP {status}" if words else ""
-        about_us = status in _NOT_LET_IN or 300 <= status < 400
-        return SendResult(instance.path, outcome, message, status, sender_rejected=about_us)
+            content = read_content(response)
+            statement = _read_statement(content, header.sop_instance)
+            if statement is not None:
+                outcome, reason = _classify_statement(statement, outcome, reason)
+            elif outcome is SendOutcome.STORED and not _is_empty_or_xml(response, content):
+                outcome, reason = SendOutcome.FAILED, _NO_STATEMENT
+        message = f"{self.root}: {reason}, HTTP {status}" if reason else ""
+        is_sender = status in _ACCESS_DENIED_STATUSES or 300 <= status < 400
+        return SendResult(header.path, outcome, message, status, sender_rejected=is_sender)
 
 
 @dataclass(frozen=True, slots=True)
 class _StoreInstancesResponse:
-    """Of the instance in a Store Instances Response: why not, or why with a warning."""
+    """What a Store Instances Response says about our instance.
+
+    Attributes
+    ----------
+    failure, warning : int or None
+        Failure Reason and Warning Reason, if the response has one.
+    is_referenced : bool
+        Whether it lists the instance in its Referenced SOP Sequence.
+    """
 
     failure: int | None
     warning: int | None
-    stored: bool
+    is_referenced: bool
 
 
-def _by_status(status: int) -> tuple[SendOutcome, str]:
+def _classify_http_status(status: int) -> tuple[SendOutcome, str]:
     if status == _ACCEPTED:
-        # Some were not stored, or with a warning; which, it does not say.
-        return SendOutcome.FAILED, _SAYS_NOT
-    if status in _LATER or status >= 500:
-        return SendOutcome.FAILED, "it cannot now"
-    if status in _NOT_LET_IN:
-        return SendOutcome.REFUSED, "it does not let us in; look at user, password or token"
+        # Some instances were not stored, or with a warning; the status does not say which.
+        return SendOutcome.FAILED, _NO_STATEMENT
+    if status in _TRANSIENT_STATUSES or status >= 500:
+        return SendOutcome.FAILED, "it is unavailable for now"
+    if status in _ACCESS_DENIED_STATUSES:
+        return SendOutcome.REFUSED, "it denies access; check user name, password or token"
     if 300 <= status < 400:
-        return SendOutcome.REFUSED, "it is elsewhere; give the URL it redirects to"
+        return SendOutcome.REFUSED, "it redirects; use the URL that it redirects to"
     if 200 <= status < 300:
         return SendOutcome.STORED, ""
-    return SendOutcome.REFUSED, "it does not take the file"
+    return SendOutcome.REFUSED, "it refuses the file"
 
 
-def _by_reasons(
-    reasons: _StoreInstancesResponse, outcome: SendOutcome, words: str
+def _classify_statement(
+    statement: _StoreInstancesResponse, outcome: SendOutcome, reason: str
 ) -> tuple[SendOutcome, str]:
-    if reasons.failure is not None:
-        outcome, words = classify_status(reasons.failure)
-        if outcome is SendOutcome.FAILED or reasons.failure == DUPLICATE:
-            return outcome, words
-        # No other failure reason means success, whatever its number.
-        return SendOutcome.REFUSED, words
-    if reasons.warning is not None:
-        _, words = classify_status(reasons.warning)
-        return SendOutcome.WARNED, words or "a warning (0x0000)"
-    if reasons.stored and outcome is not SendOutcome.REFUSED:
+    """Combine a Store Instances Response with what the HTTP status says."""
+    if statement.failure is not None:
+        outcome, reason = classify_status(statement.failure)
+        if outcome is SendOutcome.FAILED or statement.failure == DUPLICATE:
+            return outcome, reason
+        # No other Failure Reason means success, whatever its number.
+        return SendOutcome.REFUSED, reason
+    if statement.warning is not None:
+        _, reason = classify_status(statement.warning)
+        return SendOutcome.WARNED, reason or "a warning (0x0000)"
+    if statement.is_referenced and outcome is not SendOutcome.REFUSED:
         return SendOutcome.STORED, ""
-    return (SendOutcome.FAILED, _SAYS_NOT) if outcome is SendOutcome.STORED else (outcome, words)
+    if outcome is SendOutcome.STORED:
+        return SendOutcome.FAILED, _NO_STATEMENT
+    return outcome, reason
 
 
-def _reasons(content: bytes, sop_instance: UID) -> _StoreInstancesResponse | None:
-    """Read a Store Instances Response in JSON; None if there is none that can be read."""
+def _read_statement(content: bytes, sop_instance: UID) -> _StoreInstancesResponse | None:
+    """Read a Store Instances Response in JSON; None if the content is something else."""
     try:
-        told = json.loads(content)
-        told = told[0] if isinstance(told, list) and told else told or {}
-        # The request held one instance: every failure is of it.
-        failed = _items(told, _FAILED) + _items(told, _FAILED_OTHERWISE)
-        stored = [item for item in _items(told, _REFERENCED) if _is_of(item, sop_instance)]
-        warnings = [_number(item, _WARNING_REASON) for item in stored if _WARNING_REASON in item]
+        response = json.loads(content)
+        response = response[0] if isinstance(response, list) and response else response or {}
+        # The request held one instance, so every failure is about it.
+        failed = _items(response, _FAILED_SEQUENCE) + _items(response, _OTHER_FAILURES_SEQUENCE)
+        referenced = [
+            item for item in _items(response, _REFERENCED_SEQUENCE) if _is_about(item, sop_instance)
+        ]
+        warnings = [
+            _number(item, _WARNING_REASON) for item in referenced if _WARNING_REASON in item
+        ]
         return _StoreInstancesResponse(
             failure=_number(failed[0], _FAILURE_REASON) if failed else None,
             warning=warnings[0] if warnings else None,
-            stored=bool(stored),
+            is_referenced=bool(referenced),
         )
-    # No JSON, or of another form.
+    # Not JSON, or of another structure.
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         return None
 
 
-def _may_be_a_response(answer: "Response", content: bytes) -> bool:
-    """Tell whether a body is none, or XML as in PS3.18 I.2 that speaks of no failure."""
+def _is_empty_or_xml(response: "Response", content: bytes) -> bool:
+    """Whether a body is empty, or XML (PS3.18 I.2) that mentions no failure, and not HTML."""
     text = content.strip().lower()
     if not text:
         return True
-    failures = (_FAILED, _FAILED_OTHERWISE, "<html", "<!doctype")
-    if "html" in answer.headers.get("Content-Type", "").lower():
+    if "html" in response.headers.get("Content-Type", "").lower():
         return False
+    failures = (_FAILED_SEQUENCE, _OTHER_FAILURES_SEQUENCE, "<html", "<!doctype")
     return text.startswith(b"<") and not any(word.lower().encode() in text for word in failures)
 
 
-def _is_of(item: dict[str, Any], sop_instance: UID) -> bool:
-    stated = item.get(_REFERENCED_INSTANCE, {}).get("Value", [])
-    return [str(uid).rstrip("\0 ") for uid in stated] == [sop_instance]
+def _is_about(item: dict[str, Any], sop_instance: UID) -> bool:
+    uids = item.get(_REFERENCED_INSTANCE_UID, {}).get("Value", [])
+    return [str(uid).rstrip("\0 ") for uid in uids] == [sop_instance]
 
 
-def _content(answer: "Response") -> bytes:
-    content = b""
-    for piece in answer.iter_content(_READ_CHUNK_BYTES):
-        content += piece
-        if len(content) > _MAX_RESPONSE_BYTES:
-            break
-    return content
-
-
-def _items(told: dict[str, Any], tag: str) -> list[dict[str, Any]]:
-    return list(told.get(tag, {}).get("Value", []))
+def _items(response: dict[str, Any], tag: str) -> list[dict[str, Any]]:
+    return list(response.get(tag, {}).get("Value", []))
 
 
 def _number(item: dict[str, Any], tag: str) -> int:
     value: int = int(item.get(tag, {}).get("Value", [0x0110])[0])
     return value
-
-
-def _why(error: Exception) -> str:
-    import requests
-
-    text = str(error)
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return "its certificate is not to be trusted"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "no common TLS"
-    if isinstance(error, requests.Timeout) or "timed out" in text:
-        return "no answer in time"
-    if "refused" in text:
-        return "connection refused"
-    return "no connection, or it broke off"
 
 
 def _is_loopback(host: str) -> bool:
@@ -293,7 +284,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _secret(path: Path) -> str:
+def _read_secret(path: Path) -> str:
     """Read a secret; no error quotes it."""
     try:
         line = path.read_text(encoding="utf-8").partition("\n")[0].strip()
@@ -302,5 +293,5 @@ def _secret(path: Path) -> str:
     except UnicodeDecodeError:
         line = ""
     if not line or not line.isprintable() or not line.isascii():
-        raise UsageError(f"the first line of {path} is no password or token of ASCII characters")
+        raise UsageError(f"the first line of {path} is not a password or token in ASCII")
     return line

@@ -1,32 +1,38 @@
-"""dicomweb-client, which knows the service, with bodies of our own.
-
-Its own `store_instances` encodes a parsed data set again and holds it twice; a
-request that it repeats after HTTP 503 has lost its body.
-"""
+"""HTTP requests of STOW-RS, whose bodies are read from the disk while they are sent."""
 
 import io
 import os
 import ssl
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import requests
-from dicomweb_client.session_utils import create_session, create_session_from_user_pass
-from dicomweb_client.web import DICOMwebClient, _Transaction
 from requests.adapters import HTTPAdapter
 
+from cxrsr_cli.errors import NetworkError
+
 _READ_CHUNK_BYTES = 1 << 16
+_MAX_RESPONSE_BYTES = 1 << 20
+
+_REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((ssl.SSLCertVerificationError,), "its certificate is not trusted"),
+    ((requests.exceptions.SSLError,), "no TLS version or cipher in common"),
+    ((requests.Timeout, TimeoutError), "no answer in time"),
+    ((ConnectionRefusedError,), "connection refused"),
+)
+"""Why a request failed, by an error in the chain of causes; the first that matches."""
 
 
 class MultipartRelatedFile:
-    """A request's body: a head, the bytes of a file, a tail.
+    """A request's body: a multipart header, the bytes of one file, a closing boundary.
 
-    It has a length, so that no server has to understand chunks, and is read from
-    the disk in pieces, so that memory does not depend on the file. It cannot
-    tell where it stands, which requests would take for a length of 0.
+    The body has a length, so that the server need not support chunked transfers. It is
+    read from the disk in pieces, so that memory does not depend on the size of the file.
+    It has no ``tell``: requests would take the position for the end and send no bytes.
 
     Parameters
     ----------
@@ -36,43 +42,43 @@ class MultipartRelatedFile:
     Raises
     ------
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
-        # Nobody can know it before, and so have it in a file.
+        # Random, so that no file can contain the boundary.
         self._boundary = uuid.uuid4().hex
         head = f"--{self._boundary}\r\nContent-Type: application/dicom\r\n\r\n"
         tail = f"\r\n--{self._boundary}--\r\n"
         self._file = path.open("rb")
-        self._left = os.fstat(self._file.fileno()).st_size
+        self._bytes_left = os.fstat(self._file.fileno()).st_size
         self._head, self._tail = io.BytesIO(head.encode()), io.BytesIO(tail.encode())
-        self._length = len(head) + self._left + len(tail)
+        self._length = len(head) + self._bytes_left + len(tail)
 
     @property
     def content_type(self) -> str:
-        """Value of the request's header field."""
+        """Value of the header field Content-Type (PS3.18 8.6.1.2.1)."""
         return f'multipart/related; type="application/dicom"; boundary={self._boundary}'
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[bytes]:
-        """Give the pieces; by this requests knows a stream."""
+        """Yield the pieces; requests streams a body that is iterable."""
         return iter(lambda: self.read(_READ_CHUNK_BYTES), b"")
 
     def read(self, size: int = -1) -> bytes:
-        """Read at most `size` bytes; nothing at the end."""
+        """Read at most `size` bytes; empty at the end."""
         if size is None or size < 0:
             size = self._length
-        if piece := self._head.read(size):
-            return piece
-        if self._left:
-            piece = self._file.read(min(size, self._left))
-            if not piece:
+        if chunk := self._head.read(size):
+            return chunk
+        if self._bytes_left:
+            chunk = self._file.read(min(size, self._bytes_left))
+            if not chunk:
                 raise OSError("the file became shorter")
-            self._left -= len(piece)
-            return piece
+            self._bytes_left -= len(chunk)
+            return chunk
         return self._tail.read(size)
 
     def __enter__(self) -> Self:
@@ -87,21 +93,21 @@ class MultipartRelatedFile:
         self._file.close()
 
 
-class StowClient(DICOMwebClient):
-    """A client that stores files as they are.
+class StowClient:
+    """An HTTP session with a DICOMweb service.
 
     Parameters
     ----------
     url : str
-        The service's root.
+        URL of the service's studies resource (PS3.18 10.5.1).
     timeout : float
-        Seconds for each step.
+        Seconds to wait for connecting, sending a chunk and receiving one.
     context : ssl.SSLContext or None
-        For ``https``.
+        TLS for ``https``.
     token : str or None
-        A bearer token.
-    user : tuple or None
-        Name and password.
+        Bearer token (RFC 6750).
+    user : tuple of str or None
+        Name and password for HTTP's Basic authentication.
     """
 
     def __init__(
@@ -113,40 +119,68 @@ class StowClient(DICOMwebClient):
         token: str | None = None,
         user: tuple[str, str] | None = None,
     ) -> None:
-        session = create_session_from_user_pass(*user) if user else create_session()
-        # A proxy, or a password of ~/.netrc, must not come from where nobody looks.
-        session.trust_env = False
+        self._url, self._timeout = url, timeout
+        self._session = requests.Session()
+        # No proxy and no password of ~/.netrc that the user did not ask for.
+        self._session.trust_env = False
+        self._session.auth = user
+        if token:
+            self._session.headers["Authorization"] = f"Bearer {token}"
         if context:
-            session.mount("https://", _SslContextAdapter(context))
-        headers = {"Authorization": f"Bearer {token}"} if token else None
-        super().__init__(url, session, headers=headers, timeout=timeout)
+            self._session.mount("https://", _SslContextAdapter(context))
 
-    def store(self, body: MultipartRelatedFile) -> requests.Response:
-        """Post a body; the answer's own is not read yet.
+    @contextmanager
+    def post(self, body: MultipartRelatedFile) -> Iterator[requests.Response]:
+        """Post a body; the response's content is not read yet.
 
         Raises
         ------
-        requests.RequestException
-            If there is no answer.
+        NetworkError
+            If there is no response, or its content cannot be read in the block. The message
+            is free of the URL and of what the server sent.
         """
-        answer: requests.Response = self._session.post(
-            self._get_studies_url(_Transaction.STORE),
-            data=body,
-            headers={"Content-Type": body.content_type, "Accept": "application/dicom+json"},
-            timeout=self._timeout,
-            # A redirected request would lose its body, and could take a token elsewhere.
-            allow_redirects=False,
-            stream=True,
-        )
-        return answer
+        try:
+            with self._session.post(
+                self._url,
+                data=body,
+                headers={"Content-Type": body.content_type, "Accept": "application/dicom+json"},
+                timeout=self._timeout,
+                # A redirected request would lose its body and could leak the token.
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                yield response
+        except requests.RequestException as error:
+            raise NetworkError(_explain(error)) from None
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._session.close()
 
 
+def read_content(response: requests.Response) -> bytes:
+    """Read a response's content, of which more than 1 MiB is cut off."""
+    content = b""
+    for chunk in response.iter_content(_READ_CHUNK_BYTES):
+        content += chunk
+        if len(content) > _MAX_RESPONSE_BYTES:
+            break
+    return content
+
+
+def _explain(error: BaseException | None) -> str:
+    causes = []
+    while error:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    for types, reason in _REASONS:
+        if any(isinstance(cause, types) for cause in causes):
+            return reason
+    return "no connection, or it was lost"
+
+
 class _SslContextAdapter(HTTPAdapter):
-    """Verifies by a given context alone; requests would trust certifi's authorities, too."""
+    """Verifies certificates by one SSL context; requests would trust certifi's list too."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -156,4 +190,4 @@ class _SslContextAdapter(HTTPAdapter):
         super().init_poolmanager(*arguments, ssl_context=self._context, **options)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ANN401
-        """Leave the context as it is."""
+        """Leave the context unchanged."""

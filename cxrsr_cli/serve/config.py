@@ -77,23 +77,23 @@ class ServeConfig:
     ----------
     spool : Path
         Its own folder, on a local disk (`Spool`).
-    listen : Listener
+    scp : ScpConfig
         Where, as whom, and whom it listens to.
-    tls : TlsFiles or None
+    tls : TlsConfig or None
         With it, associations are encrypted, and without them none is accepted.
     destinations : dict of str to Destination
         Where outputs can go.
-    rules : tuple of Rule
+    rules : tuple of RoutingRule
         What is done with which object; the first that holds.
-    retry : Retry
+    retry : RetryPolicy
         When what failed is tried again.
     device : str
         Where the networks run, as ``--device``.
     memory : int or None
         Bytes that the work on one image may take, as ``--memory``.
-    health : Health or None
+    health : HealthConfig or None
         A port that tells how the node is.
-    history_days : float
+    history_retention_days : float
         How long instances are known after they are done, so that they are not done again.
     """
 
@@ -117,7 +117,7 @@ class ServeConfig:
         if self.memory is not None and self.memory < 1:
             raise ValueError("memory must be at least 1")
         if not 0 <= self.history_retention_days < math.inf:
-            raise ValueError("history_days must be finite, and not negative")
+            raise ValueError("history_retention_days must be finite, and not negative")
 
 
 _ADAPTER = TypeAdapter(ServeConfig)

@@ -17,11 +17,11 @@ class EventKind(StrEnum):
     IGNORED = "ignored"
     UPSCALED = "upscaled"
     SENT = "sent"
-    RETRY = "postponed"
+    RETRY = "retry"
     """It failed, and will be tried again."""
     DEAD = "dead"
     """It failed, and will not be tried again by itself."""
-    ERROR = "trouble"
+    ERROR = "error"
     """The node itself could not do something."""
     STOPPING = "stopping"
 

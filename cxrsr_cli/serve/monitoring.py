@@ -151,9 +151,11 @@ class Metrics:
         yield from _head("cxrsr_instances", "gauge", "Instances by where they stand.")
         for state, number in self._survey.counts().items():
             yield f"cxrsr_instances{_label('state', state.value)} {number}"
-        yield from _head("cxrsr_waiting", "gauge", "Outputs that wait for a destination.")
+        yield from _head(
+            "cxrsr_pending_deliveries", "gauge", "Outputs that wait for a destination."
+        )
         for place, number in sorted(self._survey.pending().items()):
-            yield f"cxrsr_waiting{_label('destination', place)} {number}"
+            yield f"cxrsr_pending_deliveries{_label('destination', place)} {number}"
 
 
 def _head(name: str, kind: str, meaning: str) -> Iterator[str]:

@@ -135,7 +135,7 @@ ITEM = "key, state, calling_ae, called_ae, address, begun, attempts, due, rule, 
 
 def item_from_row(row: Sequence[object]) -> QueueItem:
     """Return the instance that a row of the columns `ITEM` is of."""
-    values = dict(zip(ITEM.split(", "), row, strict=True))
+    values = dict(zip(QueueItem.__slots__, row, strict=True))
     return QueueItem(**{**values, "state": ItemState(str(values["state"]))})  # type: ignore[arg-type]
 
 

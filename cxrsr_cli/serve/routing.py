@@ -42,7 +42,7 @@ class RuleCondition:
     description : str or None
         A regular expression that is found in the first 64 characters of Series
         Description or of Study Description, whatever the case.
-    smallest_side, largest_side : int or None
+    min_side, max_side : int or None
         Bounds of Rows and Columns, themselves included. Neither holds for an object
         that does not state both.
     """
@@ -66,9 +66,9 @@ class RuleCondition:
                 raise ValueError(f"description is no regular expression ({error})") from None
         sides = [side for side in (self.min_side, self.max_side) if side is not None]
         if any(side < 1 for side in sides):
-            raise ValueError("smallest_side and largest_side must be at least 1")
+            raise ValueError("min_side and max_side must be at least 1")
         if sides != sorted(sides):
-            raise ValueError("smallest_side is larger than largest_side")
+            raise ValueError("min_side is larger than max_side")
 
     def matches(self, item: QueueItem, dataset: Dataset) -> bool:
         """Tell whether an object is what is asked for; one with an illegal value is not.

@@ -1,5 +1,6 @@
 """Bring outputs to one destination, and be stubborn about it."""
 
+import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -13,6 +14,8 @@ from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.maintenance import remove_files_if_finished
 from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.queue import Delivery, ItemState
+
+_LOG = logging.getLogger(__name__)
 
 _BATCH_SIZE = 32
 """Outputs sent in one go, over one association."""
@@ -89,9 +92,9 @@ class DeliveryWorker:
             return
         self._failures += 1
         retry = self.context.retry
-        self._backoff_until = time.monotonic() + (
-            retry.delay_after(self._failures) or retry.max_delay
-        )
+        delay = retry.delay_after(self._failures) or retry.max_delay
+        self._backoff_until = time.monotonic() + delay
+        _LOG.info("nothing arrives at %s; next attempt in %.0f s", self.name, delay)
 
     def _record_outcome(self, delivery: Delivery, sent: SendResult) -> SendOutcome:
         """Write down what became of an output; return it as it is seen here."""

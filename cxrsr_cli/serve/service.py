@@ -1,5 +1,6 @@
 """The node: network, worker and couriers side by side, until told to stop."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ from cxrsr_cli.serve.routing import Upscaling
 from cxrsr_cli.serve.sender import DeliveryWorker
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.upscaler import Upscaler
+
+_LOG = logging.getLogger(__name__)
 
 _POLL = 1.0
 """Seconds between looks at the queue when nobody wakes: for what is due, or was revived."""
@@ -170,7 +173,7 @@ class Node:
         )
         while not (asked_to_stop() or self._failure):
             if not receiver.is_alive:
-                self._failure = InternalError("what receives has ended; please report it")
+                self._failure = InternalError("the receiving thread ended; please report it")
             self._stopping.wait(_GLANCE)
         self._is_asked_to_stop = True
 
@@ -238,6 +241,7 @@ class Node:
                 self._failure = error
                 return
             except Exception as error:
+                _LOG.debug("the part '%s' of the node failed", name, exc_info=error)
                 self._failure = InternalError.of(error)
                 return
             self._wake.wait(_POLL)

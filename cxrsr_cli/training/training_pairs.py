@@ -9,7 +9,6 @@ from cxrsr_cli.inference.image_skip import image_skip
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.networks.config import ImageSkip
-from cxrsr_cli.networks.resampling import downsample
 from cxrsr_cli.training.degradation import DegradationConfig, degrade_patch
 
 
@@ -37,29 +36,11 @@ class TrainingPair:
     step: float
 
 
-def degrade(image: GrayscaleImage, scale: int) -> torch.Tensor:
-    """Make the low-resolution image in the bit depth of the original.
-
-    Parameters
-    ----------
-    image : GreyImage
-        The original.
-    scale : int
-        Whole factor.
-
-    Returns
-    -------
-    torch.Tensor
-        ``(1, 1, H / scale, W / scale)`` float32, whole numbers in the range.
-    """
-    return downsample(image.values, scale).round_().clamp_(image.minimum, image.maximum)
-
-
 def make_pair(
     image: GrayscaleImage, scale: int, kind: ImageSkip, *, impulse_filter: bool = False
 ) -> TrainingPair:
     """Degrade an image, make its skip and map all to network values."""
-    low = degrade(image, scale)
+    low = image.downsample(scale)
     return _pair(image, low, image.values, scale, kind, impulse_filter=impulse_filter)
 
 

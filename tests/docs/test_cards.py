@@ -86,5 +86,5 @@ def test_a_card_shows_a_failure_with_its_command_and_date(card: Path) -> None:
     for picture in pictures:
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert picture.stat().st_size < 200_000
-    assert re.search(r"cxrsr evaluate\s[^`]*--failures\s", text)
+    assert re.search(r"cxrsr evaluate\s[^`]*--worst-cases\s", text)
     assert re.search(r"\b20\d\d-\d\d-\d\d\b", text)

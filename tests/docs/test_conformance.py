@@ -48,7 +48,7 @@ from cxrsr_cli.receive.storage_scp import StorageScp
 from cxrsr_cli.send.association import make_ae
 from cxrsr_cli.send.file_header import FALLBACK_SYNTAXES
 from cxrsr_cli.send.store import CStoreDestination
-from cxrsr_cli.send.stow import StowDestination, _by_status
+from cxrsr_cli.send.stow import StowDestination, _classify_http_status
 from cxrsr_cli.send.stow_client import MultipartRelatedFile
 from cxrsr_cli.serve.config import ServeConfig
 from tests.conftest import ROOT, Command
@@ -763,7 +763,7 @@ def test_the_stated_outcome_of_every_http_status_is_the_codes() -> None:
         row["HTTP status"]: row["outcome"] for row in rows("HTTP status", "outcome", "meaning")
     }
     for status in range(200, 600):
-        assert _by_status(status)[0] == most_specific(stated, str(status)), status
+        assert _classify_http_status(status)[0] == most_specific(stated, str(status)), status
 
 
 def test_a_stow_request_has_the_stated_headers(tmp_path: Path) -> None:

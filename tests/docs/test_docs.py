@@ -8,7 +8,8 @@ from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, PixelGeometryAttribute
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.evaluation.scores import METRICS, Metric
+from cxrsr_cli.metrics.metric import Metric
+from cxrsr_cli.metrics.registry import METRICS
 from tests.conftest import ROOT, Command
 
 UPSCALE = (ROOT / "docs" / "upscale.md").read_text(encoding="utf-8")

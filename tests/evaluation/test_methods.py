@@ -1,4 +1,4 @@
-"""Methods are named as the user writes them."""
+"""Names of methods are parsed and printed."""
 
 import pytest
 
@@ -12,11 +12,15 @@ from cxrsr_cli.evaluation.methods import DEFAULT, REFERENCE, Method, parse_metho
         ("bicubic", Method("bicubic"), "bicubic"),
         ("bicubic+consistent", REFERENCE, "bicubic+consistent"),
         ("model", Method("model"), "model"),
-        ("bicubic+filtered", Method("bicubic", filtered=True), "bicubic+filtered"),
         (
-            "rir-s+consistent+filtered",
-            Method("rir-s", filtered=True, consistent=True),
-            "rir-s+filtered+consistent",
+            "bicubic+impulse-filter",
+            Method("bicubic", impulse_filter=True),
+            "bicubic+impulse-filter",
+        ),
+        (
+            "rir-s+consistent+impulse-filter",
+            Method("rir-s", impulse_filter=True, consistent=True),
+            "rir-s+impulse-filter+consistent",
         ),
         (" rir-s+ensemble ", Method("rir-s", ensemble=True), "rir-s+ensemble"),
         (
@@ -31,7 +35,7 @@ from cxrsr_cli.evaluation.methods import DEFAULT, REFERENCE, Method, parse_metho
         ),
     ],
 )
-def test_parse(text: str, method: Method, label: str) -> None:
+def test_names_are_parsed(text: str, method: Method, label: str) -> None:
     assert Method.parse(text) == method
     assert str(method) == label
 
@@ -43,15 +47,15 @@ def test_parse(text: str, method: Method, label: str) -> None:
         (",", "no method"),
         ("+consistent", "names no method"),
         ("bicubic+ensemble", "no \\+ensemble"),
-        ("a/net.safetensors,b/net.safetensors", "both be called 'net'"),
+        ("a/net.safetensors,b/net.safetensors", "both have the name 'net'"),
     ],
 )
-def test_refuses(text: str, reason: str) -> None:
+def test_illegal_names_are_refused(text: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         parse_methods(text)
 
 
-def test_default_and_reference() -> None:
+def test_the_reference_is_added_if_it_is_missing() -> None:
     assert parse_methods(",".join(map(str, DEFAULT))) == DEFAULT
     assert parse_methods("model,model") == (REFERENCE, Method("model"))
     assert parse_methods("model", reference=Method("model")) == (Method("model"),)
@@ -65,5 +69,5 @@ def test_default_and_reference() -> None:
         ("a/x{scale}.safetensors", "a/x8.safetensors"),
     ],
 )
-def test_locate(base: str, found: str) -> None:
+def test_scale_and_model_are_inserted(base: str, found: str) -> None:
     assert Method(base).resolve_model("rir-s", 8) == found

@@ -1,4 +1,4 @@
-"""Paired statistics are what they are called."""
+"""Paired statistics have their textbook values."""
 
 import math
 
@@ -11,25 +11,25 @@ from cxrsr_cli.evaluation.paired_statistics import PairedDifference
 GAINS = [0.5, 1.0, 2.0, -0.25, 0.75, 1.5, 3.0, 0.1]
 
 
-def test_of_known_differences() -> None:
+def test_statistics_of_known_differences() -> None:
     found = PairedDifference.of(GAINS, larger_is_better=True)
     assert found.mean == pytest.approx(1.075)
     assert found.median == pytest.approx(0.875)
     assert found.smallest == -0.25
     assert (found.wins, found.count) == (7, 8)
     assert found.standard_error == pytest.approx(np.std(GAINS, ddof=1) / math.sqrt(8))
-    # One negative rank, the second smallest: P(W <= 2) = 3 / 2**8, twice.
+    # One negative rank, the second smallest: twice P(W <= 2) = 3 / 2**8.
     assert found.p_value == pytest.approx(2 * 3 / 2**8)
 
 
-def test_where_smaller_is_better_the_worst_is_the_largest() -> None:
+def test_the_worst_difference_is_the_largest_if_smaller_is_better() -> None:
     found = PairedDifference.of(GAINS, larger_is_better=False)
     assert found.smallest == 3.0
     assert found.wins == 1
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
-    """95 % of 200 samples of 30; a bootstrap of so few covers slightly less."""
+def test_the_interval_covers_the_mean_in_95_percent_of_samples() -> None:
+    """200 samples of 30; the bootstrap of so few values covers slightly less than 95 %."""
     random = np.random.default_rng(1)
     hits = 0
     for _ in range(200):
@@ -38,7 +38,7 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     assert binomtest(hits, 200, 0.94).pvalue > 0.01
 
 
-def test_the_interval_is_the_same_every_time_and_near_the_normal_one() -> None:
+def test_the_interval_is_reproducible_and_close_to_the_t_interval() -> None:
     sample = np.random.default_rng(0).normal(0.3, 1, 100).tolist()
     first, again = (PairedDifference.of(sample, larger_is_better=True) for _ in range(2))
     assert first == again
@@ -57,7 +57,7 @@ def test_the_interval_is_the_same_every_time_and_near_the_normal_one() -> None:
         ([math.nan, 1.0, math.inf], 1.0, math.nan, 1.0, 1),
     ],
 )
-def test_few_or_equal_images(
+def test_statistics_of_few_or_equal_differences(
     differences: list[float], mean: float, low: float, p_value: float, count: int
 ) -> None:
     found = PairedDifference.of(differences, larger_is_better=True)

@@ -1,4 +1,4 @@
-"""Costs are counted and measured, not guessed."""
+"""Operations, time and memory are counted and measured."""
 
 import sys
 import time
@@ -19,25 +19,25 @@ from cxrsr_cli.networks.model_files import bundled_models
 CPU = torch.device("cpu")
 
 
-def test_macs_of_convolutions() -> None:
-    """9 x 1 x 4 at full size, then 25 x 4 x 2 at half the size."""
+def test_macs_of_convolutions_are_counted() -> None:
+    """9 x 1 x 4 at full size, then 25 x 4 x 2 at half of it."""
     network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 2, 5, stride=2, padding=2))
     assert count_macs(network, CPU) == 64 * 64 * 9 * 4 + 32 * 32 * 25 * 4 * 2
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
-def test_a_residual_network_multiplies_every_weight_once_a_pixel(ensemble: bool) -> None:
-    """And no bias; the stem's fixed 9 filters of 3x3 come on top."""
-    restorer = Predictor.load(bundled_models()[0].path, device="cpu")
-    found = NetworkComplexity.of(restorer, ensemble=ensemble)
-    parameters = list(restorer.network.parameters())
+def test_a_residual_network_multiplies_every_weight_once_per_pixel(ensemble: bool) -> None:
+    """Biases do not count; the 9 fixed filters of 3x3 of the stem are added."""
+    predictor = Predictor.load(bundled_models()[0].path, device="cpu")
+    found = NetworkComplexity.of(predictor, ensemble=ensemble)
+    parameters = list(predictor.network.parameters())
     weights = sum(parameter.numel() for parameter in parameters if parameter.ndim > 1)
     assert found.parameters == sum(parameter.numel() for parameter in parameters)
     assert found.macs == (8 if ensemble else 1) * (weights + 81)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs proc(5)")
-def test_memory_that_was_given_back_is_seen() -> None:
+def test_memory_that_was_freed_is_measured() -> None:
     with measure_usage(CPU) as usage:
         torch.ones(25_000_000)
         time.sleep(0.05)
@@ -48,7 +48,9 @@ def test_memory_that_was_given_back_is_seen() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "peak"), [(3, 5, 5), (5, 3, 5), (None, 3, 3), (None, None, None)]
 )
-def test_work_adds_up(first: int | None, second: int | None, peak: int | None) -> None:
+def test_times_are_added_and_peaks_are_compared(
+    first: int | None, second: int | None, peak: int | None
+) -> None:
     assert ResourceUsage(1.0, first).combined_with(ResourceUsage(2.0, second)) == ResourceUsage(
         3.0, peak
     )

@@ -1,4 +1,4 @@
-"""Pictures of worst cases: what they are called, and whole or not at all."""
+"""Pictures of worst cases: layout, names and atomic writing."""
 
 import io
 from dataclasses import replace
@@ -20,16 +20,16 @@ RAMP = np.tile(np.arange(40, dtype=np.float32), (30, 1))
 CASE = WorstCase(Method("model", consistent=True), "a", 0.5, 3, 4, RAMP, RAMP + 1, RAMP - 2, False)
 
 
-def test_a_picture_alone_leaves_out_one_panel_of_the_five_on_the_page() -> None:
-    alone, page = (
-        Image.open(io.BytesIO(worst_case_figure(CASE, alone=alone))).width
-        for alone in (True, False)
+def test_a_standalone_picture_has_one_panel_less_than_the_page() -> None:
+    standalone, page = (
+        Image.open(io.BytesIO(worst_case_figure(CASE, standalone=standalone))).width
+        for standalone in (True, False)
     )
-    assert 2 * SIDE <= page - alone < 3 * SIDE
+    assert 2 * SIDE <= page - standalone < 3 * SIDE
 
 
-def test_every_pixel_of_a_crop_is_four_of_the_picture() -> None:
-    """Else neighbours would be drawn in different sizes."""
+def test_every_pixel_of_a_crop_is_drawn_as_four_pixels() -> None:
+    """Otherwise neighbours would have different sizes."""
     crop = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE)).astype(np.float32)
     case = replace(CASE, original=crop, reference=crop, output=crop)
     drawn = np.asarray(Image.open(io.BytesIO(worst_case_figure(case))).convert("L"))
@@ -38,35 +38,37 @@ def test_every_pixel_of_a_crop_is_four_of_the_picture() -> None:
     assert np.array_equal(inside[::2, ::2], inside[1::2, 1::2])
 
 
-def test_a_caption_says_whose_and_where() -> None:
+def test_the_caption_has_method_image_and_position() -> None:
     assert CASE.caption == (
         "model+consistent: image a, +0.500 dB over the whole image; 40x30 pixels at row 3, column 4"
     )
 
 
-def test_names_are_safe_and_no_picture_replaces_another(tmp_path: Path) -> None:
-    """A method may be a weights file, whose name holds what it likes."""
+def test_file_names_are_safe_and_unique(tmp_path: Path) -> None:
+    """A method can be a weights file with any characters in its name."""
     methods = [Method(base) for base in ("a b", "a-b", "A:B", "né*t", "m.safetensors")]
     cases = [replace(CASE, method=method) for method in methods]
     write_worst_cases({2: cases, 4: [CASE]}, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "failure-x2-a-b.png", "failure-x2-a-b-2.png", "failure-x2-A-B-3.png", "failure-x2-n--t.png",
-        "failure-x2-m.png", "failure-x4-model+consistent.png",
-    }  # fmt: skip
+        "worst-case-x2-a-b.png",
+        "worst-case-x2-a-b-2.png",
+        "worst-case-x2-A-B-3.png",
+        "worst-case-x2-n--t.png",
+        "worst-case-x2-m.png",
+        "worst-case-x4-model+consistent.png",
+    }
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
 
 
-def test_a_picture_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_an_error_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shape"):
         write_worst_cases({2: [replace(CASE, output=RAMP[:, 1:])]}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_said_before_the_work(
-    cxrsr: Command, tmp_path: Path
-) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(cxrsr: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    done = cxrsr("evaluate", "--data", EXAMPLE.parent, "--failures", tmp_path / "file" / "x")
+    done = cxrsr("evaluate", "--data", EXAMPLE.parent, "--worst-cases", tmp_path / "file" / "x")
     assert done.returncode == ExitCode.CANNOT_WRITE
     assert "cannot make the folder" in done.stderr
     assert "Traceback" not in done.stderr

@@ -17,6 +17,8 @@ import pytest
 from tests.conftest import ROOT, small_chest
 from tests.helpers.scripts import EXAMPLES, environment, pretend, run
 
+pytestmark = pytest.mark.process
+
 ENTRY = EXAMPLES / "container" / "entry.py"
 DOCKERFILE = EXAMPLES / "container" / "Dockerfile"
 PAIRS = [

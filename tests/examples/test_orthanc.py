@@ -22,6 +22,8 @@ from tests.helpers.orthanc import Orthanc, running_orthanc
 from tests.helpers.scripts import EXAMPLES, install_command
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.peer
+
 FOLDER = EXAMPLES / "orthanc"
 PATIENT, SECRET = "Nobody^Knows", "PID-4711"
 WAYS = {

@@ -17,6 +17,8 @@ from tests.helpers.orthanc import free_port
 from tests.helpers.scripts import EXAMPLES, environment, pretend, run
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.process
+
 SCRIPTS = [
     path
     for path in sorted(EXAMPLES.rglob("*"))

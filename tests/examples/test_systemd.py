@@ -12,6 +12,8 @@ from cxrsr_cli.errors import ExitCode
 from tests.conftest import skip_or_fail, small_chest
 from tests.helpers.scripts import EXAMPLES, environment, install_command, run
 
+pytestmark = pytest.mark.process
+
 FOLDER = EXAMPLES / "systemd"
 COMMAND = "/opt/cxrsr/bin/cxrsr"
 SERVICES = ["cxrsr-serve.service", "cxrsr-night.service"]

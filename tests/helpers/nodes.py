@@ -67,11 +67,11 @@ def configure(
     how = {"scale": 2, "model": str(model)}
     plain = {
         "spool": str(folder / "spool"),
-        "listen": {"port": 0},
+        "scp": {"port": 0},
         "destinations": destinations,
         "rules": list(rules) or [{"name": "all", "upscale": how, "send_to": names}],
         "device": "cpu",
-        "retry": {"first": 0.2, "longest": 1.0, "attempts": 200},
+        "retry": {"initial_delay": 0.2, "max_delay": 1.0, "max_attempts": 200},
         **others,
     }
     path = folder / "serve.yaml"

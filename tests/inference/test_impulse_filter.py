@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cxrsr_cli.evaluation.evaluator import make_low_resolution, read_ground_truth
 from cxrsr_cli.evaluation.noise import Noise
-from cxrsr_cli.images.image_files import GrayscaleImage, list_images
+from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.psnr_ssim import psnr
@@ -87,7 +87,7 @@ def test_stays_within_what_it_was_given_and_turns_with_it(
 @pytest.mark.parametrize("amount", [0.005, 0.02])
 def test_real_radiographs_come_back(shared: Path, amount: float) -> None:
     """To 45 dB or more, and at least 20 dB nearer than with their noise."""
-    for path in list_images(shared / "cxr" / "nih" / "val")[:5]:
+    for path in list_image_files(shared / "cxr" / "nih" / "val")[:5]:
         original = read_ground_truth(path, 4)
         clean = make_low_resolution(original, 4)
         noisy = make_low_resolution(original, 4, Noise.parse(f"sp:{amount}"))

@@ -1,4 +1,4 @@
-"""Metrics are those of the reference implementations and of the formulas."""
+"""Metrics agree with reference implementations and with their formulas."""
 
 import math
 
@@ -24,7 +24,7 @@ def tensor(pixels: NDArray[np.floating]) -> torch.Tensor:
 
 
 def waves(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Make the smooth picture, and its distortion, that reference values are of."""
+    """Make a smooth image and its distortion, for which reference values are known."""
     y, x = np.mgrid[:height, :width].astype(float)
     reference = 127.5 + 60 * np.sin(x / 5) * np.cos(y / 9) + 60 * np.cos((x + 2 * y) / 31)
     reference = np.round(reference)
@@ -33,7 +33,7 @@ def waves(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("border", [0, 4])
-def test_psnr(border: int) -> None:
+def test_psnr_is_that_of_scikit_image(border: int) -> None:
     inner = np.s_[border : 40 - border, border : 50 - border]
     expected = peak_signal_noise_ratio(REFERENCE[inner], IMAGE[inner], data_range=4095)
     result = psnr(tensor(IMAGE), tensor(REFERENCE), peak=4095, border=border)
@@ -46,7 +46,7 @@ def test_psnr_of_a_known_error() -> None:
     assert math.isinf(psnr(reference, reference, peak=255, border=0))
 
 
-def test_ssim() -> None:
+def test_ssim_is_that_of_scikit_image() -> None:
     expected = structural_similarity(
         REFERENCE, IMAGE, data_range=4095, gaussian_weights=True, sigma=1.5,
         use_sample_covariance=False,
@@ -58,7 +58,7 @@ def test_ssim() -> None:
 
 
 def test_ms_ssim_is_the_value_that_torchmetrics_documents() -> None:
-    """0.9627, of its documentation's example: the mean over nine planes."""
+    """0.9627 in the example of its documentation, the mean over nine planes."""
     first = torch.rand([3, 3, 256, 256], generator=torch.manual_seed(42))
     values = [
         ms_ssim(plane[None, None], 0.75 * plane[None, None], peak=1, border=0)
@@ -67,13 +67,13 @@ def test_ms_ssim_is_the_value_that_torchmetrics_documents() -> None:
     assert np.mean(values) == pytest.approx(0.9627, abs=5e-5)
 
 
-def test_ms_ssim_of_one_brightness_is_scikit_images_at_every_scale() -> None:
-    """A change of contrast alone: without a luminance term, its SSIM is cs."""
+def test_ms_ssim_is_the_product_of_scikit_image_terms_at_every_scale() -> None:
+    """SSIM without its luminance term is the contrast-structure term."""
     image, reference = waves(180, 190)
     expected = 1.0
     first, second = image[0, 0].numpy(), reference[0, 0].numpy()
     for weight in WEIGHTS[:-1]:
-        # K1 so large that the luminance term is 1.
+        # With a large K1 the luminance term is 1.
         structure = structural_similarity(
             first, second, data_range=255, gaussian_weights=True, sigma=1.5,
             use_sample_covariance=False, K1=1e6,
@@ -92,7 +92,9 @@ def test_ms_ssim_of_one_brightness_is_scikit_images_at_every_scale() -> None:
 
 
 @pytest.mark.parametrize(("side", "defined"), [(MIN_SIDE, True), (MIN_SIDE - 1, False)])
-def test_ms_ssim_needs_a_window_at_the_coarsest_scale(side: int, defined: bool) -> None:
+def test_ms_ssim_is_undefined_if_no_window_fits_at_the_coarsest_scale(
+    side: int, defined: bool
+) -> None:
     reference = torch.rand(1, 1, side + 4, side + 4)
     value = ms_ssim(reference, reference, peak=1, border=2)
     assert (value == pytest.approx(1)) if defined else math.isnan(value)
@@ -101,14 +103,14 @@ def test_ms_ssim_needs_a_window_at_the_coarsest_scale(side: int, defined: bool) 
 @pytest.mark.parametrize(
     ("shape", "natural", "medical"),
     [
-        # The authors' NumPy code (github.com/rgcda/haarpsi), and that of the medical
-        # constants (github.com/ideal-iqa/haarpsi-pytorch, float32), run on `waves`.
+        # From the authors' NumPy code (github.com/rgcda/haarpsi) and from the code for the
+        # medical constants (github.com/ideal-iqa/haarpsi-pytorch, float32), run on `waves`.
         ((64, 80), 0.8552446535865059, 0.786715),
         ((65, 81), 0.8610182796619572, 0.793217),
         ((40, 50), 0.7832491082478887, 0.690961),
     ],
 )
-def test_haarpsi_is_that_of_the_authors(
+def test_haarpsi_agrees_with_the_authors_code(
     shape: tuple[int, int], natural: float, medical: float
 ) -> None:
     image, reference = waves(*shape)
@@ -136,14 +138,14 @@ def noise(*shape: int, seed: int) -> torch.Tensor:
 
 
 def test_ring_correlation_of_signal_in_noise_is_one_over_one_plus_noise() -> None:
-    """Two images of one signal, each with independent noise of variance v."""
+    """Two images of one signal have independent noise of variance 1/4."""
     signal, first, second = (noise(200, PATCH, PATCH, seed=seed) for seed in range(3))
     curve = ring_correlation(signal + first / 2, signal + second / 2).mean(0)
     assert curve[6:].numpy() == pytest.approx(np.full(PATCH // 2 - 6, 1 / 1.25), abs=0.02)
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(3.0, 1.0), (-1.0, -1.0)])
-def test_ring_correlation_sees_contrast_reversed_but_not_scaled(
+def test_ring_correlation_depends_on_the_sign_but_not_on_the_scale_of_contrast(
     factor: float, expected: float
 ) -> None:
     patch = noise(PATCH, PATCH, seed=0)
@@ -152,7 +154,7 @@ def test_ring_correlation_sees_contrast_reversed_but_not_scaled(
 
 
 def replaced_above(image: torch.Tensor, frequency: float) -> torch.Tensor:
-    """Put another picture where the frequency, in cycles per pixel, is above a limit."""
+    """Replace the frequencies above a limit, in cycles per pixel, by those of noise."""
     steps = [torch.fft.fftfreq(side) for side in image.shape[-2:]]
     above = torch.hypot(steps[0][:, None], steps[1][None, :]) > frequency
     other = torch.fft.fft2(noise(*image.shape, seed=9))
@@ -161,7 +163,7 @@ def replaced_above(image: torch.Tensor, frequency: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("scale", "limit"), [(2, 0.25), (4, 0.125), (8, 0.0625)])
-def test_patches_are_flagged_that_part_below_the_inputs_nyquist_frequency(
+def test_patches_that_differ_below_the_nyquist_frequency_of_the_input_are_flagged(
     scale: int, limit: float
 ) -> None:
     reference = noise(1, 1, 4 * PATCH, 4 * PATCH, seed=1)
@@ -174,7 +176,7 @@ def test_patches_are_flagged_that_part_below_the_inputs_nyquist_frequency(
         assert result.crossings.median() == pytest.approx(frequency, abs=2.1 / PATCH)
 
 
-def test_one_patch_that_shows_something_else_is_found() -> None:
+def test_a_single_different_patch_is_flagged() -> None:
     reference = noise(1, 1, 3 * PATCH + 8, 4 * PATCH + 8, seed=1)
     image = reference.clone()
     image[..., 4 + PATCH : 4 + 2 * PATCH, 4 : 4 + PATCH] = noise(PATCH, PATCH, seed=2)
@@ -182,7 +184,7 @@ def test_one_patch_that_shows_something_else_is_found() -> None:
     assert flagged.nonzero().tolist() == [[1, 0]]
 
 
-def test_patches_without_contrast_are_not_judged() -> None:
+def test_patches_without_contrast_are_not_compared() -> None:
     reference = noise(1, 1, PATCH, 2 * PATCH, seed=1)
     reference[..., PATCH:] = 0
     result = compute_sfrc(reference, reference, scale=2, border=0)

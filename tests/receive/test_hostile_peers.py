@@ -737,7 +737,7 @@ def test_a_flood_of_connections(node: Node) -> None:
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    with process(tmp_path / "spool", idle=20.0, instance_bytes=8 << 20) as (port, peak):
+    with process(tmp_path / "spool", idle_timeout=20.0, max_instance_bytes=8 << 20) as (port, peak):
         echo(port)
         store(port, EXAMPLE)
         before = peak()

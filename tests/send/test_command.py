@@ -159,8 +159,8 @@ WRONG = [
     (DICOM, SendOptions(commitment_port=1), "need --commitment"),
     (DICOM, SendOptions(timeout=0), "timeout"),
     (DICOM, SendOptions(commitment=True, commitment_timeout=0), "commit"),
-    ("https://me:hunter2@localhost", SendOptions(), "no user or password"),
-    ("http://pacs.example", SendOptions(token_file=FILE), "over https:// only"),
+    ("https://me:hunter2@localhost", SendOptions(), "not contain a user or password"),
+    ("http://pacs.example", SendOptions(token_file=FILE), "needs https://"),
     (WEB, SendOptions(calling_ae="X"), "not for DICOMweb"),
     (WEB, SendOptions(commitment=True), "not for DICOMweb"),
     (WEB, SendOptions(timeout=-1), "timeout"),
@@ -227,9 +227,10 @@ def test_commitment_is_an_option(cxrsr: Command, chests: Path) -> None:
 def test_a_peer_that_is_busy_is_asked_again(cxrsr: Command, chests: Path) -> None:
     statuses = iter([0xA700, 0x0000, 0xC000, 0x0000])
     with listener(CONTEXTS, lambda _: next(statuses)) as scp:
-        done = cxrsr("send", chests, address(scp.port), "--retries", "3")
+        done = cxrsr("send", chests, address(scp.port), "--retries", "3", "-v")
     assert done.returncode == ExitCode.SOME_FAILED, "refused is refused"
     assert done.stdout.startswith("2 stored, 1 refused, ")
+    assert "info: retry 1 of 3: sending 1 files again" in done.stderr
     assert scp.associations == 2
 
 
@@ -371,7 +372,7 @@ def test_ctrl_c_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> N
     ("library", "destination", "extra"),
     [
         ("pynetdicom", "dicom://PEER@127.0.0.1:1", "cxrsr[net]"),
-        ("dicomweb_client", "http://127.0.0.1:1", "cxrsr[web]"),
+        ("requests", "http://127.0.0.1:1", "cxrsr[web]"),
     ],
 )
 def test_an_extra_that_is_missing_is_named(

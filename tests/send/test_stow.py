@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -146,7 +147,7 @@ def test_a_request_holds_the_file_alone(stub: Service) -> None:
     assert "Authorization" not in fields
 
 
-SAYS_NOT = "it does not say whether it has the file"
+SAYS_NOT = "it does not say whether it stored the file"
 ANSWERS = [
     (200, response(stored=None), SendOutcome.STORED, ""),
     (200, b"", SendOutcome.STORED, ""),
@@ -172,7 +173,7 @@ ANSWERS = [
     (200, response(otherwise=None), SendOutcome.FAILED, "processing failure (0x0110), HTTP 200"),
     (200, response(failed=0x0111), SendOutcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
     (409, response(failed=0x0111), SendOutcome.WARNED, "duplicate SOP Instance UID (0x0111)"),
-    (409, response(stored=None), SendOutcome.REFUSED, "does not take the file, HTTP 409"),
+    (409, response(stored=None), SendOutcome.REFUSED, "it refuses the file, HTTP 409"),
     (
         202,
         response(stored=0xB006),
@@ -187,22 +188,22 @@ ANSWERS = [
         SendOutcome.REFUSED,
         "SOP Class not supported (0x0122), HTTP 202",
     ),
-    (202, b"", SendOutcome.FAILED, "does not say whether it has the file, HTTP 202"),
+    (202, b"", SendOutcome.FAILED, "does not say whether it stored the file, HTTP 202"),
     (200, response(failed=0xC122), SendOutcome.REFUSED, "transfer syntax not supported (0xC122)"),
     (200, response(failed=0x0000), SendOutcome.REFUSED, ""),
     (409, response(failed=0xA900), SendOutcome.REFUSED, "does not match its SOP Class (0xA900)"),
     (409, response(failed=0xA701), SendOutcome.FAILED, "out of resources (0xA701), HTTP 409"),
-    (409, b"", SendOutcome.REFUSED, "does not take the file, HTTP 409"),
-    (400, b"", SendOutcome.REFUSED, "does not take the file, HTTP 400"),
-    (413, b"", SendOutcome.REFUSED, "does not take the file, HTTP 413"),
-    (415, b"", SendOutcome.REFUSED, "does not take the file, HTTP 415"),
-    (401, b"", SendOutcome.REFUSED, "does not let us in"),
-    (403, b"", SendOutcome.REFUSED, "does not let us in"),
-    (302, b"", SendOutcome.REFUSED, "it is elsewhere"),
-    (408, b"", SendOutcome.FAILED, "it cannot now, HTTP 408"),
-    (429, b"", SendOutcome.FAILED, "it cannot now, HTTP 429"),
-    (500, b"", SendOutcome.FAILED, "it cannot now, HTTP 500"),
-    (503, response(failed=0xC000), SendOutcome.FAILED, "it cannot now, HTTP 503"),
+    (409, b"", SendOutcome.REFUSED, "it refuses the file, HTTP 409"),
+    (400, b"", SendOutcome.REFUSED, "it refuses the file, HTTP 400"),
+    (413, b"", SendOutcome.REFUSED, "it refuses the file, HTTP 413"),
+    (415, b"", SendOutcome.REFUSED, "it refuses the file, HTTP 415"),
+    (401, b"", SendOutcome.REFUSED, "it denies access"),
+    (403, b"", SendOutcome.REFUSED, "it denies access"),
+    (302, b"", SendOutcome.REFUSED, "it redirects"),
+    (408, b"", SendOutcome.FAILED, "it is unavailable for now, HTTP 408"),
+    (429, b"", SendOutcome.FAILED, "it is unavailable for now, HTTP 429"),
+    (500, b"", SendOutcome.FAILED, "it is unavailable for now, HTTP 500"),
+    (503, response(failed=0xC000), SendOutcome.FAILED, "it is unavailable for now, HTTP 503"),
 ]
 
 
@@ -255,7 +256,7 @@ def test_secrets_come_from_files_and_go_nowhere_else(stub: Service, tmp_path: Pa
 def test_a_file_without_a_secret_is_named_and_not_quoted(tmp_path: Path, content: str) -> None:
     token = tmp_path / "token"
     token.write_text(content, encoding="utf-8")
-    with pytest.raises(UsageError, match=f"first line of {token} is no password") as caught:
+    with pytest.raises(UsageError, match=f"first line of {token} is not a password") as caught:
         list(StowDestination(url="https://localhost", token_file=token).send([EXAMPLE]))
     assert "ü" not in str(caught.value)
     missing = StowDestination(url="https://localhost", token_file=tmp_path / "missing")
@@ -265,16 +266,16 @@ def test_a_file_without_a_secret_is_named_and_not_quoted(tmp_path: Path, content
 
 SECRET = Path("secret")
 WRONG = [
-    ({"url": "https://me:hunter2@localhost"}, "no user or password"),
-    ({"url": "https://me@localhost"}, "no user or password"),
+    ({"url": "https://me:hunter2@localhost"}, "not contain a user or password"),
+    ({"url": "https://me@localhost"}, "not contain a user or password"),
     ({"url": "https://localhost/?token=hunter2"}, "end with its path"),
     ({"url": "ftp://localhost"}, "must begin with http"),
     ({"url": "localhost"}, "must begin with http"),
-    ({"url": "http://[hunter2"}, "no URL"),
-    ({"url": "http://pacs.example", "token_file": SECRET}, "over https"),
-    ({"url": "http://pacs.example", "username": "a", "password_file": SECRET}, "over https"),
-    ({"url": "https://localhost", "username": "a"}, "belong together"),
-    ({"url": "https://localhost", "password_file": SECRET}, "belong together"),
+    ({"url": "http://[hunter2"}, "not a URL"),
+    ({"url": "http://pacs.example", "token_file": SECRET}, "needs https"),
+    ({"url": "http://pacs.example", "username": "a", "password_file": SECRET}, "needs https"),
+    ({"url": "https://localhost", "username": "a"}, "given together"),
+    ({"url": "https://localhost", "password_file": SECRET}, "given together"),
     (
         {"url": "https://l", "username": "a", "password_file": SECRET, "token_file": SECRET},
         "exclude each other",
@@ -304,8 +305,8 @@ def test_tls_verifies_both_sides(secured: Certificates) -> None:
             )
         ]
     assert [sent.outcome for sent in outcomes] == [SendOutcome.STORED] + [SendOutcome.FAILED] * 3
-    assert outcomes[1].message.endswith("its certificate is not to be trusted")
-    assert outcomes[3].message.endswith("its certificate is not to be trusted")
+    assert outcomes[1].message.endswith("its certificate is not trusted")
+    assert outcomes[3].message.endswith("its certificate is not trusted")
     assert len(there.paths) == 1
 
 
@@ -322,12 +323,34 @@ def test_a_body_is_read_in_pieces(tmp_path: Path) -> None:
 def test_a_service_is_read_from_a_configuration(tmp_path: Path) -> None:
     adapter = TypeAdapter(StowDestination)
     read = adapter.validate_python(
-        {"url": "https://pacs/rs", "tls": {"authorities": str(tmp_path / "a.pem")}, "timeout": 5}
+        {"url": "https://pacs/rs", "tls": {"ca_file": str(tmp_path / "a.pem")}, "timeout": 5}
     )
     assert read == StowDestination(
         url="https://pacs/rs", tls=TlsConfig(ca_file=tmp_path / "a.pem"), timeout=5.0
     )
-    with pytest.raises(ValidationError, match="url must hold no user"):
+    with pytest.raises(ValidationError, match="url must not contain a user"):
         adapter.validate_python({"url": "https://a:b@pacs"})
     with pytest.raises(ValidationError, match="password"):
         adapter.validate_python({"url": "https://pacs", "password": "hunter2"})
+
+
+def test_a_service_that_does_not_answer_is_reported_as_a_timeout() -> None:
+    """Before the response, and in the middle of its content."""
+    heads = [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"]
+    for head in heads:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            answering = threading.Thread(target=_answer_once, args=(server, head))
+            answering.start()
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+            (sent,) = StowDestination(url=url, timeout=0.5).send([EXAMPLE])
+            answering.join(timeout=20)
+        assert sent.outcome is SendOutcome.FAILED
+        assert sent.message == f"{url}: no answer in time"
+
+
+def _answer_once(server: socket.socket, head: bytes) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(head)
+        while connection.recv(1 << 16):
+            pass

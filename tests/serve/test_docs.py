@@ -92,30 +92,31 @@ def test_every_kind_of_destination_is_documented() -> None:
 
 
 DEFAULTS = [
-    ("`retry`", RetryPolicy(), ("first", "longest", "attempts")),
+    ("`retry`", RetryPolicy(), ("initial_delay", "max_delay", "max_attempts")),
     (
         "`history_retention_days`",
         ServeConfig(spool=Path("x"), destinations={}, rules=()),
-        ("history_days",),
+        ("history_retention_days",),
     ),
     ("`ae_title`", ScpConfig(), ("ae_title",)),
     ("`address`, `port`", ScpConfig(), ("address", "port")),
-    ("`associations`", ScpLimits(), ("associations",)),
-    ("`idle`", ScpLimits(), ("idle",)),
-    ("`instance_timeout`", ScpLimits(), ("instance_seconds",)),
-    ("`association_timeout`", ScpLimits(), ("association_seconds",)),
+    ("`max_associations`", ScpLimits(), ("max_associations",)),
+    ("`idle_timeout`", ScpLimits(), ("idle_timeout",)),
+    ("`instance_timeout`", ScpLimits(), ("instance_timeout",)),
+    ("`association_timeout`", ScpLimits(), ("association_timeout",)),
 ]
 
 
 @pytest.mark.parametrize(("cell", "made", "names"), DEFAULTS, ids=[row[0] for row in DEFAULTS])
 def test_defaults_are_those_of_the_code(cell: str, made: object, names: tuple[str, ...]) -> None:
-    (row,) = re.findall(rf"^\| {re.escape(cell)} \| ([^|]*) \|", PAGE, re.MULTILINE)
+    page = section(WHERE[type(made)])
+    (row,) = re.findall(rf"^\| {re.escape(cell)} \| ([^|]*) \|", page, re.MULTILINE)
     values = [getattr(made, name) for name in names]
     shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
     assert [word for word in re.findall(r"[\w.]+", row) if word not in names] == shown
 
 
-@pytest.mark.parametrize("key", ["instance_bytes", "free_bytes"])
+@pytest.mark.parametrize("key", ["max_instance_bytes", "min_free_bytes"])
 def test_default_sizes_are_those_of_the_code(key: str) -> None:
     (cell,) = re.findall(rf"^\| `{key}` \| ([^|]*) \|", PAGE, re.MULTILINE)
     assert parse_byte_size(cell) == getattr(ScpLimits(), key)

@@ -64,8 +64,8 @@ def hospital(tmp_path: Path, tiny_model: Path) -> Iterator[Hospital]:
             "web": {"kind": "stow", "url": web.dicomweb},
             "share": {"kind": "folder", "path": str(share)},
         }
-        listen = {"port": port, "peers": [{"ae_title": archive.ae_title, "address": "127.0.0.1"}]}
-        with running(configure(tmp_path, tiny_model, destinations, listen=listen)) as node:
+        scp = {"port": port, "peers": [{"ae_title": archive.ae_title, "address": "127.0.0.1"}]}
+        with running(configure(tmp_path, tiny_model, destinations, scp=scp)) as node:
             node.wait("listening")
             yield Hospital(archive, web, node, share)
 

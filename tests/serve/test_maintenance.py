@@ -181,13 +181,15 @@ def kept(house: House) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("owner", "step"), [(maintenance, "clear_if_over"), (Queue, "drop")], ids=["clear", "drop"]
+    ("owner", "step"),
+    [(maintenance, "remove_files_if_finished"), (Queue, "discard")],
+    ids=["clear", "discard"],
 )
 def test_what_comes_again_while_it_is_removed_is_kept(
     house: House, owner: object, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Just before the step, another process takes the instance in, if it can."""
-    monkeypatch.setattr("cxrsr_cli.serve.acceptor.key_of", lambda _: KEY)
+    monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.DEAD)
     other = opened(house.spool.root)
     arrive, original = intake(other), getattr(owner, step)
@@ -210,7 +212,7 @@ def test_what_comes_again_while_it_is_removed_is_kept(
 def test_what_comes_again_while_it_is_forgotten_is_kept(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cxrsr_cli.serve.acceptor.key_of", lambda _: KEY)
+    monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.IGNORED)
     reconcile(house.queue, house.spool)
     assert intake(house)() is DimseStatus.SUCCESS
@@ -218,11 +220,11 @@ def test_what_comes_again_while_it_is_forgotten_is_kept(
     assert kept(house)
 
 
-@pytest.mark.parametrize("step", ["admit", "state_of"])
+@pytest.mark.parametrize("step", ["enqueue", "state_of"])
 def test_a_queue_that_fails_costs_a_dead_instance_nothing(
     house: House, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cxrsr_cli.serve.acceptor.key_of", lambda _: KEY)
+    monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.DEAD)
     with patch.object(house.queue, step, side_effect=OutputError("full")):
         assert intake(house)() is DimseStatus.OUT_OF_RESOURCES
@@ -234,7 +236,7 @@ def test_a_dead_one_with_an_output_is_sent_on_and_not_made_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made again it would be another file, for those who have it already."""
-    monkeypatch.setattr("cxrsr_cli.serve.acceptor.key_of", lambda _: KEY)
+    monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.DEAD, output=True)
     assert intake(house)() is DimseStatus.SUCCESS
     assert house.queue.state_of(KEY) is ItemState.SENDING
@@ -251,7 +253,9 @@ def test_retrying_counts_the_dead_only(house: House) -> None:
 def test_a_kill_in_the_middle_of_a_removal_brings_nothing_back(house: House) -> None:
     house.put(KEY, ItemState.DEAD)
     with (
-        patch("cxrsr_cli.serve.maintenance.clear_if_over", side_effect=KeyboardInterrupt),
+        patch(
+            "cxrsr_cli.serve.maintenance.remove_files_if_finished", side_effect=KeyboardInterrupt
+        ),
         pytest.raises(KeyboardInterrupt),
     ):
         purge_dead(house.queue, house.spool, [KEY])
@@ -328,17 +332,17 @@ def test_listing(cxrsr: Command, three_dead: House) -> None:
 
 def test_retrying(cxrsr: Command, three_dead: House) -> None:
     root = three_dead.spool.root
-    assert cxrsr("queue", "retry", root, "aaaaaa").stdout == "2 to be tried again\n"
+    assert cxrsr("queue", "retry", root, "aaaaaa").stdout == "2 queued again\n"
     assert [item.key[:1] for item in three_dead.survey.items(ItemState.DEAD)] == ["c"]
     assert len(list((root / "dead").iterdir())) == 2
-    assert cxrsr("queue", "retry", root, "--all").stdout == "1 to be tried again\n"
+    assert cxrsr("queue", "retry", root, "--all").stdout == "1 queued again\n"
     assert three_dead.survey.counts()[ItemState.RECEIVED] == 4
 
 
 def test_not_waiting_any_longer(cxrsr: Command, three_dead: House) -> None:
     three_dead.queue.retry_later("d" * 32, 1000, "full")
-    done = cxrsr("queue", "retry", three_dead.spool.root, "--waiting")
-    assert done.stdout == "1 not waited for any longer\n"
+    done = cxrsr("queue", "retry", three_dead.spool.root, "--pending")
+    assert done.stdout == "1 scheduled for immediate retry\n"
     assert len(three_dead.queue.due_items(9)) == 1
 
 
@@ -346,13 +350,13 @@ def test_purging(cxrsr: Command, three_dead: House) -> None:
     root = three_dead.spool.root
     assert cxrsr("queue", "purge", root, "c" * 32).stdout == "1 removed\n"
     assert three_dead.files("c" * 32) == set()
-    done = cxrsr("queue", "purge", root, "--all", "--done-days", 0)
-    assert done.stdout == "1 forgotten\n2 removed\n"
+    done = cxrsr("queue", "purge", root, "--all", "--older-than", 0)
+    assert done.stdout == "1 records deleted\n2 removed\n"
     assert [item.key[:1] for item in three_dead.survey.items(ItemState.RECEIVED)] == ["d"]
     assert [path.stem[:1] for path in (root / "received").iterdir()] == ["d"]
 
 
-@pytest.mark.parametrize("words", [["list"], ["retry", "--all"], ["purge", "--done-days", "0"]])
+@pytest.mark.parametrize("words", [["list"], ["retry", "--all"], ["purge", "--older-than", "0"]])
 @pytest.mark.parametrize("has_ledger", [False, True])
 def test_a_folder_that_is_no_spool(tmp_path: Path, words: list[str], has_ledger: bool) -> None:
     """An output folder of `upscale` has a ledger, and stays as it is."""
@@ -363,7 +367,7 @@ def test_a_folder_that_is_no_spool(tmp_path: Path, words: list[str], has_ledger:
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     done = command(tmp_path, "queue", words[0], ".", *words[1:])
     assert done.returncode == ExitCode.USAGE
-    assert "is no spool" in done.stderr
+    assert "is not a spool" in done.stderr
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -22,7 +22,7 @@ from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import small_chest
 
 FULL = OutputError("the disk is full")
-FAILING = ("dispatch", "give_back")
+FAILING = ("add_deliveries", "unmark_started")
 RULE = RoutingRule(name="all", send_to=("share",))
 
 
@@ -85,8 +85,8 @@ def test_a_queue_that_cannot_be_written_is_no_instances_fault(bench: Bench) -> N
     """However often: they are tried again when it can be."""
     bench.receive(2)
     for _ in range(7):
-        trouble = {name: patch.object(bench.queue, name, side_effect=FULL) for name in FAILING}
-        with trouble["dispatch"], trouble["give_back"], pytest.raises(OutputError):
+        failing = {name: patch.object(bench.queue, name, side_effect=FULL) for name in FAILING}
+        with failing["add_deliveries"], failing["unmark_started"], pytest.raises(OutputError):
             bench.worker.run_once()
     assert {item.crash_count for item in bench.survey.items(ItemState.RECEIVED)} == {1}
     while bench.worker.run_once():
@@ -118,7 +118,7 @@ def test_what_may_pass_is_tried_again(
     bench: Bench, error: Exception, state: ItemState, kind: EventKind
 ) -> None:
     (key,) = bench.receive(1)
-    with patch("cxrsr_cli.upscaler.Upscaler.restore", side_effect=error):
+    with patch("cxrsr_cli.upscaler.Upscaler.upscale", side_effect=error):
         bench.worker.run_once()
     assert bench.kinds() == [kind]
     assert bench.queue.state_of(key) is state

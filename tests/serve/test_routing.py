@@ -28,7 +28,7 @@ from tests.helpers.peers import certificates
 
 def item(**changes: object) -> QueueItem:
     facts = {"calling_ae": "PACS", "called_ae": "CXRSR", "address": "127.0.0.1"}
-    numbers = {"begun": 0, "attempts": 0, "due": 0.0, "arrived": 0.0}
+    numbers = {"crash_count": 0, "attempts": 0, "due": 0.0, "arrived": 0.0}
     words = {"key": "k", "state": ItemState.RECEIVED, "rule": "", "reason": ""}
     return QueueItem(**{**facts, **numbers, **words, **changes})  # type: ignore[arg-type]
 
@@ -59,11 +59,11 @@ WHENS = [
     ({"description": "THORAX"}, True),
     ({"description": "^adm"}, True),
     ({"description": "lateral|ap$"}, False),
-    ({"smallest_side": 2000}, True),
-    ({"smallest_side": 2001}, False),
-    ({"largest_side": 2128}, True),
-    ({"largest_side": 2127}, False),
-    ({"modality": ("DX",), "largest_side": 100}, False),
+    ({"min_side": 2000}, True),
+    ({"min_side": 2001}, False),
+    ({"max_side": 2128}, True),
+    ({"max_side": 2127}, False),
+    ({"modality": ("DX",), "max_side": 100}, False),
 ]
 
 
@@ -115,8 +115,8 @@ ALL_THAT_CAN_BE_ASKED: dict[str, Any] = {
     "modality": ("DX",),
     "body_part": ("CHEST",),
     "description": "thorax|admission",
-    "smallest_side": 1,
-    "largest_side": 10_000,
+    "min_side": 1,
+    "max_side": 10_000,
 }
 
 
@@ -194,11 +194,11 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         {"name": "a", "send_to": ["x"], "when": {"description": "(" * 5000 + ")" * 5000}},
         "description is no regular expression .*recursion",
     ),
-    ({"name": "a", "send_to": ["x"], "when": {"smallest_side": 0}}, "must be at least 1"),
-    ({"name": "a", "send_to": ["x"], "when": {"largest_side": -1}}, "largest_side must be"),
+    ({"name": "a", "send_to": ["x"], "when": {"min_side": 0}}, "must be at least 1"),
+    ({"name": "a", "send_to": ["x"], "when": {"max_side": -1}}, "max_side must be"),
     (
-        {"name": "a", "send_to": ["x"], "when": {"smallest_side": 9, "largest_side": 8}},
-        "smallest_side is larger",
+        {"name": "a", "send_to": ["x"], "when": {"min_side": 9, "max_side": 8}},
+        "min_side is larger",
     ),
     ({"name": "a", "send_to": ["x"], "when": {"modalty": ["CR"]}}, "modalty"),
     (
@@ -216,7 +216,7 @@ def test_a_rule_that_cannot_be_meant(plain: dict[str, Any], words: str) -> None:
 
 CONFIG: dict[str, Any] = {
     "spool": "spool",
-    "listen": {"ae_title": "CXRSR", "port": 11112, "peers": [{"ae_title": "PACS"}]},
+    "scp": {"ae_title": "CXRSR", "port": 11112, "peers": [{"ae_title": "PACS"}]},
     "destinations": {
         "archive": {"kind": "store", "host": "pacs", "port": 104, "called_ae": "PACS"},
         "web": {"kind": "stow", "url": "https://pacs/dicom-web"},
@@ -255,8 +255,8 @@ def test_a_text_alone_is_a_list_of_one(tmp_path: Path) -> None:
 
 
 def test_sizes_have_units(tmp_path: Path) -> None:
-    limits = {"instance_bytes": "512MiB", "free_bytes": "2G"}
-    config = load_serve_config(written(tmp_path, listen={"limits": limits}))
+    limits = {"max_instance_bytes": "512MiB", "min_free_bytes": "2G"}
+    config = load_serve_config(written(tmp_path, scp={"limits": limits}))
     assert config.scp.limits.max_instance_bytes == 512 << 20
     assert config.scp.limits.min_free_bytes == 2 << 30
 
@@ -282,12 +282,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"destinations": {}}, "sends to 'archive', which is no destination; those given: none"),
     ({"rules": [*CONFIG["rules"], *CONFIG["rules"]]}, "two rules are named 'chests'"),
     ({"rules": [{"name": "a"}]}, "rules.0: .*either send_to or ignore"),
-    ({"retry": {"first": 0}}, "retry: .*0 < first"),
-    ({"retry": {"first": INFINITE, "longest": INFINITE}}, "retry: .*0 < first"),
-    ({"retry": {"first": NONE}}, "retry: .*0 < first"),
-    ({"retry": {"longest": NONE}}, "retry: .*0 < first"),
-    ({"retry": {"attempts": 0}}, "retry: .*attempts"),
-    ({"retry": {"attempts": True}}, "retry.attempts: is a number"),
+    ({"retry": {"initial_delay": 0}}, "retry: .*0 < initial_delay"),
+    ({"retry": {"initial_delay": INFINITE, "max_delay": INFINITE}}, "retry: .*0 < initial_delay"),
+    ({"retry": {"initial_delay": NONE}}, "retry: .*0 < initial_delay"),
+    ({"retry": {"max_delay": NONE}}, "retry: .*0 < initial_delay"),
+    ({"retry": {"max_attempts": 0}}, "retry: .*attempts"),
+    ({"retry": {"max_attempts": True}}, "retry.max_attempts: is a number"),
     ({"health": {"port": 99999}}, "health: .*port must be within"),
     ({"health": {"port": -1}}, "health: .*port must be within"),
     ({"health": {"port": True}}, "health.port: is a number"),
@@ -296,10 +296,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"memory": -5}, "memory must be at least 1"),
     ({"memory": 0}, "memory must be at least 1"),
     ({"memory": True}, "memory: is a number"),
-    ({"history_days": -1}, "history_days must be finite"),
-    ({"history_days": NONE}, "history_days must be finite"),
-    ({"history_days": INFINITE}, "history_days must be finite"),
-    ({"history_days": False}, "history_days: is a number"),
+    ({"history_retention_days": -1}, "history_retention_days must be finite"),
+    ({"history_retention_days": NONE}, "history_retention_days must be finite"),
+    ({"history_retention_days": INFINITE}, "history_retention_days must be finite"),
+    ({"history_retention_days": False}, "history_retention_days: is a number"),
     ({"spool": ""}, "spool: is a path, and empty"),
     ({"spool": "a\0b"}, "spool: holds a character"),
     ({"spool": "\ud800"}, "spool: holds a character"),
@@ -308,20 +308,23 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"a\0b": 1}, "the file: a key holds a character"),
     ({"rules": []}, "rules: there is none"),
     ({"rules": None}, "rules: is without a value"),
-    ({"listen": {"port": True}}, "listen.port: is a number"),
-    ({"listen": {"port": 70000}}, "listen: .*port must be within"),
-    ({"listen": {"address": ""}}, "listen: .*address must be"),
-    ({"listen": {"prt": 1}}, "listen.prt: "),
-    ({"listen": {"peers": [{"ae_title": "PACS", "address": None}]}}, "peers.0.address: is without"),
-    ({"listen": {"peers": [{"ae_titel": "PACS"}]}}, "listen.peers.0.ae_titel: "),
-    ({"listen": {"limits": {"associations": True}}}, "listen.limits.associations: is a number"),
-    ({"listen": {"limits": {"instance_bytes": "much"}}}, "limits.instance_bytes: .*is no size"),
-    ({"listen": {"limits": {"idle": 1e300}}}, "listen.limits: .*idle"),
-    ({"listen": {"limits": {"idl": 1}}}, "listen.limits.idl: "),
+    ({"scp": {"port": True}}, "scp.port: is a number"),
+    ({"scp": {"port": 70000}}, "scp: .*port must be within"),
+    ({"scp": {"address": ""}}, "scp: .*address must be"),
+    ({"scp": {"prt": 1}}, "scp.prt: "),
+    ({"scp": {"peers": [{"ae_title": "PACS", "address": None}]}}, "peers.0.address: is without"),
+    ({"scp": {"peers": [{"ae_titel": "PACS"}]}}, "scp.peers.0.ae_titel: "),
+    ({"scp": {"limits": {"max_associations": True}}}, "scp.limits.max_associations: is a number"),
+    (
+        {"scp": {"limits": {"max_instance_bytes": "much"}}},
+        "limits.max_instance_bytes: .*is no size",
+    ),
+    ({"scp": {"limits": {"idle_timeout": 1e300}}}, "scp.limits: .*idle"),
+    ({"scp": {"limits": {"idl": 1}}}, "scp.limits.idl: "),
     ({"tls": None}, "tls: is without a value"),
     ({"tls": {}}, "tls needs a certificate"),
-    ({"tls": {"authorities": "a"}}, "tls needs a certificate"),
-    ({"tls": {"certificate": "a", "authorities": None}}, "tls.authorities: is without a value"),
+    ({"tls": {"ca_file": "a"}}, "tls needs a certificate"),
+    ({"tls": {"certificate": "a", "ca_file": None}}, "tls.ca_file: is without a value"),
     ({"tls": {"certificate": ""}}, "tls.certificate: is a path, and empty"),
     ({"tls": {"certificate": "a", "key": "\0"}}, "tls.key: holds a character"),
     ({"destinations": {"a": None}}, "destinations.a: is without a value"),
@@ -339,10 +342,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         for host in ("", "a b", "a..b", ".", "x" * 70, "a\nb")
     ),
     *(
-        (place("stow", url=url), "destinations.a: .*url is no URL")
+        (place("stow", url=url), "destinations.a: .*url is not a URL")
         for url in ("https://a b/", "https://a..b/", "https://a/b c", f"https://{'x' * 70}/")
     ),
-    ({"listen": {"address": "a..b"}}, "listen: .*address must be"),
+    ({"scp": {"address": "a..b"}}, "scp: .*address must be"),
     *(
         (place(kind, **{key: value}), f"destinations.a: .*{key} must be above 0 and finite")
         for kind, key in (
@@ -376,8 +379,8 @@ UNREADABLE = [
     ("", "holds no mapping"),
     ("1: 2\n", "spool: "),
     ("rules: &all\n- when: *all\n", "rules.0.when: "),
-    ("history_days: " + "9" * 400 + "\n", "history_days"),
-    ("history_days: " + "9" * 5000 + "\n", "a value is illegal"),
+    ("history_retention_days: " + "9" * 400 + "\n", "history_retention_days"),
+    ("history_retention_days: " + "9" * 5000 + "\n", "a value is illegal"),
 ]
 
 
@@ -410,7 +413,7 @@ def test_a_key_that_is_merged_in_can_be_given_again(tmp_path: Path) -> None:
 
 def test_files_that_are_right(tmp_path: Path) -> None:
     made = certificates(tmp_path)
-    tls = {name: str(getattr(made.server, name)) for name in ("certificate", "key", "authorities")}
+    tls = {name: str(getattr(made.server, name)) for name in ("certificate", "key", "ca_file")}
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n", encoding="ascii")
     places = {
@@ -432,13 +435,13 @@ FILES: list[tuple[dict[str, Any], str]] = [
     ({"tls": {"certificate": "none"}}, "tls: cannot read .*none"),
     ({"tls": {"certificate": "text"}}, "tls: .*text holds no certificate"),
     ({"tls": {"certificate": "."}}, "tls: cannot read"),
-    (place("store", tls={"authorities": "none"}), "destinations.a: cannot read .*none"),
-    (place("store", tls={"authorities": "damaged"}), "destinations.a: .*damaged certificate"),
+    (place("store", tls={"ca_file": "none"}), "destinations.a: cannot read .*none"),
+    (place("store", tls={"ca_file": "damaged"}), "destinations.a: .*damaged certificate"),
     (
         place("store", tls={}, commitment=True, commitment_port=104),
         "destinations.a: a TLS server needs a certificate",
     ),
-    (place("stow", tls={"authorities": "text"}), "destinations.a: .*holds no certificate"),
+    (place("stow", tls={"ca_file": "text"}), "destinations.a: .*holds no certificate"),
     (place("stow", token_file="none"), "destinations.a: cannot read .*none"),  # noqa: S106
     (place("stow", token_file="empty"), "destinations.a: .*no password or token"),  # noqa: S106
     (

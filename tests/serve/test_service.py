@@ -246,7 +246,7 @@ def test_a_destination_that_is_away_gets_it_later(
     with running(configure(tmp_path, tiny_model, destinations)) as node:
         assert send(node, small_chest(0), small_chest(1)) == [SUCCESS] * 2
         assert {event["destination"] for event in node.wait("sent", 2)} == {"share"}
-        assert {event["destination"] for event in node.wait("postponed", 2)} == {"away"}
+        assert {event["destination"] for event in node.wait("retry", 2)} == {"away"}
         folder = tmp_path / "archive"
         folder.mkdir()
         with subprocess.Popen(
@@ -339,7 +339,7 @@ def test_a_thousand_instances_and_kills(tmp_path: Path, tiny_model: Path, out: P
     """None lost, none doubled, whenever the process is killed."""
     port = free_port()
     share = {"share": {"kind": "folder", "path": str(out)}}
-    config = configure(tmp_path, tiny_model, share, listen={"port": port})
+    config = configure(tmp_path, tiny_model, share, scp={"port": port})
     with senders(tmp_path / "sending", port, COUNT) as acknowledged:
         counts = []
         for moment in KILLED_AFTER:
@@ -414,10 +414,10 @@ def test_a_destination_that_is_taken_out_is_missed(
     gone = {"gone": {"kind": "folder", "path": str(tmp_path / "gone")}}
     with running(configure(tmp_path, tiny_model, share | gone)) as node:
         assert send(node, small_chest()) == [SUCCESS]
-        node.wait("postponed")
+        node.wait("retry")
         node.stop()
     with running(configure(tmp_path, tiny_model, share)) as node:
-        (event,) = node.wait("trouble")
+        (event,) = node.wait("error")
         assert "1 outputs were for 'gone', which is no destination any more" in event["reason"]
         wait_until(lambda: list(node.spool.root.glob("dead/*.json")), "a dead letter is there")
 
@@ -469,7 +469,7 @@ FAULTS: list[tuple[dict[str, Any], ExitCode, str]] = [
     ),
     ({"spool": "a\0b"}, ExitCode.USAGE, "spool: "),
     ({"tls": None}, ExitCode.USAGE, "tls: "),
-    ({"listen": {"port": 1, "address": "203.0.113.1"}}, ExitCode.NETWORK, "203.0.113.1"),
+    ({"scp": {"port": 1, "address": "203.0.113.1"}}, ExitCode.NETWORK, "203.0.113.1"),
 ]
 
 
@@ -551,9 +551,7 @@ def high_water(pid: int) -> int:
 def test_tls_from_end_to_end(tmp_path: Path, tiny_model: Path, out: Path, cxrsr: Command) -> None:
     """Whoever has no certificate of the authority gets nothing in; who has it sends by `send`."""
     made = certificates(tmp_path)
-    files = {
-        name: str(getattr(made.server, name)) for name in ("certificate", "key", "authorities")
-    }
+    files = {name: str(getattr(made.server, name)) for name in ("certificate", "key", "ca_file")}
     share = {"share": {"kind": "folder", "path": str(out)}}
     with running(configure(tmp_path, tiny_model, share, tls=files)) as node:
         address = f"dicoms://CXRSR@127.0.0.1:{node.port}"

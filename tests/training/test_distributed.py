@@ -45,7 +45,7 @@ def config(tmp_path: Path) -> Path:
             "val": str(tmp_path / "val"),
             "description": "made up",
         },
-        "stages": [{"steps": 12, "batch": 4, "patch": 12}],
+        "stages": [{"steps": 12, "batch_size": 4, "patch_size": 12}],
         "warmup_steps": 2,
         "preserved_noise": 0.05,
         "degradation": {"depth": [8, 16], "salt_pepper": [0.005, 0.02]},

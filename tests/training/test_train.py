@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from skimage.io import imread, imsave
 
 from cxrsr_cli.errors import ConfigError, ExitCode, InputError, NoInputError, TrainingError
-from cxrsr_cli.images.image_files import list_images, read_image
+from cxrsr_cli.images.image_files import list_image_files, read_images
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.layers import WhiteningStem
 from cxrsr_cli.networks.registry import build
@@ -34,7 +34,10 @@ PLAIN = {
     "name": "test",
     "architecture": {"scale": 2, "channels": 8, "groups": 1, "blocks": 1},
     "data": {"train": "train", "val": "val", "description": "made up"},
-    "stages": [{"steps": 6, "batch": 2, "patch": 12}, {"steps": 2, "batch": 1, "patch": 16}],
+    "stages": [
+        {"steps": 6, "batch_size": 2, "patch_size": 12},
+        {"steps": 2, "batch_size": 1, "patch_size": 16},
+    ],
     "warmup_steps": 2,
     "val_every": 4,
     "checkpoint_every": 4,
@@ -257,7 +260,7 @@ def test_stages_follow_each_other(config: Path) -> None:
 
 def test_patches_belong_together(config: Path, tmp_path: Path) -> None:
     """Low and high patch show the same place, turned the same way."""
-    image = read_image(list_images(tmp_path / "train")[0], 2)
+    image = read_images(list_image_files(tmp_path / "train")[0], 2)[0]
     sampler = PatchSampler(
         [make_pair(image, 2, ImageSkip.CONSISTENT)], 2, torch.Generator().manual_seed(0)
     )
@@ -441,7 +444,7 @@ def test_a_training_that_diverges_is_a_failure(config: Path, tmp_path: Path) -> 
 
 def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="no image"):
-        list_images(tmp_path)
+        list_image_files(tmp_path)
     colour = tmp_path / "colour.png"
     imsave(colour, np.zeros((8, 8, 3), np.uint8), check_contrast=False)
     small = tmp_path / "small.png"
@@ -450,4 +453,4 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     broken.write_bytes(b"no image")
     for path in (colour, small, broken):
         with pytest.raises(InputError, match=path.name):
-            read_image(path, 4)
+            read_images(path, 4)[0]

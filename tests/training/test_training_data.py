@@ -49,7 +49,7 @@ def config(tmp_path: Path) -> Path:
             "val": str(tmp_path / "val"),
             "description": "made up",
         },
-        "stages": [{"steps": 1, "batch": 1, "patch": 8}],
+        "stages": [{"steps": 1, "batch_size": 1, "patch_size": 8}],
     }
     path.write_text(yaml.safe_dump(plain))
     return path
@@ -239,9 +239,9 @@ def test_the_command_says_what_it_found_but_not_whom(
     run = ("train", config, "--run-dir", tmp_path / "run", "--device", "cpu")
     done = cxrsr(*run)
     assert done.returncode == 0, done.stderr
-    assert "left out broken.dcm: not a DICOM file" in done.stderr
-    assert "images: 2 to learn from, 1 to validate, 1 files left out" in done.stderr
-    assert "warning: 3 files do not tell whose they are" in done.stderr
+    assert "skipped broken.dcm: not a DICOM file" in done.stderr
+    assert "images: 2 for training, 1 for validation, 1 files skipped" in done.stderr
+    assert "warning: no patient ID for 3 files" in done.stderr
     radiograph(tmp_path / "val" / "b.dcm", PatientID="GARIBALDI-77")
     refused = cxrsr(*run)
     assert refused.returncode == 2

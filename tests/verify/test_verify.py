@@ -190,7 +190,7 @@ def test_any_encoding_of_the_output_verifies(
     [
         (["{0}", "{1}"], ExitCode.OK, "LR-PSNR"),
         (["--quiet", "{0}", "{1}"], ExitCode.OK, ""),
-        (["--lr-psnr", "200", "{0}", "{1}"], ExitCode.VERIFICATION, "FAILS"),
+        (["--min-lr-psnr", "200", "{0}", "{1}"], ExitCode.VERIFICATION, "FAILS"),
         (["{1}", "{1}"], ExitCode.VERIFICATION, "2, 4 or 8 times as large"),
         (["{0}", "none"], ExitCode.ALL_FAILED, "No such file"),
         (["{0}", "{2}"], ExitCode.ALL_FAILED, "no Pixel Data"),

@@ -1,0 +1,23 @@
+"""How far the downsampled output is from the input."""
+
+import math
+
+from cxrsr_cli.metrics.metric import ImageComparison, Metric
+
+
+def _lr_psnr(compared: ImageComparison) -> float:
+    """Return the PSNR of the low-resolution images in dB (NTIRE 2021's LR-PSNR)."""
+    rms = compared.rms_to_input
+    return 20 * math.log10(compared.peak / rms) if rms else math.inf
+
+
+LR_PSNR = Metric("lr_psnr", "LR-PSNR dB", 2, _lr_psnr, is_plotted=False)
+INCONSISTENCY = Metric(
+    "inconsistency",
+    "RMS to input",
+    3,
+    lambda compared: compared.rms_to_input,
+    larger_is_better=False,
+    is_plotted=False,
+)
+"""In stored units."""
