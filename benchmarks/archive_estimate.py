@@ -79,7 +79,7 @@ class Needs:
         pixels = archive.images * archive.megapixels * 1e6
         each = getattr(costs, f"core_seconds_per_megapixel_x{scale}")
         core_hours = pixels / 1e6 * each / 3600
-        macs = find_model(DEFAULT_MODEL, scale).description.architecture.cost.macs
+        macs = find_model(DEFAULT_MODEL, scale).metadata.complexity.macs
         gpu_hours = 2 * macs * pixels / (archive.gpu_teraflops * 1e12) / 3600
         hours = 24 * archive.days
         out = 2 * pixels * scale**2

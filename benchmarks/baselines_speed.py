@@ -28,7 +28,6 @@ from cxrsr_cli.evaluation.resource_usage import measure_usage
 from cxrsr_cli.inference.data_consistency import consistent_bicubic
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.psnr_ssim import PSNR
-from cxrsr_cli.networks.registry import build
 from cxrsr_cli.networks.resampling import upsample
 
 SCALE, SIDE = 4, 256
@@ -121,9 +120,9 @@ def networks() -> list[Rival]:
     for name in NETWORKS:
         entry = study.entries[name]
         architecture = Training(name, entry, SCALE).config().architecture
-        restorer = Predictor.from_network(build(architecture).eval(), CPU)
+        restorer = Predictor.from_network(architecture.build().eval(), CPU)
         work = partial(restorer.restore, low, minimum=0, maximum=RANGE)
-        macs = architecture.cost.macs
+        macs = architecture.complexity.macs
         rivals.append(Rival(f"`{name}`, {entry.about}", work, macs, found.get(name)))
     return rivals
 

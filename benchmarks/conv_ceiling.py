@@ -29,7 +29,7 @@ def ceiling_seconds(program: ConvProgram, height: int, width: int, rows: int) ->
     rows : int
         Of a strip.
     """
-    filters = [term.conv for layer in program.layers for term in layer.terms if term.conv]
+    filters = [branch.conv for layer in program.layers for branch in layer.branches if branch.conv]
     counts = Counter(one.weight.shape for one in filters)
     by_shape = {one.weight.shape: one for one in filters}
     strips = height / rows

@@ -73,7 +73,7 @@ def compare(
         # The first round warms up.
         taken = median(seconds[precision][1:])
         pairs = zip(seconds[Precision.FP32][1:], seconds[precision][1:], strict=True)
-        work = _SUM * restorer.architecture.cost.macs * side**2
+        work = _SUM * restorer.architecture.complexity.macs * side**2
         error = np.abs(made[precision] - exact)
         rows.append(
             [

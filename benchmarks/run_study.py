@@ -39,8 +39,7 @@ from cxrsr_cli.metrics.haarpsi import HAARPSI_MED
 from cxrsr_cli.metrics.metric import Metric
 from cxrsr_cli.metrics.ms_ssim import MS_SSIM
 from cxrsr_cli.metrics.psnr_ssim import PSNR, SSIM
-from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.networks.weights import read_metadata
+from cxrsr_cli.networks.model_files import find_model, read_metadata
 from cxrsr_cli.training.checkpoint import FILE_NAME
 
 METRICS = (SSIM, MS_SSIM, HAARPSI_MED)

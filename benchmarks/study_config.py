@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import TypeAdapter
 
-from cxrsr_cli.networks.weights import SUFFIX
+from cxrsr_cli.networks.model_files import SUFFIX
 from cxrsr_cli.training.config import TrainConfig, load_train_config
 
 ROOT = Path(__file__).resolve().parent.parent

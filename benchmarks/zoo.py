@@ -32,7 +32,7 @@ from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.errors import ConfigError, CxrsrError, ExitCode, TrainingError
 from cxrsr_cli.inference.device import choose_device
 from cxrsr_cli.networks.config import Precision
-from cxrsr_cli.networks.weights import SUFFIX
+from cxrsr_cli.networks.model_files import SUFFIX
 from cxrsr_cli.training.checkpoint import FILE_NAME
 from cxrsr_cli.training.config import StageConfig, TrainConfig, load_train_config
 from cxrsr_cli.training.training_log import METRICS_NAME

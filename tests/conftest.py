@@ -18,10 +18,9 @@ import pytest
 from pydicom.uid import UID
 
 from cxrsr_cli.inference.predictor import Predictor
-from cxrsr_cli.networks.config import NetworkConfig, RirConfig
-from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.networks.registry import build
-from cxrsr_cli.networks.weights import ModelMetadata, save_network
+from cxrsr_cli.networks.config import NetworkConfig
+from cxrsr_cli.networks.model_files import ModelMetadata, find_model, save_network
+from cxrsr_cli.networks.rir import RirConfig
 from cxrsr_cli.upscaler import Upscaler
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,7 +126,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save an untrained narrow network at x2: its output is consistent bicubic."""
     path = tmp_path_factory.mktemp("model") / "tiny-x2.safetensors"
     architecture = RirConfig(scale=2, channels=4, groups=1, blocks=1)
-    save_network(build(architecture), describe(architecture), path)
+    save_network(architecture.build(), describe(architecture), path)
     return path
 
 
@@ -135,7 +134,8 @@ def describe(architecture: NetworkConfig) -> ModelMetadata:
     """Describe a model that tests made."""
     return ModelMetadata(
         name="tiny",
-        architecture=architecture,
+        architecture=architecture.to_dict(),
+        complexity=architecture.complexity,
         data="none",
         command="none",
         steps=0,

@@ -16,7 +16,7 @@ from cxrsr_cli.cluster.messages import FileResponse, WorkRequest, WorkResponse
 from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.common.process import disable_malloc_trim, peak_rss_bytes
 from cxrsr_cli.errors import ModelError, UsageError
-from cxrsr_cli.networks.weights import SUFFIX
+from cxrsr_cli.networks.model_files import SUFFIX
 from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 

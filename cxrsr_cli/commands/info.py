@@ -31,14 +31,14 @@ def _facts() -> dict[str, Any]:
         "models": [
             {
                 "name": model.name,
-                "scale": model.description.architecture.scale,
-                "network": model.description.architecture.network,
-                "parameters": model.description.architecture.cost.parameters,
-                "macs_per_input_pixel": model.description.architecture.cost.macs,
-                "architecture": model.description.architecture.to_dict(),
-                "projected": model.description.consistency,
-                "data": model.description.data,
-                "steps": model.description.steps,
+                "scale": model.metadata.scale,
+                "network": model.metadata.architecture["network"],
+                "parameters": model.metadata.complexity.parameters,
+                "macs_per_input_pixel": model.metadata.complexity.macs,
+                "architecture": model.metadata.architecture,
+                "projected": model.metadata.consistency,
+                "data": model.metadata.data,
+                "steps": model.metadata.steps,
                 "sha256": model.sha256,
             }
             for model in bundled_models()

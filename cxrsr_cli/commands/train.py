@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cxrsr_cli.commands.options import DeviceOption, ProgressOption, show_progress
-from cxrsr_cli.training.distributed import init_distributed
 
 if TYPE_CHECKING:
     from cxrsr_cli.training.training_data import DataSummary
@@ -44,6 +43,7 @@ def train(
     torchrun --nproc-per-node N -m cxrsr_cli train ...
     """
     from cxrsr_cli.training.config import load_train_config
+    from cxrsr_cli.training.distributed import init_distributed
 
     checked = load_train_config(config, overrides or ())
 

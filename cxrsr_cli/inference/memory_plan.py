@@ -152,7 +152,8 @@ class MemoryPlanner:
         program = self.program
         if program is None or self.on_gpu:
             return height
-        widest = max(layer.channels * layer.dtype.itemsize for layer in program.layers[:-1])
+        hidden = program.layers[:-1] or program.layers
+        widest = max(layer.channels * layer.dtype.itemsize for layer in hidden)
         row = widest * (width * program.pre_upscale + 2 * program.context_rows[IMAGE])
         return min(max(_CACHED // row, 4), _MAX_ROWS)
 
@@ -164,7 +165,7 @@ class MemoryPlanner:
         height, width = height * program.pre_upscale, width * program.pre_upscale
         done = inside = 0
         for made, layer in enumerate(program.layers, 1):
-            filters = [term.conv for term in layer.terms if term.conv]
+            filters = [branch.conv for branch in layer.branches if branch.conv]
             work = sum(one.weight.numel() for one in filters)
             tall, wide = height + 2 * program.context_rows[made], width + 2 * program.margins[made]
             done += work * tall * wide
@@ -229,9 +230,9 @@ def streaming_peak_bytes(program: ConvProgram, height: int, width: int, rows: in
     most = 0
     for made, layer in enumerate(program.layers, 1):
         held += line[made] * fresh
-        beside = line[made] * fresh * min(len(layer.terms), 2)
+        beside = line[made] * fresh * min(len(layer.branches), 2)
         most = max(most, held + beside)
-        for source in {term.source for term in layer.terms} - {IMAGE}:
+        for source in {branch.source for branch in layer.branches} - {IMAGE}:
             if last_reader[source] == made:
                 held -= line[source] * fresh
     # The output is shuffled, and handed on.

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from cxrsr_cli.dicom.transfer_syntax import NATIVE_WRITE_FACTOR
 from cxrsr_cli.errors import DeviceError, MemoryLimitError, ModelError
 from cxrsr_cli.inference.assemble import OutputAssembler
-from cxrsr_cli.inference.compile import compile_network
 from cxrsr_cli.inference.data_consistency import MARGIN
 from cxrsr_cli.inference.device import choose_device, choose_precision, dtype_of
 from cxrsr_cli.inference.impulse_filter import remove_impulses
@@ -21,7 +20,7 @@ from cxrsr_cli.inference.streaming import RowBuffer, residuals
 from cxrsr_cli.networks.config import NetworkConfig, Precision
 from cxrsr_cli.networks.conv_program import ConvProgram
 from cxrsr_cli.networks.layers import SuperResolutionNetwork
-from cxrsr_cli.networks.weights import load_network, read_metadata
+from cxrsr_cli.networks.model_files import load_network, read_metadata
 
 
 def _nobody(_: object) -> None:
@@ -118,7 +117,7 @@ class Predictor:
             If the device cannot be used.
         """
         dtype = dtype_of(precision)
-        program = compile_network(network)
+        program = network.to_conv_program()
         try:
             program = program and program.to(device, dtype)
             network.to(device, dtype)

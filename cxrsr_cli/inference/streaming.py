@@ -135,7 +135,7 @@ class _StreamState:
             if end > start:
                 self._held[made] = self._compute(made, layer, start, end)
                 self._done[made] = end
-                for source in {term.source for term in layer.terms}:
+                for source in {branch.source for branch in layer.branches}:
                     self._forget(source)
         output = self._held.get(len(program.layers))
         if output is None:
@@ -147,7 +147,7 @@ class _StreamState:
 
     def _compute(self, made: int, layer: Layer, start: int, stop: int) -> RowRange:
         """Add up a layer's terms, below those rows of its value that are kept."""
-        terms = (self._seen(term, made, start, stop) for term in layer.terms)
+        terms = (self._seen(branch, made, start, stop) for branch in layer.branches)
         total, kept = next(terms), self._held.get(made)
         value, fresh = total, total
         if kept or not total.is_contiguous(memory_format=torch.channels_last):
@@ -164,20 +164,20 @@ class _StreamState:
                 fresh.copy_(total)
             else:
                 torch.add(total, second, out=fresh)
-        for term in terms:
-            fresh.add_(term)
-        if layer.slope is not None:
-            F.leaky_relu_(fresh, layer.slope)
+        for branch in terms:
+            fresh.add_(branch)
+        if layer.negative_slope is not None:
+            F.leaky_relu_(fresh, layer.negative_slope)
         return RowRange(stop - value.shape[-2], value)
 
-    def _seen(self, term: Branch, made: int, start: int, stop: int) -> torch.Tensor:
-        """Compute a term for some rows, its columns those of the layer's value."""
-        margins, radius = self._program.margins, term.radius
-        rows = self._held[term.source].rows(start - radius, stop + radius)
-        if term.conv:
-            weight = term.conv.weight
-            rows = F.conv2d(rows.to(weight.dtype), weight, term.conv.bias, padding=(0, radius))
-        beyond = margins[term.source] - margins[made]
+    def _seen(self, branch: Branch, made: int, start: int, stop: int) -> torch.Tensor:
+        """Compute a branch for some rows, its columns those of the layer's value."""
+        margins, radius = self._program.margins, branch.radius
+        rows = self._held[branch.source].rows(start - radius, stop + radius)
+        if branch.conv:
+            weight = branch.conv.weight
+            rows = F.conv2d(rows.to(weight.dtype), weight, branch.conv.bias, padding=(0, radius))
+        beyond = margins[branch.source] - margins[made]
         return rows[..., beyond : rows.shape[-1] - beyond]
 
     def _forget(self, value: int) -> None:

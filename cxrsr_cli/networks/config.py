@@ -1,15 +1,17 @@
-"""What a network is made of, as plain data that needs no torch to read.
+"""What every family of networks has: its configuration, as plain data without torch.
 
-`NetworkConfig` is what every network has. `RirConfig` here describes this
-project's network and its ablations; its rivals are in `rival_architectures`.
+A family's own configuration, module and compilation are in one file (`rir`,
+`srcnn`, `edsr`, `rcan`), which `cxrsr_cli.networks.registry` names.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from cxrsr_cli.networks.complexity import ConvSpec, NetworkComplexity, channel_attention_convs
+if TYPE_CHECKING:
+    from cxrsr_cli.networks.layers import SuperResolutionNetwork
 
 
 class Precision(StrEnum):
@@ -21,71 +23,112 @@ class Precision(StrEnum):
     FP16 = "fp16"
 
 
-class NetworkFamily(StrEnum):
-    """Families of networks: what ``network:`` names in a configuration."""
-
-    RIR = "rir"
-    """Residual in residual (Khishigdelger et al., J. Imaging 2024, 10(3), 64)."""
-    SRCNN = "srcnn"
-    """Dong et al., ECCV 2014 and TPAMI 2016."""
-    EDSR = "edsr"
-    """Lim et al., CVPR workshops 2017."""
-    RCAN = "rcan"
-    """Zhang et al., ECCV 2018."""
-
-
 class ImageSkip(StrEnum):
     """What the network's output is added to."""
 
     NONE = "none"
-    """The paper's form: the network makes the whole image."""
+    """Nothing: the network makes the whole image, as in the papers."""
     BICUBIC = "bicubic"
-    """Bicubic interpolation: training starts from it instead of from nothing."""
+    """Bicubic interpolation of the input. Training starts from it instead of from zero."""
     CONSISTENT = "consistent"
-    """Bicubic projected on the images that downsample to the input."""
+    """Bicubic interpolation, projected on the images that downsample to the input."""
 
 
 class Upsampler(StrEnum):
-    """How features become the enlarged image."""
+    """How feature maps become the upscaled image."""
 
     SHUFFLE_CONV = "shuffle_conv"
-    """The paper's: 3x3 convolution and PixelShuffle by stages, then a 3x3."""
+    """Stages of a 3x3 convolution and a PixelShuffle, then a 3x3 convolution, as in the papers."""
     CONV_SHUFFLE = "conv_shuffle"
-    """One 5x5 convolution to scale**2 maps, one PixelShuffle: the same linear map."""
+    """One 5x5 convolution to scale**2 maps and one PixelShuffle: the same linear map."""
 
 
 class Stem(StrEnum):
-    """What the shallow convolution sees."""
+    """What the first convolution sees."""
 
     PLAIN = "plain"
-    """The paper's: the image."""
+    """The image, as in the papers."""
     WHITENED = "whitened"
-    """The 3x3 cosine transform around each pixel, every component scaled to
-    unit power on the training images. A linear change of coordinates that a
-    convolution could learn; given it, training need not find fine detail, a
-    hundredth of the range, beside the brightness that the image skip carries."""
-
-
-class Attention(StrEnum):
-    """Where RCAN's channel attention stands in a residual-in-residual network."""
-
-    NONE = "none"
-    """The paper's form."""
-    BLOCK = "block"
-    """On what each block adds to its input."""
-    GROUP = "group"
-    """On what each group makes."""
+    """The 3x3 cosine transform around each pixel, with every component scaled to
+    unit power on the training images. A convolution could learn this linear map.
+    Given it, training need not find fine detail, a hundredth of the range, beside
+    the brightness that the image skip carries."""
 
 
 SCALES = (2, 4, 8)
 
 _MAX_COUNT = 1024
-"""Beyond any network of this kind: a header that claims more is damaged."""
+"""More than any network of this kind has: a header that states more is damaged."""
 
 _MAX_KERNEL = 15
 
 _WHOLE_IMAGE_HALO = 32
-"""About what the local networks of this size see beyond the border."""
+"""Pixels; about the receptive radius of networks of this size without attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvSpec:
+    """One convolution of a network, with a bias for every output.
+
+    Attributes
+    ----------
+    inputs, outputs : int
+        Channels.
+    kernel : int
+        Side of its square kernel.
+    positions_per_pixel : int
+        Positions at which it is computed for each pixel of the input image: 1 at
+        input resolution, 4 after a PixelShuffle by 2, and 0 where it is computed
+        once for the whole image, as in channel attention.
+    trained : bool
+        False for a fixed transform, which has no parameters.
+    """
+
+    inputs: int
+    outputs: int
+    kernel: int
+    positions_per_pixel: int = 1
+    trained: bool = True
+
+    @property
+    def parameters(self) -> int:
+        """Trained weights and biases."""
+        weights = self.kernel**2 * self.inputs * self.outputs
+        return weights + self.outputs if self.trained else 0
+
+    @property
+    def macs(self) -> int:
+        """Multiplications with additions for each pixel of the input image."""
+        return self.kernel**2 * self.inputs * self.outputs * self.positions_per_pixel
+
+
+def channel_attention_convs(channels: int, reduction: int) -> list[ConvSpec]:
+    """Return the two convolutions of channel attention. Their work is the same for any image."""
+    squeezed = channels // reduction
+    return [ConvSpec(channels, squeezed, 1, 0), ConvSpec(squeezed, channels, 1, 0)]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkComplexity:
+    """Size of a network and work for each pixel of the input image.
+
+    Attributes
+    ----------
+    parameters : int
+        Trained weights and biases.
+    macs : int
+        Multiplications with additions of the convolutions. As is usual,
+        interpolation, activations and the product of channel attention do not count.
+    """
+
+    parameters: int
+    macs: int
+
+    @classmethod
+    def from_convolutions(cls, convolutions: Iterable[ConvSpec]) -> "NetworkComplexity":
+        """Add up the convolutions."""
+        specs = list(convolutions)
+        return cls(sum(spec.parameters for spec in specs), sum(spec.macs for spec in specs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +137,14 @@ class NetworkConfig(ABC):
 
     Attributes
     ----------
+    network : str
+        The family's name in `cxrsr_cli.networks.registry.FAMILIES`.
     scale : int
         2, 4 or 8.
     image_skip : ImageSkip
         What the output is added to.
     residual_scale : float
-        Factor on the network's output; with an image skip, a small one keeps
+        Factor on the network's output. With an image skip, a small factor keeps
         early training close to the skip.
     impulse_filter : bool
         Network and image skip see the input without impulse noise.
@@ -107,7 +152,7 @@ class NetworkConfig(ABC):
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    network: ClassVar[NetworkFamily]
+    network: ClassVar[str]
 
     scale: int
     image_skip: ImageSkip = ImageSkip.CONSISTENT
@@ -119,6 +164,10 @@ class NetworkConfig(ABC):
             raise ValueError(f"scale is {self.scale}; it must be one of {SCALES}")
         self._check_number("residual_scale")
         self._check_switches("impulse_filter")
+
+    @abstractmethod
+    def build(self) -> "SuperResolutionNetwork":
+        """Make the untrained network, in training mode, in float32, on the CPU."""
 
     @property
     @abstractmethod
@@ -133,7 +182,8 @@ class NetworkConfig(ABC):
     def needs_whole_image(self) -> bool:
         """Whether every output pixel depends on every input pixel.
 
-        Channel attention averages whole maps; no strip has the whole's averages.
+        So it is with channel attention: it averages whole feature maps, and a
+        strip's averages differ from those of the whole image.
         """
         return False
 
@@ -141,21 +191,22 @@ class NetworkConfig(ABC):
     def halo(self) -> int:
         """Input pixels of reflection around the image.
 
-        The receptive radius, beyond which nothing is seen. A network that sees the
-        whole image sees its reflection too, and needs only enough to soften the border.
+        As many as the receptive radius: a convolution sees nothing beyond it. A
+        network that sees the whole image sees its reflection too. There the halo
+        only softens the border and is limited.
         """
         if self.needs_whole_image:
             return min(self.receptive_radius, _WHOLE_IMAGE_HALO)
         return self.receptive_radius
 
     @property
-    def cost(self) -> NetworkComplexity:
+    def complexity(self) -> NetworkComplexity:
         """Parameters, and multiplications for each input pixel."""
-        return NetworkComplexity.of(self.convolutions())
+        return NetworkComplexity.from_convolutions(self.convolutions())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, as `family.config_from_dict` reads them."""
-        plain: dict[str, Any] = {"network": self.network.value}
+        """Return plain JSON types that `registry.config_from_dict` reads."""
+        plain: dict[str, Any] = {"network": self.network}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, StrEnum):
@@ -189,7 +240,7 @@ class NetworkConfig(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostUpsamplingConfig(NetworkConfig):
-    """A network that works at input resolution and enlarges at its end.
+    """A network that works at input resolution and upsamples at its end.
 
     Attributes
     ----------
@@ -198,7 +249,7 @@ class PostUpsamplingConfig(NetworkConfig):
     upsampler : Upsampler
         Form of the upsampler.
     stem : Stem
-        What the shallow convolution sees.
+        What the first convolution sees.
     """
 
     channels: int = 64
@@ -212,18 +263,18 @@ class PostUpsamplingConfig(NetworkConfig):
     @property
     @abstractmethod
     def body_radius(self) -> int:
-        """Reach of what stands between the shallow and the deep convolution."""
+        """Receptive radius of the body, between the first and the last 3x3 convolution."""
 
     @abstractmethod
     def body(self) -> list[ConvSpec]:
-        """List what stands between the shallow and the deep convolution."""
+        """List the body's convolutions."""
 
     @property
     def receptive_radius(self) -> int:
         """Input pixels on each side that convolutions carry to an output pixel.
 
-        Two 3x3 convolutions stand around the body. A staged tail never reaches
-        further than the 5x5 that it is equal to.
+        Two 3x3 convolutions stand around the body. An upsampler in stages reaches
+        no further than the 5x5 convolution that it is equal to.
         """
         stem = 1 if self.stem is Stem.WHITENED else 0
         return stem + 1 + self.body_radius + 1 + 2
@@ -234,9 +285,9 @@ class PostUpsamplingConfig(NetworkConfig):
         stem = [ConvSpec(1, 9, 3, trained=False)] if self.stem is Stem.WHITENED else []
         shallow = ConvSpec(9 if stem else 1, channels, 3)
         deep = ConvSpec(channels, channels, 3)
-        return [*stem, shallow, *self.body(), deep, *self._tail()]
+        return [*stem, shallow, *self.body(), deep, *self._upsampler_convs()]
 
-    def _tail(self) -> list[ConvSpec]:
+    def _upsampler_convs(self) -> list[ConvSpec]:
         channels, scale = self.channels, self.scale
         if self.upsampler is Upsampler.CONV_SHUFFLE:
             return [ConvSpec(channels, scale**2, 5)]
@@ -245,85 +296,3 @@ class PostUpsamplingConfig(NetworkConfig):
             for stage in range(scale.bit_length() - 1)
         ]
         return [*stages, ConvSpec(channels, 1, 3, positions_per_pixel=scale**2)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RirConfig(PostUpsamplingConfig):
-    """A residual-in-residual network, or an ablation of it.
-
-    Attributes
-    ----------
-    groups, blocks : int
-        Residual groups, and residual blocks in each; 4 and 4 in the paper. The
-        paper does not state `channels`.
-    negative_slope : float
-        Slope of LeakyReLU. The paper does not state it.
-    kernels : tuple of int
-        Sides of a block's parallel convolutions, rising; 1, 3, 5 in the paper.
-    branch_channels : int or None
-        Width of each of them; None for `channels`, as in the paper.
-    dense : bool
-        A group fuses its input and all its blocks' outputs, as in the paper;
-        otherwise only the last block's output, which is the input and the sum
-        of what every block adds.
-    long_skip : bool
-        The shallow features are added to the deep ones, as in the paper.
-    attention : Attention
-        Where channel attention stands; nowhere in the paper.
-    reduction : int
-        Of channel attention's bottleneck; 16 in RCAN.
-    """
-
-    network: ClassVar[NetworkFamily] = NetworkFamily.RIR
-
-    groups: int = 4
-    blocks: int = 4
-    negative_slope: float = 0.1
-    upsampler: Upsampler = Upsampler.CONV_SHUFFLE
-    stem: Stem = Stem.WHITENED
-    kernels: tuple[int, ...] = (1, 3, 5)
-    branch_channels: int | None = None
-    dense: bool = True
-    long_skip: bool = True
-    attention: Attention = Attention.NONE
-    reduction: int = 16
-
-    def __post_init__(self) -> None:
-        PostUpsamplingConfig.__post_init__(self)
-        self._check_counts("groups", "blocks", "reduction")
-        if self.branch_channels is not None:
-            self._check_counts("branch_channels")
-        self._check_number("negative_slope")
-        self._check_kernels("kernels", self.kernels)
-        self._check_switches("dense", "long_skip")
-        if not self.kernels or list(self.kernels) != sorted(set(self.kernels)):
-            raise ValueError("kernels must be at least one, rising")
-        if self.attention is not Attention.NONE:
-            self._check_reduction(self.channels, self.reduction)
-
-    @property
-    def branch_width(self) -> int:
-        """Width of each parallel convolution of a block."""
-        return self.channels if self.branch_channels is None else self.branch_channels
-
-    @property
-    def whole_image(self) -> bool:
-        """Whether every output pixel depends on every input pixel."""
-        return self.attention is not Attention.NONE
-
-    @property
-    def body_radius(self) -> int:
-        """Blocks are chained, so the reaches of their widest branches add up."""
-        return max(self.kernels) // 2 * self.groups * self.blocks
-
-    def body(self) -> list[ConvSpec]:
-        """List the groups' convolutions."""
-        channels, width = self.channels, self.branch_width
-        squeeze = channel_attention_convs(channels, self.reduction) if self.whole_image else []
-        block = [ConvSpec(channels, width, kernel) for kernel in self.kernels]
-        block += [ConvSpec(len(self.kernels) * width, channels, 1)]
-        block += squeeze if self.attention is Attention.BLOCK else []
-        fused = (self.blocks + 1) * channels if self.dense else channels
-        group = block * self.blocks + [ConvSpec(fused, channels, 1)]
-        group += squeeze if self.attention is Attention.GROUP else []
-        return group * self.groups

@@ -1,7 +1,7 @@
-"""What networks share: the stem, channel attention, the tail, and their frame."""
+"""What networks share: the base class, the stem, channel attention, the upsampler."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
@@ -14,14 +14,22 @@ from cxrsr_cli.networks.config import (
     Stem,
     Upsampler,
 )
+from cxrsr_cli.networks.conv_program import (
+    IMAGE,
+    Branch,
+    Conv,
+    ConvProgram,
+    LayerList,
+    fuse_upsampler,
+)
 
 
 class WhiteningStem(nn.Module):
-    """The 3x3 cosine transform (DCT-II) around each pixel, scaled by components.
+    """The 3x3 cosine transform (DCT-II) around each pixel, each component scaled.
 
-    Nothing here is trained: `fit` sets the scales once from images, and they
-    are kept with the weights. It stays in float32 when the network does not:
-    differences of neighbours would drown in half precision.
+    Nothing here is trained. `fit` sets the scales once from images, and they are
+    saved with the weights. The stem stays in float32 when the network does not,
+    because half precision would lose the differences of neighbours.
     """
 
     filters: torch.Tensor
@@ -29,8 +37,8 @@ class WhiteningStem(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        place, order = torch.arange(3), torch.arange(3)[:, None]
-        waves = torch.cos(torch.pi * (place + 0.5) * order / 3)
+        position, order = torch.arange(3), torch.arange(3)[:, None]
+        waves = torch.cos(torch.pi * (position + 0.5) * order / 3)
         waves /= waves.norm(dim=1, keepdim=True)
         filters = torch.einsum("ai,bj->abij", waves, waves).reshape(9, 1, 3, 3)
         self.register_buffer("filters", filters, persistent=False)
@@ -51,6 +59,11 @@ class WhiteningStem(nn.Module):
         power = torch.stack([self(image).square().mean((0, 2, 3)) for image in images])
         self.gains.copy_(power.mean(0).clamp(min=1e-12).rsqrt())
 
+    def to_conv(self) -> Conv:
+        """Return the same map as one convolution."""
+        weight = self.filters * self.gains.view(-1, 1, 1, 1)
+        return Conv(weight, -0.5 * weight.sum((1, 2, 3)))
+
 
 class ChannelAttention(nn.Module):
     """``x * sigmoid(conv1x1(relu(conv1x1(mean(x)))))`` (RCAN, Equations 10 and 11)."""
@@ -70,13 +83,13 @@ class ChannelAttention(nn.Module):
 class SuperResolutionNetwork(nn.Module, ABC):
     """A network of any family.
 
-    The module makes the *residual*: what is added to the image skip of its
-    architecture (`cxrsr_cli.inference.image_skip`), or with `ImageSkip.NONE` the image.
+    It makes the *residual*: what is added to the image skip of its architecture
+    (`cxrsr_cli.inference.assemble`), or with `ImageSkip.NONE` the image.
 
     Parameters
     ----------
-    architecture : Architecture
-        Its description.
+    architecture : NetworkConfig
+        Its configuration.
     stem : nn.Module
         What stands before the first trained layer. It works in float32, whatever
         the precision of the rest.
@@ -105,27 +118,43 @@ class SuperResolutionNetwork(nn.Module, ABC):
 
     @abstractmethod
     def residual(self, x: torch.Tensor) -> torch.Tensor:
-        """Map what the stem made, in the network's precision, to the unscaled residual."""
+        """Map the stem's output, in the network's precision, to the unscaled residual."""
+
+    def to_conv_program(self) -> ConvProgram | None:
+        """Compile the network.
+
+        Returns
+        -------
+        ConvProgram or None
+            In the network's precision; equal to the network wherever that sees no
+            zero padding. None for a network that must see the whole image at once.
+        """
+        return None
 
 
 class PostUpsampler(SuperResolutionNetwork):
-    """Shallow convolution, body, deep convolution and long skip, tail.
+    """Shallow convolution, body, deep convolution, long skip, upsampler.
 
     Parameters
     ----------
-    architecture : PostUpsampling
-        Widths and forms.
-    body : iterable of nn.Module
-        The body's parts, one feeding the next. An iterator, so that they are
-        made, and draw their random weights, between shallow and deep.
+    architecture : PostUpsamplingConfig
+        Its configuration.
+    make_body : callable
+        Makes the modules of the body; each feeds the next.
     long_skip : bool
         Add the shallow features to the deep ones.
+
+    Notes
+    -----
+    A module draws its initial weights from PyTorch's global generator when it is
+    made. The order here, shallow, body, deep, upsampler, therefore decides the
+    initial weights of a seed.
     """
 
     def __init__(
         self,
         architecture: PostUpsamplingConfig,
-        body: Iterable[nn.Module],
+        make_body: Callable[[], Iterable[nn.Module]],
         *,
         long_skip: bool = True,
     ) -> None:
@@ -133,9 +162,9 @@ class PostUpsampler(SuperResolutionNetwork):
         super().__init__(architecture, WhiteningStem() if whitened else nn.Identity())
         channels = architecture.channels
         self.shallow = nn.Conv2d(9 if whitened else 1, channels, 3, padding=1)
-        self.groups = nn.ModuleList(body)
+        self.groups = nn.ModuleList(make_body())
         self.deep = nn.Conv2d(channels, channels, 3, padding=1)
-        self.tail = _tail(architecture)
+        self.tail = _upsampler(architecture)
         self.long_skip = long_skip
         if architecture.image_skip is not ImageSkip.NONE:
             zero_init(self.tail[-1 if architecture.upsampler is Upsampler.SHUFFLE_CONV else 0])
@@ -150,14 +179,50 @@ class PostUpsampler(SuperResolutionNetwork):
         output: torch.Tensor = self.tail(deep + shallow if self.long_skip else deep)
         return output
 
+    @torch.no_grad()
+    def to_conv_program(self) -> ConvProgram | None:
+        """Compile the network, if its family compiles its body."""
+        layers = LayerList()
+        stem = IMAGE
+        if isinstance(self.stem, WhiteningStem):
+            stem = layers.add(Branch(IMAGE, self.stem.to_conv()))
+        float32_layers = len(layers)
+        shallow = layers.add(Branch(stem, Conv.from_module(self.shallow)))
+        body = self.compile_body(layers, shallow)
+        if body is None:
+            return None
+        skip = [Branch(shallow)] if self.long_skip else []
+        deep = layers.add(Branch(body, Conv.from_module(self.deep)), *skip)
+        scale = self.architecture.scale
+        upsampler = fuse_upsampler(self.tail, scale).scaled(self.architecture.residual_scale)
+        layers.add(Branch(deep, upsampler))
+        return ConvProgram(tuple(layers), pixel_shuffle=scale, float32_layers=float32_layers)
+
+    def compile_body(self, layers: LayerList, value: int) -> int | None:  # noqa: ARG002
+        """Add the body's layers.
+
+        Parameters
+        ----------
+        layers : LayerList
+            Gets them.
+        value : int
+            Number of the body's input.
+
+        Returns
+        -------
+        int or None
+            Number of the body's output. None if the body must see the whole image.
+        """
+        return None
+
 
 def zero_init(module: nn.Module) -> None:
-    """Start the last layer at zero, so that training starts at the image skip."""
+    """Set the last layer to zero, so that training starts at the image skip."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
 
 
-def _tail(architecture: PostUpsamplingConfig) -> nn.Sequential:
+def _upsampler(architecture: PostUpsamplingConfig) -> nn.Sequential:
     channels, scale = architecture.channels, architecture.scale
     if architecture.upsampler is Upsampler.CONV_SHUFFLE:
         return nn.Sequential(

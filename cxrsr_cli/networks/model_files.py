@@ -1,45 +1,165 @@
-"""The models at hand, found without importing torch."""
+"""Model files: safetensors with everything about the model in the header.
 
+Finding models and reading their headers needs no torch.
+"""
+
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
-from cxrsr_cli.common.files import sha256_file
+from cxrsr_cli.common.files import atomic_write, sha256_file
 from cxrsr_cli.errors import ModelError
-from cxrsr_cli.networks.weights import (
-    SUFFIX,
-    ModelMetadata,
-    read_metadata,
-)
+from cxrsr_cli.networks.config import SCALES, NetworkComplexity, NetworkConfig
+from cxrsr_cli.networks.registry import config_from_dict
+
+if TYPE_CHECKING:
+    from cxrsr_cli.networks.layers import SuperResolutionNetwork
 
 DEFAULT_MODEL = "rir-s"
+FORMAT = "cxrsr-1"
+SUFFIX = ".safetensors"
+
+_ON_OFF = {"on": True, "off": False}
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# A wheel carries the models inside the package; a checkout has them beside it.
+# A wheel has the models inside the package, a checkout beside it.
 _FOLDERS = (_PACKAGE / "models", _PACKAGE.parent / "models")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelMetadata:
+    """The header of a model file.
+
+    Attributes
+    ----------
+    name : str
+        Name without scale: ``rir-s``.
+    architecture : mapping
+        `NetworkConfig.to_dict` of the network. The `config` made of it needs torch.
+    complexity : NetworkComplexity
+        Of the network.
+    data : str
+        What it was trained on.
+    command : str
+        The command that trained it.
+    steps : int
+        Optimiser steps taken.
+    config_sha256 : str
+        Hash of the training configuration.
+    software : str
+        Versions of this package and of PyTorch.
+    consistency : bool
+        Whether outputs are made consistent with their input by default. Not for a
+        network that learned to remove damage: consistency would bring it back.
+    """
+
+    name: str
+    architecture: Mapping[str, Any]
+    complexity: NetworkComplexity
+    data: str
+    command: str
+    steps: int
+    config_sha256: str
+    software: str
+    consistency: bool = True
+
+    @property
+    def scale(self) -> int:
+        """The network's scale."""
+        scale: int = self.architecture["scale"]
+        return scale
+
+    def config(self) -> NetworkConfig:
+        """Read the architecture; this imports the family's module and torch.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `config_from_dict`.
+        """
+        return config_from_dict(self.architecture)
+
+    def to_header(self) -> dict[str, str]:
+        """Return the header, text to text as safetensors demands."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "architecture": json.dumps(dict(self.architecture), sort_keys=True),
+            "parameters": str(self.complexity.parameters),
+            "macs_per_input_pixel": str(self.complexity.macs),
+            "data": self.data,
+            "command": self.command,
+            "steps": str(self.steps),
+            "config_sha256": self.config_sha256,
+            "software": self.software,
+            "consistency": "on" if self.consistency else "off",
+        }
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, str]) -> Self:
+        """Read a header.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            If something is missing or illegal. The fields of the architecture are
+            checked by `config`.
+        """
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']}, not {FORMAT}")
+        architecture = json.loads(header["architecture"])
+        if architecture["scale"] not in SCALES:
+            raise ValueError(f"scale is {architecture['scale']}")
+        return cls(
+            name=header["name"],
+            architecture=architecture,
+            complexity=NetworkComplexity(
+                int(header["parameters"]), int(header["macs_per_input_pixel"])
+            ),
+            data=header["data"],
+            command=header["command"],
+            steps=int(header["steps"]),
+            config_sha256=header["config_sha256"],
+            software=header["software"],
+            consistency=_ON_OFF[header["consistency"]],
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A weights file and what it says of itself.
+    """A model file and its header.
 
     Attributes
     ----------
     path : Path
         The file.
-    description : ModelDescription
-        From its header.
+    metadata : ModelMetadata
+        Its header.
     sha256 : str
         Of the file.
     """
 
     path: Path
-    description: ModelMetadata
+    metadata: ModelMetadata
     sha256: str
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file's header and hash the file.
+
+        Raises
+        ------
+        ModelError
+            As `read_metadata`.
+        """
+        return cls(path, read_metadata(path), sha256_file(path))
 
     @property
     def name(self) -> str:
         """Name with scale: ``rir-s-x4``."""
-        return f"{self.description.name}-x{self.description.architecture.scale}"
+        return _full_name(self.metadata)
 
 
 def bundled_models() -> list[ModelFile]:
@@ -50,10 +170,7 @@ def bundled_models() -> list[ModelFile]:
     ModelError
         If one of them is damaged.
     """
-    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
-    if folder is None:
-        return []
-    return [_open(path) for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    return [ModelFile.read(path) for path in _bundled_paths()]
 
 
 def find_model(name_or_path: str, scale: int) -> ModelFile:
@@ -62,15 +179,9 @@ def find_model(name_or_path: str, scale: int) -> ModelFile:
     Parameters
     ----------
     name_or_path : str
-        Name of a shipped model, with or without its scale, or path of a
-        weights file.
+        Name of a bundled model, with or without its scale, or path of a model file.
     scale : int
-        Factor that it must have.
-
-    Returns
-    -------
-    Model
-        Its header read and its file hashed.
+        The model's scale.
 
     Raises
     ------
@@ -81,21 +192,90 @@ def find_model(name_or_path: str, scale: int) -> ModelFile:
     if path.suffix == SUFFIX or path.is_file():
         if not path.is_file():
             raise ModelError(f"no weights file {path}")
-        model = _open(path)
-        if model.description.architecture.scale != scale:
-            raise ModelError(
-                f"{path} enlarges by {model.description.architecture.scale}, not by {scale}"
-            )
+        model = ModelFile.read(path)
+        if model.metadata.scale != scale:
+            raise ModelError(f"{path} enlarges by {model.metadata.scale}, not by {scale}")
         return model
-    models = bundled_models()
-    for model in models:
-        if name_or_path in (model.name, model.description.name) and (
-            model.description.architecture.scale == scale
-        ):
-            return model
-    known = ", ".join(model.name for model in models) or "none"
-    raise ModelError(f"no model '{name_or_path}' for scale {scale}; at hand: {known}")
+    bundled = {path: read_metadata(path) for path in _bundled_paths()}
+    for path, metadata in bundled.items():
+        if metadata.scale == scale and name_or_path in (metadata.name, _full_name(metadata)):
+            return ModelFile(path, metadata, sha256_file(path))
+    known = ", ".join(map(_full_name, bundled.values())) or "none"
+    raise ModelError(f"no model '{name_or_path}' for scale {scale}; available: {known}")
 
 
-def _open(path: Path) -> ModelFile:
-    return ModelFile(path, read_metadata(path), sha256_file(path))
+def read_metadata(path: Path) -> ModelMetadata:
+    """Read the header of a model file, without torch.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged or is not a model of this project.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as opened:
+            header = opened.metadata() or {}
+        return ModelMetadata.from_header(header)
+    except OSError as error:
+        raise ModelError(f"cannot read the weights {path}") from error
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise _not_a_model(path) from error
+
+
+def load_network(path: Path, metadata: ModelMetadata | None = None) -> "SuperResolutionNetwork":
+    """Build the network of a model file, in evaluation mode, on the CPU.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    metadata : ModelMetadata, optional
+        Its header, if it has been read already.
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, its architecture is illegal, or its tensors are not
+        those of its architecture.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        architecture = (metadata or read_metadata(path)).config()
+    except (ValueError, TypeError) as error:
+        raise _not_a_model(path) from error
+    try:
+        network = architecture.build()
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(f"{path} does not hold the tensors that its header describes") from error
+    if any(not parameter.isfinite().all() for parameter in network.parameters()):
+        raise ModelError(f"{path} holds weights that are not finite numbers")
+    return network.eval()
+
+
+def save_network(network: "SuperResolutionNetwork", metadata: ModelMetadata, path: Path) -> None:
+    """Write a model file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata.to_header())
+
+
+def _bundled_paths() -> list[Path]:
+    folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
+    return sorted(folder.glob(f"*{SUFFIX}")) if folder else []
+
+
+def _full_name(metadata: ModelMetadata) -> str:
+    return f"{metadata.name}-x{metadata.scale}"
+
+
+def _not_a_model(path: Path) -> ModelError:
+    return ModelError(f"{path} is no cxrsr model: its header has no legal '{FORMAT}' description")

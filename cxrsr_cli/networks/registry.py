@@ -1,48 +1,45 @@
-"""Every kind of architecture by the name of its network, and how one is read."""
+"""The families of networks, by the name that a configuration and a header give."""
 
 from collections.abc import Mapping
 from dataclasses import fields
 from enum import StrEnum
+from importlib import import_module
 from typing import Any
 
-from cxrsr_cli.networks.config import NetworkConfig, NetworkFamily, RirConfig
-from cxrsr_cli.networks.layers import SuperResolutionNetwork
-from cxrsr_cli.networks.rir import ResidualInResidual
-from cxrsr_cli.networks.rival_configs import (
-    EdsrConfig,
-    RcanConfig,
-    SrcnnConfig,
-)
-from cxrsr_cli.networks.rivals import Edsr, Rcan, Srcnn
+from cxrsr_cli.networks.config import NetworkConfig
 
-_KINDS: tuple[type[NetworkConfig], ...] = (
-    RirConfig,
-    SrcnnConfig,
-    EdsrConfig,
-    RcanConfig,
-)
-FAMILY = {kind.network: kind for kind in _KINDS}
+FAMILIES: dict[str, str] = {
+    "rir": "cxrsr_cli.networks.rir:RirConfig",
+    "srcnn": "cxrsr_cli.networks.srcnn:SrcnnConfig",
+    "edsr": "cxrsr_cli.networks.edsr:EdsrConfig",
+    "rcan": "cxrsr_cli.networks.rcan:RcanConfig",
+}
+"""``module:class`` of each family's configuration. A family's module imports torch, so
+that it is imported on first use."""
 
-KEY = "network"
-"""Names the network in a configuration and a header; without it, `NetworkFamily.RIR`."""
+DEFAULT_FAMILY = "rir"
+
+FAMILY_KEY = "network"
+"""Names the family in a configuration and a header."""
 
 
-def config_class(plain: Mapping[str, Any]) -> type[NetworkConfig]:
-    """Return the class that a plain description is of.
+def config_class(name: object) -> type[NetworkConfig]:
+    """Import the configuration class of a family.
 
     Raises
     ------
     ValueError
-        If there is no such network.
+        If there is no such family.
     """
-    name = plain.get(KEY, NetworkFamily.RIR)
-    if not isinstance(name, str) or name not in set(NetworkFamily):
-        raise ValueError(f"{KEY} is '{name}'; it must be one of {', '.join(NetworkFamily)}")
-    return FAMILY[NetworkFamily(name)]
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise ValueError(f"{FAMILY_KEY} is '{name}'; it must be one of {', '.join(FAMILIES)}")
+    module, _, class_name = FAMILIES[name].partition(":")
+    found: type[NetworkConfig] = getattr(import_module(module), class_name)
+    return found
 
 
 def config_from_dict(plain: Mapping[str, Any]) -> NetworkConfig:
-    """Read what `NetworkConfig.to_dict` wrote: nothing it writes may be missing.
+    """Read what `NetworkConfig.to_dict` wrote. Every field must be there.
 
     Parameters
     ----------
@@ -51,8 +48,8 @@ def config_from_dict(plain: Mapping[str, Any]) -> NetworkConfig:
 
     Returns
     -------
-    Architecture
-        Of the kind that ``network`` names.
+    NetworkConfig
+        Of the family that ``network`` names.
 
     Raises
     ------
@@ -61,9 +58,9 @@ def config_from_dict(plain: Mapping[str, Any]) -> NetworkConfig:
     """
     if not isinstance(plain, Mapping):
         raise TypeError("an architecture is a mapping of keys to values")
-    kind = config_class(plain)
-    given = {name: value for name, value in plain.items() if name != KEY}
-    for field in fields(kind):
+    given = dict(plain)
+    family = config_class(given.pop(FAMILY_KEY, None))
+    for field in fields(family):
         if field.name not in given:
             raise ValueError(f"{field.name} is missing")
         value = given[field.name]
@@ -71,35 +68,4 @@ def config_from_dict(plain: Mapping[str, Any]) -> NetworkConfig:
             given[field.name] = field.type(value)
         elif isinstance(value, list):
             given[field.name] = tuple(value)
-    return kind(**given)
-
-
-def build(architecture: NetworkConfig) -> SuperResolutionNetwork:
-    """Build an untrained network.
-
-    Parameters
-    ----------
-    architecture : Architecture
-        Of any family.
-
-    Returns
-    -------
-    SuperResolver
-        In training mode, float32, on the CPU.
-
-    Raises
-    ------
-    TypeError
-        For a description of no known family.
-    """
-    match architecture:
-        case RirConfig():
-            return ResidualInResidual(architecture)
-        case SrcnnConfig():
-            return Srcnn(architecture)
-        case EdsrConfig():
-            return Edsr(architecture)
-        case RcanConfig():
-            return Rcan(architecture)
-        case _:
-            raise TypeError(f"no network is known for a {type(architecture).__name__}")
+    return family(**given)

@@ -16,28 +16,25 @@ from cxrsr_cli.common.yaml_config import load_yaml_mapping, validate
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.networks.config import NetworkConfig, Precision
-from cxrsr_cli.networks.registry import FAMILY, KEY, config_class
+from cxrsr_cli.networks.registry import DEFAULT_FAMILY, FAMILY_KEY, config_class
 from cxrsr_cli.training.degradation import DegradationConfig
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
-_KINDS: dict[type[NetworkConfig], TypeAdapter[NetworkConfig]] = {
-    kind: TypeAdapter(kind) for kind in FAMILY.values()
-}
 
-
-def _of_its_kind(plain: object) -> NetworkConfig:
+def _of_its_family(plain: object) -> NetworkConfig:
     if isinstance(plain, NetworkConfig):
         return plain
     if not isinstance(plain, dict):
         raise ValueError("an architecture is a mapping of keys to values")
-    given = {name: value for name, value in plain.items() if name != KEY}
-    return _KINDS[config_class(plain)].validate_python(given)
+    given = dict(plain)
+    family = config_class(given.pop(FAMILY_KEY, DEFAULT_FAMILY))
+    return TypeAdapter(family).validate_python(given)
 
 
 AnyArchitecture = Annotated[
     NetworkConfig,
-    PlainValidator(_of_its_kind),
+    PlainValidator(_of_its_family),
     # What a configuration's hash is made of must not change when a field is added.
     PlainSerializer(NetworkConfig.to_dict),
 ]

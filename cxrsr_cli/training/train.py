@@ -9,7 +9,7 @@ import torch
 
 from cxrsr_cli import __version__
 from cxrsr_cli.errors import ConfigError, OutputError
-from cxrsr_cli.networks.weights import SUFFIX, ModelMetadata, save_network
+from cxrsr_cli.networks.model_files import SUFFIX, ModelMetadata, save_network
 from cxrsr_cli.training.checkpoint import FILE_NAME, Checkpoint
 from cxrsr_cli.training.config import TrainConfig
 from cxrsr_cli.training.distributed import ProcessGroup
@@ -166,7 +166,8 @@ def _run(
 def _describe(config: TrainConfig, steps: int, command: str) -> ModelMetadata:
     return ModelMetadata(
         name=config.name,
-        architecture=config.architecture,
+        architecture=config.architecture.to_dict(),
+        complexity=config.architecture.complexity,
         data=config.data.description,
         command=command,
         steps=steps,

@@ -13,7 +13,6 @@ from cxrsr_cli.inference.data_consistency import DEFAULT_STEPS, project_iterativ
 from cxrsr_cli.metrics.psnr_ssim import psnr
 from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.layers import WhiteningStem
-from cxrsr_cli.networks.registry import build
 from cxrsr_cli.training.checkpoint import Checkpoint
 from cxrsr_cli.training.config import Loss, Optimizer, Schedule, TrainConfig
 from cxrsr_cli.training.distributed import ProcessGroup
@@ -51,7 +50,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.network = build(config.architecture).to(device)
+            self.network = config.architecture.build().to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = _optimizer(self.network, config)

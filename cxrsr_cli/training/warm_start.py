@@ -10,10 +10,10 @@ from torch import nn
 
 from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.networks.config import NetworkConfig
-from cxrsr_cli.networks.weights import load_network
+from cxrsr_cli.networks.model_files import load_network
 
 _TAIL = "tail."
-_MAKE_THE_TAIL = ("scale", "tail", "image_skip", "residual_scale")
+_MAKE_THE_TAIL = ("scale", "upsampler", "image_skip", "residual_scale")
 """Fields of an architecture that decide what the tail's weights mean."""
 
 _MAY_DIFFER = {*_MAKE_THE_TAIL, "channels", "stem", "impulse_filter"}

@@ -61,7 +61,7 @@ def test_the_ceiling_counts_every_convolution(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
     program = restorer(4).program
     assert program
-    filters = sum(bool(term.conv) for layer in program.layers for term in layer.terms)
+    filters = sum(bool(branch.conv) for layer in program.layers for branch in layer.branches)
     assert ceiling_seconds(program, 64, 64, 32) == 2 * filters
 
 

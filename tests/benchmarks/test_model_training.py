@@ -22,7 +22,7 @@ from skimage.io import imsave
 from benchmarks.shards import MIB, SUMS, pack, unpack
 from benchmarks.zoo import FEWEST, TRAININGS, Speed, Training, decide, probe_stages, stages_override
 from cxrsr_cli.errors import ExitCode, InputError, OutputError, UsageError
-from cxrsr_cli.networks.weights import read_metadata
+from cxrsr_cli.networks.model_files import read_metadata
 from cxrsr_cli.training.checkpoint import FILE_NAME
 from cxrsr_cli.training.config import TrainConfig, load_train_config
 from cxrsr_cli.training.training_log import METRICS_NAME
@@ -182,9 +182,9 @@ def test_the_trainings_fit_together() -> None:
                 for each in (config, configs[training.start])
             )
             assert ours == theirs
-    assert {config.architecture.cost.parameters > 2_600_000 for config in configs.values()} == {
-        True
-    }
+    assert {
+        config.architecture.complexity.parameters > 2_600_000 for config in configs.values()
+    } == {True}
 
 
 def test_a_short_training_tells_the_speed() -> None:
@@ -256,7 +256,7 @@ def test_the_plan_says_what_was_decided(whole: Path) -> None:
     assert "precision=fp32" in decided["overrides"]
     description = read_metadata(whole / "rir-x2" / "rir-x2.safetensors")
     assert description.steps == FEWEST
-    assert description.architecture.to_dict()["channels"] == 4
+    assert description.architecture["channels"] == 4
     assert str(whole) not in description.command
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cxrsr_cli.networks.model_files import bundled_models
-from cxrsr_cli.networks.weights import SUFFIX, load_network
+from cxrsr_cli.networks.model_files import SUFFIX, bundled_models, load_network
 from cxrsr_cli.training.config import load_train_config
 from tests.conftest import ROOT
 
@@ -61,7 +60,7 @@ def test_a_card_names_its_files(card: Path) -> None:
     assert f" {parameters:,} parameters" in rows["network"]
     configuration = card.with_suffix(".yaml")
     digest = load_train_config(configuration).sha256()
-    assert model.description.config_sha256 == digest
+    assert model.metadata.config_sha256 == digest
     assert f"({configuration.name})" in rows["configuration"]
     assert f"`{digest}`" in rows["configuration"]
 

@@ -10,16 +10,10 @@ import pytest
 
 from benchmarks import run_study as command
 from benchmarks.study_config import PAGES, RECIPE, Study, Table, Training, load_study, study_names
-from cxrsr_cli.networks.config import (
-    Attention,
-    ImageSkip,
-    NetworkConfig,
-    NetworkFamily,
-    RirConfig,
-    Stem,
-    Upsampler,
-)
+from cxrsr_cli.networks.config import ImageSkip, NetworkConfig, Stem, Upsampler
 from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.networks.registry import FAMILIES
+from cxrsr_cli.networks.rir import Attention, RirConfig
 from cxrsr_cli.training.config import load_train_config
 from cxrsr_cli.training.trainer import learning_rate
 from tests.conftest import ROOT
@@ -89,8 +83,10 @@ def test_one_name_is_one_training() -> None:
 @pytest.mark.parametrize(("study", "table", "name"), AT_EQUAL_WORK)
 def test_entries_at_equal_work_have_equal_macs(study: str, table: Table, name: str) -> None:
     for scale in table.scales:
-        reference = architecture(study, table.reference, scale).cost.macs
-        assert architecture(study, name, scale).cost.macs == pytest.approx(reference, rel=0.01)
+        reference = architecture(study, table.reference, scale).complexity.macs
+        assert architecture(study, name, scale).complexity.macs == pytest.approx(
+            reference, rel=0.01
+        )
 
 
 def test_matched_rivals_share_all_but_the_body() -> None:
@@ -104,7 +100,7 @@ def test_matched_rivals_share_all_but_the_body() -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_references_are_the_models(scale: int) -> None:
-    shipped = find_model("rir-s", scale).description.architecture
+    shipped = find_model("rir-s", scale).metadata.config()
     full = load_train_config(ROOT / "models" / f"rir-x{scale}.yaml").architecture
     assert architecture("rivals", "rir-32", scale) == shipped
     assert architecture("rivals", "rir-64", scale) == full
@@ -112,7 +108,7 @@ def test_the_references_are_the_models(scale: int) -> None:
 
 def test_every_rival_and_every_part_is_studied() -> None:
     all_of_them = [training.config().architecture for training in TRAININGS.values()]
-    assert {each.network for each in all_of_them} == set(NetworkFamily)
+    assert {each.network for each in all_of_them} == set(FAMILIES)
     ours = [each for each in all_of_them if isinstance(each, RirConfig)]
     seen = {
         field: {getattr(each, field) for each in ours}
@@ -224,7 +220,7 @@ def test_an_invalid_study_is_refused(changes: dict[str, Any], says: str) -> None
 def test_the_papers_configuration(scale: int) -> None:
     config = load_train_config(ROOT / "models" / f"rir-paper-x{scale}.yaml")
     millions = {2: 2.76, 4: 2.91, 8: 3.06}[scale]
-    assert round(config.architecture.cost.parameters / 1e6, 2) == millions
+    assert round(config.architecture.complexity.parameters / 1e6, 2) == millions
     assert config.architecture.image_skip is ImageSkip.NONE
     epochs = [0, 119, 120, 239, 240, 359]
     rates = [learning_rate(config, 1000 * epoch) for epoch in epochs]

@@ -73,7 +73,7 @@ PROMISES = {
 def test_shipped_models_exceed_the_reference_on_every_image(shared: Path, model: ModelFile) -> None:
     """The reference is range-aware consistent bicubic, with noise that of the filtered image."""
     promise = PROMISES[model.name]
-    scale, projected = model.description.architecture.scale, model.description.consistency
+    scale, projected = model.metadata.scale, model.metadata.consistency
     assert projected == (promise.noise is None)
     model_method = Method(MODEL, consistent=projected)
     methods = (promise.reference, model_method)

@@ -3,19 +3,11 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from cxrsr_cli.networks.config import (
-    Attention,
-    ImageSkip,
-    NetworkConfig,
-    RirConfig,
-    Stem,
-    Upsampler,
-)
-from cxrsr_cli.networks.rival_configs import (
-    EdsrConfig,
-    RcanConfig,
-    SrcnnConfig,
-)
+from cxrsr_cli.networks.config import ImageSkip, NetworkConfig, Stem, Upsampler
+from cxrsr_cli.networks.edsr import EdsrConfig
+from cxrsr_cli.networks.rcan import RcanConfig
+from cxrsr_cli.networks.rir import Attention, RirConfig
+from cxrsr_cli.networks.srcnn import SrcnnConfig
 
 Make = Callable[..., NetworkConfig]
 

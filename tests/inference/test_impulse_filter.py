@@ -18,9 +18,9 @@ from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.psnr_ssim import psnr
-from cxrsr_cli.networks.config import ImageSkip, Precision, RirConfig
-from cxrsr_cli.networks.rir import ResidualInResidual
-from cxrsr_cli.networks.weights import read_metadata, save_network
+from cxrsr_cli.networks.config import ImageSkip, Precision
+from cxrsr_cli.networks.model_files import read_metadata, save_network
+from cxrsr_cli.networks.rir import ResidualInResidual, RirConfig
 from cxrsr_cli.training.degradation import DegradationConfig
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.training_pairs import make_degraded_pair, make_pair
@@ -109,7 +109,7 @@ def model(path: Path, *, projected: bool = True, impulse_filter: bool = True) ->
     torch.nn.init.normal_(network.state_dict()["tail.0.weight"], std=0.01)
     save_network(network, describe(architecture), path)
     if not projected:
-        metadata = read_metadata(path).to_metadata() | {"projection": "off"}
+        metadata = read_metadata(path).to_header() | {"consistency": "off"}
         save_file(load_file(path), path, metadata)
     return path
 
@@ -169,7 +169,7 @@ def test_training_sees_what_the_restorer_sees() -> None:
 def test_the_header_says_whether_outputs_are_projected(tmp_path: Path) -> None:
     projected = model(tmp_path / "a.safetensors")
     free = model(tmp_path / "b.safetensors", projected=False)
-    assert "projection" not in read_metadata(projected).to_metadata()
+    assert read_metadata(projected).consistency
     assert not read_metadata(free).consistency
     assert Predictor.load(projected, device="cpu").consistency
     assert not Predictor.load(free, device="cpu").consistency

@@ -8,7 +8,6 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
 from cxrsr_cli.dicom.transfer_syntax import write_memory_factor
 from cxrsr_cli.errors import MemoryLimitError
-from cxrsr_cli.inference.compile import compile_network
 from cxrsr_cli.inference.memory_plan import (
     DEFAULT_MEMORY_BYTES,
     MemoryPlanner,
@@ -19,7 +18,6 @@ from cxrsr_cli.inference.streaming import stream
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.conv_program import ConvProgram
 from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.networks.registry import build
 from tests.helpers.architectures import LOCAL, small
 
 MIB = 1 << 20
@@ -100,7 +98,7 @@ def test_the_bytes_foretold_are_those_that_are_held(
 ) -> None:
     """Against the sizes of the values themselves, whenever a layer is done."""
     torch.manual_seed(0)
-    program = compile_network(build(small(name, 2, ImageSkip.NONE)))
+    program = small(name, 2, ImageSkip.NONE).build().to_conv_program()
     assert program is not None
     held = most_held(program, 80, 60, rows, monkeypatch)
     foretold = streaming_peak_bytes(program, 80, 60, rows)

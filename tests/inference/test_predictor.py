@@ -70,7 +70,7 @@ def test_no_window_shows_in_the_output(bits: int, window: tuple[int, int]) -> No
 def test_values_that_are_no_numbers_are_said_to_be() -> None:
     restorer = Predictor.load(find_model("rir-s", 4).path, device="cpu")
     assert restorer.program
-    bias = restorer.program.layers[-1].terms[0].conv.bias  # type: ignore[union-attr]
+    bias = restorer.program.layers[-1].branches[0].conv.bias  # type: ignore[union-attr]
     assert bias is not None
     bias.fill_(torch.nan)
     with pytest.raises(ModelError, match="not numbers in fp32; try fp32"):

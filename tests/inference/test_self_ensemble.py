@@ -7,8 +7,8 @@ import torch
 
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.inference.self_ensemble import self_ensemble
-from cxrsr_cli.networks.config import ImageSkip, RirConfig
-from cxrsr_cli.networks.rir import ResidualInResidual
+from cxrsr_cli.networks.config import ImageSkip
+from cxrsr_cli.networks.rir import ResidualInResidual, RirConfig
 
 
 @pytest.fixture(scope="module")

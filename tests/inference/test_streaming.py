@@ -9,13 +9,11 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxrsr_cli.inference.compile import compile_network, fuse_upsampler
 from cxrsr_cli.inference.streaming import reflect_pad, stream
-from cxrsr_cli.networks.config import RirConfig, Upsampler
-from cxrsr_cli.networks.conv_program import ConvProgram
+from cxrsr_cli.networks.config import Upsampler
+from cxrsr_cli.networks.conv_program import ConvProgram, fuse_upsampler
 from cxrsr_cli.networks.layers import SuperResolutionNetwork
-from cxrsr_cli.networks.registry import build
-from cxrsr_cli.networks.rir import ResidualInResidual
+from cxrsr_cli.networks.rir import ResidualInResidual, RirConfig
 from tests.helpers.architectures import GLOBAL, LOCAL, small
 
 SCALES = (2, 4, 8)
@@ -28,11 +26,11 @@ def network(name: str, scale: int, tail: Upsampler | None = None) -> SuperResolu
     if tail:
         assert isinstance(architecture, RirConfig)
         architecture = replace(architecture, upsampler=tail)
-    return build(architecture).eval().double()
+    return architecture.build().eval().double()
 
 
 def compiled(of: SuperResolutionNetwork) -> ConvProgram:
-    program = compile_network(of)
+    program = of.to_conv_program()
     assert program is not None
     return program
 
@@ -82,7 +80,7 @@ def test_what_lies_beyond_the_border_is_seen() -> None:
 
 @pytest.mark.parametrize("name", sorted(GLOBAL))
 def test_a_network_that_averages_the_image_is_not_compiled(name: str) -> None:
-    assert compile_network(network(name, 2)) is None
+    assert network(name, 2).to_conv_program() is None
 
 
 @pytest.mark.parametrize("scale", SCALES)

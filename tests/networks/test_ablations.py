@@ -5,9 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cxrsr_cli.networks.config import Attention, ImageSkip, RirConfig
+from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.layers import ChannelAttention
-from cxrsr_cli.networks.rir import ResidualBlock, ResidualGroup, ResidualInResidual
+from cxrsr_cli.networks.rir import (
+    Attention,
+    ResidualBlock,
+    ResidualGroup,
+    ResidualInResidual,
+    RirConfig,
+)
 
 WHOLE = RirConfig(scale=2, channels=4, groups=2, blocks=2, reduction=2)
 
@@ -92,7 +98,7 @@ def test_attention_of_a_group_gates_what_it_makes() -> None:
 @pytest.mark.parametrize("channels", [32, 64])
 @pytest.mark.parametrize("attention", [Attention.BLOCK, Attention.GROUP])
 def test_attention_costs_next_to_nothing(attention: Attention, channels: int) -> None:
-    plain = RirConfig(scale=4, channels=channels).cost
-    attended = RirConfig(scale=4, channels=channels, attention=attention).cost
+    plain = RirConfig(scale=4, channels=channels).complexity
+    attended = RirConfig(scale=4, channels=channels, attention=attention).complexity
     assert attended.macs == plain.macs
     assert plain.parameters < attended.parameters < 1.005 * plain.parameters

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from cxrsr_cli.networks.config import ImageSkip, RirConfig, Stem, Upsampler
+from cxrsr_cli.networks.config import ImageSkip, Stem, Upsampler
 from cxrsr_cli.networks.layers import WhiteningStem
 from cxrsr_cli.networks.rir import (
     ResidualBlock,
     ResidualGroup,
     ResidualInResidual,
+    RirConfig,
 )
 
 PAPER = RirConfig(

@@ -5,15 +5,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
 from cxrsr_cli.networks.config import ImageSkip, NetworkConfig
+from cxrsr_cli.networks.edsr import EdsrBlock, EdsrConfig
 from cxrsr_cli.networks.layers import ChannelAttention
-from cxrsr_cli.networks.registry import build
+from cxrsr_cli.networks.rcan import RcanBlock, RcanConfig, RcanGroup
 from cxrsr_cli.networks.resampling import upsample
-from cxrsr_cli.networks.rival_configs import (
-    EdsrConfig,
-    RcanConfig,
-    SrcnnConfig,
-)
-from cxrsr_cli.networks.rivals import EdsrBlock, RcanBlock, RcanGroup
+from cxrsr_cli.networks.srcnn import SrcnnConfig
 
 RGB = 2 * 9 * 64 + 2 * (9 * 64 + 1)
 """What two more channels add to a first and a last 3x3 convolution of 64."""
@@ -31,7 +27,7 @@ RGB = 2 * 9 * 64 + 2 * (9 * 64 + 1)
     ],
 )
 def test_published_parameters_with_colour(architecture: NetworkConfig, published: float) -> None:
-    assert round((architecture.cost.parameters + RGB) / 1e6, 3) == published
+    assert round((architecture.complexity.parameters + RGB) / 1e6, 3) == published
 
 
 @pytest.mark.parametrize(
@@ -39,16 +35,16 @@ def test_published_parameters_with_colour(architecture: NetworkConfig, published
 )
 def test_published_weights_of_srcnn(kernels: tuple[int, int, int], weights: int) -> None:
     """TPAMI 2016, Section 4.3.2; biases are not counted there."""
-    cost = SrcnnConfig(scale=4, kernels=kernels).cost
+    cost = SrcnnConfig(scale=4, kernels=kernels).complexity
     assert cost.parameters - (64 + 32 + 1) == weights
     assert cost.macs == weights * 16
 
 
 def test_counts_by_hand() -> None:
-    edsr = EdsrConfig(scale=2, channels=2, blocks=1).cost
+    edsr = EdsrConfig(scale=2, channels=2, blocks=1).complexity
     assert edsr.macs == 18 + (36 + 36) + 36 + 144 + 4 * 18
     assert edsr.parameters == 20 + (38 + 38) + 38 + 152 + 19
-    rcan = RcanConfig(scale=2, channels=2, groups=1, blocks=1, reduction=2).cost
+    rcan = RcanConfig(scale=2, channels=2, groups=1, blocks=1, reduction=2).complexity
     assert rcan.macs == edsr.macs + 36
     assert rcan.parameters == edsr.parameters + 38 + (2 + 1) + (2 + 2)
 
@@ -57,13 +53,13 @@ def test_counts_by_hand() -> None:
     ("given", "blocks"), [(EdsrConfig(scale=4), 16), (RcanConfig(scale=4), 200)]
 )
 def test_defaults_are_the_published_depths(given: NetworkConfig, blocks: int) -> None:
-    kinds = [type(module) for module in build(given).modules()]
+    kinds = [type(module) for module in given.build().modules()]
     assert kinds.count(EdsrBlock) + kinds.count(RcanBlock) == blocks
 
 
 @torch.inference_mode()
 def test_srcnn_is_its_formula() -> None:
-    srcnn = build(SrcnnConfig(scale=2, image_skip=ImageSkip.NONE, residual_scale=1))
+    srcnn = SrcnnConfig(scale=2, image_skip=ImageSkip.NONE, residual_scale=1).build()
     x = torch.rand(1, 1, 7, 9)
     weights = srcnn.state_dict()
     y = upsample(x, 2)

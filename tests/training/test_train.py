@@ -17,9 +17,8 @@ from cxrsr_cli.errors import ConfigError, ExitCode, InputError, NoInputError, Tr
 from cxrsr_cli.images.image_files import list_image_files, read_images
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.layers import WhiteningStem
-from cxrsr_cli.networks.registry import build
+from cxrsr_cli.networks.model_files import read_metadata, save_network
 from cxrsr_cli.networks.resampling import downsample
-from cxrsr_cli.networks.weights import read_metadata, save_network
 from cxrsr_cli.training.config import Loss, Schedule, TrainConfig, load_train_config
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.train import train
@@ -316,10 +315,10 @@ def test_a_wider_network_starts_as_the_same_function(
     torch.manual_seed(0)
     narrow = small(name)
     path = tmp_path / "narrow.safetensors"
-    one = build(narrow).double().eval()
+    one = narrow.build().double().eval()
     save_network(one, describe(narrow), path)
     wide = replace(narrow, channels=6 * widening)  # type: ignore[call-arg]
-    other = build(wide).double().eval()
+    other = wide.build().double().eval()
     if getattr(narrow, "branch_channels", None):
         with pytest.raises(ConfigError, match="another width"):
             warm_start(other, wide, path)
