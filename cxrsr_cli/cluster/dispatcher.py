@@ -84,7 +84,8 @@ class Dispatcher:
             raise self._fail_lost() from error
         with self._lock:
             self._futures.add(future)
-        self.check()
+        if self._is_cancelled.is_set():  # the run ended meanwhile, without this task
+            self.cancel()
         return future
 
     def wait(self, future: Future[VersionedPickle], timeout: float | None = None) -> None:
@@ -101,6 +102,8 @@ class Dispatcher:
             future.exception(timeout)
         except TimeoutError:
             raise self.fail(NetworkError("no worker of the cluster answered in time")) from None
+        except Exception as error:  # the client was closed
+            raise self._fail_lost() from error
 
     def receive(self, future: Future[VersionedPickle]) -> RunInfo | FileResponse:
         """Return a response.

@@ -1,19 +1,24 @@
 """Run a batch on the workers of a Dask cluster.
 
-Dask finds a worker for each file, starts workers again, gives files of a dead worker's to
-others, brings weights and files to workers, cancels tasks, and ends waits when the connection
-is lost. This package does what Dask does not:
+What Dask does: it finds a worker for each task and moves tasks of a worker that died to others;
+it copies weights and files to workers, and outputs back; it cancels tasks; it ends every wait
+when the connection to the scheduler is lost; it starts the processes of a local cluster, again
+if they die.
 
-- Files in flight are bounded, and their content is read just before it is sent: Dask would
-  take all of a batch at once (`ClusterExecutor.results`).
-- Dask blames a worker's death on all its tasks, and gives none a second chance with the worker
-  to itself. Files whose workers died run again, in the end one at a time, so that only the file
-  that kills workers fails (`_JobQueue`).
-- A scheduler that hangs keeps its connection; Dask waits for ever (`_WorkerMonitor`).
-- Ledger, quarantine and final names of outputs belong to the client (`_Run`).
-- A task that raises is logged with its arguments: requests are packed, and workers return
-  errors (`envelope`, `worker`).
-- Dask interrupts no running thread: workers check after each strip if they still should run.
+What this package does, and why:
+
+- It bounds the files in flight, and reads a file just before it is sent. Dask would take the
+  content of all files at once (`ClusterExecutor.results`).
+- It retries the files of workers that died, in the end each alone. Dask counts the death of a
+  worker against all its tasks, so that good files would fail with the one that killed it
+  (`_JobQueue`).
+- It asks the scheduler for its workers. Dask waits for a scheduler that hangs as long as its
+  connection stays open (`_WorkerMonitor`).
+- It keeps ledger, quarantine and final names of outputs with the client (`_JobRunner`).
+- It packs requests, and returns errors as responses. Dask unpickles a task's arguments on the
+  scheduler, and logs them if the task raises (`envelope`).
+- It checks on the worker, after each strip, that the task is still wanted. Dask does not
+  interrupt a thread (`worker`).
 """
 
 import logging
@@ -96,7 +101,7 @@ class ClusterExecutor:
     ) -> Generator[Result, None, None]:
         """Do every job, as `BatchRunner.run`; results come in the order of completion."""
         dispatcher = Dispatcher(self.client, self.weights)
-        run, monitor = _Run(self, accounts, dispatcher), _WorkerMonitor(self.client)
+        runner, monitor = _JobRunner(self, accounts, dispatcher), _WorkerMonitor(self.client)
         queue = _JobQueue(jobs)
         in_flight = dict[Future[Result | None], Job]()
 
@@ -124,7 +129,7 @@ class ClusterExecutor:
             try:
                 while True:
                     while len(in_flight) < monitor.max_in_flight() and (job := next_job()):
-                        in_flight[threads.submit(run.upscale, job)] = job
+                        in_flight[threads.submit(runner.run, job)] = job
                     if not in_flight:
                         break
                     wait(in_flight, _POLL_SECONDS, FIRST_COMPLETED)
@@ -170,8 +175,8 @@ class _JobQueue:
         return None
 
 
-class _Run:
-    """What the client does with each file, in threads.
+class _JobRunner:
+    """Runs the client's part of a job, for many threads.
 
     Parameters
     ----------
@@ -192,7 +197,7 @@ class _Run:
         self._reading = BoundedSemaphore(max(1, executor.io_workers))
         self._writing = BoundedSemaphore(max(1, executor.io_workers))
 
-    def upscale(self, job: Job) -> Result | None:
+    def run(self, job: Job) -> Result | None:
         """Return the result of a job; None if the run ended before.
 
         Raises

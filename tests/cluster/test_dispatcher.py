@@ -18,7 +18,7 @@ from cxrsr_cli.cluster import connect, executor
 from cxrsr_cli.cluster.address import ClusterAddress
 from cxrsr_cli.cluster.dispatcher import Dispatcher
 from cxrsr_cli.cluster.envelope import VersionedPickle
-from cxrsr_cli.cluster.executor import _Run
+from cxrsr_cli.cluster.executor import _JobRunner
 from cxrsr_cli.cluster.file_transfer import FileTransfer, TransferMode
 from cxrsr_cli.errors import NetworkError, UsageError
 from cxrsr_cli.options import RunInfo
@@ -38,10 +38,14 @@ from tests.helpers.clusters import (
 from tests.helpers.waiting import wait_until
 
 
-def fake_run(client: FakeClient, upscaler: Upscaler, io_workers: int) -> tuple[_Run, Dispatcher]:
+def fake_runner(
+    client: FakeClient, upscaler: Upscaler, io_workers: int
+) -> tuple[_JobRunner, Dispatcher]:
     cluster_executor = fake_executor(client, upscaler, io_workers)
     dispatcher = Dispatcher(cluster_executor.client, cluster_executor.weights)
-    return _Run(cluster_executor, RunRecords(cluster_executor.profile), dispatcher), dispatcher
+    return _JobRunner(
+        cluster_executor, RunRecords(cluster_executor.profile), dispatcher
+    ), dispatcher
 
 
 def count_contents() -> int:
@@ -55,10 +59,10 @@ def count_contents() -> int:
 def test_no_content_is_kept_while_workers_have_the_files(inputs: Path, upscaler: Upscaler) -> None:
     """What is sent again after a worker's death is read again."""
     client = FakeClient()
-    run, dispatcher = fake_run(client, upscaler, io_workers=2)
+    runner, dispatcher = fake_runner(client, upscaler, io_workers=2)
     with ThreadPoolExecutor(COUNT) as pool:
         try:
-            results = [pool.submit(run.upscale, job) for job in jobs(inputs)]
+            results = [pool.submit(runner.run, job) for job in jobs(inputs)]
             wait_until(lambda: len(client.futures) == COUNT, "all files are sent")
             wait_until(lambda: count_contents() == 0, "no content is kept")
             for index in range(COUNT):
@@ -67,7 +71,7 @@ def test_no_content_is_kept_while_workers_have_the_files(inputs: Path, upscaler:
                 future.set_exception(killed_worker())
             assert {type(result.exception(10)) for result in results} == {type(killed_worker())}
             client.futures.clear()
-            results = [pool.submit(run.upscale, job) for job in jobs(inputs)]
+            results = [pool.submit(runner.run, job) for job in jobs(inputs)]
             wait_until(lambda: len(client.futures) == COUNT, "all files are sent again")
             wait_until(lambda: count_contents() == 0, "no content is kept")
         finally:
@@ -83,12 +87,12 @@ def test_nothing_is_read_after_the_end_of_the_run(
 ) -> None:
     """The run ends while a file waits for its turn to be read."""
     client = FakeClient()
-    run, dispatcher = fake_run(client, upscaler, io_workers=1)
+    runner, dispatcher = fake_runner(client, upscaler, io_workers=1)
     monkeypatch.setattr(RunRecords, "find_completed", lambda *_: pytest.fail("looked up"))
     monkeypatch.setattr(FileTransfer, "prepare", lambda *_: pytest.fail("read"))
     with ThreadPoolExecutor(1) as pool:
-        with run._reading:
-            result = pool.submit(run.upscale, jobs(inputs)[0])
+        with runner._reading:
+            result = pool.submit(runner.run, jobs(inputs)[0])
             dispatcher.cancel()
         assert result.result(10) is None
     assert not client.futures
@@ -98,7 +102,7 @@ def test_a_task_that_is_sent_while_the_run_ends_is_not_waited_for(
     inputs: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = FakeClient()
-    run, dispatcher = fake_run(client, upscaler, io_workers=1)
+    runner, dispatcher = fake_runner(client, upscaler, io_workers=1)
     submit = client.submit
 
     def cancel_and_submit(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
@@ -106,7 +110,7 @@ def test_a_task_that_is_sent_while_the_run_ends_is_not_waited_for(
         return submit(*arguments, **options)
 
     monkeypatch.setattr(client, "submit", cancel_and_submit)
-    assert run.upscale(jobs(inputs)[0]) is None
+    assert runner.run(jobs(inputs)[0]) is None
     assert len(client.futures) == 1
 
 
@@ -117,7 +121,7 @@ def test_dask_keeps_no_content_either(
     """By default its log of messages would."""
     for path in inputs.iterdir():
         small_chest(int(path.stem), ImageComments="MARKED").save_as(path)
-    save, seen, found = _Run._save, list[int](), list[object]()
+    save, seen, found = _JobRunner._save, list[int](), list[object]()
 
     def look_and_save(*arguments: Any) -> Any:  # noqa: ANN401
         seen.append(1)
@@ -131,7 +135,7 @@ def test_dask_keeps_no_content_either(
             )
         return save(*arguments)
 
-    monkeypatch.setattr(_Run, "_save", look_and_save)
+    monkeypatch.setattr(_JobRunner, "_save", look_and_save)
     out = inputs.parent / "out"
     results = run_on_cluster(
         two_workers.address, tiny_model, inputs, out, transfer_mode=TransferMode.BYTES
@@ -188,13 +192,13 @@ def test_a_scheduler_that_hangs_ends_the_run(
     monkeypatch.setattr("cxrsr_cli.cluster.dispatcher._RESULT_TIMEOUT", 1.0)
     monkeypatch.setattr(connect, "_CONNECT_TIMEOUT", 3)
     with cluster(tmp_path, workers=1) as running:
-        save = _Run._save
+        save = _JobRunner._save
 
         def stop_and_save(*arguments: Any) -> Any:  # noqa: ANN401
             running.scheduler.send_signal(signal.SIGSTOP)
             return save(*arguments)
 
-        monkeypatch.setattr(_Run, "_save", stop_and_save)
+        monkeypatch.setattr(_JobRunner, "_save", stop_and_save)
         timer = threading.Timer(60, running.scheduler.send_signal, [signal.SIGCONT])
         timer.start()
         try:

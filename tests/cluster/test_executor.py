@@ -18,7 +18,7 @@ from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.records import RunRecords
 from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.cluster import executor
-from cxrsr_cli.cluster.executor import _Run
+from cxrsr_cli.cluster.executor import _JobRunner
 from cxrsr_cli.cluster.file_transfer import TransferMode
 from cxrsr_cli.cluster.messages import FileResponse, WorkRequest, WorkResponse
 from cxrsr_cli.common.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX
@@ -150,9 +150,9 @@ def test_the_number_of_files_in_flight_is_bounded(
     for index in range(COUNT, 24):
         small_chest(index, ImageComments=SLOW).save_as(inputs / f"{index}.dcm")
     inside, most, lock = 0, 0, threading.Lock()
-    upscale = _Run.upscale
+    upscale = _JobRunner.run
 
-    def counted(self: _Run, job: Job) -> Result | None:
+    def counted(self: _JobRunner, job: Job) -> Result | None:
         nonlocal inside, most
         with lock:
             inside += 1
@@ -163,7 +163,7 @@ def test_the_number_of_files_in_flight_is_bounded(
             with lock:
                 inside -= 1
 
-    monkeypatch.setattr(_Run, "upscale", counted)
+    monkeypatch.setattr(_JobRunner, "upscale", counted)
     results = run_on_cluster(two_workers.address, tiny_model, inputs, inputs.parent / "out")
     assert statuses(results) == [FileStatus.DONE] * 24
     assert 2 < most <= 3 * 2
