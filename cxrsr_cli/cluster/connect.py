@@ -17,9 +17,10 @@ from cxrsr_cli.cluster.executor import ClusterExecutor
 from cxrsr_cli.cluster.file_transfer import TransferMode
 from cxrsr_cli.cluster.messages import WorkRequest
 from cxrsr_cli.common.quiet_libraries import quiet_dask
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import ModelError, NetworkError
 from cxrsr_cli.networks.model_files import ModelFile
-from cxrsr_cli.options import RunInfo, UpscaleOptions
+from cxrsr_cli.options import UpscaleOptions
 
 _CONNECT_TIMEOUT = 10
 """Seconds to wait for the scheduler."""
@@ -48,7 +49,6 @@ def connected_cluster(
     model: ModelFile,
     options: UpscaleOptions,
     *,
-    overwrite: bool,
     clock: Callable[[], datetime],
     transfer_mode: TransferMode | None = None,
     io_workers: int = 1,
@@ -63,8 +63,6 @@ def connected_cluster(
         The weights. Dask brings them to the workers.
     options : UpscaleOptions
         The user's choices.
-    overwrite : bool
-        Whether existing outputs are replaced.
     clock : callable
         Gives the time of derivation.
     transfer_mode : TransferMode, optional
@@ -98,12 +96,12 @@ def connected_cluster(
         scheduler = address.scheduler or stack.enter_context(_local_cluster(address.processes))
         client = stack.enter_context(_connected_client(scheduler))
         weights = _submit_weights(client, model)
-        run_info = _handshake(client, weights, request)
+        parameters = _handshake(client, weights, request)
         yield ClusterExecutor(
             client=client,
             weights=weights,
-            request=replace(request, parameters=run_info.recipe),
-            profile=replace(run_info, overwrite=overwrite),
+            request=replace(request, parameters=parameters),
+            parameters=parameters,
             clock=clock,
             transfer_mode=transfer_mode or TransferMode.BYTES,
             io_workers=io_workers,
@@ -167,7 +165,7 @@ def _submit_weights(client: Client, model: ModelFile) -> Future[bytes]:
         raise ModelError(f"cannot read the weights to send them: {error.strerror}") from None
 
 
-def _handshake(client: Client, weights: Future[bytes], request: WorkRequest) -> RunInfo:
+def _handshake(client: Client, weights: Future[bytes], request: WorkRequest) -> DerivationParameters:
     """Ask a worker what it would do; all others must do the same."""
     dispatcher = Dispatcher(client, weights)
     try:
@@ -176,7 +174,7 @@ def _handshake(client: Client, weights: Future[bytes], request: WorkRequest) -> 
                 future = dispatcher.submit(request)
                 dispatcher.wait(future, _HANDSHAKE_TIMEOUT)
                 response = dispatcher.receive(future)
-                assert isinstance(response, RunInfo)  # noqa: S101
+                assert isinstance(response, DerivationParameters)  # noqa: S101
                 return response
     except RunCancelledError:
         raise dispatcher.failure or NetworkError("the cluster did not answer") from None

@@ -9,8 +9,8 @@ from distributed import Client, Future, KilledWorker
 from cxrsr_cli import __version__
 from cxrsr_cli.cluster.envelope import VersionedPickle, handle_packed_request, pack, unpack
 from cxrsr_cli.cluster.messages import FileResponse, WorkRequest
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import CxrsrError, NetworkError, UsageError
-from cxrsr_cli.options import RunInfo
 
 _RESULT_TIMEOUT = 600.0
 """Seconds in which a response that is ready must arrive."""
@@ -105,7 +105,7 @@ class Dispatcher:
         except Exception as error:  # the client was closed
             raise self._fail_lost() from error
 
-    def receive(self, future: Future[VersionedPickle]) -> RunInfo | FileResponse:
+    def receive(self, future: Future[VersionedPickle]) -> DerivationParameters | FileResponse:
         """Return a response.
 
         Raises
@@ -141,7 +141,7 @@ class Dispatcher:
             )
             raise self.fail(UsageError(message))
         response = unpack(packed)
-        if isinstance(response, RunInfo | FileResponse):
+        if isinstance(response, DerivationParameters | FileResponse):
             return response
         # A worker drops a task only if the scheduler told it to.
         raise self.fail(response) if response else self._fail_lost()

@@ -41,9 +41,10 @@ from cxrsr_cli.cluster.dispatcher import Dispatcher, RunCancelledError
 from cxrsr_cli.cluster.envelope import VersionedPickle
 from cxrsr_cli.cluster.file_transfer import FileTransfer, TransferMode, save_output
 from cxrsr_cli.cluster.messages import FileResponse, WorkRequest
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.write import check_target
 from cxrsr_cli.errors import NetworkError, OutputError, WorkerCrashedError
-from cxrsr_cli.options import Job, RunInfo
+from cxrsr_cli.options import Job
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,8 +74,8 @@ class ClusterExecutor:
         A task whose result is the content of the weights file.
     request : WorkRequest
         What every file's request begins with.
-    profile : RunInfo
-        What is done to the files.
+    parameters : DerivationParameters
+        What every worker must compute with.
     clock : callable
         Gives the time of derivation.
     transfer_mode : TransferMode
@@ -86,7 +87,7 @@ class ClusterExecutor:
     client: Client
     weights: "distributed.Future[bytes]"
     request: WorkRequest
-    profile: RunInfo
+    parameters: DerivationParameters
     clock: Callable[[], datetime]
     transfer_mode: TransferMode
     io_workers: int = 1
@@ -94,14 +95,14 @@ class ClusterExecutor:
     def results(
         self,
         jobs: Sequence[Job],
-        accounts: RunRecords,
+        records: RunRecords,
         *,
         advance: Callable[[float], None],
         stop: Callable[[], bool],
     ) -> Generator[Result, None, None]:
         """Do every job, as `BatchRunner.run`; results come in the order of completion."""
         dispatcher = Dispatcher(self.client, self.weights)
-        runner, monitor = _JobRunner(self, accounts, dispatcher), _WorkerMonitor(self.client)
+        runner, monitor = _JobRunner(self, records, dispatcher), _WorkerMonitor(self.client)
         queue = _JobQueue(jobs)
         in_flight = dict[Future[Result | None], Job]()
 
@@ -118,7 +119,7 @@ class ClusterExecutor:
                     result = queue.add_crashed(in_flight[future], error.allowed_failures + 1)
                 if result:
                     if result.status is not FileStatus.DONE:
-                        result = accounts.finalize(result)
+                        result = records.finalize(result)
                     advance(1)
                 # Only now, so that an interruption does not lose the file.
                 del in_flight[future]
@@ -215,7 +216,7 @@ class _JobRunner:
                     return replace(known, timing=Timing(read=time.monotonic() - started))
                 if job.error:
                     raise job.error
-                check_target(job.source, job.target, overwrite=self._executor.profile.overwrite)
+                check_target(job.source, job.target, overwrite=self._executor.request.options.overwrite)
                 future, staged = self._submit(job)
             self._dispatcher.wait(future)
             with self._writing:
@@ -259,7 +260,7 @@ class _JobRunner:
                 staged or response.content,
                 sha256,
                 lambda _: self._records.mark_pending(job, source, sha256),
-                overwrite=self._executor.profile.overwrite,
+                overwrite=self._executor.request.options.overwrite,
             )
         except Exception as error:
             return replace(

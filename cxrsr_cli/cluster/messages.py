@@ -8,7 +8,7 @@ from cxrsr_cli.cluster.file_transfer import FileTransfer
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import CxrsrError
 from cxrsr_cli.networks.model_files import ModelFile
-from cxrsr_cli.options import RunInfo, UpscaleOptions
+from cxrsr_cli.options import UpscaleOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class WorkRequest:
     parameters : DerivationParameters or None
         What the worker must compute with; None for the first worker, which decides it.
     transfer : FileTransfer or None
-        The file; None to ask for a `RunInfo`.
+        The file; None to ask for the `DerivationParameters`.
     dry_run : bool
         Whether to read and check only.
     threads : int or None
@@ -59,5 +59,5 @@ class FileResponse:
     content: bytes | None
 
 
-WorkResponse = RunInfo | FileResponse | CxrsrError | None
+WorkResponse = DerivationParameters | FileResponse | CxrsrError | None
 """An error ends the run: it does not depend on the file. None: the task was cancelled."""

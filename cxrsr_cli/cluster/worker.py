@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from distributed import get_worker
 
-from cxrsr_cli.batch.local_executor import JobStages
 from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result, to_reportable_error
+from cxrsr_cli.batch.runner import JobStages
 from cxrsr_cli.cluster.file_transfer import FileTransfer
 from cxrsr_cli.cluster.messages import FileResponse, WorkRequest, WorkResponse
 from cxrsr_cli.common.files import sha256_file
@@ -45,13 +45,14 @@ def handle_request(request: WorkRequest, weights: bytes) -> WorkResponse:
     """
     try:
         upscaler = _load_upscaler(request, weights)
-        if request.parameters not in (None, upscaler.recipe):
+        required, actual = request.parameters, upscaler.parameters
+        if required and required.fingerprint() != actual.fingerprint():
             return UsageError(
                 "the workers do not all compute alike: their version of cxrsr, kind of device or "
                 "precision differs; give --device and --precision, and install one version"
             )
         if request.transfer is None:
-            return upscaler.profile
+            return actual
         with _files:
             return _upscale_file(request, request.transfer, upscaler)
     except _TaskCancelledError:
@@ -62,7 +63,9 @@ def handle_request(request: WorkRequest, weights: bytes) -> WorkResponse:
 
 def _load_upscaler(request: WorkRequest, weights: bytes) -> Upscaler:
     """Load a model, unless this process has it."""
-    key = request.model.sha256, request.options
+    # Only the client decides whether an output may be replaced.
+    options = replace(request.options, overwrite=True)
+    key = request.model.sha256, options
     with _loading:
         upscaler = _loaded.pop(key, None)
         if upscaler is None:
@@ -71,8 +74,7 @@ def _load_upscaler(request: WorkRequest, weights: bytes) -> Upscaler:
             if sha256_file(path) != request.model.sha256:
                 raise ModelError("the weights were damaged on the way to a worker")
             disable_malloc_trim()
-            # Whether an output may be replaced is decided by the client.
-            upscaler = request.options.load(replace(request.model, path=path), overwrite=True)
+            upscaler = Upscaler.load(replace(request.model, path=path), options)
         _loaded[key] = upscaler  # the last one is the most recently used
         while len(_loaded) > _MAX_CACHED_MODELS:
             del _loaded[next(iter(_loaded))]

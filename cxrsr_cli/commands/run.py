@@ -39,7 +39,7 @@ def run_batch(batch: "BatchRunner", plan: BatchPlan, reporter: Reporter) -> Batc
             reporter,
         )
     return BatchRun(
-        profile=batch.profile,
+        parameters=batch.executor.parameters,
         jobs=plan.jobs,
         results=results,
         started=started,
@@ -167,17 +167,18 @@ def batch_summary(run: BatchRun) -> Message:
 
 
 def _start_message(batch: "BatchRunner", plan: BatchPlan) -> Message:
-    recipe, device, files = batch.profile.recipe, batch.profile.device, len(plan.jobs)
+    parameters, files = batch.executor.parameters, len(plan.jobs)
+    options, sha256 = parameters.options, parameters.model_sha256
     facts = {
-        "model": recipe.model_name,
-        "sha256": recipe.model_sha256,
-        "device": device,
-        "precision": str(recipe.precision),
+        "model": options.model,
+        "sha256": sha256,
+        "device": options.device,
+        "precision": str(options.precision),
         "files": files,
     }
     line = (
-        f"model {recipe.model_name} (SHA-256 {recipe.model_sha256[:12]}), "
-        f"device {device}, {recipe.precision}, {files} files"
+        f"model {options.model} (SHA-256 {sha256[:12]}), "
+        f"device {options.device}, {options.precision}, {files} files"
     )
     return Message("start", "info", facts, [(Verbosity.VERBOSE, line)])
 

@@ -44,7 +44,7 @@ def derive(
     source_pixels, pixels : numpy.ndarray
         ``(F, H, W)`` and ``(F, scale * H, scale * W)`` stored values. The
         object keeps the second, without a copy.
-    recipe : Recipe
+    parameters : DerivationParameters
         How one became the other.
     now : datetime
         Time of the derivation, with its zone.
@@ -66,9 +66,9 @@ def derive(
     pixel_format = PixelFormat.from_dataset(source.dataset)
     with quiet_libraries():
         derived = copy.deepcopy(source.raw_dataset)
-        warnings = _handle_private_elements(derived, source, parameters)
-        warnings += rescale_geometry(derived, source.dataset, parameters.scale)
-        warnings += upscale_overlays(derived, source, parameters.scale)
+        warnings = _handle_private_elements(derived, source, keep=parameters.options.keep_private)
+        warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
+        warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
         warnings += write_provenance(
             derived, source.dataset, parameters, _sha256(source_pixels), now
@@ -85,10 +85,8 @@ def derive(
     return file_dataset, warnings
 
 
-def _handle_private_elements(
-    derived: Dataset, source: DicomSource, recipe: DerivationParameters
-) -> list[str]:
-    if recipe.keep_private:
+def _handle_private_elements(derived: Dataset, source: DicomSource, *, keep: bool) -> list[str]:
+    if keep:
         return drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
     drop_private(derived)
     return []

@@ -18,7 +18,7 @@ from cxrsr_cli.dicom.codecs import LOSSY_METHODS
 from cxrsr_cli.dicom.decode import number_of_frames
 from cxrsr_cli.dicom.identifiers import MANUFACTURER, MODEL_NAME
 from cxrsr_cli.dicom.source import DicomSource
-from cxrsr_cli.errors import UsageError
+from cxrsr_cli.options import NOT_FOR_DIAGNOSIS
 
 IMAGE_TYPE_MARKER = "SUPERRESOLUTION"
 """Value 4 of Image Type or later."""
@@ -85,7 +85,7 @@ def write_provenance(
         Changed in place.
     source : pydicom.Dataset
         The original.
-    recipe : Recipe
+    parameters : DerivationParameters
         What was done.
     pixels_sha256 : str
         Of the source's stored values.
@@ -97,7 +97,7 @@ def write_provenance(
     list of str
         What could not be kept.
     """
-    now = _local(source, now)
+    now, options = _local(source, now), parameters.options
     # An image without a series gets one of its own, not one shared with strangers.
     series = source.get("SeriesInstanceUID") or source.SOPInstanceUID
     description, kept = _derivation_description(source, parameters)
@@ -109,10 +109,8 @@ def write_provenance(
         "InstanceCreatorUID": parameters.device_uid(),
         "ImageType": image_type(source),
         "ContentQualification": "RESEARCH",
-        "SeriesDescription": series_description(
-            source, parameters.scale, parameters.series_description
-        ),
-        "SeriesNumber": series_number(source, parameters.scale),
+        "SeriesDescription": series_description(source, options.scale, options.series_description),
+        "SeriesNumber": series_number(source, options.scale),
         "DerivationDescription": description,
         "DerivationCodeSequence": _appended(derived, "DerivationCodeSequence", _SPATIAL_RESAMPLING),
         "SourceImageSequence": Sequence([_source_image(source)]),
@@ -142,23 +140,24 @@ def image_type(source: Dataset) -> list[str]:
     return ["DERIVED", second, third, *values[3:], IMAGE_TYPE_MARKER]
 
 
-def _derivation_description(source: Dataset, recipe: DerivationParameters) -> tuple[str, bool]:
+def _derivation_description(source: Dataset, parameters: DerivationParameters) -> tuple[str, bool]:
     """Return our description, before the source's if possible, and whether it was."""
+    options = parameters.options
     consistency = (
         "projected so that it downsamples to the source image"
-        if recipe.consistency
+        if options.consistency
         else "not projected on the source image"
     )
-    ensemble = "; mean of eight flips and rotations" if recipe.ensemble else ""
+    ensemble = "; mean of eight flips and rotations" if options.self_ensemble else ""
     impulses = (
         "; lone pixels at either end of the stored range first replaced by the median around them"
-        if recipe.impulse_filter
+        if parameters.impulse_filter
         else ""
     )
     ours = (
-        f"Enlarged x{recipe.scale} by AI super-resolution; model {recipe.model_name}, "
-        f"weights SHA-256 {recipe.model_sha256}{impulses}{ensemble}; {consistency}; "
-        f"cxrsr {recipe.software}; {NOT_FOR_DIAGNOSIS}"
+        f"Enlarged x{options.scale} by AI super-resolution; model {options.model}, "
+        f"weights SHA-256 {parameters.model_sha256}{impulses}{ensemble}; {consistency}; "
+        f"cxrsr {parameters.software}; {NOT_FOR_DIAGNOSIS}"
     )
     earlier = str(source.get("DerivationDescription") or "").strip()
     both = f"{ours}. Earlier: {earlier}"
@@ -178,21 +177,22 @@ def _source_image(source: Dataset) -> Dataset:
     return item
 
 
-def _equipment(recipe: DerivationParameters, now: datetime) -> Dataset:
+def _equipment(parameters: DerivationParameters, now: datetime) -> Dataset:
+    options = parameters.options
     item = ContributingEquipment(
         MANUFACTURER,
         PROCESSING_EQUIPMENT,
         manufacturer_model_name=MODEL_NAME,
         software_versions=[
-            f"cxrsr {recipe.software}",
-            f"model {recipe.model_name}",
-            f"SHA-256 {recipe.model_sha256[:32]}",
-            f"SHA-256 {recipe.model_sha256[32:]}",
+            f"cxrsr {parameters.software}",
+            f"model {options.model}",
+            f"SHA-256 {parameters.model_sha256[:32]}",
+            f"SHA-256 {parameters.model_sha256[32:]}",
         ],
         contribution_datetime=now,
-        contribution_description=f"AI super-resolution x{recipe.scale}; {NOT_FOR_DIAGNOSIS}",
+        contribution_description=f"AI super-resolution x{options.scale}; {NOT_FOR_DIAGNOSIS}",
     )
-    item.DeviceUID = recipe.device_uid()
+    item.DeviceUID = parameters.device_uid()
     return item
 
 
@@ -210,34 +210,9 @@ def _local(source: Dataset, now: datetime) -> datetime:
         return now
 
 
-NOT_FOR_DIAGNOSIS = "not for diagnosis"
-
 _MAX_DESCRIPTION_LENGTH = 64
 """Value length of LO (PS3.5 6.2)."""
 _LARGEST_INTEGER_STRING = 2**31 - 1
-
-
-def validate_series_description(text: str) -> None:
-    """Refuse a Series Description that cannot be written as it is.
-
-    Parameters
-    ----------
-    text : str
-        What the user wants to stand before "not for diagnosis".
-
-    Raises
-    ------
-    UsageError
-        If it is empty, too long, or not plain ASCII: the object's character
-        set is its source's, and a backslash separates values.
-    """
-    room = _MAX_DESCRIPTION_LENGTH - len(_with_warning(""))
-    plain = text.isascii() and text.isprintable() and "\\" not in text
-    if not (plain and text.strip() == text and 0 < len(text) <= room):
-        raise UsageError(
-            f"a series description has 1 to {room} ASCII characters, no backslash, and no "
-            f"space at its ends; ', {NOT_FOR_DIAGNOSIS}' is added"
-        )
 
 
 def series_description(source: Dataset, scale: int, wanted: str | None) -> str:

@@ -14,7 +14,7 @@ import pytest
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import FileStatus, exit_code
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, sha256_file
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
@@ -55,12 +55,11 @@ def test_only_what_is_as_it_was_is_done_already(
     assert says in str(results[2].error or "")
 
 
-def test_other_options_are_other_work(upscaler: Upscaler, inputs: Path, tiny_model: Path) -> None:
+def test_other_options_are_other_work(upscaler: Upscaler, inputs: Path) -> None:
     run(upscaler, inputs)
-    restorer, model = upscaler.predictor, upscaler.model
-    other = Upscaler(restorer, model, keep_private=False)
+    other = replace(upscaler, options=replace(upscaler.options, keep_private=False))
     assert statuses(run(other, inputs)) == [FileStatus.FAILED] * COUNT
-    other = Upscaler(restorer, model, keep_private=False, overwrite=True)
+    other = replace(other, options=replace(other.options, overwrite=True))
     assert statuses(run(other, inputs)) == [FileStatus.DONE] * COUNT
 
 
@@ -68,7 +67,7 @@ def test_an_output_folder_can_be_moved(upscaler: Upscaler, inputs: Path) -> None
     run(upscaler, inputs)
     elsewhere = inputs.parent / "elsewhere"
     (inputs.parent / "out").rename(elsewhere)
-    batch = BatchRunner(upscaler, Ledger(elsewhere / LEDGER_NAME))
+    batch = BatchRunner(LocalExecutor(upscaler), Ledger(elsewhere / LEDGER_NAME))
     assert (
         statuses(list(batch.run(plan_batch([inputs], elsewhere).jobs)))
         == [FileStatus.UP_TO_DATE] * COUNT
@@ -77,7 +76,7 @@ def test_an_output_folder_can_be_moved(upscaler: Upscaler, inputs: Path) -> None
 
 def test_a_ledger_may_lie_elsewhere(upscaler: Upscaler, inputs: Path) -> None:
     ledger = Ledger(inputs.parent / "new" / "ledger.sqlite")
-    batch = BatchRunner(upscaler, ledger)
+    batch = BatchRunner(LocalExecutor(upscaler), ledger)
     assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.DONE] * COUNT
     assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.UP_TO_DATE] * COUNT
 
@@ -107,7 +106,7 @@ def test_another_programs_file_is_no_ledger(
             connection.execute("CREATE TABLE precious (a)")
         connection.close()
     before = path.read_bytes()
-    results = list(BatchRunner(upscaler, Ledger(path)).run(jobs(inputs)[:1]))
+    results = list(BatchRunner(LocalExecutor(upscaler), Ledger(path)).run(jobs(inputs)[:1]))
     assert "ledger" in str(results[0].error)
     assert exit_code(results) is ExitCode.CANNOT_WRITE
     assert path.read_bytes() == before
@@ -135,8 +134,9 @@ def test_another_version_or_machine_does_nothing_again(
     """An upgrade, or a night without the GPU, must not fail a whole archive."""
     run(upscaler, inputs)
     monkeypatch.setattr("cxrsr_cli.upscaler.__version__", "9.9")
-    other = replace(upscaler, predictor=replace(upscaler.predictor, memory=1 << 30))
-    assert other.recipe != upscaler.recipe
+    options = replace(upscaler.options, memory=1 << 30, device="cuda:0")
+    other = replace(upscaler, options=options)
+    assert other.parameters.fingerprint() != upscaler.parameters.fingerprint()
     assert statuses(run(other, inputs)) == [FileStatus.UP_TO_DATE] * COUNT
 
 
@@ -144,7 +144,7 @@ def test_a_dry_run_does_not_touch_the_ledger(upscaler: Upscaler, inputs: Path) -
     run(upscaler, inputs)
     path = inputs.parent / "out" / LEDGER_NAME
     before = path.read_bytes()
-    batch = BatchRunner(upscaler, Ledger(path, read_only=True), dry_run=True)
+    batch = BatchRunner(LocalExecutor(upscaler), Ledger(path, read_only=True), dry_run=True)
     assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.UP_TO_DATE] * COUNT
     assert path.read_bytes() == before
 

@@ -18,11 +18,10 @@ import pytest
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import FileStatus, Result, exit_code
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
@@ -35,7 +34,7 @@ def test_order_and_progress(upscaler: Upscaler, inputs: Path, io_workers: int) -
     (inputs / "1.dcm").write_bytes(b"bad")
     (inputs / "5.dcm").unlink()
     shown: list[float] = []
-    batch = BatchRunner(upscaler, io_workers=io_workers)
+    batch = BatchRunner(LocalExecutor(upscaler, io_workers))
     results = list(batch.run(jobs(inputs), advance=shown.append))
     assert [result.job for result in results] == jobs(inputs)
     assert statuses(results) == [
@@ -48,13 +47,13 @@ def test_order_and_progress(upscaler: Upscaler, inputs: Path, io_workers: int) -
 def test_every_number_of_workers_gives_the_same_bytes(tiny_model: Path, inputs: Path) -> None:
     hashes = []
     for io_workers in (0, 2):
-        upscaler = Upscaler(
-            Predictor.load(tiny_model),
-            find_model(str(tiny_model), 2),
-            clock=lambda: datetime(2026, 11, 22, tzinfo=UTC),
+        upscaler = Upscaler.load(
+            find_model(str(tiny_model), 2), clock=lambda: datetime(2026, 11, 22, tzinfo=UTC)
         )
         out = inputs.parent / str(io_workers)
-        results = BatchRunner(upscaler, io_workers=io_workers).run(plan_batch([inputs], out).jobs)
+        results = BatchRunner(LocalExecutor(upscaler, io_workers)).run(
+            plan_batch([inputs], out).jobs
+        )
         hashes.append([result.output_sha256 for result in results])
     assert hashes[0] == hashes[1]
     assert len(set(hashes[0])) == COUNT
@@ -122,7 +121,7 @@ def test_stopping_finishes_what_is_in_hand(
     upscaler: Upscaler, inputs: Path, io_workers: int
 ) -> None:
     done: list[Result] = []
-    batch = BatchRunner(upscaler, io_workers=io_workers)
+    batch = BatchRunner(LocalExecutor(upscaler, io_workers))
     running = batch.run(jobs(inputs), stop=lambda: len(done) >= 2)
     done.extend(result for result in running)
     assert statuses(done) == [FileStatus.DONE] * len(done)
@@ -190,7 +189,11 @@ def test_failures_keep_no_pixels(upscaler: Upscaler, inputs: Path) -> None:
     small_chest(3, BodyPartExamined="HIP").save_as(inputs / "2.dcm")
     (inputs.parent / "out").mkdir()
     (inputs.parent / "out" / "4.dcm").write_bytes(b"precious")
-    errors = [result.error for result in BatchRunner(upscaler).run(jobs(inputs)) if result.error]
+    errors = [
+        result.error
+        for result in BatchRunner(LocalExecutor(upscaler)).run(jobs(inputs))
+        if result.error
+    ]
     assert len(errors) == 2
     assert all(error.__traceback__ is None for error in errors)
     assert all(error.__cause__ is error.__context__ is None for error in errors)
@@ -216,4 +219,7 @@ def test_a_drop_box_is_written_to(upscaler: Upscaler, inputs: Path) -> None:
         return real(path, *arguments, **options)
 
     with patch("os.open", refuse):
-        assert statuses(list(BatchRunner(upscaler).run(jobs(inputs)))) == [FileStatus.DONE] * COUNT
+        assert (
+            statuses(list(BatchRunner(LocalExecutor(upscaler)).run(jobs(inputs))))
+            == [FileStatus.DONE] * COUNT
+        )

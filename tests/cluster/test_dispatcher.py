@@ -20,8 +20,8 @@ from cxrsr_cli.cluster.dispatcher import Dispatcher
 from cxrsr_cli.cluster.envelope import VersionedPickle
 from cxrsr_cli.cluster.executor import _JobRunner
 from cxrsr_cli.cluster.file_transfer import FileTransfer, TransferMode
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import NetworkError, UsageError
-from cxrsr_cli.options import RunInfo
 from cxrsr_cli.upscaler import Upscaler
 from tests.cluster.test_executor import outputs
 from tests.conftest import COUNT, small_chest
@@ -44,7 +44,7 @@ def fake_runner(
     cluster_executor = fake_executor(client, upscaler, io_workers)
     dispatcher = Dispatcher(cluster_executor.client, cluster_executor.weights)
     return _JobRunner(
-        cluster_executor, RunRecords(cluster_executor.profile), dispatcher
+        cluster_executor, RunRecords(cluster_executor.parameters), dispatcher
     ), dispatcher
 
 
@@ -159,9 +159,9 @@ def test_a_worker_that_computes_otherwise_ends_the_run(
     else:
         handshake = connect._handshake
 
-        def on_another_device(*arguments: Any) -> RunInfo:  # noqa: ANN401
-            run_info = handshake(*arguments)
-            return replace(run_info, recipe=replace(run_info.recipe, device="cuda"))
+        def on_another_device(*arguments: Any) -> DerivationParameters:  # noqa: ANN401
+            parameters = handshake(*arguments)
+            return replace(parameters, options=replace(parameters.options, device="cuda"))
 
         monkeypatch.setattr(connect, "_handshake", on_another_device)
     message = "this is 9.9" if difference == "version" else "do not all compute alike"

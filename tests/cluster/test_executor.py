@@ -195,7 +195,7 @@ def test_a_file_on_which_workers_died_runs_alone_before_it_fails(
 
     client = FakeClient(respond)
     fake = fake_executor(client, upscaler, io_workers=3)
-    records = RunRecords(fake.profile, dry_run=True)
+    records = RunRecords(fake.parameters, dry_run=True)
     results = list(fake.results(jobs(inputs), records, advance=lambda _: None, stop=lambda: False))
     assert len(attempts) == COUNT + 4
     assert set(attempts[-2:]) == suspects

@@ -12,10 +12,11 @@ import psutil
 import pytest
 
 from cxrsr_cli.batch.plan import plan_batch
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import UpscaleOptions
+from cxrsr_cli.upscaler import Upscaler
 from tests.cluster.test_executor import options, outputs
 from tests.conftest import COUNT
 from tests.helpers.clusters import DERIVED_AT, cluster
@@ -67,8 +68,9 @@ def test_no_output_is_lost_when_a_local_worker_is_killed(inputs: Path, tiny_mode
     assert output.startswith("60 upscaled, 0 failed")
     wait_until(lambda: not any(map(is_alive, children)), "all processes have ended")
     model = find_model(str(tiny_model), 2)
-    here = UpscaleOptions(device="cpu").load(model, clock=lambda: DERIVED_AT)
-    assert len(list(BatchRunner(here).run(plan_batch([inputs], folder / "local").jobs))) == 60
+    here = Upscaler.load(model, UpscaleOptions(device="cpu"), clock=lambda: DERIVED_AT)
+    jobs = plan_batch([inputs], folder / "local").jobs
+    assert len(list(BatchRunner(LocalExecutor(here)).run(jobs))) == 60
     assert outputs(folder / "out") == outputs(folder / "local")
 
 

@@ -45,7 +45,6 @@ def test_workers_get_the_weights_through_dask(
         two_workers.address,
         find_model(str(weights), 2),
         UpscaleOptions(device="cpu"),
-        overwrite=False,
         clock=lambda: DERIVED_AT,
         transfer_mode=TransferMode.PATHS,
     ) as executor:

@@ -13,14 +13,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive.derive import drop_image_copies, drop_private
-from cxrsr_cli.derive.provenance import validate_series_description
-from cxrsr_cli.errors import ExitCode, UsageError
-from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 from cxrsr_cli.verify.verify import verify
 from tests.conftest import EXAMPLE, Command, small_chest
@@ -43,10 +41,10 @@ from tests.conftest import EXAMPLE, Command, small_chest
 )
 def test_a_series_description_must_fit(text: str, legal: bool) -> None:
     if legal:
-        validate_series_description(text)
+        assert UpscaleOptions(series_description=text).series_description == text
     else:
-        with pytest.raises(UsageError, match="1 to 45 ASCII characters"):
-            validate_series_description(text)
+        with pytest.raises(ValueError, match="1 to 45 ASCII characters"):
+            UpscaleOptions(series_description=text)
 
 
 def test_series_description(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
@@ -114,8 +112,8 @@ def test_private_elements_by_option(
     source, target = tmp_path / "in.dcm", tmp_path / "out.dcm"
     dataset.save_as(source, implicit_vr=implicit, little_endian=True)
     model = find_model(str(tiny_model), 2)
-    upscaler = Upscaler(Predictor.load(tiny_model), model, keep_private=keep_private)
-    (result,) = BatchRunner(upscaler).run([Job(source, target)])
+    upscaler = Upscaler.load(model, UpscaleOptions(keep_private=keep_private))
+    (result,) = BatchRunner(LocalExecutor(upscaler)).run([Job(source, target)])
     assert result.error is None
     written = pydicom.dcmread(target)
     assert any(element.tag.is_private for element in written) == keep_private

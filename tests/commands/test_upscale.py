@@ -21,7 +21,7 @@ from cxrsr_cli import versions
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import exit_code
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.commands.app import app
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive.derive import derive
@@ -29,7 +29,6 @@ from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.resampling import downsample
 from cxrsr_cli.options import Job
@@ -278,7 +277,7 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tiny_model: Path, tmp_path: P
     with patch("os.scandir", refuse):
         jobs = plan_batch([tmp_path / "in"], tmp_path / "out").jobs
     assert [job.source.name for job in jobs] == ["a.dcm", "locked"]
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     results = list(batch.run(jobs))
     assert "cannot read" in str(results[1].error)
     assert exit_code(results) is ExitCode.SOME_FAILED
@@ -336,7 +335,7 @@ def test_small_and_odd_sizes_of_signed_pixels(
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.Rows, dataset.Columns, dataset.PixelRepresentation = rows, columns, 1
     dataset.save_as(tmp_path / "in.dcm")
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     (result,) = batch.run([Job(tmp_path / "in.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     high, low = stored(tmp_path / "out.dcm"), stored(tmp_path / "in.dcm")
@@ -440,7 +439,7 @@ def test_answers_without_large_libraries(arguments: list[str]) -> None:
 def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
     """And what is said of it quotes nothing of the file."""
     jobs = [Job(EXAMPLE, tmp_path / name) for name in ("a.dcm", "b.dcm", "c.dcm")]
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     faults = [KeyError("Example^Chest"), MemoryError(), None]
     real = derive
 
@@ -470,7 +469,7 @@ def test_marks_that_no_legal_image_explains_are_said(tiny_model: Path, tmp_path:
     pixels[1:64:2, 1:64:2] = 4095
     dataset.PixelData = pixels.tobytes()
     dataset.save_as(tmp_path / "marked.dcm")
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     (result,) = batch.run([Job(tmp_path / "marked.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     assert any("stored units RMS off the input" in warning for warning in result.warnings)

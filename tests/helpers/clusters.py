@@ -111,7 +111,6 @@ def run_on_cluster(
             address,
             model,
             UpscaleOptions(device="cpu"),
-            overwrite=False,
             clock=lambda: DERIVED_AT,
             transfer_mode=transfer_mode,
             io_workers=2,
@@ -193,7 +192,7 @@ def fake_executor(client: FakeClient, upscaler: Upscaler, io_workers: int = 1) -
         request=WorkRequest(
             model=upscaler.model, options=UpscaleOptions(device="cpu"), derived_at=DERIVED_AT
         ),
-        profile=upscaler.profile,
+        parameters=upscaler.parameters,
         clock=lambda: DERIVED_AT,
         transfer_mode=TransferMode.BYTES,
         io_workers=io_workers,

@@ -19,6 +19,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import ConfigError, MissingExtraError, UsageError
 from cxrsr_cli.serve.config import check_environment, load_serve_config
 from cxrsr_cli.serve.queue import ItemState, QueueItem
@@ -183,7 +184,7 @@ def test_the_first_rule_that_holds_is_followed() -> None:
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"name": "a"}, "either send_to or ignore"),
     ({"name": "a", "ignore": True, "send_to": ["x"]}, "either send_to or ignore"),
-    ({"name": "a", "send_to": ["x"], "upscale": {"scale": 3}}, "scale is one of"),
+    ({"name": "a", "send_to": ["x"], "upscale": {"scale": 3}}, "scale: 3 is not one of 2, 4, 8"),
     ({"name": "a", "send_to": ["x"], "upscale": {"modl": "x"}}, "modl"),
     ({"name": "a", "send_to": ["x"], "when": {"description": "("}}, "no regular expression"),
     (
@@ -251,7 +252,10 @@ def test_a_text_alone_is_a_list_of_one(tmp_path: Path) -> None:
     }
     (read,) = load_serve_config(written(tmp_path, rules=[rule])).rules
     assert [getattr(read.when, key) for key in keys] == [("X",)] * 4
-    assert (read.upscale.allow, read.send_to) == (("modality",), ("archive",))
+    assert (read.upscale.allow, read.send_to) == (
+        frozenset({AcceptanceOverride.MODALITY}),
+        ("archive",),
+    )
 
 
 def test_sizes_have_units(tmp_path: Path) -> None:
