@@ -97,6 +97,8 @@ def connected_cluster(
         client = stack.enter_context(_connected_client(scheduler))
         weights = _submit_weights(client, model)
         parameters = _handshake(client, weights, request)
+        resolved = replace(parameters.options, overwrite=options.overwrite)
+        parameters = replace(parameters, options=resolved)
         yield ClusterExecutor(
             client=client,
             weights=weights,
@@ -165,7 +167,9 @@ def _submit_weights(client: Client, model: ModelFile) -> Future[bytes]:
         raise ModelError(f"cannot read the weights to send them: {error.strerror}") from None
 
 
-def _handshake(client: Client, weights: Future[bytes], request: WorkRequest) -> DerivationParameters:
+def _handshake(
+    client: Client, weights: Future[bytes], request: WorkRequest
+) -> DerivationParameters:
     """Ask a worker what it would do; all others must do the same."""
     dispatcher = Dispatcher(client, weights)
     try:

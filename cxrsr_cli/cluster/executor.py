@@ -193,6 +193,7 @@ class _JobRunner:
         self, executor: ClusterExecutor, records: RunRecords, dispatcher: Dispatcher
     ) -> None:
         self._executor = executor
+        self._overwrite = executor.request.options.overwrite
         self._records = records
         self._dispatcher = dispatcher
         self._reading = BoundedSemaphore(max(1, executor.io_workers))
@@ -216,7 +217,7 @@ class _JobRunner:
                     return replace(known, timing=Timing(read=time.monotonic() - started))
                 if job.error:
                     raise job.error
-                check_target(job.source, job.target, overwrite=self._executor.request.options.overwrite)
+                check_target(job.source, job.target, overwrite=self._overwrite)
                 future, staged = self._submit(job)
             self._dispatcher.wait(future)
             with self._writing:
@@ -260,7 +261,7 @@ class _JobRunner:
                 staged or response.content,
                 sha256,
                 lambda _: self._records.mark_pending(job, source, sha256),
-                overwrite=self._executor.request.options.overwrite,
+                overwrite=self._overwrite,
             )
         except Exception as error:
             return replace(

@@ -63,7 +63,7 @@ def handle_request(request: WorkRequest, weights: bytes) -> WorkResponse:
 
 def _load_upscaler(request: WorkRequest, weights: bytes) -> Upscaler:
     """Load a model, unless this process has it."""
-    # Only the client decides whether an output may be replaced.
+    # The client decides if an output may be replaced. Here Dask may run a task a second time.
     options = replace(request.options, overwrite=True)
     key = request.model.sha256, options
     with _loading:
