@@ -154,12 +154,11 @@ def _connected_client(scheduler: str) -> Iterator[Client]:
 
 
 def _submit_weights(client: Client, model: ModelFile) -> Future[bytes]:
-    """Give the weights to Dask.
+    """Submit a task that returns the weights; all others depend on it.
 
-    As the result of a task, on which all others depend: Dask copies it once to each worker that
-    needs it, also to one that joins later, makes it again if all copies are lost, and drops it
-    when the client goes. It would lose what is scattered with a worker, and keep a plugin or an
-    uploaded file after the client was killed.
+    Dask copies its result once to each worker, also to one that joins later, runs it again if
+    all copies are lost, and forgets it when the client ends, however it ends. Scattered data
+    would be lost with a worker; a plugin or an uploaded file would outlive a killed client.
     """
     try:
         return client.submit(bytes, model.path.read_bytes(), pure=False)

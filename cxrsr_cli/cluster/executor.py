@@ -10,8 +10,8 @@ What this package does, and why:
 - It bounds the files in flight, and reads a file just before it is sent. Dask would take the
   content of all files at once (`ClusterExecutor.results`).
 - It retries the files of workers that died, in the end each alone. Dask counts the death of a
-  worker against all its tasks, so that good files would fail with the one that killed it
-  (`_JobQueue`).
+  worker against all its tasks, so that good files would fail with the one that killed it; its
+  `retries` are for tasks that raise (`_JobQueue`).
 - It asks the scheduler for its workers. Dask waits for a scheduler that hangs as long as its
   connection stays open (`_WorkerMonitor`).
 - It keeps ledger, quarantine and final names of outputs with the client (`_JobRunner`).
