@@ -1,7 +1,7 @@
 """What a worker does with a request."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +94,6 @@ def _upscale_file(request: WorkRequest, transfer: FileTransfer, upscaler: Upscal
 
 
 def _run_stages(request: WorkRequest, job: Job, stages: JobStages) -> Result:
-    check: Callable[[object], None] = lambda _: _raise_if_cancelled()  # noqa: E731
     read = stages.read(job)
     if isinstance(read, Result):
         return read
@@ -103,8 +102,8 @@ def _run_stages(request: WorkRequest, job: Job, stages: JobStages) -> Result:
     with _network:
         _raise_if_cancelled()
         torch.set_num_threads(request.threads or get_worker().state.nthreads)
-        upscaled = stages.upscale(read, check)
-    return upscaled if isinstance(upscaled, Result) else stages.write(upscaled, check)
+        upscaled = stages.upscale(read, _raise_if_cancelled)
+    return upscaled if isinstance(upscaled, Result) else stages.write(upscaled, _raise_if_cancelled)
 
 
 @contextmanager
@@ -120,7 +119,7 @@ def _removed_if_cancelled(staged: Path | None) -> Iterator[None]:
         raise
 
 
-def _raise_if_cancelled() -> None:
+def _raise_if_cancelled(_: object = None) -> None:
     """Stop if the client cancelled the task or died.
 
     Dask forgets such a task, but does not interrupt its thread.
