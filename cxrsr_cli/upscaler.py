@@ -1,12 +1,17 @@
-"""Read, upscale, derive and write one file."""
+"""Read, upscale, derive and write one file, object or array."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from cxrsr_cli import __version__
@@ -17,15 +22,19 @@ from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.acceptance import check_acceptance
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding, reapply_padding
-from cxrsr_cli.dicom.source import DicomSource, read_source
+from cxrsr_cli.dicom.source import DicomSource, read_source, to_file
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
-from cxrsr_cli.dicom.write import check_target, write_dicom
+from cxrsr_cli.dicom.write import check_target, encode_dicom, write_dicom
 from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import ModelFile
 from cxrsr_cli.options import Job, UpscaleOptions
 
+_LOG = logging.getLogger(__name__)
+
+_FLOAT_STEPS = 65535
+"""An array of floats is worked on as if it had the range of 16 bits."""
 _MAX_ROUNDING_RMS = 1.0
 """Deviation in stored units that rounding alone never reaches."""
 
@@ -106,6 +115,8 @@ class WrittenFile:
 class Upscaler:
     """A loaded model and the options that it is run with.
 
+    Nothing in it changes, so that any number of threads may use it at the same time.
+
     Attributes
     ----------
     predictor : Predictor
@@ -176,6 +187,133 @@ class Upscaler:
             impulse_filter=self.predictor.architecture.impulse_filter,
         )
 
+    def upscale_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        *,
+        advance: Callable[[float], None] = lambda _: None,
+    ) -> WrittenFile:
+        """Upscale a DICOM file, as the command ``cxrsr upscale`` does.
+
+        Parameters
+        ----------
+        source, target : str or Path
+            The input and the output.
+        advance : callable
+            Gets the share that was done since the last call. An exception that it raises
+            cancels the work and reaches the caller; no output is left then.
+
+        Raises
+        ------
+        InputError
+            If the source cannot be upscaled.
+        OutputError
+            If the output cannot be written, or exists and `UpscaleOptions.overwrite` is False.
+        """
+        decoded = self.read(Job(Path(source), Path(target)))
+        return self.write(self.upscale(decoded, advance))
+
+    def upscale_dataset(
+        self, dataset: Dataset, *, advance: Callable[[float], None] = lambda _: None
+    ) -> FileDataset:
+        """Upscale a DICOM object in memory. The result is that of a file, bit for bit.
+
+        Parameters
+        ----------
+        dataset : pydicom.Dataset
+            A whole object with its pixel data; it is not changed. Without file meta
+            information its pixel data are native.
+        advance : callable
+            As of `upscale_file`.
+
+        Returns
+        -------
+        pydicom.dataset.FileDataset
+            The derived object, encoded in the transfer syntax that the options ask for and
+            read back. Warnings are logged.
+
+        Raises
+        ------
+        InputError
+            If the object cannot be upscaled.
+        OutputError
+            If the derived object cannot be encoded.
+        """
+        file = to_file(dataset)
+        source = read_source(file)
+        decoded = self._decode(source, Job(Path(), Path()), sha256(file.getbuffer()).hexdigest())
+        upscaled = self.upscale(decoded, advance)
+        derived, warnings = self._derive(upscaled)
+        for warning in warnings:
+            _LOG.warning(warning)
+        return encode_dicom(derived, upscaled.frames, self._transfer_syntax(source))
+
+    def upscale_array(
+        self,
+        array: NDArray[np.generic],
+        *,
+        minimum: float,
+        maximum: float,
+        inverted: bool = False,
+        advance: Callable[[float], None] = lambda _: None,
+    ) -> NDArray[np.generic]:
+        """Upscale a grey image without DICOM.
+
+        Parameters
+        ----------
+        array : numpy.ndarray
+            ``(H, W)`` integers or floats from `minimum` to `maximum`.
+        minimum, maximum : float
+            Range of values that the image could have, such as 0 and 4095 for 12 bits; not
+            the smallest and largest that it has. 16 bits at most for integers.
+        inverted : bool
+            Whether larger values are darker (MONOCHROME1).
+        advance : callable
+            As of `upscale_file`.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(scale * H, scale * W)`` within the range: of the input's type for integers,
+            else float32.
+
+        Raises
+        ------
+        ValueError
+            If the array is not such an image.
+        ModelError, MemoryLimitError
+            As `upscale`.
+        """
+        if array.ndim != 2 or not array.size or array.dtype.kind not in "iuf":
+            raise ValueError("the array is not an image of rows and columns of real numbers")
+        # A comparison with NaN is False.
+        if not (minimum < maximum and array.min() >= minimum and array.max() <= maximum):
+            raise ValueError("minimum and maximum are not the range of the array's values")
+        if array.dtype.kind == "f":
+            unit = (maximum - minimum) / _FLOAT_STEPS
+            low = torch.from_numpy(((array.astype(np.float64) - minimum) / unit).astype(np.float32))
+            high = self.predictor.predict(
+                low[None, None],
+                minimum=0,
+                maximum=_FLOAT_STEPS,
+                inverted=inverted,
+                consistent=self.predictor.consistency,
+                advance=advance,
+            )
+            values = high[0, 0].double().numpy() * unit + minimum
+            return values.clip(minimum, maximum).astype(np.float32)
+        if maximum - minimum > np.iinfo(np.uint16).max:
+            raise ValueError("integers of more than 16 bits are not upscaled")
+        strips = self.predictor.predict_strips(
+            array.astype(np.int32),
+            minimum=int(minimum),
+            maximum=int(maximum),
+            inverted=inverted,
+            advance=advance,
+        )
+        return np.concatenate([strip for _, strip in strips]).astype(array.dtype)
+
     def read(self, job: Job) -> DecodedSource:
         """Read a source, and check it and its target before any work is done.
 
@@ -200,9 +338,11 @@ class Upscaler:
             raise job.error
         check_target(job.source, job.target, overwrite=self.options.overwrite)
         with ensure_unchanged(job.source):
-            source = read_source(job.source)
-            warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
-            sha256, frames = sha256_file(job.source), decode(source)
+            return self._decode(read_source(job.source), job, sha256_file(job.source))
+
+    def _decode(self, source: DicomSource, job: Job, sha256: str) -> DecodedSource:
+        warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
+        frames = decode(source)
         itemsize = PixelFormat.from_dataset(source.dataset).dtype.itemsize
         count, rows, columns = frames.shape
         factor = write_memory_factor(self._transfer_syntax(source))
@@ -286,10 +426,8 @@ class Upscaler:
             If the output cannot be written.
         """
         decoded = upscaled.decoded
-        derived, warnings = derive(
-            decoded.source, decoded.frames, upscaled.frames, self.parameters, self.clock()
-        )
-        sha256 = write_dicom(
+        derived, warnings = self._derive(upscaled)
+        written = write_dicom(
             derived,
             upscaled.frames,
             decoded.job.target,
@@ -297,12 +435,20 @@ class Upscaler:
             overwrite=self.options.overwrite,
             before_publish=before_publish,
         )
+        return WrittenFile(written, warnings)
+
+    def _derive(self, upscaled: UpscaledFrames) -> tuple[FileDataset, list[str]]:
+        """Derive the object; return also what the user should know."""
+        decoded = upscaled.decoded
+        derived, warnings = derive(
+            decoded.source, decoded.frames, upscaled.frames, self.parameters, self.clock()
+        )
         if self.options.consistency and upscaled.deviation.rms > _MAX_ROUNDING_RMS:
             warnings.append(
                 f"downsampled, the output is {upscaled.deviation.rms:.1f} stored units RMS off "
                 "the input; edges between the two ends of the stored range are the usual cause"
             )
-        return WrittenFile(sha256, decoded.warnings + upscaled.notes + warnings)
+        return derived, decoded.warnings + upscaled.notes + warnings
 
     def _transfer_syntax(self, source: DicomSource) -> UID:
         return resolve_transfer_syntax(self.options.transfer_syntax, source.transfer_syntax)

@@ -226,6 +226,7 @@ class Predictor:
         maximum: float,
         inverted: bool = False,
         consistent: bool = True,
+        advance: Callable[[float], None] = _nobody,
     ) -> torch.Tensor:
         """Enlarge one image, without rounding.
 
@@ -237,6 +238,8 @@ class Predictor:
             As in `bands`.
         consistent : bool
             Project the output on the input.
+        advance : callable
+            As in `predict_strips`.
 
         Returns
         -------
@@ -256,6 +259,7 @@ class Predictor:
             maximum=maximum,
             inverted=inverted,
             consistent=consistent,
+            advance=advance,
         )
         return torch.cat([band.cpu() for band in bands], dim=-2)
 

@@ -1,4 +1,4 @@
-"""Small folders to run batches over."""
+"""Helpers to run batches over small folders."""
 
 import subprocess
 import sys
