@@ -59,15 +59,10 @@ def connected_cluster(
     ----------
     address : ClusterAddress
         Its scheduler, or how many processes to start.
-    model : ModelFile
-        The weights. Dask brings them to the workers.
-    options : UpscaleOptions
-        The user's choices.
-    clock : callable
-        Gives the time of derivation.
+    model, options, clock
+        As `Upscaler.load` takes them.
     transfer_mode : TransferMode, optional
-        How files get to the workers. By default as bytes, but by path to processes of this
-        machine.
+        How files get to the workers. By default as bytes, but by path to local processes.
     io_workers : int
         Files that this process reads at a time, and writes.
 

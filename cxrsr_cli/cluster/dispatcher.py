@@ -23,13 +23,6 @@ class RunCancelledError(Exception):
 class Dispatcher:
     """Sends requests for many threads at once.
 
-    Parameters
-    ----------
-    client : distributed.Client
-        Connected.
-    weights : distributed.Future
-        A task whose result is the content of the weights file.
-
     Attributes
     ----------
     failure : CxrsrError or None
@@ -66,13 +59,7 @@ class Dispatcher:
             self._client.cancel(futures, reason="the run has ended")
 
     def submit(self, request: WorkRequest) -> Future[VersionedPickle]:
-        """Send a request; nothing of it is kept in this process.
-
-        Raises
-        ------
-        RunCancelledError
-            If the run has ended.
-        """
+        """Send a request; nothing of it is kept in this process."""
         try:
             if self._weights.status == "error":  # another run's file killed the worker
                 self._weights.retry()
@@ -91,12 +78,8 @@ class Dispatcher:
     def wait(self, future: Future[VersionedPickle], timeout: float | None = None) -> None:
         """Wait until a response is ready, the task has failed, or the run has ended.
 
-        Dask ends the wait if its connection to the scheduler is lost.
-
-        Raises
-        ------
-        RunCancelledError
-            If there is no response within `timeout` seconds.
+        Dask ends the wait if its connection to the scheduler is lost. No response within
+        `timeout` seconds ends the run.
         """
         try:
             future.exception(timeout)

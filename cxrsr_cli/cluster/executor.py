@@ -68,20 +68,12 @@ class ClusterExecutor:
 
     Attributes
     ----------
-    client : distributed.Client
-        Connected.
     weights : distributed.Future
         A task whose result is the content of the weights file.
     request : WorkRequest
         What every file's request begins with.
-    parameters : DerivationParameters
-        What every worker must compute with.
-    clock : callable
-        Gives the time of derivation.
-    transfer_mode : TransferMode
-        How files get to the workers.
-    io_workers : int
-        Files that this process reads at a time, and writes.
+    client, parameters, clock, transfer_mode, io_workers
+        As `connected_cluster` makes and takes them.
     """
 
     client: Client
@@ -177,17 +169,7 @@ class _JobQueue:
 
 
 class _JobRunner:
-    """Runs the client's part of a job, for many threads.
-
-    Parameters
-    ----------
-    executor : ClusterExecutor
-        What is done to the files.
-    records : RunRecords
-        Ledger and quarantine.
-    dispatcher : Dispatcher
-        Brings responses.
-    """
+    """Runs the client's part of a job, for many threads."""
 
     def __init__(
         self, executor: ClusterExecutor, records: RunRecords, dispatcher: Dispatcher
@@ -200,13 +182,7 @@ class _JobRunner:
         self._writing = BoundedSemaphore(max(1, executor.io_workers))
 
     def run(self, job: Job) -> Result | None:
-        """Return the result of a job; None if the run ended before.
-
-        Raises
-        ------
-        distributed.KilledWorker
-            If the worker died.
-        """
+        """Return the result of a job; None if the run ended before. Raises KilledWorker."""
         started, staged = time.monotonic(), None
         try:
             with self._reading:

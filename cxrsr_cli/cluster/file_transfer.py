@@ -100,16 +100,10 @@ def save_output(
 
     Parameters
     ----------
-    target : Path
-        The final name.
     output : Path or bytes or None
         What a worker wrote, or the content that it returned.
-    sha256 : str
-        SHA-256 of what the worker wrote.
     announce : callable
-        Is given `sha256` just before the output gets its name.
-    overwrite : bool
-        Whether an existing file is replaced.
+        Is given `sha256`, that of what the worker wrote, just before the output gets its name.
 
     Raises
     ------

@@ -17,10 +17,8 @@ class WorkRequest:
 
     Attributes
     ----------
-    model : ModelFile
-        The weights. The path is the client's.
-    options : UpscaleOptions
-        The user's choices.
+    model, options
+        As `Upscaler.load` takes them; the weights file is the client's.
     derived_at : datetime
         Time of derivation. The client sets it, so that a file that is upscaled twice gets the
         same bytes.

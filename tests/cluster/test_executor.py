@@ -150,7 +150,7 @@ def test_the_number_of_files_in_flight_is_bounded(
     for index in range(COUNT, 24):
         small_chest(index, ImageComments=SLOW).save_as(inputs / f"{index}.dcm")
     inside, most, lock = 0, 0, threading.Lock()
-    upscale = _JobRunner.run
+    run = _JobRunner.run
 
     def counted(self: _JobRunner, job: Job) -> Result | None:
         nonlocal inside, most
@@ -158,12 +158,12 @@ def test_the_number_of_files_in_flight_is_bounded(
             inside += 1
             most = max(most, inside)
         try:
-            return upscale(self, job)
+            return run(self, job)
         finally:
             with lock:
                 inside -= 1
 
-    monkeypatch.setattr(_JobRunner, "upscale", counted)
+    monkeypatch.setattr(_JobRunner, "run", counted)
     results = run_on_cluster(two_workers.address, tiny_model, inputs, inputs.parent / "out")
     assert statuses(results) == [FileStatus.DONE] * 24
     assert 2 < most <= 3 * 2
