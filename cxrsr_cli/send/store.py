@@ -32,7 +32,7 @@ from cxrsr_cli.send.association import (
     make_ae,
 )
 from cxrsr_cli.send.file_header import FALLBACK_SYNTAXES, Context, FileHeader, file_failure
-from cxrsr_cli.send.storage_commitment import SopReference, StorageCommitmentScu
+from cxrsr_cli.send.storage_commitment import StorageCommitmentScu
 from cxrsr_cli.send.transcode import transcode
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class CStoreDestination:
 
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
-    ) -> Iterator[SendResult]:
+    ) -> Generator[SendResult, None, None]:
         """Store files over as few associations as their presentation contexts allow.
 
         See `Destination.send`. A file's data set is sent byte for byte from the disk if the
@@ -141,12 +141,8 @@ class CStoreDestination:
         self, files: Sequence[Path], scu: StorageCommitmentScu, stop: Callable[[], bool]
     ) -> Iterator[SendResult]:
         results = list(self._store(files, stop))
-        references = [
-            SopReference(header.sop_class, header.sop_instance)
-            for result, header in results
-            if result.is_stored and header
-        ]
-        commitments = scu.request(references) if references else {}
+        stored = [header for result, header in results if result.is_stored and header]
+        commitments = scu.request(stored) if stored else {}
         for result, header in results:
             if not (result.is_stored and header):
                 yield result

@@ -52,6 +52,8 @@ from tests.helpers.receiving import (
 )
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.peer
+
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 HASTY = replace(LIMITS, idle_timeout=0.5, instance_timeout=1.5)
 """For peers that are waited for; real ones are done much earlier."""
@@ -658,7 +660,7 @@ def test_a_write_that_fails_is_out_of_resources(
 
     with node:
         with monkeypatch.context() as patch:
-            patch.setattr("cxrsr_cli.receive.part10_writer.os.open", full)
+            patch.setattr("cxrsr_cli.receive.store_sink.os.open", full)
             assert store(node.port, EXAMPLE) == DimseStatus.OUT_OF_RESOURCES
         is_well(node)
     assert node.reasons() == {RefusalReason.FULL}
