@@ -342,7 +342,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (place("folder", path="\0"), "destinations.a.path: contains an invalid character"),
     (place("store", tls=None), "destinations.a.tls: has no value"),
     (place("store", port=True), "destinations.a.port: must be a number"),
-    (place("store", port=0), "destinations.a: .*a port is"),
+    (place("store", port=0), "destinations.a: .*port must be from 1"),
     (place("store", host="a\0b"), "destinations.a.host: contains an invalid character"),
     *(
         (place("store", host=host), "destinations.a: .*host must be")
@@ -455,7 +455,7 @@ FILES: list[tuple[dict[str, Any], str]] = [
     ),
     (place("stow", tls={"ca_file": "text"}), "destinations.a: .*contains no certificate"),
     (place("stow", token_file="none"), "destinations.a: cannot read .*none"),  # noqa: S106
-    (place("stow", token_file="empty"), "destinations.a: .*no password or token"),  # noqa: S106
+    (place("stow", token_file="empty"), "destinations.a: .*is not a password or token"),  # noqa: S106
     (
         place("stow", username="me", password_file="none"),  # noqa: S106
         "destinations.a: cannot read .*none",
