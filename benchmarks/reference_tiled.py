@@ -1,9 +1,8 @@
-"""A plain implementation of the restoration, to measure against.
+"""A simple reference implementation of upscaling, for comparison.
 
-The network as it was trained, in PyTorch's default memory format, on tiles
-with a halo as wide as its receptive field; the image skip and the projection
-iterated over the whole image. What most super-resolution tools do, and what
-this project did at first.
+It runs the network as trained, in PyTorch's default memory format, on tiles
+with a halo as wide as the receptive field, and iterates image skip and
+projection over the whole image. Most super-resolution tools do this.
 """
 
 from collections.abc import Iterator
@@ -26,11 +25,11 @@ TILE = 512
 def restore(
     network: SuperResolutionNetwork, stored: NDArray[np.int32], *, minimum: int, maximum: int
 ) -> NDArray[np.int32]:
-    """Enlarge one image.
+    """Upscale one image.
 
     Parameters
     ----------
-    network : SuperResolver
+    network : SuperResolutionNetwork
         In evaluation mode, float32, on the CPU; without impulse filter.
     stored : numpy.ndarray
         ``(H, W)`` int32 stored values.

@@ -62,7 +62,7 @@ def main() -> None:
         print(f"\n{name}\n\n{text}", flush=True)
 
 
-def restorer(scale: int) -> Predictor:
+def load_predictor(scale: int) -> Predictor:
     """Load the default model."""
     return Predictor.load(find_model(DEFAULT_MODEL, scale).path, device="cpu")
 
@@ -71,7 +71,7 @@ def ceiling(folder: Path) -> str:
     """Compare end to end with the convolutions alone, and show where the time goes."""
     rows = []
     for scale, side in ((4, 512), (4, 1024), (4, 2048), (2, 1024), (8, 1024)):
-        of = restorer(scale)
+        of = load_predictor(scale)
         source = write(folder / "in.dcm", side, side)
         strip = of.plan(side, side).rows
         options = UpscaleOptions(device="cpu", overwrite=True)
@@ -98,11 +98,11 @@ def ceiling(folder: Path) -> str:
     return table(titles, rows)
 
 
-def against_plain(_: Path) -> str:
+def against_reference(_: Path) -> str:
     """Compare with the same restoration, plainly written."""
     rows = []
     for scale in (2, 4, 8):
-        of = restorer(scale)
+        of = load_predictor(scale)
         low = mosaic(1024, 1024).astype(np.int32)
         made, plainly, ratios = [], [], []
         for _round in range(ROUNDS):
@@ -130,16 +130,16 @@ def projection(_: Path) -> str:
     """Compare both projections, iterated over the image and in closed form where possible."""
     rows = []
     for scale in (2, 4, 8):
-        of = restorer(scale)
+        of = load_predictor(scale)
         low = torch.from_numpy(mosaic(1024, 1024).astype(np.float32))[None, None]
         estimate = of.predict(low, minimum=0, maximum=RANGE, consistent=False)
-        finish = OutputAssembler(of.architecture, unit(), low, low, 0, RANGE)
+        finish = OutputAssembler(of.architecture, identity_normalisation(), low, low, 0, RANGE)
         noise = estimate - consistent_bicubic(low, scale, minimum=0, maximum=RANGE)
         network, iterated, closed = [], [], []
         for _round in range(ROUNDS):
             network.append(clock(run_network, of, low)[1])
             iterated.append(clock(iterate, estimate, low, scale)[1])
-            closed.append(clock(in_bands, finish, noise)[1])
+            closed.append(clock(in_strips, finish, noise)[1])
         reference = project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE, steps=60)
         found = enforce_consistency(estimate, low, scale, minimum=0, maximum=RANGE, steps=60)
         fifteen = project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE)
@@ -159,7 +159,7 @@ def projection(_: Path) -> str:
     return table(titles, rows)
 
 
-def unit() -> Normalisation:
+def identity_normalisation() -> Normalisation:
     """Return the map that leaves values as they are."""
     return Normalisation(0.0, 1.0)
 
@@ -180,7 +180,7 @@ def iterate(estimate: torch.Tensor, low: torch.Tensor, scale: int) -> None:
 
 
 @torch.inference_mode()
-def in_bands(finish: OutputAssembler, residual: torch.Tensor) -> None:
+def in_strips(finish: OutputAssembler, residual: torch.Tensor) -> None:
     """Do both as `upscale` does."""
     height, scale = finish.seen.shape[-2], finish.architecture.scale
     for top in range(0, height, 64):
@@ -287,7 +287,7 @@ def table(titles: Sequence[str], rows: list[list[str]], words: int = 2) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "ceiling": ceiling,
-    "plain": against_plain,
+    "plain": against_reference,
     "projection": projection,
     "memory": memory,
     "folder": folder_of_files,

@@ -22,7 +22,7 @@ from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 
 if TYPE_CHECKING:
     from cxrsr_cli.batch.runner import BatchRunner
-    from cxrsr_cli.send.report import SendRun
+    from cxrsr_cli.send.run import SendRun
 
 _R = TypeVar("_R", BatchRun, "SendRun")
 _T = TypeVar("_T")

@@ -1,4 +1,4 @@
-"""A look at a queue that changes nothing in it."""
+"""Read the queue for users and metrics."""
 
 from collections.abc import Iterator
 from math import inf
@@ -8,13 +8,13 @@ from cxrsr_cli.common.sqlite_file import SqliteFile
 from cxrsr_cli.serve.queue import ITEM, SCHEMA, DeliveryState, ItemState, QueueItem, item_from_row
 
 _PAGE = 1000
-"""Rows that are read at a time."""
+"""Rows read at once."""
 
 
 class QueueView:
-    """What stands where, for people and for metrics.
+    """A read-only view of the queue.
 
-    It has a connection of its own, so that nobody who works waits for who looks.
+    It has its own connection, so that readers do not delay the workers.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class QueueView:
     """
 
     def __init__(self, path: Path) -> None:
-        # Not read-only: what a process left when it was killed must be rolled back first.
+        # Opened for writing, because the transaction of a killed process must be rolled back.
         self._file = SqliteFile(path, SCHEMA)
 
     def close(self) -> None:
@@ -31,7 +31,7 @@ class QueueView:
         self._file.close()
 
     def items(self, *states: ItemState) -> Iterator[QueueItem]:
-        """List instances in given states, in all if none is given, the oldest first."""
+        """Yield instances in the given states, or in all, oldest first."""
         wanted = states or tuple(ItemState)
         marks = ", ".join("?" * len(wanted))
         last: tuple[float, str] = (-inf, "")
@@ -49,7 +49,7 @@ class QueueView:
             last = (found[-1].arrived, found[-1].key)
 
     def counts(self) -> dict[ItemState, int]:
-        """Return how many instances stand where."""
+        """Return the number of instances by state."""
         with self._file.connection() as connection:
             found = dict(
                 connection.execute("SELECT state, COUNT(*) FROM items GROUP BY state").fetchall()
@@ -57,7 +57,7 @@ class QueueView:
         return {state: found.get(state, 0) for state in ItemState}
 
     def pending(self) -> dict[str, int]:
-        """Return how many outputs wait for each destination."""
+        """Return the number of pending deliveries by destination."""
         with self._file.connection() as connection:
             return dict(
                 connection.execute(

@@ -25,16 +25,13 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.common.validators import sanitize_ae_title
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.dicom.dataset_walker import check_structure
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import NotDicomError
 from cxrsr_cli.receive.config import ScpConfig
-from cxrsr_cli.receive.refusal import (
-    ABORTS,
-    RefusalReason,
-    sanitize_ae_title,
-)
+from cxrsr_cli.receive.refusal import ABORTS, RefusalReason
 from tests.conftest import EXAMPLE
 from tests.helpers.receiving import (
     LIMITS,
@@ -54,6 +51,8 @@ from tests.helpers.receiving import (
     value,
 )
 from tests.helpers.waiting import wait_until
+
+pytestmark = pytest.mark.peer
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 HASTY = replace(LIMITS, idle_timeout=0.5, instance_timeout=1.5)
@@ -661,7 +660,7 @@ def test_a_write_that_fails_is_out_of_resources(
 
     with node:
         with monkeypatch.context() as patch:
-            patch.setattr("cxrsr_cli.receive.part10_writer.os.open", full)
+            patch.setattr("cxrsr_cli.receive.store_sink.os.open", full)
             assert store(node.port, EXAMPLE) == DimseStatus.OUT_OF_RESOURCES
         is_well(node)
     assert node.reasons() == {RefusalReason.FULL}

@@ -51,6 +51,8 @@ from tests.helpers.receiving import (
 )
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.peer
+
 CR = UID("1.2.840.10008.5.1.4.1.1.1")
 ENCODERS = LOSSLESS | {syntax: lossy.encode for syntax, lossy in LOSSY.items()}
 
@@ -251,7 +253,7 @@ def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     node = Node(tmp_path / "spool")
-    node.receiver._node = replace(node.receiver._node, folder=tmp_path / "file" / "arriving")
+    node.receiver._context = replace(node.receiver._context, folder=tmp_path / "file" / "arriving")
     with pytest.raises(OutputError, match="arriving"):
         node.receiver.start()
 
@@ -461,7 +463,7 @@ def test_without_pynetdicom_the_extra_is_named() -> None:
 import sys
 sys.modules["pynetdicom"] = None
 from cxrsr_cli.errors import MissingExtraError
-import cxrsr_cli.receive.context, cxrsr_cli.receive.config, cxrsr_cli.connections.dimse_status
+import cxrsr_cli.receive.store_sink, cxrsr_cli.receive.config, cxrsr_cli.connections.dimse_status
 try:
     import cxrsr_cli.receive.storage_scp
 except MissingExtraError as error:

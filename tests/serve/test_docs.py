@@ -23,7 +23,7 @@ from cxrsr_cli.serve.events import EventKind
 from cxrsr_cli.serve.monitoring import Metrics
 from cxrsr_cli.serve.queue import ItemState, Queue
 from cxrsr_cli.serve.queue_view import QueueView
-from cxrsr_cli.serve.routing import _LONGEST_DESCRIPTION, RoutingRule, RuleCondition
+from cxrsr_cli.serve.routing import _MAX_DESCRIPTION_LENGTH, RoutingRule, RuleCondition
 from tests.conftest import ROOT, Command
 
 PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def test_default_sizes_are_those_of_the_code(key: str) -> None:
 
 def test_how_much_of_a_description_is_looked_at_is_documented() -> None:
     (cell,) = re.findall(r"^\| `description` \| ([^|]*) \|", section("Rules"), re.MULTILINE)
-    assert re.findall(r"\d+", cell) == [str(_LONGEST_DESCRIPTION)]
+    assert re.findall(r"\d+", cell) == [str(_MAX_DESCRIPTION_LENGTH)]
 
 
 def test_every_event_is_documented() -> None:

@@ -19,6 +19,8 @@ from tests.helpers.encodings import LOSSLESS, LOSSY, PICTURES
 from tests.helpers.nodes import Node, configure, running
 from tests.helpers.orthanc import Orthanc, free_port, modality, running_orthanc
 
+pytestmark = [pytest.mark.peer, pytest.mark.process]
+
 WHOLE = ("1.3.6*.dcm", "966_fixed.dcm", "Fake_MONOHR1.dcm", "RG1_J2KR.dcm")
 """Real chests as they are, 1 to 4 megapixels."""
 

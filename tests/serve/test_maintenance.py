@@ -9,9 +9,10 @@ from unittest.mock import patch
 import pytest
 
 from cxrsr_cli.batch.ledger import Ledger
+from cxrsr_cli.common.backoff import RetryPolicy
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.errors import ExitCode, OutputError
-from cxrsr_cli.receive.context import ReceivedInstance
+from cxrsr_cli.receive.store_sink import ReceivedInstance
 from cxrsr_cli.serve import maintenance
 from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.maintenance import (
@@ -22,6 +23,7 @@ from cxrsr_cli.serve.maintenance import (
     retry_dead,
     write_missing_dead_letters,
 )
+from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.queue import ItemState, Queue
 from cxrsr_cli.serve.queue_view import QueueView
 from cxrsr_cli.serve.spool import Spool
@@ -147,7 +149,7 @@ def test_outputs_for_a_destination_that_was_taken_out(house: House) -> None:
     house.put(KEY, ItemState.SENDING)
     assert give_up_removed_destination(house.queue, house.spool, "share") == 1
     (item,) = house.survey.items(ItemState.DEAD)
-    assert item.reason == "share: share is no destination any more"
+    assert item.reason == "share: the configuration has no destination share"
     assert house.files() == {"received", "output", "dead"}
 
 
@@ -156,12 +158,14 @@ def test_outputs_for_a_destination_that_was_taken_out(house: House) -> None:
 
 def intake(house: House) -> Callable[[], DimseStatus]:
     """Return what lets the instance come again."""
-    said = InstanceAcceptor(house.spool, house.queue, lambda _: None, lambda: None)
+    acceptor = InstanceAcceptor(
+        NodeContext(house.spool, house.queue, RetryPolicy(), lambda _: None)
+    )
 
     def arrive() -> DimseStatus:
         path = house.spool.incoming / "again.dcm"
         path.write_bytes(b"source")
-        return said.accept(
+        return acceptor.accept(
             ReceivedInstance(
                 path=path,
                 dataset_offset=0,
@@ -277,9 +281,13 @@ def test_a_dead_letter_takes_no_second_place(house: House) -> None:
 
 def test_one_node_a_spool(house: House) -> None:
     other = Spool(house.spool.root)
-    with house.spool.held(), pytest.raises(OutputError, match="another cxrsr serve"), other.held():
+    with (
+        house.spool.locked(),
+        pytest.raises(OutputError, match="another cxrsr serve"),
+        other.locked(),
+    ):
         pass
-    with other.held():
+    with other.locked():
         pass
 
 
@@ -297,7 +305,7 @@ def test_a_spool_is_its_owners(tmp_path: Path) -> None:
         ("pathlib.Path.unlink", lambda spool: spool.clear(KEY)),
         ("pathlib.Path.mkdir", lambda spool: spool.make()),
         ("pathlib.Path.iterdir", lambda spool: spool.keys("dead")),
-        ("fcntl.flock", lambda spool: spool.held().__enter__()),
+        ("fcntl.flock", lambda spool: spool.locked().__enter__()),
     ],
 )
 def test_what_the_disk_refuses_is_said_in_words(

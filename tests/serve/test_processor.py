@@ -37,17 +37,11 @@ class Bench:
         self.queue.state_of("")  # makes the file
         self.survey = QueueView(self.spool.ledger)
         self.ledger = Ledger(self.spool.ledger)
-        self.said: list[Event] = []
-        self.stopped = False
-        means = NodeContext(
-            spool=self.spool,
-            queue=self.queue,
-            retry=RetryPolicy(),
-            on_event=self.said.append,
-            stop=lambda: self.stopped,
-        )
+        self.events: list[Event] = []
+        context = NodeContext(self.spool, self.queue, RetryPolicy(), self.events.append)
+        self.context = context
         self.worker = UpscaleWorker(
-            rules=[RULE], upscalers={RULE.upscale: upscaler}, ledger=self.ledger, context=means
+            rules=[RULE], upscalers={RULE.upscale: upscaler}, ledger=self.ledger, context=context
         )
 
     def receive(self, count: int) -> list[str]:
@@ -60,7 +54,7 @@ class Bench:
 
     def kinds(self) -> list[EventKind]:
         """Return what it said."""
-        return [event.kind for event in self.said]
+        return [event.kind for event in self.events]
 
 
 @pytest.fixture
@@ -96,9 +90,9 @@ def test_a_queue_that_cannot_be_written_is_no_instances_fault(bench: Bench) -> N
 
 def test_a_stop_leaves_the_rest_as_it_was(bench: Bench) -> None:
     bench.receive(3)
-    bench.stopped = True
+    bench.context.stop()
     bench.worker.run_once()
-    assert bench.said == []
+    assert bench.events == []
     assert {(item.state, item.crash_count) for item in bench.survey.items()} == {
         (ItemState.RECEIVED, 0)
     }

@@ -1,4 +1,4 @@
-"""What a courier makes of a destination's answers, and of its silence."""
+"""A delivery worker retries, gives up or pauses as a destination answers."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from cxrsr_cli.common.backoff import RetryPolicy
-from cxrsr_cli.connections.destination import SendOutcome, SendResult, _never_stop
+from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_stop
 from cxrsr_cli.errors import OutputError
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.node_context import NodeContext
@@ -32,7 +32,7 @@ class Archive:
         return ""
 
     def send(
-        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+        self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
     ) -> Generator[SendResult, None, None]:
         """Answer for each file."""
         try:
@@ -64,14 +64,14 @@ def unknown_title(file: Path) -> SendResult:
 
 
 class Round:
-    """A courier with outputs to send, and a clock that it cannot see."""
+    """A delivery worker with pending outputs and a clock."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.spool = Spool(folder)
         self.spool.make()
         self.now = 1000.0
         self.queue = Queue(self.spool.ledger, lambda: self.now)
-        self.said: list[Event] = []
+        self.events: list[Event] = []
         self.archive = Archive(stored)
         self.keys = [f"{index:032d}" for index in range(count)]
         for key in self.keys:
@@ -79,22 +79,17 @@ class Round:
             self.spool.output(key).write_bytes(b"output")
             self.queue.enqueue(key)
             self.queue.add_deliveries(key, "rule", ["archive"])
-        means = NodeContext(
-            spool=self.spool,
-            queue=self.queue,
-            retry=RetryPolicy(initial_delay=0.001, max_delay=0.002, max_attempts=3),
-            on_event=self.said.append,
-            stop=lambda: False,
-        )
-        self.courier = DeliveryWorker(name="archive", destination=self.archive, context=means)
+        retry = RetryPolicy(initial_delay=0.001, max_delay=0.002, max_attempts=3)
+        context = NodeContext(self.spool, self.queue, retry, self.events.append)
+        self.worker = DeliveryWorker(name="archive", destination=self.archive, context=context)
 
     def go(self, answer: Answer) -> None:
-        """Let a courier that has rested go once."""
+        """Run the worker once, after its pause."""
         self.now += 10
         self.archive.answer = answer
         self.archive.asked.clear()
-        self.courier._backoff_until = 0.0
-        self.courier.run_once()
+        self.worker._backoff_until = 0.0
+        self.worker.run_once()
 
     def states(self) -> list[ItemState | None]:
         """Return where the instances stand."""
@@ -113,7 +108,7 @@ def test_all_at_once(errand: Round) -> None:
     assert errand.archive.asked == errand.keys
     assert errand.states() == [ItemState.DONE] * 4
     assert not list(errand.spool.root.glob("*/*.dcm"))
-    assert not errand.courier.run_once()
+    assert not errand.worker.run_once()
 
 
 @pytest.mark.parametrize("answer", [away, unknown_title], ids=["away", "we are not known"])
@@ -122,7 +117,7 @@ def test_a_destination_that_takes_nothing_is_tried_with_one(errand: Round, answe
     for _ in range(2):
         errand.go(answer)
         assert len(errand.archive.asked) == 1
-    assert [event.kind for event in errand.said] == [EventKind.RETRY] * 2
+    assert [event.kind for event in errand.events] == [EventKind.RETRY] * 2
     errand.go(stored)
     errand.go(stored)
     assert errand.states() == [ItemState.DONE] * 4
@@ -141,9 +136,9 @@ def test_what_had_arrived_when_it_was_told_of_is_not_sent_again(errand: Round) -
 
 def test_it_rests_between(errand: Round) -> None:
     errand.go(away)
-    errand.courier._backoff_until = float("inf")
+    errand.worker._backoff_until = float("inf")
     errand.now += 10
-    assert not errand.courier.run_once()
+    assert not errand.worker.run_once()
     assert len(errand.archive.asked) == 1
 
 
@@ -164,7 +159,7 @@ def test_what_a_destination_raises_is_its_failure(errand: Round) -> None:
         raise ZeroDivisionError("Doe^Jane")
 
     errand.go(fail)
-    (event,) = errand.said
+    (event,) = errand.events
     assert event.kind is EventKind.RETRY
     assert "ZeroDivisionError" in event.reason
     assert "Doe" not in event.reason

@@ -27,6 +27,8 @@ from tests.helpers.orthanc import free_port
 from tests.helpers.peers import certificates, program
 from tests.helpers.waiting import wait_until
 
+pytestmark = [pytest.mark.peer, pytest.mark.process]
+
 SUCCESS = 0x0000
 
 
@@ -192,7 +194,7 @@ def test_rules(tmp_path: Path, tiny_model: Path) -> None:
         assert send(node, *objects) == [SUCCESS] * 4
         node.wait("sent", 3)
         reasons = sorted(event["reason"] for event in node.wait("ignored", 2))
-        assert reasons == ["by its rule", "no rule holds for it"]
+        assert reasons == ["its rule ignores it", "no rule matches"]
         assert (len(names(places["a"])), len(names(places["b"]))) == (1, 2)
 
 
@@ -418,7 +420,7 @@ def test_a_destination_that_is_taken_out_is_missed(
         node.stop()
     with running(configure(tmp_path, tiny_model, share)) as node:
         (event,) = node.wait("error")
-        assert "1 outputs were for 'gone', which is no destination any more" in event["reason"]
+        assert "gave up 1 outputs: the configuration has no destination 'gone'" in event["reason"]
         wait_until(lambda: list(node.spool.root.glob("dead/*.json")), "a dead letter is there")
 
 
