@@ -68,7 +68,11 @@ def derive(
     pixel_format = PixelFormat.from_dataset(source.dataset)
     with quiet_libraries():
         derived = copy.deepcopy(source.raw_dataset)
-        warnings = _remove_private_elements(derived, source, keep=parameters.options.keep_private)
+        warnings = list[str]()
+        if parameters.options.keep_private:
+            warnings += drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
+        else:
+            drop_private(derived)
         warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
         warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
@@ -109,13 +113,6 @@ def _file_meta(derived: Dataset) -> FileMetaDataset:
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     return meta
-
-
-def _remove_private_elements(derived: Dataset, source: DicomSource, *, keep: bool) -> list[str]:
-    if keep:
-        return drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
-    drop_private(derived)
-    return []
 
 
 def drop_private(dataset: Dataset) -> None:

@@ -61,11 +61,6 @@ class _Level:
     sequences: dict[str, "_Level"]
 
 
-def has_iod_table(sop_class_uid: str) -> bool:
-    """Return whether there is a table for a SOP Class."""
-    return _table(sop_class_uid) is not None
-
-
 def missing_attributes(dataset: Dataset) -> set[MissingAttribute]:
     """Find the attributes that the standard requires and the object lacks.
 
@@ -77,7 +72,7 @@ def missing_attributes(dataset: Dataset) -> set[MissingAttribute]:
     Returns
     -------
     set of MissingAttribute
-        Also empty for a SOP Class without a table (`has_iod_table`).
+        Also empty for a SOP Class without a table.
     """
     table = _table(str(dataset.get("SOPClassUID")))
     return set(_missing(dataset, table, "")) if table else set()
