@@ -551,7 +551,7 @@ def test_tls_refuses_untrusted_certificates_and_plain_connections(
 
 
 def _last_words(port: int, context: ssl.SSLContext) -> bytes:
-    """Return the answer to a request; with TLS 1.3 a client notices a failed handshake only here."""
+    """Return the answer to a request; with TLS 1.3 a failed handshake shows only here."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
         try:
             with context.wrap_socket(plain) as wrapped:

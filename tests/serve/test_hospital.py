@@ -87,7 +87,7 @@ def found(server: Orthanc, source: Dataset) -> list[dict[str, Any]]:
 
 
 def check(hospital: Hospital, sources: dict[str, Path]) -> None:
-    """The output of every source is in both archives and in the share, under its study."""
+    """Check that every output is in both archives and in the share, under its study."""
     made = {
         str(dataset.SourceImageSequence[0].ReferencedSOPInstanceUID): (path, dataset)
         for path in hospital.share.glob("[!.]*")

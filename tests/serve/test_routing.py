@@ -158,7 +158,7 @@ def test_a_description_of_several_values_is_matched_as_one_text() -> None:
 
 
 def test_only_the_first_64_characters_of_a_description_are_matched() -> None:
-    """This simple pattern takes hours on a long text that a peer could send."""
+    """Even a simple pattern takes hours on a long text that a peer could send."""
     long = "chest pa " * 11_111 + "xx"
     with quiet_libraries():
         dataset = chest(SeriesDescription=long, StudyDescription=["chest", long])
