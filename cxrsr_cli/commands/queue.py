@@ -12,8 +12,7 @@ import typer
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.commands.console import print_line
 from cxrsr_cli.errors import NoInputError, UsageError
-from cxrsr_cli.serve.queue import ItemState, Queue, QueueItem
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueItem, QueueView
 
 if TYPE_CHECKING:
     from cxrsr_cli.serve.spool import Spool

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from pynetdicom.presentation import PresentationContext
+from typing import TYPE_CHECKING
 
 from cxrsr_cli.common.validators import is_valid_ae_title, sanitize_ae_title
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.receive.config import ScpConfig
 from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason
 from cxrsr_cli.receive.store_sink import ReceivedInstance
+
+if TYPE_CHECKING:
+    from pynetdicom.presentation import PresentationContext
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class ScpContext:
     folder: Path
     accept: Callable[[ReceivedInstance], DimseStatus]
     on_refusal: Callable[[RefusalEvent], None]
-    presentation_contexts: list[PresentationContext]
+    presentation_contexts: "list[PresentationContext]"
     rate_limiter: RateLimiter
     stopping: threading.Event
 

@@ -96,12 +96,7 @@ class StorageCommitmentScu:
             raise _cannot_listen(self.port, error) from None
 
     def request(self, headers: Sequence[FileHeader]) -> dict[UID, CommitmentResult]:
-        """Request commitment and wait for the result.
-
-        Parameters
-        ----------
-        headers : sequence of FileHeader
-            Of instances that the peer has stored.
+        """Request commitment for stored instances, and wait for the result of each.
 
         Returns
         -------
@@ -191,14 +186,8 @@ class StorageCommitmentScu:
 class _ResultReceiver:
     """Receives the N-EVENT-REPORT of one transaction (PS3.4 J.3.3).
 
-    Attributes
-    ----------
-    transaction : pydicom.uid.UID
-        Transaction UID of the request.
-    information : Dataset
-        The Event Information; empty until it came.
-    is_complete : threading.Event
-        Set when it came and our response to it was sent.
+    `information` is the Event Information, empty until it came; `is_complete` is set when
+    our response to it was sent.
     """
 
     def __init__(self, transaction: UID) -> None:

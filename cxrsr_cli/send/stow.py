@@ -178,19 +178,12 @@ class StowDestination:
 
 @dataclass(frozen=True, slots=True)
 class _StoreInstancesResponse:
-    """What a Store Instances Response says about our instance.
-
-    Attributes
-    ----------
-    failure, warning : int or None
-        Failure Reason and Warning Reason, if the response has one.
-    is_referenced : bool
-        Whether it lists the instance in its Referenced SOP Sequence.
-    """
+    """What a Store Instances Response says about our instance: its reasons, if any."""
 
     failure: int | None
     warning: int | None
     is_referenced: bool
+    """Whether the Referenced SOP Sequence lists the instance."""
 
 
 def _classify_http_status(status: int) -> tuple[SendOutcome, str]:

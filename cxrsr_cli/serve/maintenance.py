@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from cxrsr_cli.batch.ledger import Ledger
-from cxrsr_cli.serve.queue import FINAL, Delivery, ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import FINAL, Delivery, ItemState, Queue, QueueView
 from cxrsr_cli.serve.spool import Spool
 
 _SECONDS_PER_DAY = 86400.0

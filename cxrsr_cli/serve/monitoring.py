@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from cxrsr_cli import __version__
 from cxrsr_cli.errors import CxrsrError, NetworkError
 from cxrsr_cli.serve.events import Event, EventKind
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import QueueView
 
 _CLIENT_TIMEOUT = 5.0
 

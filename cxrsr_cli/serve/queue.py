@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -102,35 +103,23 @@ class Delivery:
     attempts: int
 
 
-SCHEMA = Schema(
+_SCHEMA = Schema(
     "queue",
     (
         (
             """
             CREATE TABLE IF NOT EXISTS arrivals (
-                key TEXT PRIMARY KEY,
-                state TEXT NOT NULL,
-                calling_ae TEXT NOT NULL,
-                called_ae TEXT NOT NULL,
-                address TEXT NOT NULL,
-                begun INTEGER NOT NULL,
-                attempts INTEGER NOT NULL,
-                due REAL NOT NULL,
-                rule TEXT NOT NULL,
-                reason TEXT NOT NULL,
-                arrived REAL NOT NULL,
-                changed REAL NOT NULL
+                key TEXT PRIMARY KEY, state TEXT NOT NULL, calling_ae TEXT NOT NULL,
+                called_ae TEXT NOT NULL, address TEXT NOT NULL, begun INTEGER NOT NULL,
+                attempts INTEGER NOT NULL, due REAL NOT NULL, rule TEXT NOT NULL,
+                reason TEXT NOT NULL, arrived REAL NOT NULL, changed REAL NOT NULL
             ) WITHOUT ROWID
             """,
             "CREATE INDEX IF NOT EXISTS arrivals_by_state ON arrivals (state, arrived)",
             """
             CREATE TABLE IF NOT EXISTS deliveries (
-                key TEXT NOT NULL,
-                destination TEXT NOT NULL,
-                state TEXT NOT NULL,
-                attempts INTEGER NOT NULL,
-                due REAL NOT NULL,
-                reason TEXT NOT NULL,
+                key TEXT NOT NULL, destination TEXT NOT NULL, state TEXT NOT NULL,
+                attempts INTEGER NOT NULL, due REAL NOT NULL, reason TEXT NOT NULL,
                 PRIMARY KEY (key, destination)
             ) WITHOUT ROWID
             """,
@@ -146,12 +135,14 @@ SCHEMA = Schema(
         ),
     ),
 )
-ITEM = ", ".join(QueueItem.__slots__)
+_COLUMNS = ", ".join(QueueItem.__slots__)
 """Columns of a `QueueItem`."""
+_PAGE = 1000
+"""Rows read at once."""
 
 
-def item_from_row(row: Sequence[object]) -> QueueItem:
-    """Return the instance of a row with the columns `ITEM`."""
+def _item_from_row(row: Sequence[object]) -> QueueItem:
+    """Return the instance of a row with the columns `_COLUMNS`."""
     values = dict(zip(QueueItem.__slots__, row, strict=True))
     return QueueItem(**{**values, "state": ItemState(str(values["state"]))})  # type: ignore[arg-type]
 
@@ -177,7 +168,7 @@ class Queue:
         *,
         max_delay: float = 3600.0,
     ) -> None:
-        self._file = SqliteFile(path, SCHEMA)
+        self._file = SqliteFile(path, _SCHEMA)
         self._clock = clock
         self._max_delay = max_delay
 
@@ -227,7 +218,7 @@ class Queue:
         with self._transaction() as connection:
             connection.execute("DELETE FROM deliveries WHERE key = ?", (key,))
             connection.execute(
-                f"INSERT OR REPLACE INTO items ({ITEM}, changed)"  # noqa: S608
+                f"INSERT OR REPLACE INTO items ({_COLUMNS}, changed)"  # noqa: S608
                 " VALUES (?, ?, ?, ?, ?, 0, 0, 0, '', '', ?, ?)",
                 (key, ItemState.RECEIVED, calling_ae, called_ae, address, now, now),
             )
@@ -237,11 +228,11 @@ class Queue:
         now = self._clock()
         with self._file.connection() as connection:
             rows = connection.execute(
-                f"SELECT {ITEM} FROM items WHERE state = ?"  # noqa: S608
+                f"SELECT {_COLUMNS} FROM items WHERE state = ?"  # noqa: S608
                 " AND (due <= ? OR due > ?) ORDER BY arrived, key LIMIT ?",
                 (ItemState.RECEIVED, now, now + self._max_delay, limit),
             ).fetchall()
-        return [item_from_row(row) for row in rows]
+        return [_item_from_row(row) for row in rows]
 
     def mark_started(self, keys: Sequence[str]) -> None:
         """Increase the crash count of instances; their result sets it to zero."""
@@ -403,3 +394,60 @@ class Queue:
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 yield connection
+
+
+class QueueView:
+    """A read-only view of the queue.
+
+    It has its own connection, so that readers do not delay the workers.
+
+    Parameters
+    ----------
+    path : Path
+        The ledger's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Opened for writing, because the transaction of a killed process must be rolled back.
+        self._file = SqliteFile(path, _SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def items(self, *states: ItemState) -> Iterator[QueueItem]:
+        """Yield instances in the given states, or in all, oldest first."""
+        wanted = states or tuple(ItemState)
+        marks = ", ".join("?" * len(wanted))
+        last: tuple[float, str] = (-inf, "")
+        while True:
+            with self._file.connection() as connection:
+                rows = connection.execute(
+                    f"SELECT {_COLUMNS} FROM items WHERE state IN ({marks})"  # noqa: S608
+                    " AND (arrived, key) > (?, ?) ORDER BY arrived, key LIMIT ?",
+                    (*wanted, *last, _PAGE),
+                ).fetchall()
+            found = [_item_from_row(row) for row in rows]
+            yield from found
+            if len(found) < _PAGE:
+                return
+            last = (found[-1].arrived, found[-1].key)
+
+    def counts(self) -> dict[ItemState, int]:
+        """Return the number of instances by state."""
+        with self._file.connection() as connection:
+            found = dict(
+                connection.execute("SELECT state, COUNT(*) FROM items GROUP BY state").fetchall()
+            )
+        return {state: found.get(state, 0) for state in ItemState}
+
+    def pending(self) -> dict[str, int]:
+        """Return the number of pending deliveries by destination."""
+        with self._file.connection() as connection:
+            return dict(
+                connection.execute(
+                    "SELECT destination, COUNT(*) FROM deliveries WHERE state = ?"
+                    " GROUP BY destination",
+                    (DeliveryState.PENDING,),
+                ).fetchall()
+            )

@@ -28,8 +28,7 @@ from cxrsr_cli.serve.maintenance import (
 from cxrsr_cli.serve.monitoring import Metrics, health_server
 from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.processor import UpscaleWorker
-from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import Queue, QueueView
 from cxrsr_cli.serve.sender import DeliveryWorker
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.upscaler import Upscaler

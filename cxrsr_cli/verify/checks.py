@@ -1,4 +1,7 @@
-"""The checks of a derived object: provenance, content, geometry and photometry."""
+"""The checks of a derived object: provenance, content, geometry and photometry.
+
+Each takes the source and the object derived from it, and yields one finding for each claim.
+"""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -84,20 +87,7 @@ class Finding:
 
 
 def check_provenance(source: DicomSource, derived: DicomSource, scale: int) -> Iterator[Finding]:
-    """Check identity and history (PS3.3 C.7.6.1, C.12.1, C.12.4).
-
-    Parameters
-    ----------
-    source, derived : DicomSource
-        The original, and the object derived from it.
-    scale : int
-        Scale factor between them.
-
-    Yields
-    ------
-    Finding
-        One for each claim.
-    """
+    """Check identity and history (PS3.3 C.7.6.1, C.12.1, C.12.4)."""
     for claim, holds in (
         *_history(source, derived, scale),
         *_references(source.dataset, derived.dataset),
@@ -168,18 +158,7 @@ def _has_purpose(item: Dataset, value: str) -> bool:
 
 
 def check_content(source: DicomSource, derived: DicomSource) -> Iterator[Finding]:
-    """Check that patient, study and all other attributes that need not change are the same.
-
-    Parameters
-    ----------
-    source, derived : DicomSource
-        The original, and the object derived from it.
-
-    Yields
-    ------
-    Finding
-        One for each claim.
-    """
+    """Check that patient, study and all other attributes that need not change are the same."""
     before, after = set(source.raw_dataset.keys()), set(derived.raw_dataset.keys())
     kept = {tag for tag in before if not is_modified(tag) and not _is_photometric(tag)}
     public = {tag for tag in kept if not tag.is_private}
@@ -202,18 +181,6 @@ def check_content(source: DicomSource, derived: DicomSource) -> Iterator[Finding
 
 def check_geometry(source: DicomSource, derived: DicomSource, scale: int) -> Iterator[Finding]:
     """Check the attributes that are counted in pixels against the table `PIXEL_GEOMETRY`.
-
-    Parameters
-    ----------
-    source, derived : DicomSource
-        The original, and the object derived from it.
-    scale : int
-        Scale factor between them.
-
-    Yields
-    ------
-    Finding
-        One for each claim.
 
     Raises
     ------
@@ -273,11 +240,6 @@ def check_photometry(
         The original, and the object derived from it.
     source_pixels, derived_pixels : numpy.ndarray
         ``(F, H, W)`` and ``(F, scale * H, scale * W)``, their stored values.
-
-    Yields
-    ------
-    Finding
-        One for each claim.
     """
     tags = {*source.raw_dataset.keys(), *derived.raw_dataset.keys()}
     differing = {tag for tag in tags if _is_photometric(tag) and not _is_same(source, derived, tag)}

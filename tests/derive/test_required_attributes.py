@@ -26,7 +26,6 @@ from cxrsr_cli.derive import provenance, required_attributes
 from cxrsr_cli.derive.required_attributes import (
     AttributeType,
     MissingAttribute,
-    has_iod_table,
     lost_attributes,
     missing_attributes,
 )
@@ -141,14 +140,14 @@ def test_a_mammogram_requires_its_view(chest: FileDataset) -> None:
 
 @pytest.mark.parametrize("sop_class", RADIOGRAPHS, ids=lambda uid: uid.keyword)
 def test_radiographs_have_a_table(sop_class: UID) -> None:
-    assert has_iod_table(sop_class)
+    assert required_attributes._table(sop_class) is not None
 
 
 def test_a_sop_class_without_a_table_lacks_nothing() -> None:
     dataset = Dataset()
     assert missing_attributes(dataset) == set()
     dataset.SOPClassUID = "1.2.3"
-    assert not has_iod_table(dataset.SOPClassUID)
+    assert required_attributes._table(dataset.SOPClassUID) is None
     assert missing_attributes(dataset) == set()
 
 
@@ -160,7 +159,7 @@ def test_a_highdicom_without_tables_is_no_error(
     monkeypatch.setattr(
         required_attributes, "_table", cache(required_attributes._table.__wrapped__)
     )
-    assert not has_iod_table(chest.SOPClassUID)
+    assert required_attributes._table(chest.SOPClassUID) is None
     assert lost_attributes(Dataset(), chest) == set()
 
 

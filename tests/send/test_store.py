@@ -551,6 +551,7 @@ def test_the_error_names_a_file_that_is_not_a_certificate(
         {"called_ae": "X" * 17},
         {"called_ae": "back\\slash"},
         {"called_ae": "   "},
+        {"called_ae": " PEER"},
         {"calling_ae": "ü"},
         {"port": 0},
         {"port": 70000},

@@ -13,8 +13,7 @@ from cxrsr_cli.receive.store_sink import ReceivedInstance
 from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.node_context import NodeContext
-from cxrsr_cli.serve.queue import ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueView
 from cxrsr_cli.serve.spool import Spool, instance_key, is_key
 
 
@@ -79,7 +78,7 @@ def test_everything_is_flushed_before_success(node: Node) -> None:
 
 
 @pytest.mark.parametrize("step", ["cxrsr_cli.serve.acceptor.fsync_path", "pathlib.Path.replace"])
-def test_a_disk_that_fails_is_no_success(node: Node, step: str) -> None:
+def test_a_disk_error_is_not_acknowledged(node: Node, step: str) -> None:
     with patch(step, side_effect=OSError(28, "No space left on device")):
         assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
     assert list(node.survey.items()) == []
@@ -90,14 +89,14 @@ def test_a_disk_that_fails_is_no_success(node: Node, step: str) -> None:
     assert node.arrive() is DimseStatus.SUCCESS
 
 
-def test_a_queue_that_fails_is_no_success(node: Node) -> None:
+def test_a_queue_error_is_not_acknowledged(node: Node) -> None:
     with patch.object(node.queue, "enqueue", side_effect=OutputError("the ledger cannot be used")):
         assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
     assert node.arrive() is DimseStatus.SUCCESS
     assert node.received() == [b"object"]
 
 
-def test_the_same_again(node: Node) -> None:
+def test_a_duplicate_is_acknowledged_and_not_queued_again(node: Node) -> None:
     for _ in range(3):
         assert node.arrive() is DimseStatus.SUCCESS
     assert [event.kind for event in node.events] == ["received", "duplicate", "duplicate"]
@@ -106,14 +105,16 @@ def test_the_same_again(node: Node) -> None:
 
 
 @pytest.mark.parametrize(("content", "uid"), [(b"others", "1.2.3"), (b"object", "1.2.4")])
-def test_another_instance(node: Node, content: bytes, uid: str) -> None:
+def test_a_different_instance_is_queued(node: Node, content: bytes, uid: str) -> None:
     node.arrive()
     node.arrive(content, uid)
     assert len(list(node.survey.items(ItemState.RECEIVED))) == 2
 
 
 @pytest.mark.parametrize("state", [ItemState.DEAD, ItemState.IGNORED])
-def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: ItemState) -> None:
+def test_a_dead_or_ignored_instance_is_tried_again_when_received_again(
+    node: Node, state: ItemState
+) -> None:
     node.arrive()
     (item,) = node.survey.items()
     if state is ItemState.DEAD:
@@ -129,7 +130,7 @@ def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: ItemStat
     assert list((node.spool.root / "dead").iterdir()) == []
 
 
-def test_the_key_is_of_the_instance_and_its_data_set(tmp_path: Path) -> None:
+def test_the_key_depends_on_sop_instance_uid_and_data_set_only(tmp_path: Path) -> None:
     """Not of the meta information, which names this software's version."""
 
     def key(content: bytes, uid: str = "1.2.3", begins: int = 4) -> str:

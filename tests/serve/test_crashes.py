@@ -16,8 +16,7 @@ from cxrsr_cli.serve import acceptor, maintenance, sender, spool
 from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.processor import UpscaleWorker
-from cxrsr_cli.serve.queue import ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueView
 from cxrsr_cli.serve.routing import RoutingRule
 from cxrsr_cli.serve.sender import DeliveryWorker
 from cxrsr_cli.serve.spool import Spool
@@ -125,7 +124,7 @@ def ending(original: Callable[..., Any], *, before: bool) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
-def test_an_end_at_any_step(
+def test_a_power_cut_at_any_step_loses_nothing(
     tmp_path: Path,
     upscaler: Upscaler,
     owner: object,

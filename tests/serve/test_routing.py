@@ -69,11 +69,11 @@ WHENS = [
 
 
 @pytest.mark.parametrize(("when", "holds"), WHENS, ids=[str(when) for when, _ in WHENS])
-def test_a_rule_holds_if_all_that_it_asks_for_does(when: dict[str, Any], holds: bool) -> None:
+def test_a_rule_matches_if_all_its_conditions_match(when: dict[str, Any], holds: bool) -> None:
     assert RuleCondition(**when).matches(item(), chest()) is holds
 
 
-def test_what_an_object_does_not_state() -> None:
+def test_a_missing_value_matches_only_the_empty_text() -> None:
     bare = Dataset()
     assert RuleCondition(modality=("",), body_part=("",)).matches(item(), bare)
     assert not RuleCondition(min_side=1).matches(item(), bare)
@@ -81,7 +81,7 @@ def test_what_an_object_does_not_state() -> None:
     assert not RuleCondition(description=".").matches(item(), bare)
 
 
-def test_a_term_in_small_letters() -> None:
+def test_terms_match_in_upper_and_lower_case() -> None:
     dataset = chest()
     dataset["BodyPartExamined"]._value = "chest "  # as some devices write it
     assert RuleCondition(body_part=("CHEST",)).matches(item(), dataset)
@@ -123,7 +123,9 @@ ALL_THAT_CAN_BE_ASKED: dict[str, Any] = {
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from([*KEYWORDS, "Columns"]), st.sampled_from(ODD), min_size=1))
-def test_odd_objects_are_judged(odd: dict[str, Callable[[str], RawDataElement]]) -> None:
+def test_damaged_objects_are_matched_without_an_error(
+    odd: dict[str, Callable[[str], RawDataElement]],
+) -> None:
     dataset = chest()
     for keyword, element in odd.items():
         dataset._dict[Tag(keyword)] = element(keyword)
@@ -133,14 +135,14 @@ def test_odd_objects_are_judged(odd: dict[str, Callable[[str], RawDataElement]])
 
 
 @pytest.mark.parametrize("value", [Sequence(), ["CR", "DX"], 7, object()], ids=type)
-def test_a_modality_that_is_no_text_is_none_of_a_list(value: object) -> None:
+def test_a_modality_that_is_not_a_text_does_not_match(value: object) -> None:
     dataset = chest()
     dataset["Modality"]._value = value
     assert not RuleCondition(modality=("CR", "DX", "")).matches(item(), dataset)
 
 
 @pytest.mark.parametrize("value", [[2000, 2000], "2000", None, 0, Sequence()], ids=repr)
-def test_sides_that_are_no_numbers_are_within_no_bounds(value: object) -> None:
+def test_sides_that_are_not_numbers_do_not_match(value: object) -> None:
     """Were they, an object would be dropped by a rule that is for small ones."""
     dataset = chest()
     dataset["Rows"]._value = value
@@ -148,14 +150,14 @@ def test_sides_that_are_no_numbers_are_within_no_bounds(value: object) -> None:
         assert not when.matches(item(), dataset)
 
 
-def test_a_description_of_several_values() -> None:
+def test_a_description_of_several_values_is_matched_as_one_text() -> None:
     dataset = chest()
     with quiet_libraries():
         dataset.SeriesDescription = ["Thorax", "lateral"]
     assert RuleCondition(description="thorax.*lateral").matches(item(), dataset)
 
 
-def test_no_more_of_a_description_is_matched_than_its_vr_allows() -> None:
+def test_only_the_first_64_characters_of_a_description_are_matched() -> None:
     """A pattern as simple as this takes hours with what a peer could send."""
     long = "chest pa " * 11_111 + "xx"
     with quiet_libraries():
@@ -170,7 +172,7 @@ def test_no_more_of_a_description_is_matched_than_its_vr_allows() -> None:
     assert handed == [long[:64], f"chest\\{long}"[:64]]
 
 
-def test_the_first_rule_that_holds_is_followed() -> None:
+def test_the_first_rule_that_matches_is_applied() -> None:
     rules = [
         RoutingRule(name="cr", when=RuleCondition(modality=("CR",)), send_to=("a",)),
         RoutingRule(name="dx", when=RuleCondition(modality=("DX",)), ignore=True),
@@ -210,7 +212,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("plain", "words"), FAULTS, ids=[words for _, words in FAULTS])
-def test_a_rule_that_cannot_be_meant(plain: dict[str, Any], words: str) -> None:
+def test_an_illegal_rule_is_refused(plain: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         TypeAdapter(RoutingRule).validate_python(plain)
 
@@ -235,7 +237,7 @@ def written(folder: Path, **changes: object) -> Path:
     return path
 
 
-def test_a_configuration(tmp_path: Path) -> None:
+def test_a_complete_configuration_is_read(tmp_path: Path) -> None:
     config = load_serve_config(written(tmp_path))
     assert config.memory == 2 << 30
     assert config.rules[0].when.modality == ("CR", "DX")
@@ -258,7 +260,7 @@ def test_a_text_alone_is_a_list_of_one(tmp_path: Path) -> None:
     )
 
 
-def test_sizes_have_units(tmp_path: Path) -> None:
+def test_sizes_may_have_units(tmp_path: Path) -> None:
     limits = {"max_instance_bytes": "512MiB", "min_free_bytes": "2G"}
     config = load_serve_config(written(tmp_path, scp={"limits": limits}))
     assert config.scp.limits.max_instance_bytes == 512 << 20
@@ -342,7 +344,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (place("folder", path="\0"), "destinations.a.path: contains an invalid character"),
     (place("store", tls=None), "destinations.a.tls: has no value"),
     (place("store", port=True), "destinations.a.port: must be a number"),
-    (place("store", port=0), "destinations.a: .*a port is"),
+    (place("store", port=0), "destinations.a: .*port must be from 1"),
     (place("store", host="a\0b"), "destinations.a.host: contains an invalid character"),
     *(
         (place("store", host=host), "destinations.a: .*host must be")
@@ -366,7 +368,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "words"), WRONG)
-def test_what_is_wrong_is_said_by_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_an_error_names_its_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_serve_config(written(tmp_path, **changes))
 
@@ -392,14 +394,16 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize(("text", "words"), UNREADABLE, ids=[words for _, words in UNREADABLE])
-def test_what_is_no_configuration_is_said(tmp_path: Path, text: str, words: str) -> None:
+def test_a_file_that_is_not_a_configuration_is_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
     path = tmp_path / "serve.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=words):
         load_serve_config(path)
 
 
-def test_a_key_that_is_merged_in_can_be_given_again(tmp_path: Path) -> None:
+def test_a_merged_key_can_be_overridden(tmp_path: Path) -> None:
     """That is what YAML's merging is for."""
     text = yaml.safe_dump(CONFIG).replace(
         "destinations:\n",
@@ -418,7 +422,7 @@ def test_a_key_that_is_merged_in_can_be_given_again(tmp_path: Path) -> None:
 # The files that a configuration names
 
 
-def test_files_that_are_right(tmp_path: Path) -> None:
+def test_valid_files_pass_the_check(tmp_path: Path) -> None:
     made = certificates(tmp_path)
     tls = {name: str(getattr(made.server, name)) for name in ("certificate", "key", "ca_file")}
     secret = tmp_path / "secret"
@@ -455,7 +459,7 @@ FILES: list[tuple[dict[str, Any], str]] = [
     ),
     (place("stow", tls={"ca_file": "text"}), "destinations.a: .*contains no certificate"),
     (place("stow", token_file="none"), "destinations.a: cannot read .*none"),  # noqa: S106
-    (place("stow", token_file="empty"), "destinations.a: .*no password or token"),  # noqa: S106
+    (place("stow", token_file="empty"), "destinations.a: .*is not a password or token"),  # noqa: S106
     (
         place("stow", username="me", password_file="none"),  # noqa: S106
         "destinations.a: cannot read .*none",
@@ -465,7 +469,7 @@ FILES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "words"), FILES, ids=[words for _, words in FILES])
-def test_a_file_that_is_not_what_it_should_be(
+def test_an_unusable_file_fails_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -478,7 +482,7 @@ def test_a_file_that_is_not_what_it_should_be(
         check_environment(config)
 
 
-def test_a_secret_that_may_not_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_secret_fails_the_check(tmp_path: Path) -> None:
     """Nobody can take a right from root, who may run the tests."""
     rules = [{"name": "all", "ignore": True}]
     changes = place("stow", token_file="token")  # noqa: S106
@@ -497,7 +501,7 @@ def test_a_secret_that_may_not_be_read(tmp_path: Path) -> None:
         ("stow", "cxrsr_cli.send.stow_client", "web"),
     ],
 )
-def test_a_library_that_is_not_installed(
+def test_a_missing_library_fails_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

@@ -103,7 +103,7 @@ def errand(tmp_path: Path) -> Iterator[Round]:
     errand.queue.close()
 
 
-def test_all_at_once(errand: Round) -> None:
+def test_pending_outputs_are_sent_in_one_batch(errand: Round) -> None:
     errand.go(stored)
     assert errand.archive.asked == errand.keys
     assert errand.states() == [ItemState.DONE] * 4
@@ -112,7 +112,7 @@ def test_all_at_once(errand: Round) -> None:
 
 
 @pytest.mark.parametrize("answer", [away, unknown_title], ids=["away", "we are not known"])
-def test_a_destination_that_takes_nothing_is_tried_with_one(errand: Round, answer: Answer) -> None:
+def test_an_unavailable_destination_is_tried_with_one_output(errand: Round, answer: Answer) -> None:
     """However many wait: the others are neither asked for nor counted, nor said."""
     for _ in range(2):
         errand.go(answer)
@@ -123,7 +123,7 @@ def test_a_destination_that_takes_nothing_is_tried_with_one(errand: Round, answe
     assert errand.states() == [ItemState.DONE] * 4
 
 
-def test_what_had_arrived_when_it_was_told_of_is_not_sent_again(errand: Round) -> None:
+def test_an_output_stored_before_a_failure_was_noticed_is_not_sent_again(errand: Round) -> None:
     """As with storage commitment, where all is under way before the first is told of."""
 
     def buffered(files: Sequence[Path], _: object) -> Iterator[SendResult]:
@@ -134,7 +134,7 @@ def test_what_had_arrived_when_it_was_told_of_is_not_sent_again(errand: Round) -
     assert [state is ItemState.DONE for state in errand.states()] == [False, True, False, True]
 
 
-def test_it_rests_between(errand: Round) -> None:
+def test_attempts_are_separated_by_pauses(errand: Round) -> None:
     errand.go(away)
     errand.worker._backoff_until = float("inf")
     errand.now += 10
@@ -142,19 +142,19 @@ def test_it_rests_between(errand: Round) -> None:
     assert len(errand.archive.asked) == 1
 
 
-def test_what_is_refused_for_itself_is_given_up_and_the_rest_goes(errand: Round) -> None:
+def test_a_refused_output_is_given_up_and_the_others_are_sent(errand: Round) -> None:
     errand.go(lambda file: refused(file) if file.stem == errand.keys[1] else stored(file))
     assert errand.states() == [ItemState.DONE, ItemState.DEAD, ItemState.DONE, ItemState.DONE]
     assert errand.spool.dead(errand.keys[1]).exists()
 
 
-def test_patience_has_an_end(errand: Round) -> None:
+def test_an_output_is_given_up_after_the_last_attempt(errand: Round) -> None:
     for _ in range(12):
         errand.go(away)
     assert errand.states() == [ItemState.DEAD] * 4
 
 
-def test_what_a_destination_raises_is_its_failure(errand: Round) -> None:
+def test_an_exception_of_a_destination_is_a_failed_delivery(errand: Round) -> None:
     def fail(_: Path) -> SendResult:
         raise ZeroDivisionError("Doe^Jane")
 
@@ -165,7 +165,7 @@ def test_what_a_destination_raises_is_its_failure(errand: Round) -> None:
     assert "Doe" not in event.reason
 
 
-def test_trouble_of_the_queue_is_not_the_destinations(errand: Round) -> None:
+def test_a_queue_error_is_not_a_failure_of_the_destination(errand: Round) -> None:
     """Nothing is counted; what arrived before is written down."""
     real = errand.queue.mark_sent
     answers = iter([real])
