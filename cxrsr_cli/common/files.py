@@ -81,16 +81,7 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 
 def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    """Rename a complete and flushed file within its folder.
-
-    Parameters
-    ----------
-    temporary : Path
-        The file; it may keep this name as well.
-    path : Path
-        Final name.
-    overwrite : bool
-        Whether an existing `path` may be replaced.
+    """Rename a complete and flushed file within its folder; it may keep the old name as well.
 
     Raises
     ------
@@ -112,13 +103,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of outputs; need not exist. Files that another process still writes are kept.
-    """
+    """Remove the temporary files of killed processes from a folder, which need not exist."""
     for stale in folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
         with suppress(OSError):
             if time.time() - stale.stat().st_mtime < _MIN_STALE_SECONDS:

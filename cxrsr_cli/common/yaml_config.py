@@ -97,13 +97,7 @@ def validate(
         _refuse(path, _unrepresentable_values(values, "", allow_empty=allow_empty, seen=set()))
         result = adapter.validate_python(values)
     except ValidationError as error:
-        _refuse(
-            path,
-            (
-                f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-                for item in error.errors()
-            ),
-        )
+        _refuse(path, (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
         raise
     except (OverflowError, RecursionError) as error:
         raise ConfigError(f"{path}: {_describe(error)}") from error

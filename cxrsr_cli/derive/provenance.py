@@ -118,25 +118,10 @@ def write_provenance(
     pixels_sha256: str,
     now: datetime,
 ) -> list[str]:
-    """Give the derived object its own identity and its history.
+    """Give the derived object its own identity and its history, in place.
 
-    Parameters
-    ----------
-    derived : pydicom.Dataset
-        Changed in place.
-    source : pydicom.Dataset
-        The original.
-    parameters : DerivationParameters
-        How one became the other.
-    pixels_sha256 : str
-        SHA-256 of the source's stored values.
-    now : datetime
-        Time of the derivation, with its time zone.
-
-    Returns
-    -------
-    list of str
-        Warnings about what could not be kept.
+    Takes the SHA-256 of the source's stored values and the time of the derivation, with its
+    time zone. Returns warnings about what could not be kept.
     """
     derivation = _Derivation(
         derived, source, parameters, pixels_sha256, _in_time_zone_of(source, now)

@@ -62,17 +62,9 @@ class _Level:
 
 
 def missing_attributes(dataset: Dataset) -> set[MissingAttribute]:
-    """Find the attributes that the standard requires and the object lacks.
+    """Find the attributes that the standard requires and a whole object lacks.
 
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        A whole object. Its raw elements are not parsed in place.
-
-    Returns
-    -------
-    set of MissingAttribute
-        Also empty for a SOP Class without a table.
+    Raw elements are not parsed in place. A SOP Class without a table requires nothing.
     """
     table = _table(str(dataset.get("SOPClassUID")))
     return set(_missing(dataset, table, "")) if table else set()
@@ -81,17 +73,8 @@ def missing_attributes(dataset: Dataset) -> set[MissingAttribute]:
 def lost_attributes(derived: Dataset, source: Dataset) -> set[MissingAttribute]:
     """Find the required attributes that the source has and the derived object lacks.
 
-    The tables are large, so they are read only if anything was lost.
-
-    Parameters
-    ----------
-    derived, source : pydicom.Dataset
-        Whole objects. Their raw elements are not parsed in place.
-
-    Returns
-    -------
-    set of MissingAttribute
-        Also empty for a SOP Class without a table.
+    The tables are large, so they are read only if anything was lost. Raw elements are not
+    parsed in place.
     """
     if not _lacks_something(derived, source):
         return set()
