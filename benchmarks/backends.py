@@ -145,7 +145,7 @@ def calibration(folder: Path, scale: int) -> Iterator[torch.Tensor]:
     for path in list_image_files(folder):
         original = read_ground_truth(path, scale)
         low = make_low_resolution(original, scale)
-        yield Normalisation.of(low, inverted=original.inverted).to_network(low)
+        yield Normalisation.from_image(low, inverted=original.inverted).to_network(low)
 
 
 def prepare(
@@ -201,11 +201,7 @@ def judge(lines: Sequence[Line], restorer: Predictor, paths: Sequence[Path]) -> 
         reference, best = torch.empty(0), 0.0
         for line in lines:
             output = _swap(restorer, line).predict(
-                low,
-                minimum=original.minimum,
-                maximum=original.maximum,
-                inverted=original.inverted,
-                consistent=restorer.consistency,
+                low, original.pixel_range, consistency=restorer.consistency
             )
             found = psnr(output.round(), original.values, peak=original.data_range, border=scale)
             if line is lines[0]:

@@ -73,11 +73,12 @@ class UpscaleOptions:
 
         restorer = Predictor.load(
             model.path,
+            metadata=model.metadata,
             device=self.device,
             precision=self.precision,
             memory=self.memory,
-            consistent=self.consistent,
-            ensemble=self.ensemble,
+            consistency=self.consistent,
+            self_ensemble=self.ensemble,
         )
         return Upscaler(
             restorer,

@@ -14,7 +14,13 @@ from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.decode import decode
-from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding, reapply_padding
+from cxrsr_cli.dicom.pixel_format import (
+    Padding,
+    PixelFormat,
+    PixelRange,
+    fill_padding,
+    reapply_padding,
+)
 from cxrsr_cli.dicom.source import DicomSource, read_source
 from cxrsr_cli.dicom.transfer_syntax import (
     OutputTransferSyntax,
@@ -22,7 +28,7 @@ from cxrsr_cli.dicom.transfer_syntax import (
     write_memory_factor,
 )
 from cxrsr_cli.dicom.write import check_target, write_dicom
-from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
+from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import ModelFile
@@ -225,17 +231,15 @@ class Upscaler:
         """
         dataset, scale = opened.source.dataset, self.recipe.scale
         pixel_format, padding = PixelFormat.from_dataset(dataset), Padding.from_dataset(dataset)
-        minimum, maximum = pixel_format.minimum, pixel_format.maximum
+        pixel_range = PixelRange.from_dataset(dataset)
         count, (rows, columns) = len(opened.frames), opened.shape
         notes = list[str]()
         frames = np.empty((count, rows * scale, columns * scale), pixel_format.dtype)
         for frame, stored in zip(frames, opened.frames, strict=True):
             bands = self.predictor.predict_strips(
                 fill_padding(stored, padding.mask(stored)) if padding else stored,
+                pixel_range,
                 plan=opened.plan,
-                minimum=minimum,
-                maximum=maximum,
-                inverted=dataset.PhotometricInterpretation == "MONOCHROME1",
                 advance=lambda share: advance(share / count),
                 note=notes.append,
             )
@@ -244,10 +248,8 @@ class Upscaler:
                 place[:] = band
                 if padding:
                     below = stored[top // scale :][: len(band) // scale]
-                    place[:] = reapply_padding(
-                        place, below, padding, minimum=minimum, maximum=maximum
-                    )
-        deviation = ConsistencyDeviation.of_worst(frames, opened.frames, padding)
+                    place[:] = reapply_padding(place, below, padding, pixel_range)
+        deviation = ConsistencyDeviation.worst_frame(frames, opened.frames, padding)
         return UpscaledFrames(opened, frames, deviation, notes)
 
     def write(

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from cxrsr_cli.inference.image_skip import image_skip
+from cxrsr_cli.dicom.pixel_format import PixelRange
+from cxrsr_cli.inference.assemble import image_skip
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.resampling import upsample
@@ -16,6 +17,9 @@ from cxrsr_cli.training.training_pairs import TrainingPair
 _MARGIN = 4
 """Low-resolution pixels around a patch that are degraded with it where the image
 has them, so that its skip knows what lies beyond its edge."""
+
+_SHARES = PixelRange(0, 1)
+"""Of the range of stored values, in which patches are degraded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +230,12 @@ class PatchSampler:
             corners.append((place.top - top, place.left - left))
         low = torch.stack([each.low for each in made])
         if self.impulse_filter:
-            low = remove_impulses(low, minimum=0, maximum=1)
+            low = remove_impulses(low, _SHARES)
             made = [
                 replace(each, low=filtered, full_range=False)
                 for each, filtered in zip(made, low, strict=True)
             ]
-        skip = image_skip(self.kind, low, self.scale, minimum=0, maximum=1)
+        skip = image_skip(self.kind, low, self.scale, _SHARES)
         skips = [None] * len(made) if skip is None else list(skip)
         return [
             self._finish(place, each, skip, corner, patch)

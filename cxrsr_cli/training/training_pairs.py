@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from cxrsr_cli.images.image_files import GrayscaleImage
-from cxrsr_cli.inference.image_skip import image_skip
+from cxrsr_cli.inference.assemble import image_skip
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.networks.config import ImageSkip
@@ -74,9 +74,9 @@ def _pair(
     impulse_filter: bool,
 ) -> TrainingPair:
     if impulse_filter:
-        low = remove_impulses(low, minimum=image.minimum, maximum=image.maximum)
-    skip = image_skip(kind, low, scale, minimum=image.minimum, maximum=image.maximum)
-    norm = Normalisation.of(low, inverted=image.inverted)
+        low = remove_impulses(low, image.pixel_range)
+    skip = image_skip(kind, low, scale, image.pixel_range)
+    norm = Normalisation.from_image(low, inverted=image.inverted)
     limits = norm.to_network(torch.tensor([image.minimum, image.maximum]))
     return TrainingPair(
         low=norm.to_network(low)[0],

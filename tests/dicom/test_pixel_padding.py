@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.dicom.pixel_format import Padding, fill_padding, reapply_padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelRange, fill_padding, reapply_padding
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_padding_exactly_where_it_was(seed: int, first: int, length: int) -> Non
     stored = random.integers(0, 16, (5, 4), dtype=np.int32)
     restored = random.integers(0, 16, (10, 8), dtype=np.int32)
     padding = Padding(first, min(first + length, 15))
-    output = reapply_padding(restored, stored, padding, minimum=0, maximum=15)
+    output = reapply_padding(restored, stored, padding, PixelRange(0, 15))
     expected = padding.mask(stored).repeat(2, 0).repeat(2, 1)
     assert np.array_equal(padding.mask(output), expected)
     assert np.array_equal(output[expected], stored.repeat(2, 0).repeat(2, 1)[expected])
@@ -54,11 +54,11 @@ def test_bands_are_covered_like_the_whole(kind: type[np.integer], padding: Paddi
     random = np.random.default_rng(0)
     stored = random.integers(0, 16, (5, 4), dtype=np.int32)
     restored = random.integers(0, 16, (10, 8)).astype(kind)
-    whole = reapply_padding(restored, stored, padding, minimum=0, maximum=15)
+    whole = reapply_padding(restored, stored, padding, PixelRange(0, 15))
     assert whole.dtype == kind
     bands = [
         reapply_padding(
-            restored[2 * top : 2 * top + 4], stored[top : top + 2], padding, minimum=0, maximum=15
+            restored[2 * top : 2 * top + 4], stored[top : top + 2], padding, PixelRange(0, 15)
         )
         for top in (0, 2, 4)
     ]
@@ -71,7 +71,7 @@ def test_bands_are_covered_like_the_whole(kind: type[np.integer], padding: Paddi
 def test_image_values_move_to_the_nearest_legal_one(padding: Padding, moved: int) -> None:
     stored = np.array([[padding.last + 1 if padding.first == 0 else 0]], np.int32)
     restored = np.full((2, 2), padding.first, np.uint8)
-    assert (reapply_padding(restored, stored, padding, minimum=0, maximum=15) == moved).all()
+    assert (reapply_padding(restored, stored, padding, PixelRange(0, 15)) == moved).all()
 
 
 def test_unsigned_padding_of_signed_pixels() -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.images.image_files import list_image_files, read_images
 from cxrsr_cli.inference.data_consistency import (
     MARGIN,
@@ -45,7 +46,7 @@ def test_a_consistent_legal_image_is_left_alone() -> None:
 
 def test_the_range_is_the_one_given() -> None:
     low = torch.tensor([-100.0, 100.0]).repeat(8, 4)[None, None]
-    output = consistent_bicubic(low, 2, minimum=-100, maximum=100)
+    output = consistent_bicubic(low, 2, PixelRange(-100, 100))
     assert output.min() == -100
     assert output.max() == 100
 
@@ -72,7 +73,7 @@ def test_iterating_only_where_the_range_binds_is_the_same(scale: int, interpolat
     start = upsample(low, scale) if interpolating else estimate
     iterated = project_iteratively(start, low, scale, minimum=minimum, maximum=maximum, steps=STEPS)
     given = None if interpolating else estimate
-    found = enforce_consistency(given, low, scale, minimum=minimum, maximum=maximum, steps=STEPS)
+    found = enforce_consistency(given, low, scale, PixelRange(minimum, maximum), steps=STEPS)
     assert found.min() >= minimum
     assert found.max() <= maximum
     assert (found - iterated).abs().max() <= 0.1
@@ -80,7 +81,7 @@ def test_iterating_only_where_the_range_binds_is_the_same(scale: int, interpolat
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("interpolating", [True, False])
-def test_windows_with_a_margin_make_the_whole(scale: int, interpolating: bool) -> None:
+def test_tiles_with_a_margin_equal_the_whole_image(scale: int, interpolating: bool) -> None:
     low, estimate, minimum, maximum = example(scale)
     given = None if interpolating else estimate
 
@@ -90,8 +91,7 @@ def test_windows_with_a_margin_make_the_whole(scale: int, interpolating: bool) -
             None if given is None else given[..., high[0], high[1]],
             low[..., rows, columns],
             scale,
-            minimum=minimum,
-            maximum=maximum,
+            PixelRange(minimum, maximum),
             steps=STEPS,
         )
 
@@ -106,7 +106,7 @@ def test_a_faint_square_on_black_of_16_bits_is_kept() -> None:
     """What is cut off at the range's end is cut off in stored units, not in shares of it."""
     low = torch.zeros(1, 1, 40, 40)
     low[..., 15:25, 15:25] = torch.randint(26, 52, (10, 10)).float()
-    found = enforce_consistency(None, low, 4, minimum=0, maximum=65535, steps=STEPS)
+    found = enforce_consistency(None, low, 4, PixelRange(0, 65535), steps=STEPS)
     iterated = project_iteratively(upsample(low, 4), low, 4, minimum=0, maximum=65535, steps=STEPS)
     assert (found - iterated).abs().max() <= 0.1
 
@@ -114,7 +114,7 @@ def test_a_faint_square_on_black_of_16_bits_is_kept() -> None:
 def test_what_is_no_number_stays_none() -> None:
     low = torch.zeros(1, 1, 9, 9)
     estimate = torch.full((1, 1, 18, 18), torch.nan)
-    assert enforce_consistency(estimate, low, 2, minimum=0, maximum=255).isnan().any()
+    assert enforce_consistency(estimate, low, 2, PixelRange(0, 255)).isnan().any()
 
 
 @settings(max_examples=20, deadline=None)
@@ -143,7 +143,7 @@ def test_known_quality_on_real_radiographs(
         image = read_images(path, scale)[0]
         low = image.downsample(scale)
         enlarged = upsample(low, scale).round_().clamp_(0, 255)
-        floor = consistent_bicubic(low, scale, minimum=0, maximum=255).round_()
+        floor = consistent_bicubic(low, scale, PixelRange(0, 255)).round_()
         bicubic.append(psnr(enlarged, image.values, peak=255, border=scale))
         consistent.append(psnr(floor, image.values, peak=255, border=scale))
         assert (downsample(floor, scale) - low).square().mean().sqrt() < 1

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.evaluation.evaluator import make_low_resolution, read_ground_truth
 from cxrsr_cli.evaluation.noise import Noise
 from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files
@@ -29,7 +30,7 @@ from tests.conftest import Command, describe, small_chest
 
 def filtered(rows: list[list[float]]) -> list[list[float]]:
     image = torch.tensor(rows, dtype=torch.float32)[None, None]
-    found: list[list[float]] = remove_impulses(image, minimum=0, maximum=9)[0, 0].tolist()
+    found: list[list[float]] = remove_impulses(image, PixelRange(0, 9))[0, 0].tolist()
     return found
 
 
@@ -73,14 +74,14 @@ def test_stays_within_what_it_was_given_and_turns_with_it(
 ) -> None:
     image = torch.from_numpy(values.copy())[None, None]
     before = image.clone()
-    found = remove_impulses(image, minimum=0, maximum=9)
+    found = remove_impulses(image, PixelRange(0, 9))
     assert torch.equal(image, before), "the input is not written to"
     assert found.isfinite().all()
     assert image.min() <= found.min()
     assert found.max() <= image.max()
     inner = (image > 0) & (image < 9)
     assert torch.equal(found[inner], image[inner])
-    turned = remove_impulses(torch.rot90(image, turns, (-2, -1)), minimum=0, maximum=9)
+    turned = remove_impulses(torch.rot90(image, turns, (-2, -1)), PixelRange(0, 9))
     assert torch.equal(torch.rot90(found, turns, (-2, -1)), turned)
 
 
@@ -91,7 +92,7 @@ def test_real_radiographs_come_back(shared: Path, amount: float) -> None:
         original = read_ground_truth(path, 4)
         clean = make_low_resolution(original, 4)
         noisy = make_low_resolution(original, 4, Noise.parse(f"sp:{amount}"))
-        found = remove_impulses(noisy, minimum=0, maximum=255)
+        found = remove_impulses(noisy, PixelRange(0, 255))
         before, after = (psnr(image, clean, peak=255, border=1) for image in (noisy, found))
         assert after > max(before + 20, 45)
 
@@ -119,7 +120,7 @@ def chest_with_dead_pixels() -> tuple[Tensor, Tensor]:
     noisy = clean.clamp(1, 254)
     noisy[..., ::7, ::5] = 255
     noisy[..., 3::7, 2::5] = 0
-    return noisy, remove_impulses(noisy, minimum=0, maximum=255)
+    return noisy, remove_impulses(noisy, PixelRange(0, 255))
 
 
 def test_a_restorer_sees_the_filtered_image_everywhere(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_restorer_sees_the_filtered_image_everywhere(tmp_path: Path) -> None:
     without = Predictor.load(model(tmp_path / "b.safetensors", impulse_filter=False), device="cpu")
 
     def estimate(restorer: Predictor, low: Tensor) -> Tensor:
-        return restorer.predict(low, minimum=0, maximum=255, consistent=False)
+        return restorer.predict(low, PixelRange(0, 255), consistency=False)
 
     assert torch.equal(estimate(with_filter, noisy), estimate(without, clean))
     assert not torch.allclose(estimate(with_filter, noisy), estimate(without, noisy), atol=5)
@@ -173,8 +174,8 @@ def test_the_header_says_whether_outputs_are_projected(tmp_path: Path) -> None:
     assert not read_metadata(free).consistency
     assert Predictor.load(projected, device="cpu").consistency
     assert not Predictor.load(free, device="cpu").consistency
-    assert Predictor.load(free, device="cpu", consistent=True).consistency
-    assert not Predictor.load(projected, device="cpu", consistent=False).consistency
+    assert Predictor.load(free, device="cpu", consistency=True).consistency
+    assert not Predictor.load(projected, device="cpu", consistency=False).consistency
     assert Predictor.load(free, device="cpu").precision is Precision.FP32
 
 

@@ -24,7 +24,7 @@ from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.dicom.write import PixelDataStream, write_dicom
 from cxrsr_cli.inference import consistency_error
-from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
+from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import small_chest
@@ -167,7 +167,7 @@ def test_to_derive_and_write_holds_no_other(
 def test_to_measure_it_holds_little(peak: Measure) -> None:
     large = np.zeros((8192, 8192), np.uint8)
     small = np.zeros((1024, 1024), np.int32)
-    assert peak(lambda: ConsistencyDeviation.of(large, small)) < 0.5 * large.nbytes
+    assert peak(lambda: ConsistencyDeviation.measure(large, small)) < 0.5 * large.nbytes
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -177,11 +177,11 @@ def test_strips_are_the_whole(scale: int, height: int) -> None:
     random = np.random.default_rng(height)
     large = random.integers(0, 1 << 16, (height * scale, 7 * scale)).astype(np.uint16)
     small = random.integers(0, 1 << 16, (height, 7), dtype=np.int32)
-    whole = ConsistencyDeviation.of(large, small)
+    whole = ConsistencyDeviation.measure(large, small)
     assert whole.largest > whole.rms > 0
     for rows in (1, 2, 3):
         with patch.object(consistency_error, "_STRIP", rows * large.size // height):
-            strips = ConsistencyDeviation.of(large, small)
+            strips = ConsistencyDeviation.measure(large, small)
         assert strips.largest == whole.largest
         assert strips.rms == pytest.approx(whole.rms, rel=1e-12)
 

@@ -51,7 +51,7 @@ def test_without_a_limit_what_needs_more_gets_it() -> None:
 
 def test_an_output_that_is_compressed_takes_more() -> None:
     plain, compressed = (
-        shipped(8).plan(1000, 1000, written=write_memory_factor(syntax)).peak_bytes
+        shipped(8).plan(1000, 1000, write_memory_factor=write_memory_factor(syntax)).peak_bytes
         for syntax in (ExplicitVRLittleEndian, JPEGLSLossless)
     )
     assert compressed > 2 * plain
@@ -59,14 +59,14 @@ def test_an_output_that_is_compressed_takes_more() -> None:
 
 @pytest.mark.parametrize("shape", [(1000, 1000), (3000, 2500), (6000, 6000)])
 def test_how_it_is_written_changes_no_pixel(shape: tuple[int, int]) -> None:
-    plans = [shipped(8).plan(*shape, written=share) for share in (0.3, 6.5)]
+    plans = [shipped(8).plan(*shape, write_memory_factor=share) for share in (0.3, 6.5)]
     assert plans[0].rows == plans[1].rows
-    assert plans[0].window == plans[1].window
+    assert plans[0].tile == plans[1].tile
 
 
 def test_on_a_gpu_without_room_the_most_frugal_plan_is_made() -> None:
     of = shipped(8)
-    planner = MemoryPlanner(of.architecture, of.program, on_gpu=True, ensemble=True)
+    planner = MemoryPlanner(of.architecture, of.program, on_gpu=True, self_ensemble=True)
     assert planner.plan(3000, 2500, 2).rows == 1
 
 
@@ -86,7 +86,7 @@ def test_a_gpu_gets_the_rows_that_its_memory_holds() -> None:
     planner = MemoryPlanner(of.architecture, of.program, 2 << 30, on_gpu=True)
     ordinary, large = planner.plan(1024, 1024, 2), planner.plan(3000, 2500, 2)
     assert ordinary.rows > 100
-    assert ordinary.window == (1024, 1024)
+    assert ordinary.tile == (1024, 1024)
     assert large.rows > 30, "and windows are lowered before strips become thin"
     assert max(ordinary.peak_bytes, large.peak_bytes) <= 2 << 30
 

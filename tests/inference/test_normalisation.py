@@ -11,7 +11,7 @@ IMAGE = torch.linspace(200, 900, 10_000).reshape(1, 1, 100, 100)
 
 
 def test_the_percentiles_become_0_and_1() -> None:
-    seen = Normalisation.of(IMAGE).to_network(IMAGE)
+    seen = Normalisation.from_image(IMAGE).to_network(IMAGE)
     assert seen.min() == pytest.approx(0, abs=0.002)
     assert seen.max() == pytest.approx(1, abs=0.002)
 
@@ -19,25 +19,25 @@ def test_the_percentiles_become_0_and_1() -> None:
 def test_a_marker_does_not_squeeze_the_chest() -> None:
     marked = IMAGE.clone()
     marked[..., :2, :2] = 65535
-    assert Normalisation.of(marked).one < 1000
+    assert Normalisation.from_image(marked).one < 1000
 
 
 @given(gain=st.sampled_from([1, 16, 256]), offset=st.integers(-5000, 5000))
 def test_depth_does_not_matter(gain: int, offset: int) -> None:
     other = IMAGE * gain + offset
-    seen = Normalisation.of(other).to_network(other)
-    assert torch.allclose(seen, Normalisation.of(IMAGE).to_network(IMAGE), atol=1e-3)
+    seen = Normalisation.from_image(other).to_network(other)
+    assert torch.allclose(seen, Normalisation.from_image(IMAGE).to_network(IMAGE), atol=1e-3)
 
 
 def test_polarity_does_not_matter() -> None:
     negative = 4095 - IMAGE
-    seen = Normalisation.of(negative, inverted=True).to_network(negative)
-    assert torch.allclose(seen, Normalisation.of(IMAGE).to_network(IMAGE), atol=1e-5)
+    seen = Normalisation.from_image(negative, inverted=True).to_network(negative)
+    assert torch.allclose(seen, Normalisation.from_image(IMAGE).to_network(IMAGE), atol=1e-5)
 
 
 @pytest.mark.parametrize("inverted", [False, True])
 def test_there_and_back(inverted: bool) -> None:
-    norm = Normalisation.of(IMAGE, inverted=inverted)
+    norm = Normalisation.from_image(IMAGE, inverted=inverted)
     seen = norm.to_network(IMAGE)
     assert torch.allclose(norm.to_stored(seen), IMAGE, atol=1e-3)
     step = norm.residual_to_stored(seen[..., 1:] - seen[..., :-1])
@@ -46,4 +46,4 @@ def test_there_and_back(inverted: bool) -> None:
 
 def test_an_image_without_contrast() -> None:
     flat = torch.full((1, 1, 4, 4), 7.0)
-    assert (Normalisation.of(flat).to_network(flat) == 0).all()
+    assert (Normalisation.from_image(flat).to_network(flat) == 0).all()

@@ -7,6 +7,7 @@ import pydicom
 import pytest
 import torch
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.errors import DeviceError, ModelError
 from cxrsr_cli.inference.device import choose_device, choose_precision
 from cxrsr_cli.inference.memory_plan import MemoryPlan
@@ -21,7 +22,7 @@ STORED = pydicom.dcmread(EXAMPLE).pixel_array[64:128, 64:128].astype(np.int32)
 def restored(precision: Precision, device: str = "cpu") -> np.ndarray:
     model = find_model("rir-s", 4)
     restorer = Predictor.load(model.path, device=device, precision=precision)
-    return restorer.restore(STORED, minimum=0, maximum=4095)
+    return restorer.upscale(STORED, PixelRange(0, 4095))
 
 
 def test_bfloat16_is_close_to_float32() -> None:
@@ -51,19 +52,19 @@ def between_shutters(bits: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
-@pytest.mark.parametrize("window", [(16, 512), (64, 512), (64, 100)])
-def test_no_window_shows_in_the_output(bits: int, window: tuple[int, int]) -> None:
+@pytest.mark.parametrize("tile", [(16, 512), (64, 512), (64, 100)])
+def test_no_tile_is_visible_in_the_output(bits: int, tile: tuple[int, int]) -> None:
     stored = between_shutters(bits)
     restorer = Predictor.load(find_model("rir-s", 4).path, device="cpu")
     plan = restorer.plan(*stored.shape)
 
     def made(one: MemoryPlan) -> np.ndarray:
-        bands = restorer.predict_strips(stored, plan=one, minimum=0, maximum=(1 << bits) - 1)
+        bands = restorer.predict_strips(stored, PixelRange(0, (1 << bits) - 1), plan=one)
         return np.concatenate([band for _, band in bands])
 
-    whole = made(replace(plan, window=(256, 256)))
+    whole = made(replace(plan, tile=(256, 256)))
     assert (whole == (1 << bits) - 1).mean() > 0.2
-    difference = np.abs(made(replace(plan, window=window)) - whole)
+    difference = np.abs(made(replace(plan, tile=tile)) - whole)
     assert difference.max() <= (4 if bits == 16 else 1)
 
 
@@ -74,7 +75,7 @@ def test_values_that_are_no_numbers_are_said_to_be() -> None:
     assert bias is not None
     bias.fill_(torch.nan)
     with pytest.raises(ModelError, match="not numbers in fp32; try fp32"):
-        restorer.restore(STORED, minimum=0, maximum=4095)
+        restorer.upscale(STORED, PixelRange(0, 4095))
 
 
 def test_auto_never_changes_values_unasked() -> None:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.inference.predictor import Predictor
-from cxrsr_cli.inference.self_ensemble import self_ensemble
+from cxrsr_cli.inference.self_ensemble import average_over_transforms
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.rir import ResidualInResidual, RirConfig
 
@@ -34,7 +35,7 @@ def test_is_the_mean_of_eight(network: ResidualInResidual) -> None:
             output = network(turned)
             total += (output.mT if diagonal else output).flip(flips)
     with torch.no_grad():
-        assert torch.allclose(self_ensemble(network)(image()), total / 8, atol=1e-6)
+        assert torch.allclose(average_over_transforms(network)(image()), total / 8, atol=1e-6)
 
 
 def quarter(x: torch.Tensor) -> torch.Tensor:
@@ -50,7 +51,7 @@ def mirrored(x: torch.Tensor) -> torch.Tensor:
 def test_turning_before_or_after_is_the_same(
     network: ResidualInResidual, turn: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    ensemble = self_ensemble(network)
+    ensemble = average_over_transforms(network)
     assert torch.allclose(turn(ensemble(image())), ensemble(turn(image())), atol=1e-6)
     assert not torch.allclose(turn(network(image())), network(turn(image())), atol=1e-4)
 
@@ -60,9 +61,9 @@ def test_a_restorer_does_so_strip_by_strip(network: ResidualInResidual) -> None:
 
     def estimate(*, ensemble: bool, memory: int) -> torch.Tensor:
         restorer = Predictor.from_network(
-            network, torch.device("cpu"), memory=memory, ensemble=ensemble
+            network, torch.device("cpu"), memory=memory, self_ensemble=ensemble
         )
-        return restorer.predict(stored, minimum=0, maximum=255)
+        return restorer.predict(stored, PixelRange(0, 255))
 
     whole = estimate(ensemble=True, memory=1 << 30)
     assert torch.allclose(estimate(ensemble=True, memory=65 << 20), whole, atol=0.01)

@@ -142,7 +142,7 @@ def test_short_memory_narrows_the_strips_and_loses_nothing(
         return convolve(*seen, **options)  # type: ignore[call-overload, no-any-return]
 
     monkeypatch.setattr(F, "conv2d", failing_once)
-    strips = list(stream(program, seen, rows=16, narrowed=told.append))
+    strips = list(stream(program, seen, rows=16, on_rows_halved=told.append))
     assert told == [8]
     assert (torch.cat(strips, -2) - expected).abs().max() <= 1e-10
 
@@ -171,7 +171,7 @@ def test_memory_for_no_row_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     program, told = compiled(network("rir", 2)), list[int]()
     monkeypatch.setattr(F, "conv2d", failing)
     with pytest.raises(torch.OutOfMemoryError):
-        list(stream(program, image(9, 9), rows=16, narrowed=told.append))
+        list(stream(program, image(9, 9), rows=16, on_rows_halved=told.append))
     assert told == [8, 4, 2, 1]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.errors import ConfigError, MemoryLimitError
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.config import ImageSkip
@@ -77,16 +78,16 @@ def restorer(name: str, memory: int | None = None) -> Predictor:
 def test_a_network_that_averages_the_image_is_not_run_in_strips(name: str) -> None:
     stored = np.random.default_rng(0).integers(0, 255, (24, 40)).astype(np.int32)
     assert small(name).needs_whole_image == (name in GLOBAL)
-    whole = restorer(name).restore(stored, minimum=0, maximum=255)
+    whole = restorer(name).upscale(stored, PixelRange(0, 255))
     if name in GLOBAL:
         assert restorer(name).program is None
         with pytest.raises(MemoryLimitError, match="see --memory"):
-            restorer(name, 60 << 20).restore(stored, minimum=0, maximum=255)
+            restorer(name, 60 << 20).upscale(stored, PixelRange(0, 255))
     else:
         plan = restorer(name).plan(24, 40)
         narrow = restorer(name, plan.peak_bytes - 1)
         assert narrow.plan(24, 40).rows < plan.rows
-        strips = narrow.restore(stored, minimum=0, maximum=255)
+        strips = narrow.upscale(stored, PixelRange(0, 255))
         assert np.abs(strips - whole).max() <= 1, "rounding of a value half-way"
 
 
