@@ -1,9 +1,9 @@
-"""The ledger: what was done, so that a rerun does only what is left.
+"""The ledger: which outputs are complete, so that a rerun skips them.
 
-One SQLite file. An output is announced with its hash before it gets its name
-and recorded after; whatever happens between the two, the next run can tell
-from the hash on which side of the rename it happened. The ledger holds paths
-and hashes, nothing from inside a file.
+One SQLite file. An entry with the output's hash is written before the output is
+renamed to its final name, and marked as done after. If the process ends between the
+two, the hash tells the next run whether the rename took place. The ledger holds
+paths and hashes, and no content of a file.
 """
 
 from collections.abc import Sequence
@@ -12,36 +12,43 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cxrsr_cli.common.files import sha256_file
-from cxrsr_cli.common.sqlite_file import SqliteFile
+from cxrsr_cli.common.sqlite_file import Schema, SqliteFile
 
 LEDGER_NAME = ".cxrsr-ledger.sqlite"
-"""In the output folder; hidden, so that a folder walk leaves it out."""
+"""Name in the output folder; hidden, so that the search for inputs skips it."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS outputs (
-    target TEXT NOT NULL,
-    source_sha256 TEXT NOT NULL,
-    model_sha256 TEXT NOT NULL,
-    options TEXT NOT NULL,
-    output_sha256 TEXT NOT NULL,
-    done INTEGER NOT NULL,
-    changed TEXT NOT NULL,
-    PRIMARY KEY (target, output_sha256)
-) WITHOUT ROWID;
-"""
+_SCHEMA = Schema(
+    "ledger",
+    (
+        (
+            """
+            CREATE TABLE IF NOT EXISTS outputs (
+                target TEXT NOT NULL,
+                source_sha256 TEXT NOT NULL,
+                model_sha256 TEXT NOT NULL,
+                options TEXT NOT NULL,
+                output_sha256 TEXT NOT NULL,
+                done INTEGER NOT NULL,
+                changed TEXT NOT NULL,
+                PRIMARY KEY (target, output_sha256)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputKey:
-    """What is done to a source; the same work need not be done twice.
+    """What determines an output.
 
     Attributes
     ----------
     source_sha256, model_sha256 : str
-        Of the files.
+        SHA-256 of the files.
     options : str
-        What the user chose. Not the machine nor the version: those change
-        without anybody wanting everything done again.
+        The user's options. Machine and version are left out: a change of either must
+        not trigger recomputation.
     """
 
     source_sha256: str
@@ -49,7 +56,7 @@ class OutputKey:
     options: str
 
     def difference(self, other: "OutputKey") -> str:
-        """Say how `other` was done otherwise; nothing if it is the same."""
+        """Describe how `other` differs; empty if it does not."""
         if self.source_sha256 != other.source_sha256:
             return "of another source"
         if self.model_sha256 != other.model_sha256:
@@ -59,16 +66,16 @@ class OutputKey:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """What the ledger says of an output.
+    """An output in the ledger.
 
     Attributes
     ----------
-    work : Work
-        What it was made by.
+    key : OutputKey
+        What determined it.
     output_sha256 : str
-        Of the file.
+        SHA-256 of the file.
     done : bool
-        False if it was announced only.
+        Whether the file has its final name.
     """
 
     key: OutputKey
@@ -77,20 +84,20 @@ class LedgerEntry:
 
 
 class Ledger:
-    """A ledger file, made when the first output is announced.
+    """A ledger file; created at the first write.
 
     Parameters
     ----------
     path : Path
-        The file; its folder is made if need be. Outputs in that folder are
-        named relative to it, so that the folder can be moved.
+        The file. Its folder is created if it does not exist. Outputs in that folder
+        are stored relative to it, so that the folder can be moved.
     read_only : bool
-        Never write to it.
+        Never write to the file.
 
     Notes
     -----
-    May be used from several threads, and by several processes at once: an
-    output that two of them announce has two entries, told apart by its hash.
+    Several threads, and several processes, may use it. If two processes write
+    different files to the same target, each has its own entry, identified by the hash.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -98,19 +105,19 @@ class Ledger:
         self._folder = path.parent.resolve()
 
     def check(self) -> None:
-        """Refuse a file that is there and is no ledger.
+        """Raise an error if the file exists and cannot be used.
 
         Raises
         ------
         OutputError
-            If so, or it cannot be read.
+            If the file is not a ledger, is of a newer version, or cannot be read.
         """
         if self._file.exists:
             with self._file.connection():
                 pass
 
     def lookup(self, target: Path) -> LedgerEntry | None:
-        """Return what is known of an output as it is.
+        """Return the entry of an output in its present state.
 
         Parameters
         ----------
@@ -119,13 +126,13 @@ class Ledger:
 
         Returns
         -------
-        Entry or None
-            None if there is no output, or it is not as this ledger knows it.
+        LedgerEntry or None
+            None if the output does not exist, or its hash is not in the ledger.
 
         Raises
         ------
         OutputError
-            If the file is no ledger, or cannot be read.
+            If the ledger cannot be used.
         """
         if not self._file.exists:
             return None
@@ -141,28 +148,28 @@ class Ledger:
             ).fetchone()
         return LedgerEntry(OutputKey(*row[:3]), row[3], bool(row[4])) if row else None
 
-    def mark_pending(self, target: Path, work: OutputKey, output_sha256: str) -> None:
-        """Write down that an output is about to get its name.
+    def mark_pending(self, target: Path, key: OutputKey, output_sha256: str) -> None:
+        """Record that an output is about to be renamed to its final name.
 
         Raises
         ------
         OutputError
             If the ledger cannot be written.
         """
-        self._write(target, LedgerEntry(work, output_sha256, done=False))
+        self._write(target, LedgerEntry(key, output_sha256, done=False))
 
-    def mark_done(self, target: Path, work: OutputKey, output_sha256: str) -> None:
-        """Write down that an output has got its name.
+    def mark_done(self, target: Path, key: OutputKey, output_sha256: str) -> None:
+        """Record that an output has its final name.
 
         Raises
         ------
         OutputError
             If the ledger cannot be written.
         """
-        self._write(target, LedgerEntry(work, output_sha256, done=True))
+        self._write(target, LedgerEntry(key, output_sha256, done=True))
 
     def delete(self, targets: Sequence[Path]) -> None:
-        """Know nothing of outputs any more.
+        """Delete the entries of outputs.
 
         Raises
         ------
@@ -179,15 +186,14 @@ class Ledger:
         self._file.close()
 
     def _write(self, target: Path, entry: LedgerEntry) -> None:
-        work = entry.key
         with self._file.connection() as connection, connection:
             connection.execute(
                 "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     self._name(target),
-                    work.source_sha256,
-                    work.model_sha256,
-                    work.options,
+                    entry.key.source_sha256,
+                    entry.key.model_sha256,
+                    entry.key.options,
                     entry.output_sha256,
                     entry.done,
                     datetime.now(UTC).isoformat(timespec="seconds"),
@@ -198,5 +204,5 @@ class Ledger:
         absolute = target.parent.resolve() / target.name
         if absolute.is_relative_to(self._folder):
             absolute = absolute.relative_to(self._folder)
-        # Names that are not legal Unicode must do as well.
+        # A path may hold bytes that are not valid UTF-8.
         return absolute.as_posix().encode("utf-8", "surrogateescape").decode("latin-1")

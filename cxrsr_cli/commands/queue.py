@@ -126,7 +126,7 @@ def _open(folder: Path) -> "tuple[Spool, QueueView]":
 
     spool = Spool(folder)
     view = QueueView(spool.ledger)
-    if not (spool.ledger.is_file() and view.exists):
+    if not spool.exists:
         raise UsageError(f"{folder} is not a spool of cxrsr serve")
     return spool, view
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from sqlite3 import Connection
 
-from cxrsr_cli.common.sqlite_file import SqliteFile
+from cxrsr_cli.common.sqlite_file import Schema, SqliteFile
 
 
 class ItemState(StrEnum):
@@ -39,7 +39,7 @@ FINAL = (ItemState.DONE, ItemState.IGNORED)
 class DeliveryState(StrEnum):
     """Of an instance on its way to one destination."""
 
-    PENDING = "waiting"
+    PENDING = "pending"
     SENT = "sent"
     DEAD = "dead"
 
@@ -102,39 +102,56 @@ class Delivery:
     attempts: int
 
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS arrivals (
-    key TEXT PRIMARY KEY,
-    state TEXT NOT NULL,
-    calling_ae TEXT NOT NULL,
-    called_ae TEXT NOT NULL,
-    address TEXT NOT NULL,
-    begun INTEGER NOT NULL,
-    attempts INTEGER NOT NULL,
-    due REAL NOT NULL,
-    rule TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    arrived REAL NOT NULL,
-    changed REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS arrivals_by_state ON arrivals (state, arrived);
-CREATE TABLE IF NOT EXISTS deliveries (
-    key TEXT NOT NULL,
-    destination TEXT NOT NULL,
-    state TEXT NOT NULL,
-    attempts INTEGER NOT NULL,
-    due REAL NOT NULL,
-    reason TEXT NOT NULL,
-    PRIMARY KEY (key, destination)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS deliveries_by_destination ON deliveries (destination, state, due);
-"""
-ITEM = "key, state, calling_ae, called_ae, address, begun, attempts, due, rule, reason, arrived"
-"""Columns that make an `QueueItem`."""
+SCHEMA = Schema(
+    "queue",
+    (
+        (
+            """
+            CREATE TABLE IF NOT EXISTS arrivals (
+                key TEXT PRIMARY KEY,
+                state TEXT NOT NULL,
+                calling_ae TEXT NOT NULL,
+                called_ae TEXT NOT NULL,
+                address TEXT NOT NULL,
+                begun INTEGER NOT NULL,
+                attempts INTEGER NOT NULL,
+                due REAL NOT NULL,
+                rule TEXT NOT NULL,
+                reason TEXT NOT NULL,
+                arrived REAL NOT NULL,
+                changed REAL NOT NULL
+            ) WITHOUT ROWID
+            """,
+            "CREATE INDEX IF NOT EXISTS arrivals_by_state ON arrivals (state, arrived)",
+            """
+            CREATE TABLE IF NOT EXISTS deliveries (
+                key TEXT NOT NULL,
+                destination TEXT NOT NULL,
+                state TEXT NOT NULL,
+                attempts INTEGER NOT NULL,
+                due REAL NOT NULL,
+                reason TEXT NOT NULL,
+                PRIMARY KEY (key, destination)
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE INDEX IF NOT EXISTS deliveries_by_destination
+            ON deliveries (destination, state, due)
+            """,
+        ),
+        (
+            "ALTER TABLE arrivals RENAME TO items",
+            "ALTER TABLE items RENAME COLUMN begun TO crash_count",
+            "UPDATE deliveries SET state = 'pending' WHERE state = 'waiting'",
+        ),
+    ),
+)
+ITEM = ", ".join(QueueItem.__slots__)
+"""Columns of a `QueueItem`."""
 
 
 def item_from_row(row: Sequence[object]) -> QueueItem:
-    """Return the instance that a row of the columns `ITEM` is of."""
+    """Return the instance of a row with the columns `ITEM`."""
     values = dict(zip(QueueItem.__slots__, row, strict=True))
     return QueueItem(**{**values, "state": ItemState(str(values["state"]))})  # type: ignore[arg-type]
 
@@ -168,6 +185,17 @@ class Queue:
         """Close the file."""
         self._file.close()
 
+    def check(self) -> None:
+        """Open the file, and create or upgrade its tables.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be used.
+        """
+        with self._file.connection():
+            pass
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Keep threads and processes from the queue while the block decides over files.
@@ -180,7 +208,7 @@ class Queue:
     def state_of(self, key: str) -> ItemState | None:
         """Return where an instance stands; None if it never came."""
         with self._file.connection() as connection:
-            row = connection.execute("SELECT state FROM arrivals WHERE key = ?", (key,)).fetchone()
+            row = connection.execute("SELECT state FROM items WHERE key = ?", (key,)).fetchone()
         return ItemState(row[0]) if row else None
 
     def has_deliveries(self, key: str) -> bool:
@@ -199,7 +227,7 @@ class Queue:
         with self._changing() as connection:
             connection.execute("DELETE FROM deliveries WHERE key = ?", (key,))
             connection.execute(
-                f"INSERT OR REPLACE INTO arrivals ({ITEM}, changed)"  # noqa: S608
+                f"INSERT OR REPLACE INTO items ({ITEM}, changed)"  # noqa: S608
                 " VALUES (?, ?, ?, ?, ?, 0, 0, 0, '', '', ?, ?)",
                 (key, ItemState.RECEIVED, calling_ae, called_ae, address, now, now),
             )
@@ -209,7 +237,7 @@ class Queue:
         now = self._clock()
         with self._file.connection() as connection:
             rows = connection.execute(
-                f"SELECT {ITEM} FROM arrivals WHERE state = ?"  # noqa: S608
+                f"SELECT {ITEM} FROM items WHERE state = ?"  # noqa: S608
                 " AND (due <= ? OR due > ?) ORDER BY arrived, key LIMIT ?",
                 (ItemState.RECEIVED, now, now + self._longest, limit),
             ).fetchall()
@@ -279,7 +307,7 @@ class Queue:
                 (DeliveryState.PENDING, key, DeliveryState.DEAD),
             ).rowcount
             connection.execute(
-                "UPDATE arrivals SET state = ?, begun = 0, attempts = 0, due = 0, reason = '',"
+                "UPDATE items SET state = ?, crash_count = 0, attempts = 0, due = 0, reason = '',"
                 " changed = ? WHERE key = ?",
                 (ItemState.SENDING if sent else ItemState.RECEIVED, now, key),
             )
@@ -287,7 +315,7 @@ class Queue:
     def make_due_now(self) -> int:
         """Make all that waits for another attempt due now; return how much it is."""
         with self._changing() as connection:
-            tables = {"arrivals": ItemState.RECEIVED, "deliveries": DeliveryState.PENDING}
+            tables = {"items": ItemState.RECEIVED, "deliveries": DeliveryState.PENDING}
             return sum(
                 connection.execute(
                     f"UPDATE {table} SET due = 0 WHERE state = ? AND due > ?",  # noqa: S608
@@ -300,8 +328,7 @@ class Queue:
         """Have no more to do with a dead instance."""
         with self._changing() as connection:
             connection.execute(
-                "UPDATE arrivals SET state = ?, reason = ?, changed = ?"
-                " WHERE key = ? AND state = ?",
+                "UPDATE items SET state = ?, reason = ?, changed = ? WHERE key = ? AND state = ?",
                 (ItemState.IGNORED, reason, self._clock(), key, ItemState.DEAD),
             )
 
@@ -309,16 +336,17 @@ class Queue:
         """Know no more of what was done or ignored before a time; return their keys."""
         with self._changing() as connection:
             rows = connection.execute(
-                "SELECT key FROM arrivals WHERE state IN (?, ?) AND changed < ?", (*FINAL, moment)
+                "SELECT key FROM items WHERE state IN (?, ?) AND changed < ?", (*FINAL, moment)
             ).fetchall()
-            for table in ("deliveries", "arrivals"):
+            for table in ("deliveries", "items"):
                 connection.executemany(f"DELETE FROM {table} WHERE key = ?", rows)  # noqa: S608
         return [key for (key,) in rows]
 
     def _count(self, keys: Sequence[str], step: int) -> None:
         with self._changing() as connection:
             connection.executemany(
-                "UPDATE arrivals SET begun = MAX(begun + ?, 0) WHERE key = ? AND state = ?",
+                "UPDATE items SET crash_count = MAX(crash_count + ?, 0)"
+                " WHERE key = ? AND state = ?",
                 [(step, key, ItemState.RECEIVED) for key in keys],
             )
 
@@ -335,8 +363,9 @@ class Queue:
         """Write down what came of the work on an instance."""
         with self._changing() as connection:
             connection.execute(
-                "UPDATE arrivals SET state = ?, reason = ?, rule = COALESCE(?, rule), due = ?,"
-                " begun = 0, attempts = attempts + ?, changed = ? WHERE key = ? AND state = ?",
+                "UPDATE items SET state = ?, reason = ?, rule = COALESCE(?, rule), due = ?,"
+                " crash_count = 0, attempts = attempts + ?, changed = ?"
+                " WHERE key = ? AND state = ?",
                 (state, reason, rule, due, failures, self._clock(), key, ItemState.RECEIVED),
             )
 
@@ -358,7 +387,7 @@ class Queue:
             ended = ItemState.DEAD if DeliveryState.DEAD in states else ItemState.DONE
             why = "; ".join(f"{row[1]}: {row[2]}" for row in rows if row[0] == DeliveryState.DEAD)
             connection.execute(
-                "UPDATE arrivals SET state = ?, reason = ?, changed = ? WHERE key = ?",
+                "UPDATE items SET state = ?, reason = ?, changed = ? WHERE key = ?",
                 (ended, why, self._clock(), delivery.key),
             )
             return ended

@@ -5,7 +5,7 @@ from math import inf
 from pathlib import Path
 
 from cxrsr_cli.common.sqlite_file import SqliteFile
-from cxrsr_cli.serve.queue import ITEM, DeliveryState, ItemState, QueueItem, item_from_row
+from cxrsr_cli.serve.queue import ITEM, SCHEMA, DeliveryState, ItemState, QueueItem, item_from_row
 
 _PAGE = 1000
 """Rows that are read at a time."""
@@ -24,20 +24,11 @@ class QueueView:
 
     def __init__(self, path: Path) -> None:
         # Not read-only: what a process left when it was killed must be rolled back first.
-        self._file = SqliteFile(path, "")
+        self._file = SqliteFile(path, SCHEMA)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    @property
-    def exists(self) -> bool:
-        """Whether the file has a queue, and not a ledger alone."""
-        with self._file.connection() as connection:
-            found = connection.execute(
-                "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('arrivals', 'deliveries')"
-            ).fetchone()
-        return bool(found == (2,))
 
     def items(self, *states: ItemState) -> Iterator[QueueItem]:
         """List instances in given states, in all if none is given, the oldest first."""
@@ -47,7 +38,7 @@ class QueueView:
         while True:
             with self._file.connection() as connection:
                 rows = connection.execute(
-                    f"SELECT {ITEM} FROM arrivals WHERE state IN ({marks})"  # noqa: S608
+                    f"SELECT {ITEM} FROM items WHERE state IN ({marks})"  # noqa: S608
                     " AND (arrived, key) > (?, ?) ORDER BY arrived, key LIMIT ?",
                     (*wanted, *last, _PAGE),
                 ).fetchall()
@@ -61,7 +52,7 @@ class QueueView:
         """Return how many instances stand where."""
         with self._file.connection() as connection:
             found = dict(
-                connection.execute("SELECT state, COUNT(*) FROM arrivals GROUP BY state").fetchall()
+                connection.execute("SELECT state, COUNT(*) FROM items GROUP BY state").fetchall()
             )
         return {state: found.get(state, 0) for state in ItemState}
 

@@ -106,6 +106,8 @@ class Node:
             stack.enter_context(self._spool.held())
             for account in (self._queue, self._ledger, self._survey):
                 stack.enter_context(closing(account))
+            self._queue.check()
+            self._ledger.check()
             found = reconcile(self._queue, self._spool)
             if found:
                 reason = f"{found} files without an entry in the queue are taken in anew"

@@ -51,6 +51,11 @@ class Spool:
         return self.root / LEDGER_NAME
 
     @property
+    def exists(self) -> bool:
+        """Whether the folder is a spool: the output folder of a batch has only a ledger."""
+        return self.ledger.is_file() and all((self.root / name).is_dir() for name in _FOLDERS)
+
+    @property
     def incoming(self) -> Path:
         """The folder of what is not acknowledged yet."""
         return self.root / "arriving"

@@ -158,9 +158,9 @@ def test_killed_at_any_moment(
     The ledger itself is the first that is renamed.
     """
     place = {
-        "announce": "cxrsr_cli.batch.ledger.Ledger.announce",
+        "announce": "cxrsr_cli.batch.ledger.Ledger.mark_pending",
         "rename": "cxrsr_cli.common.files._rename_new",
-        "record": "cxrsr_cli.batch.ledger.Ledger.record",
+        "record": "cxrsr_cli.batch.ledger.Ledger.mark_done",
     }[moment]
     program = f"""
 import os, signal, sys

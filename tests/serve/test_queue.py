@@ -215,7 +215,7 @@ def test_every_entry_is_flushed_to_the_disk(queue: Queue, spool: Spool) -> None:
     with queue._file.connection() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (3,)
     other = sqlite3.connect(spool.ledger)
-    assert other.execute("SELECT state FROM arrivals").fetchall() == [("received",)]
+    assert other.execute("SELECT state FROM items").fetchall() == [("received",)]
     other.close()
 
 
