@@ -1,4 +1,4 @@
-"""The self-ensemble is the same from all sides."""
+"""The self-ensemble commutes with flips and rotations."""
 
 from collections.abc import Callable
 
@@ -25,8 +25,8 @@ def image(height: int = 20, width: int = 14) -> torch.Tensor:
     return torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(1))
 
 
-def test_is_the_mean_of_eight(network: ResidualInResidual) -> None:
-    """Written out: flips of rows, of columns, and the diagonal."""
+def test_the_self_ensemble_is_the_mean_over_eight_transforms(network: ResidualInResidual) -> None:
+    """All flips of rows and columns, with and without transposition."""
     total = torch.zeros(1, 1, 40, 28)
     for diagonal in (False, True):
         for flips in ([], [-1], [-2], [-1, -2]):
@@ -48,7 +48,7 @@ def mirrored(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("turn", [quarter, mirrored])
 @torch.inference_mode()
-def test_turning_before_or_after_is_the_same(
+def test_the_self_ensemble_commutes_with_flips_and_rotations(
     network: ResidualInResidual, turn: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     ensemble = average_over_transforms(network)
@@ -56,14 +56,16 @@ def test_turning_before_or_after_is_the_same(
     assert not torch.allclose(turn(network(image())), network(turn(image())), atol=1e-4)
 
 
-def test_a_restorer_does_so_strip_by_strip(network: ResidualInResidual) -> None:
+def test_a_self_ensemble_in_strips_equals_that_of_the_whole_image(
+    network: ResidualInResidual,
+) -> None:
     stored = (255 * image(40, 50)).round()
 
     def estimate(*, ensemble: bool, memory: int) -> torch.Tensor:
-        restorer = Predictor.from_network(
+        predictor = Predictor.from_network(
             network, torch.device("cpu"), memory=memory, self_ensemble=ensemble
         )
-        return restorer.predict(stored, PixelRange(0, 255))
+        return predictor.predict(stored, PixelRange(0, 255))
 
     whole = estimate(ensemble=True, memory=1 << 30)
     assert torch.allclose(estimate(ensemble=True, memory=65 << 20), whole, atol=0.01)
