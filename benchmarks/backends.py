@@ -41,7 +41,7 @@ from cxrsr_cli.metrics.psnr_ssim import psnr
 from cxrsr_cli.networks.layers import SuperResolutionNetwork
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.rir import ResidualInResidual
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 
 SCALE = 4
@@ -215,7 +215,8 @@ def judge(lines: Sequence[Line], restorer: Predictor, paths: Sequence[Path]) -> 
 def others(restorer: Predictor, line: Line, scale: int) -> float:
     """Time all of an upscaling but the network, in seconds for a million input pixels."""
     swapped = _swap(restorer, line)
-    upscaler = Upscaler(swapped, find_model("rir-s", scale))
+    loaded = Upscaler.load(find_model("rir-s", scale), UpscaleOptions(device="cpu"))
+    upscaler = replace(loaded, predictor=swapped)
     with TemporaryDirectory() as folder:
         start = time.perf_counter()
         opened = upscaler.read(Job(SOURCE, Path(folder) / "output.dcm"))

@@ -26,7 +26,7 @@ from benchmarks.timing import clock
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import FileStatus
-from cxrsr_cli.batch.runner import BatchRunner, Executor
+from cxrsr_cli.batch.runner import BatchRunner, Executor, LocalExecutor
 from cxrsr_cli.cluster.address import ClusterAddress
 from cxrsr_cli.cluster.connect import connected_cluster
 from cxrsr_cli.cluster.file_transfer import TransferMode
@@ -98,7 +98,7 @@ def measure(work: Work, rounds: int) -> tuple[dict[str, float], Taken]:
     """Return the seconds that each kind takes to start, and to do each folder."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sources = {each: each.folder(Path(folder)) for each in (work, NEXT_TO_NOTHING)}
-        kinds: dict[str, Upscaler | Executor] = {}
+        kinds: dict[str, Executor] = {}
         starts: dict[str, float] = {}
         for name, (address, shipping) in KINDS.items():
             kinds[name], starts[name] = clock(start, stack, address, shipping)
@@ -135,24 +135,23 @@ def tabulate(work: Work, starts: dict[str, float], taken: Taken) -> str:
     return Table([(title, 0) for title in titles], rows).as_markdown()
 
 
-def start(stack: ExitStack, address: str, shipping: TransferMode | None) -> Upscaler | Executor:
+def start(stack: ExitStack, address: str, shipping: TransferMode | None) -> Executor:
     """Load the model here, or start a cluster and have a worker load it."""
-    model, settings = find_model(DEFAULT_MODEL, SCALE), UpscaleOptions(device="cpu")
+    model, options = find_model(DEFAULT_MODEL, SCALE), UpscaleOptions(device="cpu")
     if not address:
-        return settings.load(model)
+        return LocalExecutor(Upscaler.load(model, options))
     return stack.enter_context(
         connected_cluster(
             ClusterAddress.parse(address),
             model,
-            settings,
-            overwrite=False,
+            options,
             clock=now,
-            shipping=shipping,
+            transfer_mode=shipping,
         )
     )
 
 
-def run(kind: Upscaler | Executor, source: Path, out: Path) -> float:
+def run(kind: Executor, source: Path, out: Path) -> float:
     """Do a folder with a ledger, as the command does; return the seconds."""
     ledger = Ledger(out / "ledger")
     started = time.perf_counter()

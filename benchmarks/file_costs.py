@@ -37,6 +37,7 @@ from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
 from cxrsr_cli.options import Job, UpscaleOptions
+from cxrsr_cli.upscaler import Upscaler
 
 PAGE = ROOT / "docs" / "scale.md"
 SIDE = 1024
@@ -125,7 +126,7 @@ def core_seconds(folder: Path, scale: int) -> float:
     In time of the processor, which others on the machine do not lengthen much.
     """
     model = find_model(DEFAULT_MODEL, scale)
-    upscaler = UpscaleOptions(device="cpu").load(model, overwrite=True)
+    upscaler = Upscaler.load(model, UpscaleOptions(device="cpu", overwrite=True))
     job = Job(write(folder / "in.dcm", SIDE, SIDE), folder / "out.dcm")
     threads, taken = torch.get_num_threads(), []
     torch.set_num_threads(1)
@@ -139,8 +140,10 @@ def core_seconds(folder: Path, scale: int) -> float:
 
 def compressed(folder: Path, chests: Path, scale: int) -> tuple[float, float]:
     """Upscale the middle of each chest; return what JPEG-LS makes of it, before and after."""
-    settings = UpscaleOptions(device="cpu", syntax=OutputTransferSyntax.JPEGLS)
-    upscaler = settings.load(find_model(DEFAULT_MODEL, scale), overwrite=True)
+    options = UpscaleOptions(
+        device="cpu", transfer_syntax=OutputTransferSyntax.JPEGLS, overwrite=True
+    )
+    upscaler = Upscaler.load(find_model(DEFAULT_MODEL, scale), options)
     ratios = []
     for path in sorted(chests.iterdir()):
         source = read_source(path)

@@ -27,10 +27,15 @@ from cxrsr_cli.inference.device import choose_device
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.training.config import TrainConfig, load_train_config
 from cxrsr_cli.training.distributed import ProcessGroup
-from cxrsr_cli.training.patch_sampler import PatchSampler
-from cxrsr_cli.training.prefetch import AHEAD, AHEAD_OF_GPU, PrefetchedBatch, prefetch_batches
+from cxrsr_cli.training.patch_sampler import (
+    PREFETCH_ON_CPU,
+    PREFETCH_ON_GPU,
+    PatchSampler,
+    PrefetchedBatch,
+    prefetch_batches,
+)
 from cxrsr_cli.training.trainer import Trainer
-from cxrsr_cli.training.training_pairs import make_pair
+from cxrsr_cli.training.training_data import make_pair
 
 IMAGES = 4
 SIDE = 1024
@@ -81,18 +86,18 @@ def measure(
         scale,
         random,
         degradation=config.degradation,
-        kind=config.architecture.image_skip,
+        skip_kind=config.architecture.image_skip,
         noise=config.preserved_noise,
     )
     stage, pin = config.stages[0], device.type == "cuda"
-    (drawn,) = prefetch_batches(sampler, [stage], ahead=0, pin=pin)
+    (drawn,) = prefetch_batches(sampler, [stage], prefetch=0, pin=pin)
 
-    def timed(ahead: int | None, *, train: bool = True) -> float:
+    def timed(prefetch: int | None, *, train: bool = True) -> float:
         """Time a round; None for the batch at hand."""
-        if ahead is None:
+        if prefetch is None:
             return steps / run(repeat(drawn, steps), train)
         with closing(
-            prefetch_batches(sampler, repeat(stage, steps), ahead=ahead, pin=pin)
+            prefetch_batches(sampler, repeat(stage, steps), prefetch=prefetch, pin=pin)
         ) as batches:
             return steps / run(batches, train)
 
@@ -106,10 +111,9 @@ def measure(
         return time.perf_counter() - started
 
     timed(None)  # warms up
-    ahead_here = AHEAD_OF_GPU if pin else AHEAD
+    default = PREFETCH_ON_GPU if pin else PREFETCH_ON_CPU
     results = [
-        (timed(None), timed(ahead_here), timed(0), timed(ahead_here, train=False))
-        for _ in range(rounds)
+        (timed(None), timed(default), timed(0), timed(default, train=False)) for _ in range(rounds)
     ]
     return [list(column) for column in zip(*results, strict=True)]
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.evaluation.resource_usage import measure_usage
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 
 
@@ -28,9 +27,9 @@ def main() -> None:
     parser.add_argument("--memory", type=int)
     arguments = parser.parse_args()
     model = find_model(DEFAULT_MODEL, arguments.scale)
-    restorer = Predictor.load(model.path, device="cpu", memory=arguments.memory)
-    upscaler = Upscaler(restorer, model, overwrite=True)
-    with measure_usage(restorer.device) as usage:
+    options = UpscaleOptions(device="cpu", memory=arguments.memory, overwrite=True)
+    upscaler = Upscaler.load(model, options)
+    with measure_usage(upscaler.predictor.device) as usage:
         start = time.perf_counter()
         opened = upscaler.read(Job(arguments.source, arguments.target))
         read = time.perf_counter()
@@ -39,7 +38,7 @@ def main() -> None:
         upscaler.write(restored)
         written = time.perf_counter()
     itemsize = PixelFormat.from_dataset(opened.source.dataset).dtype.itemsize
-    plan = restorer.plan(*opened.shape, itemsize)
+    plan = upscaler.predictor.plan(*opened.shape, itemsize)
     print(
         json.dumps(
             {

@@ -40,7 +40,7 @@ from cxrsr_cli.metrics.metric import Metric
 from cxrsr_cli.metrics.ms_ssim import MS_SSIM
 from cxrsr_cli.metrics.psnr_ssim import PSNR, SSIM
 from cxrsr_cli.networks.model_files import find_model, read_metadata
-from cxrsr_cli.training.checkpoint import FILE_NAME
+from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 
 METRICS = (SSIM, MS_SSIM, HAARPSI_MED)
 """Beside PSNR."""
@@ -90,7 +90,7 @@ def train_all(study: Study, table: Table, scale: int, extra: tuple[str, ...], de
                 raise SystemExit(f"{training.folder} holds another training; move it away")
             continue
         command = ["train", str(RECIPE), "--run-dir", str(training.folder), "--device", device]
-        command += ["--resume"] * (training.folder / FILE_NAME).exists()
+        command += ["--resume"] * (training.folder / CHECKPOINT_NAME).exists()
         for override in (*training.overrides, *extra):
             command += ["--set", override]
         cxrsr(command)

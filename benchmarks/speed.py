@@ -41,7 +41,7 @@ from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.inference.streaming import stream
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 
 PAGE = PAGES / "speed.md"
@@ -75,7 +75,8 @@ def ceiling(folder: Path) -> str:
         of = restorer(scale)
         source = write(folder / "in.dcm", side, side)
         strip = of.plan(side, side).rows
-        upscaler = Upscaler(of, find_model(DEFAULT_MODEL, scale), overwrite=True)
+        options = UpscaleOptions(device="cpu", overwrite=True)
+        upscaler = Upscaler.load(find_model(DEFAULT_MODEL, scale), options)
         ceilings, budgets = [], []
         for _ in range(ROUNDS):
             ceilings.append(ceiling_seconds(of.program, side, side, strip) if of.program else 0.0)

@@ -1,7 +1,7 @@
-"""The one tree of errors that a user can meet, each with its exit code.
+"""All errors that a user can see, each with its exit code.
 
-Messages name what is wrong and what to do. They never hold a value read from
-a patient's file: a message ends in logs that leave the hospital.
+A message says what is wrong and what to do. It never contains a value from a
+patient's file, because messages are written to logs that leave the hospital.
 """
 
 import traceback
@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
 
 
 class CxrsrError(Exception):
-    """Base of every expected failure; `exit_code` is what a lone failure exits with."""
+    """Base of all errors of this package; the process exits with `exit_code`."""
 
     exit_code = ExitCode.UNEXPECTED
 
@@ -53,13 +53,13 @@ class InternalError(CxrsrError):
 
 
 class UsageError(CxrsrError):
-    """The command or call was given arguments that cannot work."""
+    """An argument is invalid."""
 
     exit_code = ExitCode.USAGE
 
 
 class ConfigError(UsageError):
-    """A YAML configuration has an unknown key or an illegal value."""
+    """A YAML configuration has an unknown key or an invalid value."""
 
 
 class DeviceError(UsageError):
@@ -67,74 +67,74 @@ class DeviceError(UsageError):
 
 
 class MissingExtraError(UsageError):
-    """What was asked for needs libraries that are not installed; names the extra."""
+    """A library of an optional extra is not installed; the message names the extra."""
 
 
 class NoInputError(CxrsrError):
-    """No input to work on was found."""
+    """No input file was found."""
 
     exit_code = ExitCode.NO_INPUT
 
 
 class InputError(CxrsrError):
-    """One input cannot be upscaled; the rest of a batch goes on."""
+    """One input cannot be upscaled; a batch continues with the others."""
 
     exit_code = ExitCode.ALL_FAILED
 
 
 class UnreadableFileError(InputError):
-    """The file cannot be read now: no permission, no regular file, or still being written."""
+    """The file cannot be read: no permission, not a regular file, or still being written."""
 
 
 class NotDicomError(InputError):
-    """The file is not DICOM, or is damaged beyond reading."""
+    """The file is not DICOM, or too damaged to read."""
 
 
 class NoPixelDataError(InputError):
-    """The object holds no image."""
+    """The object has no pixel data."""
 
 
 class UnsupportedImageError(InputError):
-    """The object is a valid image of a kind that is not upscaled."""
+    """The object is a valid image of a kind that is not supported."""
 
 
 class UndecodablePixelDataError(InputError):
-    """The pixel data are damaged, or no codec reads their transfer syntax."""
+    """The pixel data are damaged, or no codec supports their transfer syntax."""
 
 
 class MemoryLimitError(InputError):
-    """The image does not fit in the memory at hand."""
+    """The image needs more memory than is available."""
 
 
 class WorkerCrashedError(InputError):
-    """A cluster's workers died whenever they had the file."""
+    """Each worker of the cluster that processed the file died."""
 
 
 class OutputError(CxrsrError):
-    """The output cannot be written, or was refused to protect a file."""
+    """The output cannot be written, or would replace a file that must be kept."""
 
     exit_code = ExitCode.CANNOT_WRITE
 
 
 class TrainingError(CxrsrError):
-    """A training that cannot end well."""
+    """Training cannot start or continue."""
 
     exit_code = ExitCode.MODEL
 
 
 class ModelError(CxrsrError):
-    """A model is unknown, damaged, or not for the requested scale."""
+    """A model is unknown, damaged, or made for another scale."""
 
     exit_code = ExitCode.MODEL
 
 
 class NetworkError(CxrsrError):
-    """A peer cannot be reached, refused, or broke off."""
+    """A peer cannot be reached, rejects us, or closes the connection."""
 
     exit_code = ExitCode.NETWORK
 
 
 class VerificationError(CxrsrError):
-    """A derived object is not what its source would have become."""
+    """A derived object does not match its source."""
 
     exit_code = ExitCode.VERIFICATION

@@ -1,18 +1,25 @@
-"""The main job on one file: read, restore, derive, write."""
+"""Read, upscale, derive and write one file, object or array."""
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID
 
 from cxrsr_cli import __version__
 from cxrsr_cli.common.files import ensure_unchanged, sha256_file
 from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.uids import DerivationParameters
-from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
+from cxrsr_cli.dicom.acceptance import check_acceptance
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.pixel_format import (
     Padding,
@@ -21,41 +28,41 @@ from cxrsr_cli.dicom.pixel_format import (
     fill_padding,
     reapply_padding,
 )
-from cxrsr_cli.dicom.source import DicomSource, read_source
-from cxrsr_cli.dicom.transfer_syntax import (
-    OutputTransferSyntax,
-    resolve_transfer_syntax,
-    write_memory_factor,
-)
-from cxrsr_cli.dicom.write import check_target, write_dicom
+from cxrsr_cli.dicom.source import DicomSource, read_source, to_file
+from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
+from cxrsr_cli.dicom.write import check_target, encode_dicom, write_dicom
 from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import ModelFile
-from cxrsr_cli.options import Job, RunInfo
+from cxrsr_cli.options import Job, UpscaleOptions
 
-_CONSISTENT = 1.0
-"""Stored units RMS that rounding alone never reaches."""
+_LOG = logging.getLogger(__name__)
+
+_FLOAT_STEPS = 65535
+"""An array of floats is worked on as if it had the range of 16 bits."""
+_MAX_ROUNDING_RMS = 1.0
+"""Deviation in stored units that rounding alone never reaches."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedSource:
-    """A source that was found fit, and its stored values.
+    """A source that was accepted, and its stored values.
 
     Attributes
     ----------
     job : Job
-        The job.
-    source : Source
+        The input and the output.
+    source : DicomSource
         The object.
     sha256 : str
-        Of the file.
+        SHA-256 of the file.
     frames : numpy.ndarray
         ``(F, H, W)`` int32 stored values.
-    plan : Plan
-        How they will be worked on.
+    plan : MemoryPlan
+        How the frames are divided into strips.
     warnings : list of str
-        What was accepted with reserve.
+        What the user should know of the source, without patient data.
     """
 
     job: Job
@@ -78,14 +85,14 @@ class UpscaledFrames:
 
     Attributes
     ----------
-    opened : Opened
-        What they come from.
+    decoded : DecodedSource
+        The source.
     frames : numpy.ndarray
         ``(F, scale * H, scale * W)`` stored values, of `PixelFormat.dtype`.
-    deviation : Deviation
+    deviation : ConsistencyDeviation
         Of the worst frame.
     notes : list of str
-        What went otherwise than planned.
+        What did not go as planned.
     """
 
     decoded: DecodedSource
@@ -101,9 +108,9 @@ class WrittenFile:
     Attributes
     ----------
     sha256 : str
-        Of the file.
+        SHA-256 of the file.
     warnings : list of str
-        What was done with reserve, free of patient data.
+        What the user should know of the output, without patient data.
     """
 
     sha256: str
@@ -112,161 +119,302 @@ class WrittenFile:
 
 @dataclass(frozen=True, slots=True)
 class Upscaler:
-    """A loaded model and the user's choices.
+    """A loaded model and the options that it is run with.
+
+    Nothing in it changes, so that any number of threads may use it at the same time.
 
     Attributes
     ----------
-    restorer : Restorer
-        The network at work.
-    model : Model
-        Where it came from, for the provenance.
-    allowed : frozenset of Permission
-        What is accepted beyond chest radiographs for presentation.
-    overwrite : bool
-        Whether existing outputs are replaced.
-    syntax : OutputSyntax
-        Transfer syntax of outputs.
-    keep_private : bool
-        Whether private elements are copied.
-    series_description : str or None
-        Stands before "not for diagnosis" (`validate_series_description`).
+    predictor : Predictor
+        The network on its device.
+    model : ModelFile
+        The weights file, for the provenance.
+    options : UpscaleOptions
+        Resolved: nothing in them is left to model or machine.
     clock : callable
-        Gives the time of derivation, with its zone.
+        Gives the time of derivation, with its time zone.
     """
 
     predictor: Predictor
     model: ModelFile
-    allowed: frozenset[AcceptanceOverride] = frozenset()
-    overwrite: bool = False
-    syntax: OutputTransferSyntax = OutputTransferSyntax.SAME
-    keep_private: bool = True
-    series_description: str | None = None
+    options: UpscaleOptions
     clock: Callable[[], datetime] = now
 
-    @property
-    def profile(self) -> RunInfo:
-        """What accounts say of this beside the files."""
-        return RunInfo(
-            recipe=self.recipe,
-            device=str(self.predictor.device),
-            allowed=self.allowed,
-            syntax=self.syntax,
-            overwrite=self.overwrite,
+    @classmethod
+    def load(
+        cls,
+        model: ModelFile,
+        options: UpscaleOptions | None = None,
+        *,
+        clock: Callable[[], datetime] = now,
+    ) -> Self:
+        """Load a model.
+
+        Parameters
+        ----------
+        model : ModelFile
+            The weights file. It decides the scale.
+        options : UpscaleOptions, optional
+            How the model is run; the defaults if not given.
+        clock : callable
+            Gives the time of derivation, with its time zone.
+
+        Raises
+        ------
+        ModelError, DeviceError
+            As `Predictor.load`.
+        """
+        options = options or UpscaleOptions()
+        predictor = Predictor.load(
+            model.path,
+            metadata=model.metadata,
+            device=options.device,
+            precision=options.precision,
+            memory=options.memory,
+            consistency=options.consistency,
+            self_ensemble=options.self_ensemble,
         )
+        resolved = replace(
+            options,
+            scale=predictor.architecture.scale,
+            model=model.name,
+            device=str(predictor.device),
+            precision=predictor.precision,
+            consistency=predictor.consistency,
+        )
+        return cls(predictor, model, resolved, clock)
 
     @property
-    def recipe(self) -> DerivationParameters:
-        """Everything that decides an output beside its input and the time."""
+    def parameters(self) -> DerivationParameters:
+        """Everything that decides an output besides its input and the time."""
         return DerivationParameters(
             software=__version__,
-            model_name=self.model.name,
             model_sha256=self.model.sha256,
-            scale=self.predictor.architecture.scale,
-            consistency=self.predictor.consistency,
-            precision=self.predictor.precision,
-            device=self.predictor.device.type,
-            memory=self.predictor.memory,
-            ensemble=self.predictor.self_ensemble,
+            options=self.options,
             impulse_filter=self.predictor.architecture.impulse_filter,
-            keep_private=self.keep_private,
-            series_description=self.series_description,
         )
 
+    def upscale_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        *,
+        advance: Callable[[float], None] = lambda _: None,
+    ) -> WrittenFile:
+        """Upscale a DICOM file, as the command ``cxrsr upscale`` does.
+
+        Parameters
+        ----------
+        source, target : str or Path
+            The input and the output.
+        advance : callable
+            Gets the share that was done since the last call. An exception that it raises
+            cancels the work and reaches the caller; no output is left then.
+
+        Raises
+        ------
+        InputError
+            If the source cannot be upscaled.
+        OutputError
+            If the output cannot be written, or exists and `UpscaleOptions.overwrite` is False.
+        """
+        decoded = self.read(Job(Path(source), Path(target)))
+        return self.write(self.upscale(decoded, advance))
+
+    def upscale_dataset(
+        self, dataset: Dataset, *, advance: Callable[[float], None] = lambda _: None
+    ) -> FileDataset:
+        """Upscale a DICOM object in memory. The result is that of a file, bit for bit.
+
+        Parameters
+        ----------
+        dataset : pydicom.Dataset
+            A whole object with its pixel data; it is not changed. Without file meta
+            information its pixel data are native.
+        advance : callable
+            As of `upscale_file`.
+
+        Returns
+        -------
+        pydicom.dataset.FileDataset
+            The derived object, encoded in the transfer syntax that the options ask for and
+            read back. Warnings are logged.
+
+        Raises
+        ------
+        InputError
+            If the object cannot be upscaled.
+        OutputError
+            If the derived object cannot be encoded.
+        """
+        file = to_file(dataset)
+        source = read_source(file)
+        decoded = self._decode(source, Job(Path(), Path()), sha256(file.getbuffer()).hexdigest())
+        upscaled = self.upscale(decoded, advance)
+        derived, warnings = self._derive(upscaled)
+        for warning in warnings:
+            _LOG.warning(warning)
+        return encode_dicom(derived, upscaled.frames, self._transfer_syntax(source))
+
+    def upscale_array(
+        self,
+        array: NDArray[np.generic],
+        *,
+        minimum: float,
+        maximum: float,
+        inverted: bool = False,
+        advance: Callable[[float], None] = lambda _: None,
+    ) -> NDArray[np.generic]:
+        """Upscale a grey image without DICOM.
+
+        Parameters
+        ----------
+        array : numpy.ndarray
+            ``(H, W)`` integers or floats from `minimum` to `maximum`.
+        minimum, maximum : float
+            Range of values that the image could have, such as 0 and 4095 for 12 bits; not
+            the smallest and largest that it has. 16 bits at most for integers.
+        inverted : bool
+            Whether larger values are darker (MONOCHROME1).
+        advance : callable
+            As of `upscale_file`.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(scale * H, scale * W)`` within the range: of the input's type for integers,
+            else float32.
+
+        Raises
+        ------
+        ValueError
+            If the array is not such an image.
+        ModelError, MemoryLimitError
+            As `upscale`.
+        """
+        if array.ndim != 2 or not array.size or array.dtype.kind not in "iuf":
+            raise ValueError("the array is not an image of rows and columns of real numbers")
+        # A comparison with NaN is False.
+        if not (minimum < maximum and array.min() >= minimum and array.max() <= maximum):
+            raise ValueError("minimum and maximum are not the range of the array's values")
+        if array.dtype.kind == "f":
+            unit = (maximum - minimum) / _FLOAT_STEPS
+            low = torch.from_numpy(((array.astype(np.float64) - minimum) / unit).astype(np.float32))
+            high = self.predictor.predict(
+                low[None, None],
+                PixelRange(0, _FLOAT_STEPS, inverted),
+                consistency=self.predictor.consistency,
+                advance=advance,
+            )
+            values = high[0, 0].double().numpy() * unit + minimum
+            return values.clip(minimum, maximum).astype(np.float32)
+        if maximum - minimum > np.iinfo(np.uint16).max:
+            raise ValueError("integers of more than 16 bits are not upscaled")
+        strips = self.predictor.predict_strips(
+            array.astype(np.int32),
+            PixelRange(int(minimum), int(maximum), inverted),
+            advance=advance,
+        )
+        return np.concatenate([strip for _, strip in strips]).astype(array.dtype)
+
     def read(self, job: Job) -> DecodedSource:
-        """Read a source and everything that could be said against upscaling it.
+        """Read a source, and check it and its target before any work is done.
 
         Parameters
         ----------
         job : Job
-            From where to where.
+            The input and the output.
 
         Returns
         -------
-        Opened
+        DecodedSource
             The source, decoded.
 
         Raises
         ------
         InputError
-            If the source is not to be upscaled.
+            If the source cannot be upscaled.
         OutputError
             If the output could not be written.
         """
         if job.error:
             raise job.error
-        check_target(job.source, job.target, overwrite=self.overwrite)
+        check_target(job.source, job.target, overwrite=self.options.overwrite)
         with ensure_unchanged(job.source):
-            source = read_source(job.source)
-            warnings = check_acceptance(source.dataset, self.recipe.scale, self.allowed)
-            sha256, frames = sha256_file(job.source), decode(source)
+            return self._decode(read_source(job.source), job, sha256_file(job.source))
+
+    def _decode(self, source: DicomSource, job: Job, sha256: str) -> DecodedSource:
+        warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
+        frames = decode(source)
         itemsize = PixelFormat.from_dataset(source.dataset).dtype.itemsize
         count, rows, columns = frames.shape
-        written = write_memory_factor(resolve_transfer_syntax(self.syntax, source.transfer_syntax))
-        plan = self.predictor.plan(rows, columns, itemsize, count, written)
+        factor = write_memory_factor(self._transfer_syntax(source))
+        plan = self.predictor.plan(rows, columns, itemsize, count, factor)
         return DecodedSource(job, source, sha256, frames, plan, warnings)
 
     def upscale(
-        self, opened: DecodedSource, advance: Callable[[float], None] = lambda _: None
+        self, decoded: DecodedSource, advance: Callable[[float], None] = lambda _: None
     ) -> UpscaledFrames:
         """Run the network on every frame.
 
         Parameters
         ----------
-        opened : Opened
-            A decoded source.
+        decoded : DecodedSource
+            The source.
         advance : callable
-            Told of progress; the shares of one source add up to almost 1.
+            Gets the share of the source that was done since the last call; the sum is
+            almost 1.
 
         Returns
         -------
-        Restored
+        UpscaledFrames
             New stored values.
 
         Raises
         ------
         ModelError
             If the network makes values that are not finite.
-        TooLargeError
-            If the device has not the memory.
+        MemoryLimitError
+            If the device has not enough memory.
         """
-        dataset, scale = opened.source.dataset, self.recipe.scale
+        dataset, scale = decoded.source.dataset, self.options.scale
         pixel_format, padding = PixelFormat.from_dataset(dataset), Padding.from_dataset(dataset)
         pixel_range = PixelRange.from_dataset(dataset)
-        count, (rows, columns) = len(opened.frames), opened.shape
+        count, (rows, columns) = len(decoded.frames), decoded.shape
         notes = list[str]()
         frames = np.empty((count, rows * scale, columns * scale), pixel_format.dtype)
-        for frame, stored in zip(frames, opened.frames, strict=True):
-            bands = self.predictor.predict_strips(
+        for frame, stored in zip(frames, decoded.frames, strict=True):
+            strips = self.predictor.predict_strips(
                 fill_padding(stored, padding.mask(stored)) if padding else stored,
                 pixel_range,
-                plan=opened.plan,
+                plan=decoded.plan,
                 advance=lambda share: advance(share / count),
                 note=notes.append,
             )
-            for top, band in bands:
-                place = frame[top : top + len(band)]
-                place[:] = band
+            for top, strip in strips:
+                rows_out = frame[top : top + len(strip)]
+                rows_out[:] = strip
                 if padding:
-                    below = stored[top // scale :][: len(band) // scale]
-                    place[:] = reapply_padding(place, below, padding, pixel_range)
-        deviation = ConsistencyDeviation.worst_frame(frames, opened.frames, padding)
-        return UpscaledFrames(opened, frames, deviation, notes)
+                    rows_in = stored[top // scale :][: len(strip) // scale]
+                    rows_out[:] = reapply_padding(rows_out, rows_in, padding, pixel_range)
+        deviation = ConsistencyDeviation.worst_frame(frames, decoded.frames, padding)
+        return UpscaledFrames(decoded, frames, deviation, notes)
 
     def write(
-        self, restored: UpscaledFrames, announce: Callable[[str], None] = lambda _: None
+        self, upscaled: UpscaledFrames, before_publish: Callable[[str], None] = lambda _: None
     ) -> WrittenFile:
         """Derive the object and write it.
 
         Parameters
         ----------
-        restored : Restored
+        upscaled : UpscaledFrames
             New stored values of a source.
-        announce : callable
-            Told the SHA-256 of the output just before it gets its name.
+        before_publish : callable
+            Gets the SHA-256 of the output just before the file gets its name.
 
         Returns
         -------
-        Output
+        WrittenFile
             What was written.
 
         Raises
@@ -276,21 +424,30 @@ class Upscaler:
         OutputError
             If the output cannot be written.
         """
-        opened = restored.decoded
-        derived, kept = derive(
-            opened.source, opened.frames, restored.frames, self.recipe, self.clock()
-        )
-        sha256 = write_dicom(
+        decoded = upscaled.decoded
+        derived, warnings = self._derive(upscaled)
+        written = write_dicom(
             derived,
-            restored.frames,
-            opened.job.target,
-            syntax=resolve_transfer_syntax(self.syntax, opened.source.transfer_syntax),
-            overwrite=self.overwrite,
-            before_publish=announce,
+            upscaled.frames,
+            decoded.job.target,
+            syntax=self._transfer_syntax(decoded.source),
+            overwrite=self.options.overwrite,
+            before_publish=before_publish,
         )
-        if self.predictor.consistency and restored.deviation.rms > _CONSISTENT:
-            kept.append(
-                f"downsampled, the output is {restored.deviation.rms:.1f} stored units RMS off "
+        return WrittenFile(written, warnings)
+
+    def _derive(self, upscaled: UpscaledFrames) -> tuple[FileDataset, list[str]]:
+        """Derive the object; return also what the user should know."""
+        decoded = upscaled.decoded
+        derived, warnings = derive(
+            decoded.source, decoded.frames, upscaled.frames, self.parameters, self.clock()
+        )
+        if self.options.consistency and upscaled.deviation.rms > _MAX_ROUNDING_RMS:
+            warnings.append(
+                f"downsampled, the output is {upscaled.deviation.rms:.1f} stored units RMS off "
                 "the input; edges between the two ends of the stored range are the usual cause"
             )
-        return WrittenFile(sha256, opened.warnings + restored.notes + kept)
+        return derived, decoded.warnings + upscaled.notes + warnings
+
+    def _transfer_syntax(self, source: DicomSource) -> UID:
+        return resolve_transfer_syntax(self.options.transfer_syntax, source.transfer_syntax)

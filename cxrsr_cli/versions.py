@@ -1,4 +1,4 @@
-"""Which software this is."""
+"""Versions of cxrsr and of the libraries that it uses."""
 
 import platform
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ _PACKAGES = ("torch", "pydicom", "numpy", "highdicom", "safetensors")
 
 @dataclass(frozen=True, slots=True)
 class OptionalFeature:
-    """What an extra brings.
+    """A feature that needs an optional extra of this package.
 
     Attributes
     ----------
     name : str
-        What it is, for people.
+        Name of the feature.
     extra : str
-        Of this package.
+        Extra that installs it.
     package : str
-        The library that does it.
+        Library that it needs.
     version : str or None
-        None if it is not installed.
+        Installed version of the library; None if it is not installed.
     """
 
     name: str
@@ -33,7 +33,7 @@ class OptionalFeature:
     version: str | None
 
 
-_SERVICES = (
+_FEATURES = (
     ("C-STORE", "net", "pynetdicom"),
     ("STOW-RS", "web", "requests"),
     ("clusters", "cluster", "distributed"),
@@ -41,7 +41,7 @@ _SERVICES = (
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions that matter to an output; None for what is missing."""
+    """Return the versions that can change an output; None if a library is not installed."""
     return {
         "cxrsr": __version__,
         "python": platform.python_version(),
@@ -50,8 +50,8 @@ def versions() -> dict[str, str | None]:
 
 
 def optional_features() -> list[OptionalFeature]:
-    """Return the services that extras bring; no library is imported."""
-    return [OptionalFeature(*what, _version(what[-1])) for what in _SERVICES]
+    """Return the features of all extras without importing their libraries."""
+    return [OptionalFeature(*what, _version(what[-1])) for what in _FEATURES]
 
 
 def _version(package: str) -> str | None:

@@ -17,7 +17,6 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.config import NetworkConfig
 from cxrsr_cli.networks.model_files import ModelMetadata, find_model, save_network
 from cxrsr_cli.networks.rir import RirConfig
@@ -180,4 +179,4 @@ def inputs(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def upscaler(tiny_model: Path) -> Upscaler:
     """Load the tiny model."""
-    return Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2))
+    return Upscaler.load(find_model(str(tiny_model), 2))

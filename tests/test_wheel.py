@@ -34,3 +34,5 @@ def test_the_wheel_contains_the_models(tmp_path: Path) -> None:
     where = "import cxrsr_cli; print(cxrsr_cli.__file__)"
     place = subprocess.run([sys.executable, "-c", where], check=True, **options)  # type: ignore[call-overload]
     assert place.stdout.startswith(str(site))
+    assert list((site / "cxrsr_cli" / "models").glob("*.safetensors"))
+    assert not list((site / "cxrsr_cli" / "models").rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Find the files that a user means by a file, a folder or a DICOMDIR."""
+"""Find the files of a file, a folder or a DICOMDIR."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ class InputFile:
     ----------
     path : Path
         The file.
-    place : Path
-        Relative to the folder it was found from; empty for a file that was named.
-    refused : CxrsrError or None
-        Why it cannot be worked on.
+    relative_path : Path
+        Relative to the folder that was searched; empty for a file that the user named.
+    error : CxrsrError or None
+        Why it cannot be read.
     """
 
     path: Path
@@ -29,26 +29,26 @@ class InputFile:
 
 
 def find_inputs(source: Path, skipped: Sequence[Path] = ()) -> list[InputFile]:
-    """Find the files that are meant.
+    """Find the files of an input.
 
     Parameters
     ----------
     source : Path
-        A file; a folder, taken recursively; a DICOMDIR, followed.
+        A file; a folder, with its subfolders; a DICOMDIR, whose files are found.
     skipped : sequence of Path
-        Files and folders that nothing is taken from, if they lie in a folder.
+        Files and folders inside a folder that are left out.
 
     Returns
     -------
-    list of Found
-        A folder's files are sorted. Hidden files and folders are left out, and
-        DICOMDIRs too: their files are found by the walk. What cannot be read
-        stands for itself, refused.
+    list of InputFile
+        A folder's files are sorted. Hidden files and folders are left out, and so are
+        DICOMDIRs in a folder, whose files the walk finds. A file or folder that cannot be
+        read is an item with an error.
 
     Raises
     ------
     OutputError
-        If a folder is one of those to skip.
+        If `source` is a folder that is to be left out.
     """
     try:
         if source.is_dir():
@@ -57,8 +57,8 @@ def find_inputs(source: Path, skipped: Sequence[Path] = ()) -> list[InputFile]:
             images = dicomdir_images(source)
             return [InputFile(path, path.relative_to(source.parent)) for path in images]
     except OSError as error:
-        reason = UnreadableFileError(f"cannot read it ({error.strerror})")
-        return [InputFile(source, error=reason)]
+        unreadable = UnreadableFileError(f"cannot read it ({error.strerror})")
+        return [InputFile(source, error=unreadable)]
     except NotDicomError as error:
         return [InputFile(source, error=error)]
     return [InputFile(source)]
@@ -80,7 +80,7 @@ def _find_in(source: Path, skipped: Sequence[Path]) -> list[InputFile]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """List what is not hidden; a folder that cannot be read stands for its files."""
+    """List files that are not hidden, and folders that cannot be read."""
     unreadable: list[Path] = []
 
     def note(error: OSError) -> None:

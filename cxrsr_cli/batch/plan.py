@@ -1,4 +1,4 @@
-"""Pair inputs with outputs before any work is done."""
+"""Pair inputs with outputs, and check the paths, before any work is done."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from cxrsr_cli.options import Job
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What is to be done.
+    """The files of a run.
 
     Attributes
     ----------
     jobs : list of Job
         In order.
-    folder : Path or None
-        The folder that the outputs go to; None if the output was named.
+    output_folder : Path or None
+        The folder of the outputs; None if the user named the output file.
     """
 
     jobs: list[Job]
@@ -36,29 +36,27 @@ def plan_batch(
     sources : sequence of Path
         Files; folders, taken recursively; DICOMDIRs, followed.
     target : Path
-        For one file: the output, or an existing folder to put it in. For one
-        folder or DICOMDIR: the folder that mirrors it. For several inputs:
-        the folder that takes each by its name.
+        For one file: the output, or an existing folder for it. For one folder or
+        DICOMDIR: the folder that mirrors it. For several inputs: the folder that holds
+        each by its name.
     into : bool
-        `target` is a folder, be it there or not.
+        `target` is a folder, even if it does not exist.
     skipped : sequence of Path
-        Folders that no input is taken from, if they lie in an input folder;
-        `target` is one by itself.
+        Folders that are left out if they lie in an input folder. So is `target`.
 
     Returns
     -------
-    Plan
-        Each folder's files are sorted. Hidden files and folders are left out,
-        and DICOMDIRs too: their files are found by the walk. What cannot be
-        read, or would be written over an input or another output, is a job
-        that will fail.
+    BatchPlan
+        Each folder's files are sorted. Hidden files and folders are left out, and so are
+        DICOMDIRs in a folder, whose files the walk finds. A file that cannot be read, or
+        whose output would replace an input or another output, is a job with an error.
 
     Raises
     ------
-    NothingToDoError
+    NoInputError
         If there is no input.
     OutputError
-        If folder and file do not fit, or are the same.
+        If the inputs need a folder and `target` is a file, or both are one folder.
     """
     try:
         return _plan(sources, target, into=into, skipped=skipped)
@@ -99,8 +97,8 @@ def _plan_one(source: Path, base: Path, skipped: Sequence[Path]) -> list[Job]:
 
 
 def _reject_conflicts(jobs: Sequence[Job]) -> list[Job]:
-    """Refuse what would be written over an input or another output; drop repetitions."""
-    # A link inside the output folder can lead back to an input.
+    """Refuse outputs that would replace an input or another output; drop repetitions."""
+    # A link inside the output folder can lead to an input.
     sources = {job.source.resolve(): job.source for job in jobs}
     taken: dict[Path, Job] = {}
     kept = []
@@ -109,20 +107,20 @@ def _reject_conflicts(jobs: Sequence[Job]) -> list[Job]:
         other = taken.setdefault(output, job)
         if other is not job and other.source == job.source:
             continue
-        refused = job.error
+        error = job.error
         if output in sources:
-            refused = OutputError(
+            error = OutputError(
                 f"{job.target} leads to the input {sources[output]}; a source is never overwritten"
             )
         elif other is not job:
-            refused = OutputError(f"{other.source} would be written to {job.target}, too")
-        kept.append(replace(job, error=refused))
+            error = OutputError(f"{other.source} would be written to {job.target}, too")
+        kept.append(replace(job, error=error))
     return kept
 
 
 @dataclass(frozen=True, slots=True)
 class RecordPaths:
-    """Files and folders that a run keeps its accounts in.
+    """Files and folders that a run keeps its records in.
 
     Attributes
     ----------
@@ -137,21 +135,21 @@ class RecordPaths:
     quarantine: Path | None = None
 
     def __iter__(self) -> Iterator[Path]:
-        """List what is given."""
+        """Iterate over the paths that are given."""
         yield from filter(None, (self.ledger, self.report, self.quarantine))
 
     def check(self, plan: BatchPlan) -> None:
-        """Refuse places where an input, an output or another of them is.
+        """Refuse paths that are also an input, an output or another of these paths.
 
         Parameters
         ----------
-        plan : Plan
+        plan : BatchPlan
             What the run reads and writes.
 
         Raises
         ------
         OutputError
-            Naming the first of them.
+            Names the first such path.
         """
         taken = {job.source.resolve(): "an input" for job in plan.jobs}
         taken |= {job.target.resolve(): "an output" for job in plan.jobs}
@@ -160,7 +158,7 @@ class RecordPaths:
                 continue
             what = taken.setdefault(path.resolve(), f"the {name}")
             if what != f"the {name}":
-                raise OutputError(f"{path} is {what}; choose another place for the {name}")
+                raise OutputError(f"{path} is {what}; choose another path for the {name}")
         if self.quarantine:
             folder = self.quarantine.resolve()
             if plan.output_folder and plan.output_folder.resolve().is_relative_to(folder):

@@ -1,4 +1,4 @@
-"""Copies of the files that could not be upscaled, each with its reason."""
+"""Copies of files that could not be upscaled, each with its reason."""
 
 import json
 import os
@@ -28,14 +28,14 @@ _MAX_REASON_LENGTH = 4096
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """A folder to look through in the morning.
+    """A folder for copies of bad inputs.
 
     Attributes
     ----------
     folder : Path
-        Where copies go; made when the first does.
+        Holds the copies; made for the first one.
     outputs : Path or None
-        The folder that outputs go to, which this one mirrors (`Plan.output_folder`).
+        The folder of the outputs, which this one mirrors (`BatchPlan.output_folder`).
     """
 
     folder: Path
@@ -43,28 +43,27 @@ class Quarantine:
 
     @staticmethod
     def should_quarantine(error: CxrsrError) -> bool:
-        """Tell whether an error is about the file.
+        """Return whether an error is about the file itself.
 
-        Not about the output, the model, the memory at hand, or a file that
-        somebody still writes.
+        Errors about the output, the model, the memory of this machine, or a file that is
+        still being written are not.
         """
-        passing = isinstance(error, (UnreadableFileError, MemoryLimitError))
-        return isinstance(error, (InputError, InternalError)) and not passing
+        temporary = isinstance(error, (UnreadableFileError, MemoryLimitError))
+        return isinstance(error, (InputError, InternalError)) and not temporary
 
     def remove_stale_temporaries(self) -> None:
-        """Remove what a killed run left half copied."""
+        """Remove temporary files of killed runs."""
         for folder in (self.folder, *(path for path in self.folder.rglob("*") if path.is_dir())):
             remove_stale_temporaries(folder)
 
     def add(self, job: Job, error: CxrsrError) -> None:
-        """Copy a file, and write beside it why.
+        """Copy a file, and write the reason beside the copy.
 
         Parameters
         ----------
         job : Job
-            Its source stays where it is. The copy is named as the output would
-            have been; if a file of that name is there and is another one, the
-            copy's name gets a part of its hash.
+            The source stays in its place. The copy gets the name of the output; if
+            another file has that name, a part of the copy's hash is added.
         error : CxrsrError
             The reason.
 
@@ -101,7 +100,7 @@ class Quarantine:
 
 
 def _write_reason(copy: Path, reason: dict[str, Any], sha256: str) -> None:
-    """Write the reason beside the copy, over an earlier reason of the same file only."""
+    """Write the reason beside the copy; replace only an earlier reason of the same file."""
     name = copy.name + _REASON_SUFFIX
     path = copy.with_name(name)
     if len(os.fsencode(name)) > _MAX_NAME_LENGTH or (
@@ -113,6 +112,6 @@ def _write_reason(copy: Path, reason: dict[str, Any], sha256: str) -> None:
 
 
 def _is_reason(path: Path, sha256: str) -> bool:
-    with path.open("rb") as opened:
-        start = opened.read(_MAX_REASON_LENGTH)
+    with path.open("rb") as file:
+        start = file.read(_MAX_REASON_LENGTH)
     return _SCHEMA.encode() in start and sha256.encode() in start

@@ -1,4 +1,4 @@
-"""What a run knows of its outputs before it makes them, and writes down after."""
+"""What a run looks up before it makes an output, and records after."""
 
 import logging
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from cxrsr_cli.batch.ledger import Ledger, LedgerEntry, OutputKey
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.common.files import ensure_unchanged, remove_stale_temporaries, sha256_file
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import CxrsrError, OutputError
-from cxrsr_cli.options import Job, RunInfo
+from cxrsr_cli.options import Job
 
 _LOG = logging.getLogger(__name__)
 
@@ -20,23 +21,23 @@ class RunRecords:
 
     Attributes
     ----------
-    profile : Profile
+    parameters : DerivationParameters
         What is done to the files.
     ledger : Ledger or None
         Knows what was done before; None does everything again.
     quarantine : Quarantine or None
         Takes copies of the files that could not be upscaled.
     dry_run : bool
-        Nothing is written.
+        Whether nothing is written.
     """
 
-    profile: RunInfo
+    parameters: DerivationParameters
     ledger: Ledger | None = None
     quarantine: Quarantine | None = None
     dry_run: bool = False
 
     def remove_stale_temporaries(self, jobs: Sequence[Job]) -> None:
-        """Remove what killed runs left half written."""
+        """Remove temporary files of killed runs."""
         if self.dry_run:
             return
         for folder in {job.target.parent for job in jobs}:
@@ -45,13 +46,13 @@ class RunRecords:
             self.quarantine.remove_stale_temporaries()
 
     def find_completed(self, job: Job) -> Result | None:
-        """Return the result of a job that the ledger knows to be done.
+        """Return the result of a job that the ledger knows as done, else None.
 
         Raises
         ------
         OutputError
-            If its output is there, but of other work.
-        NotReadableError
+            If the output exists, but was made from another source, model or options.
+        UnreadableFileError
             If the source cannot be read.
         """
         entry = self._lookup(job)
@@ -65,24 +66,24 @@ class RunRecords:
         )
 
     def mark_pending(self, job: Job, source_sha256: str, output_sha256: str) -> None:
-        """Write down that an output is about to get its name.
+        """Record that an output is about to get its name.
 
         Raises
         ------
         OutputError
-            If the ledger cannot be written; the output must not get its name then.
+            If the ledger cannot be written. The output must not get its name then.
         """
         if self.ledger:
             self.ledger.mark_pending(job.target, self._output_key(source_sha256), output_sha256)
 
     def finalize(self, result: Result) -> Result:
-        """Account for a result: record what is done, set apart what is bad.
+        """Record an output that was written; copy a bad input to the quarantine.
 
         Returns
         -------
         Result
-            With what could not be accounted for. A job that failed because
-            another process did the very same work is done already.
+            With `record_errors`. A job that failed because another process did the same
+            work becomes `FileStatus.UP_TO_DATE`.
         """
         if result.status is FileStatus.DONE:
             return self._record(result)
@@ -91,8 +92,8 @@ class RunRecords:
         return self._quarantine_input(result)
 
     def _lookup(self, job: Job) -> LedgerEntry | None:
-        """Return what the ledger knows of the very same work, if its output is there."""
-        if self.ledger is None or self.profile.overwrite or job.error:
+        """Return the ledger's entry of the same work, if the output exists."""
+        if self.ledger is None or self.parameters.options.overwrite or job.error:
             return None
         entry = self.ledger.lookup(job.target)
         if entry is None:
@@ -109,7 +110,8 @@ class RunRecords:
         return entry
 
     def _output_key(self, source_sha256: str) -> OutputKey:
-        return OutputKey(source_sha256, self.profile.recipe.model_sha256, self.profile.options_key)
+        parameters = self.parameters
+        return OutputKey(source_sha256, parameters.model_sha256, parameters.options.ledger_key())
 
     def _record(self, result: Result) -> Result:
         source, output = result.source_sha256, result.output_sha256
@@ -117,7 +119,7 @@ class RunRecords:
             try:
                 self.ledger.mark_done(result.job.target, self._output_key(source), output)
             except OutputError as error:
-                # The output is there and was announced: the next run will find out.
+                # The output exists and is marked as pending: the next run will complete the entry.
                 return replace(result, record_errors=[*result.record_errors, str(error)])
         return result
 
@@ -129,7 +131,7 @@ class RunRecords:
         return replace(known, timing=result.timing) if known else result
 
     def _quarantine_input(self, result: Result) -> Result:
-        """Put a copy of a bad input into quarantine."""
+        """Copy an input that is bad to the quarantine."""
         error = result.error
         if self.dry_run or not (
             self.quarantine and error and self.quarantine.should_quarantine(error)

@@ -1,4 +1,4 @@
-"""The report of a run: what a night did, for a machine to read in the morning."""
+"""The JSON report of a run."""
 
 import json
 import os
@@ -11,15 +11,16 @@ from typing import Any
 
 from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.common.files import atomic_write
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.write import check_writable
 from cxrsr_cli.errors import ExitCode, OutputError
-from cxrsr_cli.options import Job, RunInfo
+from cxrsr_cli.options import Job
 from cxrsr_cli.versions import NOTICE, versions
 
 SCHEMA = "cxrsr-run-report/1"
-"""Grows by new keys; another number when one changes its meaning or goes."""
-_SCHEMA_KEY_SHARE = 100
-"""Bytes from the beginning of a report."""
+"""New keys keep the number; a key that is removed or changes its meaning needs another one."""
+_SCHEMA_WITHIN_BYTES = 100
+"""The schema's name is this near to the beginning of a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +29,23 @@ class BatchRun:
 
     Attributes
     ----------
-    profile : Profile
+    parameters : DerivationParameters
         What was done to the files.
     jobs : sequence of Job
         All that were planned.
     results : sequence of Result
-        Of those that were come to, in any order.
+        Of the files that were processed, in any order.
     started, finished : datetime
-        With their zone.
+        With a time zone.
     exit_code : ExitCode
         Of the process.
-    peak_memory : int
-        Bytes, of the process.
+    peak_rss_bytes : int
+        Largest resident memory of the process.
     dry_run : bool
         Whether nothing was written.
     """
 
-    profile: RunInfo
+    parameters: DerivationParameters
     jobs: Sequence[Job]
     results: Sequence[Result]
     started: datetime
@@ -59,35 +60,23 @@ def build_report(run: BatchRun) -> dict[str, Any]:
 
     Parameters
     ----------
-    run : Run
-        What happened.
+    run : BatchRun
+        The run.
 
     Returns
     -------
     dict
-        As docs/upscale.md describes it. Files are named by their paths, and
-        nothing from inside one is in it.
+        As docs/upscale.md describes it. It names files by their paths, and holds
+        nothing from inside a file.
     """
-    profile, recipe = run.profile, run.profile.recipe
+    parameters = run.parameters
     ended = {result.job: result for result in run.results}
     return {
         "schema": SCHEMA,
         "notice": NOTICE,
         "versions": versions(),
-        "model": {"name": recipe.model_name, "sha256": recipe.model_sha256},
-        "options": {
-            "scale": recipe.scale,
-            "consistency": recipe.consistency,
-            "self_ensemble": recipe.ensemble,
-            "precision": str(recipe.precision),
-            "device": profile.device,
-            "memory_bytes": recipe.memory,
-            "allow": sorted(profile.allowed),
-            "transfer_syntax": str(profile.syntax),
-            "overwrite": profile.overwrite,
-            "keep_private": recipe.keep_private,
-            "dry_run": run.dry_run,
-        },
+        "model": {"name": parameters.options.model, "sha256": parameters.model_sha256},
+        "options": {**parameters.options.as_dict(), "dry_run": run.dry_run},
         "started": run.started.isoformat(timespec="seconds"),
         "finished": run.finished.isoformat(timespec="seconds"),
         "exit_code": int(run.exit_code),
@@ -100,14 +89,14 @@ def build_report(run: BatchRun) -> dict[str, Any]:
 
 
 def count_by_status(run: BatchRun) -> dict[FileStatus, int]:
-    """Return how many files ended in which way."""
+    """Return the number of files by status."""
     statuses = Counter(result.status for result in run.results)
     statuses[FileStatus.NOT_PROCESSED] = len(run.jobs) - len(run.results)
     return {status: statuses[status] for status in FileStatus}
 
 
 def file_record(result: Result) -> dict[str, Any]:
-    """Return one file's part of a report."""
+    """Return what a report says of one file."""
     error, deviation, timing = result.error, result.deviation, result.timing
     plan = result.plan
     return {
@@ -123,7 +112,7 @@ def file_record(result: Result) -> dict[str, Any]:
         "record_errors": result.record_errors,
         "seconds": {
             "read": round(timing.read, 3),
-            "restore": round(timing.upscale, 3),
+            "upscale": round(timing.upscale, 3),
             "write": round(timing.write, 3),
             "total": round(timing.total, 3),
         },
@@ -149,15 +138,14 @@ def check_report_path(path: Path, schema: str = SCHEMA) -> None:
     Parameters
     ----------
     path : Path
-        Where it is to be.
+        The report.
     schema : str
-        Of the earlier reports that may be replaced.
+        Schema of earlier reports, which may be replaced.
 
     Raises
     ------
     OutputError
-        If something else than an earlier report is there, or it cannot be
-        written there.
+        If the path holds something other than an earlier report, or cannot be written.
     """
     try:
         if path.exists() and not _is_report(path, schema):
@@ -170,17 +158,17 @@ def check_report_path(path: Path, schema: str = SCHEMA) -> None:
 def _is_report(path: Path, schema: str) -> bool:
     if not path.is_file():  # reading a pipe or a device might never end
         return False
-    with path.open("rb") as opened:
-        return schema.encode() in opened.read(_SCHEMA_KEY_SHARE)
+    with path.open("rb") as file:
+        return schema.encode() in file.read(_SCHEMA_WITHIN_BYTES)
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:
-    """Write a report whole; an earlier one is replaced.
+    """Write a report atomically, over an earlier one.
 
     Raises
     ------
     OutputError
-        If it cannot be written, or something else came there meanwhile.
+        If it cannot be written, or its path now holds something else.
     """
     check_report_path(path, report["schema"])
     try:
@@ -196,5 +184,5 @@ def _names(job: Job) -> dict[str, str]:
 
 
 def display_path(path: Path) -> str:
-    """Return a path that every reader takes: names need not be legal Unicode."""
+    """Return a path as legal Unicode, which a file name need not be."""
     return os.fsencode(path).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What became of each file, and what that makes of the run."""
+"""The result of each file, and the exit code of a run."""
 
 import logging
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def to_reportable_error(error: Exception) -> CxrsrError:
-    """Turn what stopped one file into an error that may be shown and kept.
+    """Turn the error of one file into one that may be shown and kept.
 
     Parameters
     ----------
@@ -28,34 +28,34 @@ def to_reportable_error(error: Exception) -> CxrsrError:
     Returns
     -------
     CxrsrError
-        Free of patient data, and without a traceback.
+        Without patient data and traceback.
     """
     _LOG.debug("a file failed", exc_info=error)
-    # PyTorch's allocator on a CPU raises no MemoryError.
-    allocator = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    # PyTorch's CPU allocator raises RuntimeError, not MemoryError.
+    out_of_memory = isinstance(error, RuntimeError) and "allocate memory" in str(error)
     if isinstance(error, CxrsrError):
-        # Results are kept to the end of the run; a traceback keeps the pixels.
+        # Results are kept until the run ends, and a traceback would keep the pixels.
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
     if isinstance(error, OSError):
         return OutputError(f"cannot read or write: {error.strerror}")
-    if isinstance(error, MemoryError) or allocator:
+    if isinstance(error, MemoryError) or out_of_memory:
         return MemoryLimitError("not enough memory for this image")
     return InternalError.of(error)
 
 
 class FileStatus(StrEnum):
-    """Where a file stands at the end of a run."""
+    """The state of a file at the end of a run."""
 
     DONE = "done"
     """Its output was written."""
     UP_TO_DATE = "up to date"
-    """The ledger knows its output, and that is there as it was written."""
+    """The ledger knows its output, which exists unchanged."""
     DRY_RUN = "dry run"
-    """In a dry run: nothing speaks against it."""
+    """Nothing was written; no reason for a failure was found."""
     FAILED = "failed"
     NOT_PROCESSED = "not processed"
-    """The run was interrupted before it."""
+    """The run ended before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Timing:
 
     Attributes
     ----------
-    read, restore, write : float
+    read, upscale, write : float
         Reading and decoding; the network; deriving, encoding, and reading back.
     """
 
@@ -74,38 +74,38 @@ class Timing:
 
     @property
     def total(self) -> float:
-        """Their sum; stages of several files overlap."""
+        """Their sum. Stages of several files overlap."""
         return self.read + self.upscale + self.write
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a job.
+    """The result of a job. What the job did not reach is None.
 
     Attributes
     ----------
     job : Job
         The job.
-    status : Status
+    status : FileStatus
         How it ended.
     error : CxrsrError or None
         Why there is no output.
     warnings : list of str
-        What was done with reserve, free of patient data.
+        What the user should know, without patient data.
     record_errors : list of str
-        What the run could not account for: a ledger or quarantine that fails.
+        Errors of the ledger or the quarantine.
     timing : Timing
         How long it took.
     input_shape, output_shape : tuple of int or None
-        ``(rows, columns)``, as far as it came.
-    deviation : Deviation or None
-        How far the downsampled output is from the input.
-    plan : Plan or None
-        How it was to be worked on.
+        ``(rows, columns)``.
+    deviation : ConsistencyDeviation or None
+        Difference of the downsampled output from the input.
+    plan : MemoryPlan or None
+        How the image was divided into strips.
     source_sha256, output_sha256 : str or None
-        Of the files, as far as it came.
-    peak_memory : int
-        Bytes: the process's high-water mark when the job ended.
+        Of the files.
+    peak_rss_bytes : int
+        Largest resident memory of the process until the job ended.
     """
 
     job: Job
@@ -124,33 +124,32 @@ class Result:
 
 
 def failed_result(
-    job: Job, error: Exception, timing: Timing, opened: "DecodedSource | None" = None
+    job: Job, error: Exception, timing: Timing, decoded: "DecodedSource | None" = None
 ) -> Result:
     """Return the result of a job that an error stopped."""
     return Result(
         job,
         FileStatus.FAILED,
         error=to_reportable_error(error),
-        warnings=opened.warnings if opened else [],
+        warnings=decoded.warnings if decoded else [],
         timing=timing,
-        input_shape=opened.shape if opened else None,
-        source_sha256=opened.sha256 if opened else None,
+        input_shape=decoded.shape if decoded else None,
+        source_sha256=decoded.sha256 if decoded else None,
     )
 
 
 def exit_code(results: Sequence[Result], planned: int | None = None) -> ExitCode:
     """Return the exit code of a run.
 
-    Some failures among successes are `ExitCode.SOME_FAILED`; when all failed
-    for the same kind of reason, its own code.
+    It is `ExitCode.SOME_FAILED` if some files failed and others did not. If all failed
+    with one exit code, it is that one.
 
     Parameters
     ----------
     results : sequence of Result
-        What became of the files that were come to.
+        Results of the files that were processed.
     planned : int, optional
-        How many files there were; a run that did not come to all of them was
-        interrupted.
+        Number of files; a run that did not process all of them was interrupted.
     """
     if planned is not None and len(results) < planned:
         return ExitCode.INTERRUPTED

@@ -11,10 +11,11 @@ from cxrsr_cli.batch.result import Result, Timing, failed_result, to_reportable_
 from cxrsr_cli.cluster.dispatcher import Dispatcher, RunCancelledError
 from cxrsr_cli.cluster.file_transfer import TransferMode, prepare_transfer
 from cxrsr_cli.cluster.messages import FileResponse, ProfileResponse, WorkRequest
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.write import check_target
 from cxrsr_cli.errors import CxrsrError
 from cxrsr_cli.networks.model_files import ModelFile
-from cxrsr_cli.options import Job, RunInfo, UpscaleOptions
+from cxrsr_cli.options import Job, UpscaleOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +26,9 @@ class ClusterRunConfig:
     ----------
     model : Model
         The weights here.
-    settings : Settings
+    options : UpscaleOptions
         How they are run.
-    profile : Profile
+    parameters : DerivationParameters
         What the workers do with them, as the first of them said.
     clock : callable
         Gives the time of derivation.
@@ -41,7 +42,7 @@ class ClusterRunConfig:
 
     model: ModelFile
     options: UpscaleOptions
-    run_info: RunInfo
+    parameters: DerivationParameters
     clock: Callable[[], datetime]
     transfer_mode: TransferMode
     io_workers: int = 1
@@ -80,7 +81,7 @@ class ClientWorker:
                 return WorkRequest(
                     model=orders.model,
                     options=orders.options,
-                    parameters=orders.run_info.recipe,
+                    parameters=orders.parameters,
                     transfer=prepare_transfer(job, orders.transfer_mode),
                     derived_at=when,
                     dry_run=self._accounts.dry_run,
@@ -100,7 +101,7 @@ class ClientWorker:
                 return replace(known, timing=Timing(read=time.monotonic() - started))
             if job.error:
                 raise job.error
-            check_target(job.source, job.target, overwrite=orders.run_info.overwrite)
+            check_target(job.source, job.target, overwrite=orders.options.overwrite)
             return self._dispatcher.submit_and_wait(make, take)
         except RunCancelledError:
             return None
@@ -118,7 +119,7 @@ class ClientWorker:
                 answer.content,
                 sha256,
                 lambda _: self._accounts.mark_pending(job, source, sha256),
-                overwrite=self._orders.run_info.overwrite,
+                overwrite=self._orders.options.overwrite,
             )
         except Exception as error:
             return replace(

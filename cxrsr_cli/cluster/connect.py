@@ -18,9 +18,10 @@ from cxrsr_cli.cluster.executor import ClusterExecutor
 from cxrsr_cli.cluster.file_transfer import TransferMode
 from cxrsr_cli.cluster.messages import FileResponse, ProfileResponse, WorkRequest
 from cxrsr_cli.common.quiet_libraries import quiet_dask
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import NetworkError, WorkerCrashedError
 from cxrsr_cli.networks.model_files import ModelFile
-from cxrsr_cli.options import RunInfo, UpscaleOptions
+from cxrsr_cli.options import UpscaleOptions
 
 _CONNECT_TIMEOUT = 10
 """Seconds to wait for the scheduler."""
@@ -45,11 +46,10 @@ _CONFIGURATION = {
 def connected_cluster(
     address: ClusterAddress,
     model: ModelFile,
-    settings: UpscaleOptions,
+    options: UpscaleOptions,
     *,
-    overwrite: bool,
     clock: Callable[[], datetime],
-    shipping: TransferMode | None = None,
+    transfer_mode: TransferMode | None = None,
     io_workers: int = 1,
 ) -> Iterator[ClusterExecutor]:
     """Join a cluster for the time of a run.
@@ -60,13 +60,11 @@ def connected_cluster(
         Where it is, or how many processes to start.
     model : Model
         The weights here; workers that have them not get them.
-    settings : Settings
+    options : UpscaleOptions
         How they are run.
-    overwrite : bool
-        Whether existing outputs are replaced.
     clock : callable
         Gives the time of derivation.
-    shipping : Shipping, optional
+    transfer_mode : TransferMode, optional
         How files get to the workers; if not given, as bytes, but to processes
         of this machine by path.
     io_workers : int
@@ -87,19 +85,21 @@ def connected_cluster(
     threads = None
     if address.processes:
         threads = max(1, CPU_COUNT // address.processes)
-        shipping = shipping or TransferMode.PATHS
+        transfer_mode = transfer_mode or TransferMode.PATHS
     with ExitStack() as stack:
         stack.enter_context(quiet_dask())
         stack.enter_context(dask.config.set(_CONFIGURATION))
         scheduler = address.scheduler or stack.enter_context(_local(address.processes))
         client = stack.enter_context(_client(scheduler))
-        profile = _handshake(client, model, settings, clock)
+        parameters = _handshake(client, model, options, clock)
         orders = ClusterRunConfig(
             model=model,
-            options=settings,
-            run_info=replace(profile, overwrite=overwrite),
+            options=options,
+            parameters=replace(
+                parameters, options=replace(parameters.options, overwrite=options.overwrite)
+            ),
             clock=clock,
-            transfer_mode=shipping or TransferMode.BYTES,
+            transfer_mode=transfer_mode or TransferMode.BYTES,
             io_workers=io_workers,
             threads=threads,
         )
@@ -149,19 +149,19 @@ def _client(scheduler: str) -> Iterator[Client]:
 
 
 def _handshake(
-    client: Client, model: ModelFile, settings: UpscaleOptions, clock: Callable[[], datetime]
-) -> RunInfo:
+    client: Client, model: ModelFile, options: UpscaleOptions, clock: Callable[[], datetime]
+) -> DerivationParameters:
     """Ask a worker what it would do; its answer binds all others."""
     dispatcher = Dispatcher(client)
 
     def make() -> WorkRequest:
         return WorkRequest(
-            model=model, options=settings, parameters=None, transfer=None, derived_at=clock()
+            model=model, options=options, parameters=None, transfer=None, derived_at=clock()
         )
 
-    def take(_: WorkRequest, answer: ProfileResponse | FileResponse) -> RunInfo:
+    def take(_: WorkRequest, answer: ProfileResponse | FileResponse) -> DerivationParameters:
         assert isinstance(answer, ProfileResponse)  # noqa: S101
-        return answer.run_info
+        return answer.parameters
 
     try:
         return dispatcher.submit_and_wait(make, take, patience=_HANDSHAKE_TIMEOUT)

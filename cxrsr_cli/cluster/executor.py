@@ -11,8 +11,9 @@ from cxrsr_cli.batch.records import RunRecords
 from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.cluster.client import ClientWorker, ClusterRunConfig
 from cxrsr_cli.cluster.dispatcher import Dispatcher
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import NetworkError
-from cxrsr_cli.options import Job, RunInfo
+from cxrsr_cli.options import Job
 
 _FILES_PER_WORKER = 3
 """Files in hand for each worker: one it reads, one in its network, one it writes."""
@@ -42,21 +43,21 @@ class ClusterExecutor:
     config: ClusterRunConfig
 
     @property
-    def profile(self) -> RunInfo:
+    def parameters(self) -> DerivationParameters:
         """What is done to the files."""
-        return self.config.run_info
+        return self.config.parameters
 
     def results(
         self,
         jobs: Sequence[Job],
-        accounts: RunRecords,
+        records: RunRecords,
         *,
         advance: Callable[[float], None],
         stop: Callable[[], bool],
     ) -> Generator[Result, None, None]:
         """Do every job, as `BatchRunner.run`; results come as they end."""
         dispatcher = Dispatcher(self.client, self.config.io_workers)
-        attendant = ClientWorker(self.config, accounts, dispatcher)
+        attendant = ClientWorker(self.config, records, dispatcher)
         crew = _WorkerMonitor(self.client)
         waiting = iter(jobs)
         hand = list[Future[Result | None]]()
@@ -70,7 +71,7 @@ class ClusterExecutor:
                 result = future.result()
                 if result:
                     if result.status is not FileStatus.DONE:
-                        result = accounts.finalize(result)
+                        result = records.finalize(result)
                     advance(1)
                 # Not before: an interruption must not lose the file.
                 hand.remove(future)

@@ -8,7 +8,7 @@ from cxrsr_cli.cluster.file_transfer import FileTransfer
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import CxrsrError
 from cxrsr_cli.networks.model_files import ModelFile
-from cxrsr_cli.options import RunInfo, UpscaleOptions
+from cxrsr_cli.options import UpscaleOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +19,9 @@ class WorkRequest:
     ----------
     model : Model
         The client's weights file; the worker takes one with the same hash.
-    settings : Settings
+    options : UpscaleOptions
         How it is to be run.
-    recipe : Recipe or None
+    parameters : DerivationParameters or None
         What the run's other workers do; None for the first that is asked.
     parcel : Parcel or None
         The file; None to say only what would be done.
@@ -50,7 +50,7 @@ class WorkRequest:
 class ProfileResponse:
     """An answer: what the worker would do."""
 
-    run_info: RunInfo
+    parameters: DerivationParameters
 
 
 @dataclass(frozen=True, slots=True)

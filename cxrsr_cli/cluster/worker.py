@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from distributed import get_worker
 
-from cxrsr_cli.batch.local_executor import JobStages
 from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result, to_reportable_error
+from cxrsr_cli.batch.runner import JobStages
 from cxrsr_cli.cluster.file_transfer import FileTransfer
 from cxrsr_cli.cluster.messages import (
     Cancelled,
@@ -53,7 +53,8 @@ def handle_request(errand: WorkRequest) -> WorkResponse:
         upscaler = _upscaler(errand)
         if upscaler is None:
             return WeightsMissing()
-        if errand.parameters and upscaler.recipe != errand.parameters:
+        theirs = errand.parameters
+        if theirs and upscaler.parameters.fingerprint() != theirs.fingerprint():
             return RequestRejected(
                 UsageError(
                     "the workers do not all compute alike: version of cxrsr, kind of device or "
@@ -61,7 +62,7 @@ def handle_request(errand: WorkRequest) -> WorkResponse:
                 )
             )
         if errand.transfer is None:
-            return ProfileResponse(upscaler.profile)
+            return ProfileResponse(upscaler.parameters)
         with _files:
             return _worked(errand, errand.transfer, upscaler)
     except _TaskCancelledError:
@@ -72,7 +73,9 @@ def handle_request(errand: WorkRequest) -> WorkResponse:
 
 def _upscaler(errand: WorkRequest) -> Upscaler | None:
     """Find a model in memory, else on the disk; None if it is not there."""
-    key = errand.model.sha256, errand.options
+    # Only the client knows whether an output may be replaced.
+    options = replace(errand.options, overwrite=True)
+    key = errand.model.sha256, options
     with _loading:
         upscaler = _loaded.get(key)
         if upscaler is None:
@@ -80,8 +83,7 @@ def _upscaler(errand: WorkRequest) -> Upscaler | None:
             if model is None:
                 return None
             disable_malloc_trim()
-            # Only the client knows whether an output may be replaced.
-            upscaler = errand.options.load(model, overwrite=True)
+            upscaler = Upscaler.load(model, options)
             _loaded[key] = upscaler
         _loaded.move_to_end(key)
         while len(_loaded) > _MAX_CACHED_MODELS:

@@ -1,4 +1,4 @@
-"""The ``cxrsr`` command: its sub-commands, and how failures reach the shell."""
+"""The ``cxrsr`` command: its sub-commands and exit codes."""
 
 import logging
 import os
@@ -36,8 +36,8 @@ app = typer.Typer(
     "quote patient data.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,  # rich costs a tenth of a second on every start
-    # Typer's tracebacks show local variables, which hold patients' data.
+    rich_markup_mode=None,  # importing rich takes a tenth of a second
+    # Tracebacks of Typer show local variables, which may hold patient data.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -65,11 +65,11 @@ def _global_options(
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Hold the options that stand before a sub-command."""
+    """Declare the options before a sub-command."""
 
 
 def main() -> NoReturn:
-    """Run the command and exit with a documented code."""
+    """Run the command and exit with a documented exit code."""
     ensure_standard_streams()
     install_interrupt_handlers()
     if os.environ.get("CXRSR_DEBUG") == "1":
@@ -101,9 +101,11 @@ def _show_tracebacks() -> None:
 
 
 def _check_epoch() -> None:
-    """Refuse a SOURCE_DATE_EPOCH that is no number: libraries fail over it in their own way."""
+    """Raise UsageError if SOURCE_DATE_EPOCH is not a number; libraries would fail on it."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch == "":
         del os.environ["SOURCE_DATE_EPOCH"]
     elif epoch is not None and not epoch.isdecimal():
-        raise UsageError("SOURCE_DATE_EPOCH in the environment is not in seconds since 1970")
+        raise UsageError(
+            "SOURCE_DATE_EPOCH in the environment is not a number of seconds since 1970"
+        )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,15 +25,23 @@ if TYPE_CHECKING:
     from cxrsr_cli.evaluation.worst_cases import WorstCase
 
 
+def _file(option: str, text: str) -> Any:  # noqa: ANN401  as `typer.Option`
+    return typer.Option(option, metavar="FILE", help=text)
+
+
 def evaluate(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", exists=True, help="Folder of grey images or DICOM chests, or a list of them."
+            "--data",
+            metavar="PATH",
+            exists=True,
+            help="Folder of greyscale images or DICOM files, or a text file that lists them.",
         ),
     ],
     scale: Annotated[
-        str, typer.Option("--scale", "-s", metavar="2,4,8", help="Factors, separated by commas.")
+        str,
+        typer.Option("--scale", "-s", metavar="2,4,8", help="Scale factors, separated by commas."),
     ] = "4",
     model: ModelOption = DEFAULT_MODEL,
     methods: Annotated[
@@ -41,33 +49,32 @@ def evaluate(
         typer.Option(
             "--methods",
             metavar="A,B,...",
-            help="bicubic, model (that of --model), or a model's name or path ({scale} in it is "
-            "replaced); each with +impulse-filter and +consistent, a model with +ensemble.",
+            help="Methods, separated by commas: bicubic, model (that of --model), or the name or "
+            "path of a model (with {scale} for the factor), each optionally with +impulse-filter, "
+            "+consistent and, for models, +ensemble.",
         ),
     ] = ",".join(map(str, DEFAULT)),
     reference: Annotated[
-        str, typer.Option("--reference", metavar="METHOD", help="What the others are compared to.")
+        str,
+        typer.Option(
+            "--reference", metavar="METHOD", help="Method that the others are compared with."
+        ),
     ] = str(REFERENCE),
     noise: Annotated[
         str | None,
         typer.Option(
-            "--noise", metavar="sp:0.01|gauss:0.01", help="Noise on the low-resolution input."
+            "--noise",
+            metavar="sp:0.01|gauss:0.01",
+            help="Noise to add to the low-resolution input.",
         ),
     ] = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
-    csv: Annotated[
-        Path | None, typer.Option("--csv", help="Write every image's scores there.")
-    ] = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Write scores, statistics and costs there.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write all tables there.")
-    ] = None,
+    csv: Annotated[Path | None, _file("--csv", "Write the scores of every image.")] = None,
+    json: Annotated[Path | None, _file("--json", "Write scores, statistics and costs.")] = None,
+    markdown: Annotated[Path | None, _file("--markdown", "Write all tables.")] = None,
     html: Annotated[
-        Path | None,
-        typer.Option("--html", help="Write a page with plots there (needs the extra 'plot')."),
+        Path | None, _file("--html", "Write a page with plots (needs the extra 'plot').")
     ] = None,
     worst_cases: Annotated[
         Path | None,
@@ -75,15 +82,15 @@ def evaluate(
             "--worst-cases",
             metavar="DIR",
             file_okay=False,
-            help="Write a picture of every method's worst case there (needs the extra 'plot').",
+            help="Write a picture of every method's worst case (needs the extra 'plot').",
         ),
     ] = None,
     no_progress: ProgressOption = False,
 ) -> None:
-    """Degrade images, restore them by every method and compare with the originals.
+    """Downscale images, upscale them by every method and compare with the originals.
 
-    On stored values, a border of SCALE pixels left out; docs/evaluating.md
-    defines every metric.
+    Metrics are computed on stored values, without a border of SCALE pixels;
+    docs/evaluating.md defines them.
     """
     from cxrsr_cli.evaluation.noise import Noise
 
@@ -92,7 +99,7 @@ def evaluate(
     added_noise = Noise.parse(noise) if noise else None
     models = {factor: _find_models(compared, model, factor) for factor in scales}
     outputs = _Outputs(csv, json, markdown, html, worst_cases)
-    outputs.check_folders()
+    outputs.check()
 
     from cxrsr_cli.evaluation import worst_cases as worst
     from cxrsr_cli.evaluation.evaluator import Evaluator
@@ -100,7 +107,6 @@ def evaluate(
     from cxrsr_cli.images.image_files import list_image_files
 
     paths = list_image_files(data)
-    outputs.prepare()
     results, cases = list["EvaluationResult"](), dict[int, list["WorstCase"]]()
     for factor in scales:
         evaluator = Evaluator.load(
@@ -134,24 +140,20 @@ class _Outputs:
     def need_worst_cases(self) -> bool:
         return bool(self.html or self.worst_cases)
 
-    def check_folders(self) -> None:
+    def check(self) -> None:
+        """Check the folders and the extra 'plot'; create the folder of the worst cases."""
         for path in (self.csv, self.json, self.markdown, self.html):
             if path and not path.parent.is_dir():
                 raise OutputError(f"no folder {path.parent} to write the scores to")
-
-    def prepare(self) -> None:
-        """Check for the extra 'plot' and create the folder of the worst cases."""
-        from cxrsr_cli.evaluation.plots import check_plotting
-
         if self.need_worst_cases:
+            from cxrsr_cli.evaluation.plots import check_plotting
+
             check_plotting()
-        if self.worst_cases:
+        if folder := self.worst_cases:
             try:
-                self.worst_cases.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise OutputError(
-                    f"cannot make the folder {self.worst_cases}: {error.strerror}"
-                ) from error
+                raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
     def write(self, results: list["EvaluationResult"], cases: dict[int, list["WorstCase"]]) -> None:
         from cxrsr_cli.evaluation.export import write_csv, write_json, write_text

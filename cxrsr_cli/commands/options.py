@@ -1,69 +1,121 @@
-"""Options that several sub-commands share, and what they mean in common."""
+"""Command line options that several commands share."""
 
+import inspect
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields
 from enum import IntEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from cxrsr_cli.common.byte_size import parse_byte_size
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.networks.config import SCALES, Precision
+from cxrsr_cli.options import OptionInfo, UpscaleOptions
 
 
 class Verbosity(IntEnum):
-    """How much is said."""
+    """How many messages are shown."""
 
     QUIET = 0
     NORMAL = 1
     VERBOSE = 2
 
 
-def _scale(value: int) -> int:
-    if value not in SCALES:
-        raise typer.BadParameter(f"{value} is not one of {', '.join(map(str, SCALES))}")
-    return value
+def declare_option(one: "Field[Any]") -> Any:  # noqa: ANN401 - as `typer.Option`
+    """Return the command line option of a field of `UpscaleOptions`."""
+    info = OptionInfo.of(one)
+
+    def parse(text: str) -> object:
+        assert info.parse  # noqa: S101
+        try:
+            return info.parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return typer.Option(
+        *(info.flags or ("--" + one.name.replace("_", "-"),)),
+        metavar=info.metavar,
+        parser=parse if info.parse else None,
+        help=info.help,
+        show_default=one.default is not None,
+    )
 
 
-def _size(text: str) -> int:
+def with_upscale_options(
+    command: Callable[..., None], kind: type[UpscaleOptions] = UpscaleOptions
+) -> Callable[..., None]:
+    """Give a command an option for each field of `UpscaleOptions`.
+
+    Parameters
+    ----------
+    command : callable
+        Has a parameter ``chosen``, which gets the values by field name, for `make_options`.
+        Its other parameters are kept.
+    kind : type
+        The class of the fields.
+
+    Returns
+    -------
+    callable
+        For Typer.
+    """
+    names = [one.name for one in fields(kind)]
+
+    @wraps(command)
+    def run(**given: Any) -> None:  # noqa: ANN401 - whatever the options are
+        command(chosen={name: given.pop(name) for name in names}, **given)
+
+    own = inspect.signature(command, eval_str=True)
+    parameters = list[inspect.Parameter]()
+    for parameter in own.parameters.values():
+        parameters += _parameters(kind) if parameter.name == "chosen" else [parameter]
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _parameters(kind: type[UpscaleOptions]) -> Iterator[inspect.Parameter]:
+    types = get_type_hints(kind)
+    for one in fields(kind):
+        value, default = types[one.name], one.default
+        if get_origin(value) is frozenset:  # a flag that can be repeated
+            value, default = list[get_args(value)[0]] | None, None  # type: ignore[misc]
+        yield inspect.Parameter(
+            one.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=default,
+            annotation=Annotated[value, declare_option(one)],
+        )
+
+
+def make_options(
+    chosen: dict[str, Any], kind: type[UpscaleOptions] = UpscaleOptions
+) -> UpscaleOptions:
+    """Return the options that a command was given.
+
+    Raises
+    ------
+    UsageError
+        If a value is illegal.
+    """
+    values: dict[str, Any] = {
+        one.name: frozenset(chosen[one.name] or ())
+        if isinstance(one.default, frozenset)
+        else chosen[one.name]
+        for one in fields(kind)
+    }
     try:
-        return parse_byte_size(text)
+        return kind(**values)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
-ScaleOption = Annotated[
-    int, typer.Option("--scale", "-s", metavar="2|4|8", callback=_scale, help="Scale factor.")
-]
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="NAME|PATH",
-        help="A bundled model (see cxrsr info) or a weights file.",
-    ),
-]
-DeviceOption = Annotated[
-    str,
-    typer.Option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Device that runs the network."),
-]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option("--precision", help="Number format of the network; auto is fp32."),
-]
-MemoryOption = Annotated[
-    int | None,
-    typer.Option(
-        "--memory",
-        metavar="SIZE",
-        parser=_size,
-        help="Memory limit for one image, such as 1500MiB or 4GiB (of the GPU, if one is used). "
-        "Default: 2 GiB, or more where an image needs it.",
-        show_default=False,
-    ),
-]
+_FIELDS = {one.name: one for one in fields(UpscaleOptions)}
+
+ModelOption = Annotated[str, declare_option(_FIELDS["model"])]
+DeviceOption = Annotated[str, declare_option(_FIELDS["device"])]
+MemoryOption = Annotated[int | None, declare_option(_FIELDS["memory"])]
 ProgressOption = Annotated[
     bool,
     typer.Option("--no-progress", help="Show no progress bar. Without a terminal there is none."),
@@ -82,12 +134,12 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show failures 
 
 
 def verbosity(*, verbose: bool, quiet: bool) -> Verbosity:
-    """Tell how much is to be said.
+    """Return how many messages are shown.
 
     Raises
     ------
     UsageError
-        If more and less are asked for.
+        If both options are given.
     """
     if verbose and quiet:
         raise UsageError("--verbose and --quiet exclude each other")
@@ -95,5 +147,5 @@ def verbosity(*, verbose: bool, quiet: bool) -> Verbosity:
 
 
 def show_progress(no_progress: bool, *, quiet: bool = False) -> bool:
-    """Tell whether a bar would be seen and is wanted."""
+    """Return whether a progress bar is wanted and stderr is a terminal."""
     return not (no_progress or quiet) and sys.stderr.isatty()

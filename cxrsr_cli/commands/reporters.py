@@ -35,10 +35,10 @@ class Message:
     level : str
         ``info``, ``warning`` or ``error``.
     facts : dict
-        What machines get. They get it if the user asks for no quiet, or if people
-        would get a line all the same.
+        The content for machines. With ``--quiet`` it is written only if one of the
+        `lines` would be.
     lines : sequence of (Verbosity, str)
-        What people get, each line from a verbosity on.
+        The lines for people, each with the lowest verbosity that shows it.
     """
 
     event: str
@@ -58,17 +58,7 @@ class Reporter(Protocol):
 
 
 class TextReporter:
-    """Writes sentences, and a progress bar.
-
-    Parameters
-    ----------
-    verbosity : Verbosity
-        How much is written.
-    show_bar : bool
-        Whether a progress bar is drawn.
-    show_time : bool
-        Whether lines on stderr begin with date and time.
-    """
+    """Writes sentences and a progress bar; lines on stderr may begin with date and time."""
 
     def __init__(
         self, verbosity: Verbosity, *, show_bar: bool = False, show_time: bool = False
@@ -120,13 +110,7 @@ class TextReporter:
 
 
 class JsonReporter:
-    """Writes an object a line to stderr.
-
-    Parameters
-    ----------
-    verbosity : Verbosity
-        How much is written.
-    """
+    """Writes one JSON object per line to stderr."""
 
     def __init__(self, verbosity: Verbosity) -> None:
         self._verbosity = verbosity

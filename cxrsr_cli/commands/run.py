@@ -22,7 +22,7 @@ from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 
 if TYPE_CHECKING:
     from cxrsr_cli.batch.runner import BatchRunner
-    from cxrsr_cli.send.report import SendRun
+    from cxrsr_cli.send.run import SendRun
 
 _R = TypeVar("_R", BatchRun, "SendRun")
 _T = TypeVar("_T")
@@ -39,7 +39,7 @@ def run_batch(batch: "BatchRunner", plan: BatchPlan, reporter: Reporter) -> Batc
             reporter,
         )
     return BatchRun(
-        profile=batch.profile,
+        parameters=batch.executor.parameters,
         jobs=plan.jobs,
         results=results,
         started=started,
@@ -53,15 +53,7 @@ def run_batch(batch: "BatchRunner", plan: BatchPlan, reporter: Reporter) -> Batc
 def collect_results(
     running: Generator[_T, None, None], on_result: Callable[[_T], None], reporter: Reporter
 ) -> tuple[list[_T], ExitCode | None]:
-    """Collect the results of a run, also of one that is interrupted or fails.
-
-    Returns
-    -------
-    results : list
-        What the run yielded.
-    ended_by : ExitCode or None
-        The exit code of the interruption or error that ended the run early.
-    """
+    """Return the results of a run, and the exit code of what ended it early, if anything did."""
     results, ended_by = list[_T](), None
 
     def collect(items: Iterator[_T]) -> None:
@@ -96,26 +88,7 @@ def write_report_and_summary(
     build: Callable[[_R], dict[str, Any]],
     summary: Callable[[_R], Message],
 ) -> ExitCode:
-    """Write the report, if there is one, and the summary.
-
-    Parameters
-    ----------
-    run : BatchRun or SendRun
-        The run that ended.
-    reporter : Reporter
-        Gets the summary.
-    report : Path or None
-        Where the report is written.
-    build : callable
-        Returns the report of a run.
-    summary : callable
-        Returns the summary of a run.
-
-    Returns
-    -------
-    ExitCode
-        The exit code of the process; a report that cannot be written sets it.
-    """
+    """Write report and summary; return the exit code, which a failed report sets."""
     if report:
         try:
             write_report(build(run), report)
@@ -129,19 +102,7 @@ def write_report_and_summary(
 def summary_message(
     run: "BatchRun | SendRun", counts: Mapping[Any, int], parts: list[str], head: str = ""
 ) -> Message:
-    """Return the summary of a run.
-
-    Parameters
-    ----------
-    run : BatchRun or SendRun
-        The run that ended.
-    counts : mapping of str to int
-        How many files ended in which way.
-    parts : list of str
-        The same for people, such as ``1 failed``.
-    head : str
-        What the line begins with if the run came to its end.
-    """
+    """Return the summary of a run: the number of files by outcome, and `parts` for people."""
     if left := counts[FileStatus.NOT_PROCESSED]:
         head, parts = "Ended early: ", [*parts, f"{left} not processed"]
     if run.exit_code is ExitCode.INTERRUPTED:
@@ -167,17 +128,18 @@ def batch_summary(run: BatchRun) -> Message:
 
 
 def _start_message(batch: "BatchRunner", plan: BatchPlan) -> Message:
-    recipe, device, files = batch.profile.recipe, batch.profile.device, len(plan.jobs)
+    parameters, files = batch.executor.parameters, len(plan.jobs)
+    options, sha256 = parameters.options, parameters.model_sha256
     facts = {
-        "model": recipe.model_name,
-        "sha256": recipe.model_sha256,
-        "device": device,
-        "precision": str(recipe.precision),
+        "model": options.model,
+        "sha256": sha256,
+        "device": options.device,
+        "precision": str(options.precision),
         "files": files,
     }
     line = (
-        f"model {recipe.model_name} (SHA-256 {recipe.model_sha256[:12]}), "
-        f"device {device}, {recipe.precision}, {files} files"
+        f"model {options.model} (SHA-256 {sha256[:12]}), "
+        f"device {options.device}, {options.precision}, {files} files"
     )
     return Message("start", "info", facts, [(Verbosity.VERBOSE, line)])
 

@@ -22,7 +22,7 @@ from cxrsr_cli.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from cxrsr_cli.batch.discover import InputFile
     from cxrsr_cli.connections.destination import Destination, SendResult
-    from cxrsr_cli.send.report import SendRun
+    from cxrsr_cli.send.run import SendRun
 
 
 def send(
@@ -120,8 +120,7 @@ def send(
         from cxrsr_cli.batch.report import check_report_path
         from cxrsr_cli.connections.tls import TlsConfig
         from cxrsr_cli.send.destination_url import SendOptions, parse_destination
-        from cxrsr_cli.send.report import SCHEMA, build_report
-        from cxrsr_cli.send.retrying import find_files
+        from cxrsr_cli.send.run import SCHEMA, build_report, find_files
 
         if report:
             check_report_path(report, SCHEMA)
@@ -136,7 +135,7 @@ def send(
                 timeout=timeout,
                 tls=tls,
                 calling_ae=calling_ae,
-                commitment=commitment,
+                storage_commitment=commitment,
                 commitment_timeout=commitment_timeout,
                 commitment_port=commitment_port,
                 username=username,
@@ -163,8 +162,7 @@ def _send_files(
     """Send files and report each."""
     from cxrsr_cli.commands.run import collect_results
     from cxrsr_cli.common.process import now
-    from cxrsr_cli.send.report import SendRun
-    from cxrsr_cli.send.retrying import exit_code, is_retryable, send_with_retries
+    from cxrsr_cli.send.run import SendRun, exit_code, is_retryable, send_with_retries
 
     started = now()
     with graceful_stop() as stop, reporter.progress(len(files), "file") as advance:
@@ -191,7 +189,7 @@ def _send_files(
 def _file_message(result: "SendResult") -> Message:
     from cxrsr_cli.batch.report import display_path
     from cxrsr_cli.connections.destination import SendOutcome
-    from cxrsr_cli.send.report import file_record
+    from cxrsr_cli.send.run import file_record
 
     line = result.outcome.value + ", committed" * bool(result.committed)
     line += f": {display_path(result.path)}" + f": {result.message}" * bool(result.message)
@@ -206,7 +204,7 @@ def _file_message(result: "SendResult") -> Message:
 def _summary(run: "SendRun") -> Message:
     from cxrsr_cli.commands.run import summary_message
     from cxrsr_cli.connections.destination import SendOutcome
-    from cxrsr_cli.send.report import count_by_outcome
+    from cxrsr_cli.send.run import count_by_outcome
 
     counts = count_by_outcome(run)
     outcomes = [outcome.value for outcome in SendOutcome]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cxrsr_cli.commands.console import graceful_stop
-from cxrsr_cli.commands.options import LogJsonOption, VerboseOption, Verbosity
+from cxrsr_cli.commands.options import LogJsonOption, Verbosity
 from cxrsr_cli.commands.reporters import Message, errors_as_json, make_reporter
 from cxrsr_cli.errors import ExitCode, InternalError, MissingExtraError
 from cxrsr_cli.serve.events import Event, EventKind
@@ -37,7 +37,7 @@ def serve(
         ),
     ] = False,
     log_json: LogJsonOption = False,
-    verbose: VerboseOption = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show the log.")] = False,
 ) -> None:
     """Run a DICOM node that receives, upscales and forwards radiographs.
 
@@ -89,19 +89,15 @@ def _unexpected_event(error: BaseException | None) -> Event:
 
 
 def _event_message(event: Event) -> Message:
-    facts: dict[str, str | float] = {
-        name: value
-        for name, value in (
-            ("instance", event.key),
-            ("peer", event.peer),
-            ("destination", event.destination),
-            ("rule", event.rule),
-            ("reason", event.reason),
-        )
-        if value
+    values = {
+        "instance": event.key,
+        "peer": event.peer,
+        "destination": event.destination,
+        "rule": event.rule,
+        "reason": event.reason,
+        "seconds": None if event.seconds is None else round(event.seconds, 3),
     }
-    if event.seconds is not None:
-        facts["seconds"] = round(event.seconds, 3)
+    facts = {name: value for name, value in values.items() if value not in ("", None)}
     parts = [
         event.kind.value,
         event.key,

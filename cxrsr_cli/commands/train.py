@@ -49,26 +49,33 @@ def train(
 
     from tqdm import tqdm
 
+    from cxrsr_cli.training.train import TrainingObserver
     from cxrsr_cli.training.train import train as run_training
 
     stderr = typer.get_text_stream("stderr")
-    with init_distributed(device) as (processes, chosen):
-        shown = show_progress(no_progress) and processes.is_main
+    with init_distributed(device) as (process_group, chosen):
+        shown = show_progress(no_progress) and process_group.is_main
         with tqdm(total=checked.total_steps, unit="step", disable=not shown) as bar:
 
-            def write(line: str) -> None:
-                if processes.is_main:
+            def write(*lines: str) -> None:
+                for line in lines if process_group.is_main else ():
                     bar.write(line, file=stderr)
 
-            def stepped(step: int) -> None:
-                bar.update(step - bar.n)
+            class Observer(TrainingObserver):
+                def on_image(self, done: int, total: int) -> None:
+                    bar.set_postfix_str(f"images {done}/{total}" if done < total else "")
 
-            def prepared(done: int, total: int) -> None:
-                bar.set_postfix_str(f"images {done}/{total}" if done < total else "")
+                def on_data(self, summary: "DataSummary") -> None:
+                    write(*_describe_data(summary))
 
-            def collected(summary: "DataSummary") -> None:
-                for line in _found(summary):
-                    write(line)
+                def on_warm_start(self, report: "WarmStartReport") -> None:
+                    write(_describe_warm_start(report))
+
+                def on_step(self, step: int) -> None:
+                    bar.update(step - bar.n)
+
+                def on_log(self, entry: "LogEntry") -> None:
+                    write(_describe_entry(entry))
 
             path = run_training(
                 checked,
@@ -76,18 +83,14 @@ def train(
                 command=shlex.join(["cxrsr", *sys.argv[1:]]),
                 resume=resume,
                 device=chosen,
-                processes=processes,
-                report=lambda progress: write(_line(progress)),
-                stepped=stepped,
-                prepared=prepared,
-                collected=collected,
-                started_from=lambda taken: write(_start(taken)),
+                process_group=process_group,
+                observer=Observer(),
             )
-    if processes.is_main:
+    if process_group.is_main:
         typer.echo(f"weights: {path}")
 
 
-def _found(summary: "DataSummary") -> list[str]:
+def _describe_data(summary: "DataSummary") -> list[str]:
     split = summary.split
     lines = [f"skipped {file.name}: {file.reason}" for file in summary.skipped]
     lines.append(
@@ -106,19 +109,18 @@ def _found(summary: "DataSummary") -> list[str]:
     return lines
 
 
-def _start(taken: "WarmStartReport") -> str:
-    wider = f", each channel {taken.widening} times" if taken.widening > 1 else ""
-    line = f"warm start: {len(taken.loaded)} tensors loaded{wider}"
-    return line + (
-        f"; reinitialised: {', '.join(taken.reinitialised)}" if taken.reinitialised else ""
-    )
+def _describe_warm_start(report: "WarmStartReport") -> str:
+    wider = f", each channel {report.widening} times" if report.widening > 1 else ""
+    line = f"warm start: {len(report.loaded)} tensors loaded{wider}"
+    reinitialised = ", ".join(report.reinitialised)
+    return f"{line}; reinitialised: {reinitialised}" if reinitialised else line
 
 
-def _line(progress: "LogEntry") -> str:
-    line = f"step {progress.step}: loss {progress.loss:.5f}, {progress.seconds:.0f} s"
-    if progress.psnr is None:
+def _describe_entry(entry: "LogEntry") -> str:
+    line = f"step {entry.step}: loss {entry.loss:.5f}, {entry.seconds:.0f} s"
+    if entry.psnr is None:
         return line
-    line += f", validation {progress.psnr:.3f} dB"
-    if progress.psnr_skip is not None:
-        line += f" ({progress.psnr - progress.psnr_skip:+.3f} dB over the image skip)"
+    line += f", validation {entry.psnr:.3f} dB"
+    if entry.psnr_skip is not None:
+        line += f" ({entry.psnr - entry.psnr_skip:+.3f} dB over the image skip)"
     return line

@@ -1,78 +1,69 @@
 """``cxrsr upscale``."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING
-
-from cxrsr_cli.batch.runner import Executor
-from cxrsr_cli.cluster.address import ClusterAddress
-from cxrsr_cli.cluster.file_transfer import TransferMode
-from cxrsr_cli.networks.model_files import ModelFile
-from cxrsr_cli.options import UpscaleOptions
-
-if TYPE_CHECKING:
-    from cxrsr_cli.upscaler import Upscaler
-import os
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cxrsr_cli.cluster.address import ClusterAddress
+from cxrsr_cli.cluster.file_transfer import TransferMode
 from cxrsr_cli.commands.options import (
-    DeviceOption,
     LogJsonOption,
-    MemoryOption,
-    ModelOption,
-    PrecisionOption,
     ProgressOption,
     QuietOption,
     ReportOption,
-    ScaleOption,
     VerboseOption,
+    make_options,
     show_progress,
     verbosity,
+    with_upscale_options,
 )
-from cxrsr_cli.dicom.acceptance import AcceptanceOverride
-from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.networks.config import Precision
-from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
+from cxrsr_cli.networks.model_files import ModelFile, find_model
+from cxrsr_cli.options import UpscaleOptions
+
+if TYPE_CHECKING:
+    from cxrsr_cli.batch.plan import BatchPlan, RecordPaths
+    from cxrsr_cli.batch.runner import Executor
 
 
 @contextmanager
 def make_executor(
     address: ClusterAddress | None,
     model: ModelFile,
-    settings: UpscaleOptions,
+    options: UpscaleOptions,
     *,
-    overwrite: bool,
     clock: Callable[[], datetime],
-    shipping: TransferMode | None,
+    transfer_mode: TransferMode | None,
     io_workers: int,
-) -> "Iterator[Upscaler | Executor]":
-    """Load the model here, or join the cluster at an address, for the time of a run."""
+) -> "Iterator[Executor]":
+    """Load the model in this process, or connect to a cluster for the time of a run."""
     if address is None:
-        yield settings.load(model, overwrite=overwrite, clock=clock)
+        from cxrsr_cli.batch.runner import LocalExecutor
+        from cxrsr_cli.upscaler import Upscaler
+
+        yield LocalExecutor(Upscaler.load(model, options, clock=clock), io_workers)
         return
     from cxrsr_cli.cluster.connect import connected_cluster
 
     with connected_cluster(
         address,
         model,
-        settings,
-        overwrite=overwrite,
+        options,
         clock=clock,
-        shipping=shipping,
+        transfer_mode=transfer_mode,
         io_workers=io_workers,
     ) as executor:
         yield executor
 
 
 def _timestamp(text: str) -> datetime:
-    """Read seconds since 1970, or a date and time with its zone."""
+    """Read seconds since 1970, or a date and time with its time zone."""
     try:
         return datetime.fromtimestamp(int(text), UTC)
     except (ValueError, OverflowError, OSError):
@@ -89,6 +80,7 @@ def _timestamp(text: str) -> datetime:
     return read
 
 
+@with_upscale_options
 def upscale(
     sources: Annotated[
         list[str],
@@ -100,49 +92,7 @@ def upscale(
         str,
         typer.Argument(metavar="OUTPUT", help="File to write, or folder for the outputs."),
     ],
-    scale: ScaleOption = 4,
-    model: ModelOption = DEFAULT_MODEL,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.AUTO,
-    memory: MemoryOption = None,
-    consistency: Annotated[
-        bool | None,
-        typer.Option(
-            "--consistency/--no-consistency",
-            help="Project the output so that downsampling it gives back the input. "
-            "Default: as the model states; off for models that remove noise.",
-            show_default=False,
-        ),
-    ] = None,
-    self_ensemble: Annotated[
-        bool,
-        typer.Option(
-            "--self-ensemble",
-            help="Average over eight flips and rotations; takes eight times as long.",
-        ),
-    ] = False,
-    allow: Annotated[
-        list[AcceptanceOverride] | None,
-        typer.Option(
-            "--allow",
-            help="Also accept images of a kind the models were not trained on; repeatable.",
-        ),
-    ] = None,
-    transfer_syntax: Annotated[
-        OutputTransferSyntax,
-        typer.Option("--transfer-syntax", help="Transfer syntax of the output (lossless)."),
-    ] = OutputTransferSyntax.SAME,
-    series_description: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Series Description of the output; 'not for diagnosis' is appended.",
-        ),
-    ] = None,
-    keep_private: Annotated[
-        bool,
-        typer.Option("--keep-private/--drop-private", help="Copy private elements, or drop them."),
-    ] = True,
+    chosen: dict[str, Any],
     timestamp: Annotated[
         datetime | None,
         typer.Option(
@@ -153,10 +103,6 @@ def upscale(
             "seconds since 1970, or ISO 8601 with a time zone.",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace existing outputs. An input is never replaced."),
-    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and check every input; write no output.")
     ] = False,
@@ -213,79 +159,65 @@ def upscale(
     reachable, 130 interrupted.
     Not for diagnosis.
     """
-    from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
-    from cxrsr_cli.batch.plan import RecordPaths, plan_batch
+    from cxrsr_cli.batch.ledger import Ledger
+    from cxrsr_cli.batch.plan import RecordPaths
     from cxrsr_cli.batch.quarantine import Quarantine
     from cxrsr_cli.batch.report import build_report, check_report_path
-    from cxrsr_cli.cluster.address import ClusterAddress
+    from cxrsr_cli.batch.runner import BatchRunner
     from cxrsr_cli.commands.reporters import errors_as_json, make_reporter
     from cxrsr_cli.commands.run import batch_summary, run_batch, write_report_and_summary
-    from cxrsr_cli.derive.provenance import validate_series_description
+    from cxrsr_cli.common.process import now
 
     with errors_as_json(log_json):
         level = verbosity(verbose=verbose, quiet=quiet)
         if ledger and no_ledger:
             raise UsageError("--ledger and --no-ledger exclude each other")
-        if not all([*sources, target]):
-            raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
         if cluster_transfer and cluster is None:
             raise UsageError("--cluster-transfer needs --cluster")
         address = ClusterAddress.parse(cluster) if cluster is not None else None
-        if series_description is not None:
-            validate_series_description(series_description)
+        options = make_options(chosen)
         if report:
             check_report_path(report)
-        found = find_model(model, scale)
-        places = RecordPaths(ledger, report, quarantine)
-        planned = plan_batch(
-            [Path(source) for source in sources],
-            Path(target),
-            into=target.endswith(os.sep),
-            skipped=list(places),
-        )
-        if ledger is None and planned.output_folder and not no_ledger:
-            ledger = planned.output_folder / LEDGER_NAME
-        replace(places, ledger=ledger).check(planned)
-        known = Ledger(ledger, read_only=dry_run) if ledger else None
+        weights = find_model(options.model, options.scale)
+        paths = RecordPaths(ledger, report, quarantine)
+        plan, paths = _plan(sources, target, paths, with_ledger=not no_ledger)
+        known = Ledger(paths.ledger, read_only=dry_run) if paths.ledger else None
         if known:
             known.check()
-
-        from cxrsr_cli.batch.runner import BatchRunner
-        from cxrsr_cli.common.process import now
-        from cxrsr_cli.options import UpscaleOptions
-
-        settings = UpscaleOptions(
-            device=device,
-            precision=precision,
-            memory=memory,
-            consistent=consistency,
-            ensemble=self_ensemble,
-            allowed=frozenset(allow or ()),
-            syntax=transfer_syntax,
-            keep_private=keep_private,
-            series_description=series_description,
-        )
-        clock = (lambda: timestamp) if timestamp else now
         with make_executor(
             address,
-            found,
-            settings,
-            overwrite=overwrite,
-            clock=clock,
-            shipping=cluster_transfer,
+            weights,
+            options,
+            clock=(lambda: timestamp) if timestamp else now,
+            transfer_mode=cluster_transfer,
             io_workers=io_workers,
-        ) as upscaler:
-            batch = BatchRunner(
-                upscaler,
-                known,
-                Quarantine(quarantine, planned.output_folder) if quarantine else None,
-                io_workers=io_workers,
-                dry_run=dry_run,
-            )
-            reporter = make_reporter(
-                level, as_json=log_json, show_bar=show_progress(no_progress, quiet=quiet)
-            )
-            run = run_batch(batch, planned, reporter)
+        ) as executor:
+            copies = Quarantine(quarantine, plan.output_folder) if quarantine else None
+            runner = BatchRunner(executor, known, copies, dry_run=dry_run)
+            show_bar = show_progress(no_progress, quiet=quiet)
+            reporter = make_reporter(level, as_json=log_json, show_bar=show_bar)
+            run = run_batch(runner, plan, reporter)
         raise typer.Exit(
             write_report_and_summary(run, reporter, report, build_report, batch_summary)
         )
+
+
+def _plan(
+    sources: list[str], target: str, paths: "RecordPaths", *, with_ledger: bool
+) -> "tuple[BatchPlan, RecordPaths]":
+    """Pair inputs with outputs; return also where the run keeps its records."""
+    from cxrsr_cli.batch.ledger import LEDGER_NAME
+    from cxrsr_cli.batch.plan import plan_batch
+
+    if not all([*sources, target]):
+        raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
+    plan = plan_batch(
+        [Path(source) for source in sources],
+        Path(target),
+        into=target.endswith(os.sep),
+        skipped=list(paths),
+    )
+    if paths.ledger is None and plan.output_folder and with_ledger:
+        paths = replace(paths, ledger=plan.output_folder / LEDGER_NAME)
+    paths.check(plan)
+    return plan, paths

@@ -18,8 +18,10 @@ _MIN_LR_PSNR = 45.0
 
 
 def verify(
-    source: Annotated[Path, typer.Argument(help="The original file.")],
-    derived: Annotated[Path, typer.Argument(help="The file that was derived from it.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The original file.")],
+    derived: Annotated[
+        Path, typer.Argument(metavar="DERIVED", help="The file that was derived from it.")
+    ],
     min_lr_psnr: Annotated[
         float,
         typer.Option(

@@ -1,5 +1,6 @@
 """A SQLite file with versioned tables; the ledger and the queue share one."""
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.errors import OutputError
+
+_LOG = logging.getLogger(__name__)
 
 _APPLICATION_ID = 0x63787273
 _FILE_VERSION = 2
@@ -123,6 +126,7 @@ class SqliteFile:
             connection.execute("PRAGMA synchronous = EXTRA")
             self._check(connection)
             if self._needs_migration(connection):
+                _LOG.info("the ledger %s is of an older version and is migrated", self.path)
                 if self._read_only:
                     connection = _copy_to_memory(connection)
                 self._migrate(connection)

@@ -1,1 +1,1 @@
-"""What sender and receiver share: destinations, TLS, DIMSE status codes."""
+"""What sending and receiving share: destinations, TLS, DIMSE status codes."""

@@ -1,4 +1,4 @@
-"""Where files are sent, and what became of each."""
+"""Where files are sent, and the outcome of each file."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,70 +6,45 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-_MAX_TIMEOUT_SECONDS = 1e9
-"""Seconds that sockets can wait."""
 
-
-def validate_timeouts(**times: float) -> None:
-    """Refuse what nobody can wait.
-
-    Raises
-    ------
-    ValueError
-        Naming what is not above 0 and finite.
-    """
-    for name, seconds in times.items():
-        if not 0 < seconds <= _MAX_TIMEOUT_SECONDS:
-            raise ValueError(f"{name} must be above 0 and finite")
-
-
-def is_valid_host(text: str) -> bool:
-    """Tell whether a text can be a name or address; Python fails over some that cannot."""
-    try:
-        text.encode("idna")
-    except UnicodeError:
-        return False
-    return text.isprintable() and not set(text) <= {"."} and " " not in text
-
-
-def _never_stop() -> bool:
-    """Tell that nobody asks for an end."""
+def never_stop() -> bool:
+    """Return False: nobody asks to stop."""
     return False
 
 
 class SendOutcome(StrEnum):
-    """What a destination made of a file."""
+    """What a destination did with a file."""
 
     STORED = "stored"
     WARNED = "stored with a warning"
-    """The peer has it, and changed or doubts something (PS3.4 B.2.3)."""
+    """The peer has the file, but changed or doubts something (PS3.4 B.2.3)."""
     REFUSED = "refused"
     """The same file would be refused again."""
     FAILED = "failed"
-    """It may succeed later: no connection, a busy or full peer, a time-out."""
+    """Sending may succeed later: no connection, a busy or full peer, a timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What became of a file.
+    """The outcome of one file.
 
     Attributes
     ----------
     path : Path
         The file.
-    outcome : Outcome
-        Whether the destination has it now.
+    outcome : SendOutcome
+        What the destination did with it.
     message : str
-        Why not, or why with a warning; free of patient data, and of the peer's own words.
+        The reason of a failure or warning, free of patient data and of the peer's own text.
     status : int or None
         The peer's DIMSE or HTTP status, if it gave one.
-    by_peer : bool
-        Whether the network or the peer decided; else the file itself did.
-    about_us : bool
-        Whether it is us that are refused, whatever the file: an AE title that the peer does
-        not know, a password that it does not take, an address that has moved.
+    decided_by_peer : bool
+        Whether the network or the peer is the reason, not the file itself.
+    sender_rejected : bool
+        Whether the peer rejects us and would reject any file: an unknown AE title, a wrong
+        password, an address that has moved.
     committed : bool
-        Whether the peer took responsibility for keeping it (PS3.4 annex J).
+        Whether the peer took responsibility for keeping the instance (PS3.4 annex J).
     """
 
     path: Path
@@ -90,12 +65,12 @@ class Destination(Protocol):
     """A place that takes files."""
 
     def check(self) -> str:
-        """Look, without a word to the network, whether files could be sent.
+        """Check, without using the network, whether files could be sent.
 
         Returns
         -------
         str
-            What is amiss but can pass, such as a share that is not mounted; else empty.
+            A problem that may be temporary, such as a share that is not mounted; else empty.
 
         Raises
         ------
@@ -104,27 +79,28 @@ class Destination(Protocol):
         """
 
     def send(
-        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+        self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
     ) -> Iterator[SendResult]:
-        """Send files, and tell of each in order as it ends.
+        """Send files, and yield the result of each in the order of `files`.
 
         Parameters
         ----------
         files : sequence of Path
             DICOM files; opened for reading only.
         stop : callable
-            Asked after each file whether to leave the rest; of what was sent is still told.
+            Called after each file; if it returns True, the remaining files are not sent. Files
+            that were sent still get a result.
 
         Yields
         ------
-        Sent
-            One for each file that is come to, whatever happens: trouble with the network
-            or a file is an outcome, not an exception.
+        SendResult
+            One for each file that was tried. A problem with the network or a file is an
+            outcome, not an exception.
 
         Raises
         ------
         MissingExtraError
             If a library is not installed.
         UsageError
-            If the destination itself cannot be right, such as a certificate that is no file.
+            If the destination itself is wrong, such as a certificate that is missing.
         """

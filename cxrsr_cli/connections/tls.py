@@ -1,4 +1,4 @@
-"""TLS from files (PS3.15 B.12: the BCP 195 profile), for either side of a connection."""
+"""TLS for clients and servers, from PEM files (PS3.15 B.12: the BCP 195 profile)."""
 
 import ssl
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from cxrsr_cli.errors import UsageError
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2, as RFC 9325 4.2 recommends; all of TLS 1.3 are good."""
+"""For TLS 1.2, as RFC 9325 4.2 recommends; all ciphers of TLS 1.3 are allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsConfig:
-    """Who we are, and whom we trust.
+    """Our certificate, and the authorities that we trust.
 
     Attributes
     ----------
     certificate : Path or None
-        PEM, ours first, then those between it and its authority.
+        PEM: our certificate, then intermediate certificates.
     key : Path or None
         PEM, not encrypted; by default in the file of the certificate.
-    authorities : Path or None
-        PEM, of those whose certificates are believed; by default the system's.
+    ca_file : Path or None
+        PEM: certificate authorities to trust instead of the system's.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -35,17 +35,17 @@ class TlsConfig:
 
     def __post_init__(self) -> None:
         if self.key and not self.certificate:
-            raise ValueError("a TLS key needs its certificate")
+            raise ValueError("a TLS key needs a certificate")
 
     def client_context(self) -> ssl.SSLContext:
-        """Return a context that verifies the server and its name, and shows our certificate.
+        """Return a context that verifies the server and its name, and presents our certificate.
 
         Raises
         ------
         UsageError
-            Naming a file that is missing or not what it should be.
+            Naming a file that is missing or invalid.
         """
-        # Not create_default_context, which writes its secrets where the environment says.
+        # Not create_default_context: it writes session keys to a file named by SSLKEYLOGFILE.
         context = _context(ssl.PROTOCOL_TLS_CLIENT)
         if self.ca_file:
             _trust(context, self.ca_file)
@@ -56,14 +56,14 @@ class TlsConfig:
         return context
 
     def server_context(self) -> ssl.SSLContext:
-        """Return a context that shows our certificate.
+        """Return a context that presents our certificate.
 
-        A client must have one too if `authorities` is given, from one of them.
+        With `ca_file`, clients need a certificate from one of its authorities.
 
         Raises
         ------
         UsageError
-            If there is no certificate, or naming a file as `client_context`.
+            If there is no certificate, or a file is missing or invalid.
         """
         if not self.certificate:
             raise UsageError("a TLS server needs a certificate and its key")
@@ -82,19 +82,19 @@ def _context(protocol: int) -> ssl.SSLContext:
     return context
 
 
-def _trust(context: ssl.SSLContext, authorities: Path) -> None:
-    _check(authorities, _CERTIFICATE, "certificate")
+def _trust(context: ssl.SSLContext, ca_file: Path) -> None:
+    _check(ca_file, _CERTIFICATE, "certificate")
     try:
-        context.load_verify_locations(authorities)
+        context.load_verify_locations(ca_file)
     except ssl.SSLError:
-        raise UsageError(f"{authorities} holds a damaged certificate") from None
+        raise UsageError(f"{ca_file} contains a damaged certificate") from None
 
 
 def _present(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
     _check(certificate, _CERTIFICATE, "certificate")
     _check(key or certificate, _KEY, "private key")
     try:
-        # With no password OpenSSL would ask the terminal for one.
+        # Without a password OpenSSL would ask for one on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except ssl.SSLError:
         raise UsageError(
@@ -103,10 +103,10 @@ def _present(context: ssl.SSLContext, certificate: Path, key: Path | None) -> No
         ) from None
 
 
-def _check(path: Path, mark: bytes, what: str) -> None:
+def _check(path: Path, marker: bytes, what: str) -> None:
     try:
-        found = mark in path.read_bytes()
+        found = marker in path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     if not found:
-        raise UsageError(f"{path} holds no {what} in PEM form")
+        raise UsageError(f"{path} contains no {what} in PEM format")

@@ -1,4 +1,4 @@
-"""Build the derived object from the source object and new pixels."""
+"""Build the derived object from the source object and the upscaled pixels."""
 
 import copy
 import hashlib
@@ -25,6 +25,8 @@ from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.dicom.write import PixelDataStream
 from cxrsr_cli.errors import InternalError
 
+_PIXEL_EXTREMES = (("SmallestImagePixelValue", np.min), ("LargestImagePixelValue", np.max))
+
 
 def derive(
     source: DicomSource,
@@ -35,46 +37,45 @@ def derive(
 ) -> tuple[FileDataset, list[str]]:
     """Make the derived object.
 
-    Every element that does not have to change is the source file's bytes.
+    Every element that does not have to change keeps the bytes of the source file.
 
     Parameters
     ----------
-    source : Source
+    source : DicomSource
         The original as read.
     source_pixels, pixels : numpy.ndarray
-        ``(F, H, W)`` and ``(F, scale * H, scale * W)`` stored values. The
-        object keeps the second, without a copy.
-    recipe : Recipe
+        ``(F, H, W)`` and ``(F, scale * H, scale * W)`` stored values. The object refers to
+        the second array, without a copy.
+    parameters : DerivationParameters
         How one became the other.
     now : datetime
-        Time of the derivation, with its zone.
+        Time of the derivation, with its time zone.
 
     Returns
     -------
     derived : pydicom.dataset.FileDataset
         Uncompressed, ready to write; Pixel Data is a `PixelDataStream`.
     warnings : list of str
-        What was kept or dropped with reserve, free of patient data.
+        What was dropped or kept unchanged, without patient data.
 
     Raises
     ------
     UnsupportedImageError
         If the source's geometry cannot be rescaled.
-    UnexpectedError
-        If an attribute that the standard requires of the object was lost.
+    InternalError
+        If an attribute that the standard requires was lost.
     """
     pixel_format = PixelFormat.from_dataset(source.dataset)
     with quiet_libraries():
         derived = copy.deepcopy(source.raw_dataset)
-        warnings = _handle_private_elements(derived, source, parameters)
-        warnings += rescale_geometry(derived, source.dataset, parameters.scale)
-        warnings += upscale_overlays(derived, source, parameters.scale)
+        warnings = _remove_private_elements(derived, source, keep=parameters.options.keep_private)
+        warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
+        warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
-        warnings += write_provenance(
-            derived, source.dataset, parameters, _sha256(source_pixels), now
-        )
+        sha256 = hashlib.sha256(np.ascontiguousarray(source_pixels, dtype="<i4").data).hexdigest()
+        warnings += write_provenance(derived, source.dataset, parameters, sha256, now)
         _write_pixels(derived, pixels, pixel_format)
-        _check_nothing_required_was_lost(derived, source.dataset)
+        _check_required_attributes(derived, source.dataset)
         meta = _file_meta(derived)
     file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)
     file_dataset.set_original_encoding(
@@ -85,29 +86,16 @@ def derive(
     return file_dataset, warnings
 
 
-def _handle_private_elements(
-    derived: Dataset, source: DicomSource, recipe: DerivationParameters
-) -> list[str]:
-    if recipe.keep_private:
-        return drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
-    drop_private(derived)
-    return []
-
-
 def _write_pixels(derived: Dataset, pixels: NDArray[np.integer], pixel_format: PixelFormat) -> None:
-    word = "OW" if pixel_format.bits_allocated > 8 else "OB"
-    derived.add_new("PixelData", word, PixelDataStream(pixels, pixel_format))
-    vr = "SS" if pixel_format.signed else "US"
-    for keyword, extreme in (
-        ("SmallestImagePixelValue", np.min),
-        ("LargestImagePixelValue", np.max),
-    ):
+    vr = "OW" if pixel_format.bits_allocated > 8 else "OB"
+    derived.add_new("PixelData", vr, PixelDataStream(pixels, pixel_format))
+    for keyword, extreme in _PIXEL_EXTREMES:
         if keyword in derived:
-            derived.add_new(keyword, vr, int(extreme(pixels)))
+            derived.add_new(keyword, "SS" if pixel_format.signed else "US", int(extreme(pixels)))
 
 
-def _check_nothing_required_was_lost(derived: Dataset, source: Dataset) -> None:
-    """Refuse to write what a defect of this program made worse than its source."""
+def _check_required_attributes(derived: Dataset, source: Dataset) -> None:
+    """Refuse an object that lacks more than its source, which is a defect of this software."""
     paths = sorted(lost.path for lost in lost_attributes(derived, source))
     if paths:
         raise InternalError(f"the output would lack {', '.join(paths)}; please report it")
@@ -123,44 +111,21 @@ def _file_meta(derived: Dataset) -> FileMetaDataset:
     return meta
 
 
-def _sha256(pixels: NDArray[np.int32]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(pixels, dtype="<i4").data).hexdigest()
-
-
-_PIXELS = ("PixelData", "SmallestImagePixelValue", "LargestImagePixelValue")
-
-
-def is_modified(tag: BaseTag) -> bool:
-    """Tell whether a derivation writes, removes or magnifies an element.
-
-    Parameters
-    ----------
-    tag : pydicom.tag.BaseTag
-        Of an element of the data set itself, not of a sequence's item.
-    """
-    return is_overlay_or_curve(tag) or keyword_for_tag(tag) in _changed_keywords()
-
-
-@cache
-def _changed_keywords() -> frozenset[str]:
-    geometry = {line.element for line in PIXEL_GEOMETRY}
-    written = {
-        *_PIXELS,
-        *provenance.WRITTEN_KEYWORDS,
-        *provenance.INVALIDATED,
-        *provenance.LOSSY_KEYWORDS,
-    }
-    return frozenset(geometry | written)
+def _remove_private_elements(derived: Dataset, source: DicomSource, *, keep: bool) -> list[str]:
+    if keep:
+        return drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
+    drop_private(derived)
+    return []
 
 
 def drop_private(dataset: Dataset) -> None:
-    """Remove every private element, in sequences too.
+    """Remove every private element (PS3.5 7.8), also from the items of sequences.
 
     Parameters
     ----------
     dataset : pydicom.Dataset
-        Changed in place. Only its sequences are looked at, so that the other
-        elements stay the file's bytes.
+        Changed in place. Only its sequences are parsed; all other elements stay the bytes
+        of the file.
     """
     for tag in list(dataset.keys()):
         if tag.is_private:
@@ -173,31 +138,31 @@ def drop_private(dataset: Dataset) -> None:
 def drop_image_copies(dataset: Dataset, pixels: int) -> list[str]:
     """Remove private elements that must be copies of the image in its former size.
 
-    No private dictionary tells them apart; the size does. Vendors keep the
-    original or a reduced bit depth, so one byte a pixel is the limit.
+    No dictionary of private elements identifies them, but their size does. Vendors keep the
+    original or a reduced bit depth, so the limit is one byte a pixel.
 
     Parameters
     ----------
     dataset : pydicom.Dataset
         Changed in place.
     pixels : int
-        How many the source has in a frame.
+        Number of pixels in a frame of the source.
 
     Returns
     -------
     list of str
-        What was dropped.
+        A warning if something was dropped.
     """
-    caches = [tag for tag in dataset.keys() if tag.is_private and _length(dataset, tag) >= pixels]
-    for tag in caches:
+    copies = [tag for tag in dataset.keys() if tag.is_private and _length(dataset, tag) >= pixels]
+    for tag in copies:
         del dataset[tag]
-    count = len(caches)
+    count = len(copies)
     return [f"{count} private elements as large as the image were dropped"] if count else []
 
 
 def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
     vr = dataset.get_item(tag).VR
-    if vr is None:  # implicit VR, not yet looked at
+    if vr is None:  # implicit VR, not parsed yet
         try:
             vr = dictionary_VR(tag)
         except KeyError:
@@ -208,3 +173,26 @@ def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
 def _length(dataset: Dataset, tag: BaseTag) -> int:
     value = dataset.get_item(tag).value
     return len(value) if isinstance(value, bytes) else 0
+
+
+def is_modified(tag: BaseTag) -> bool:
+    """Return whether a derivation writes, removes or rescales an element.
+
+    Parameters
+    ----------
+    tag : pydicom.tag.BaseTag
+        Of an element of the data set itself, not of an item in a sequence.
+    """
+    return is_overlay_or_curve(tag) or keyword_for_tag(tag) in _modified_keywords()
+
+
+@cache
+def _modified_keywords() -> frozenset[str]:
+    return frozenset((
+        "PixelData",
+        *(keyword for keyword, _ in _PIXEL_EXTREMES),
+        *(line.element for line in PIXEL_GEOMETRY),
+        *provenance.WRITTEN_KEYWORDS,
+        *provenance.INVALIDATED,
+        *provenance.LOSSY_KEYWORDS,
+    ))  # fmt: skip

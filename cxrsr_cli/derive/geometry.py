@@ -1,7 +1,7 @@
-"""Every attribute that is counted in pixels, and what magnification does to it.
+"""Rescale every attribute that is counted in pixels, by the table `PIXEL_GEOMETRY`.
 
-One table. An attribute that is not in it is copied, so whatever counts pixels
-must be in it; only the bits of overlay planes are magnified elsewhere.
+An attribute that is not in the table is copied, so every attribute that counts pixels must
+be in it. Only the bits of overlay planes are upscaled elsewhere (`overlays`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +18,7 @@ from pydicom.valuerep import format_number_as_ds
 from cxrsr_cli.errors import UnsupportedImageError
 
 _POSITION_TOLERANCE = 1e-9
+"""Millimetres below which a coordinate is written as zero."""
 
 
 class ScalingRule(Enum):
@@ -30,15 +31,15 @@ class ScalingRule(Enum):
     DIVIDE = auto()
     """A distance between pixel centres: ``d / scale``, unless zero."""
     FIRST_PIXEL = auto()
-    """1-based row or column that is the first inside: ``(n - 1) * scale + 1``."""
+    """1-based row or column of the first pixel inside: ``(n - 1) * scale + 1``."""
     LAST_PIXEL = auto()
-    """1-based row or column that is the last inside: ``n * scale``."""
+    """1-based row or column of the last pixel inside: ``n * scale``."""
     CENTRE = auto()
-    """1-based row or column of a point: the middle of the pixels it became."""
+    """1-based row or column of a point: the middle of the pixels that replace its pixel."""
     FIRST_PIXEL_POSITION = auto()
-    """Coordinates of the first pixel's centre, which lies inside the old first pixel."""
+    """Coordinates of the first pixel's centre, which is inside the old first pixel."""
     REFUSE = auto()
-    """Of a kind of image that is not a radiograph: the object is refused."""
+    """The object is refused, because only images other than radiographs have the attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,13 @@ class PixelGeometryAttribute:
     Attributes
     ----------
     keyword : str
-        DICOM keyword; that of a repeating group (60xx) stands for all its groups.
+        DICOM keyword; a keyword of a repeating group (60xx) stands for all its groups.
     counts : str
         What the value counts, in the words of PS3.3.
-    rule : Rule
-        What magnification does.
+    rule : ScalingRule
+        How the value changes.
     within : tuple of str
-        Keywords of the sequences it lies in, outermost first.
+        Keywords of the sequences that contain it, outermost first.
     """
 
     keyword: str
@@ -64,12 +65,12 @@ class PixelGeometryAttribute:
 
     @property
     def element(self) -> str:
-        """Keyword of the data set's element that the value is in."""
+        """Keyword of the top-level element that contains the value."""
         return self.within[0] if self.within else self.keyword
 
 
 def _edges(aperture: str) -> tuple[PixelGeometryAttribute, ...]:
-    """Return the lines of the Display Shutter (C.7.6.11) or X-Ray Collimator (C.8.7.3)."""
+    """Return the lines of the Display Shutter (C.7.6.11) or X-Ray Collimator (C.8.7.3) Module."""
     first, last = ScalingRule.FIRST_PIXEL, ScalingRule.LAST_PIXEL
     column = "location with respect to pixels in the image given as column"
     row = "location with respect to pixels in the image given as row"
@@ -90,9 +91,8 @@ def _edges(aperture: str) -> tuple[PixelGeometryAttribute, ...]:
 
 _BETWEEN_CENTRES = "mm between the centers of pixels"
 
-# 1-based input column c becomes output columns (c - 1) * s + 1 .. c * s. The
-# standard does not say on which side of its pixel an edge lies; the project's
-# reading is that the named row or column is the last one that is shown.
+# Source column c (1-based) becomes columns (c - 1) * s + 1 to c * s. The standard does not
+# say on which side of its pixel an edge is; here the named row or column is still shown.
 PIXEL_GEOMETRY = (
     PixelGeometryAttribute("Rows", "rows in the image", ScalingRule.MULTIPLY),
     PixelGeometryAttribute("Columns", "columns in the image", ScalingRule.MULTIPLY),
@@ -144,27 +144,27 @@ PIXEL_GEOMETRY = (
 
 
 def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]:
-    """Write the geometry of the magnified image.
+    """Write the geometry of the upscaled image.
 
     Parameters
     ----------
     derived : pydicom.Dataset
         A copy of the original, changed in place.
     source : pydicom.Dataset
-        The original's attributes.
+        The original.
     scale : int
-        Factor of magnification.
+        Scale factor.
 
     Returns
     -------
     list of str
-        What could not be rescaled and was kept, by keyword.
+        Warnings about values that could not be rescaled and were kept, by keyword.
 
     Raises
     ------
     UnsupportedImageError
-        If a value that must be rescaled is not a number, or what it becomes
-        does not fit its value representation; if its rule is to refuse.
+        If a value is not a number, its rescaled value does not fit its value
+        representation, or its rule is to refuse the object.
     """
     warnings = []
     for line in PIXEL_GEOMETRY:
@@ -173,7 +173,7 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
                 if old[tag].value in (None, "", []):
                     continue
                 if line.rule is ScalingRule.DIVIDE and not _is_positive(old[tag].value):
-                    warnings.append(f"{line.keyword} is not above zero and is kept: no true size")
+                    warnings.append(f"{line.keyword} is not above zero and was kept unchanged")
                     continue
                 new.add_new(tag, *_rescaled(line, old, tag, scale))
     return warnings
@@ -182,7 +182,7 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
 def _items(
     derived: Dataset, source: Dataset, within: tuple[str, ...]
 ) -> Iterator[tuple[Dataset, Dataset]]:
-    """Yield the items at the end of a path of sequences, of both objects."""
+    """Yield pairs of corresponding items at the end of a path of sequences."""
     if not within:
         yield derived, source
         return
@@ -193,21 +193,21 @@ def _items(
 
 
 def _tags(dataset: Dataset, keyword: str) -> list[BaseTag]:
-    """Return the tags with a keyword that are present: several in a repeating group."""
+    """Return the tags with a keyword in a data set; a repeating group can have several."""
     return [tag for tag in dataset.keys() if keyword_for_tag(tag) == keyword]
 
 
 def _rescaled(
     line: PixelGeometryAttribute, source: Dataset, tag: BaseTag, scale: int
 ) -> tuple[str, object]:
-    """Return the VR of the standard and the new value."""
+    """Return the VR that the standard defines, and the rescaled value."""
     if line.rule is ScalingRule.REFUSE:
         raise UnsupportedImageError(
-            f"{line.keyword} is counted in pixels, of a kind of image that is not a radiograph"
+            f"{line.keyword} is counted in pixels and belongs to an image that is not a radiograph"
         )
     vr = dictionary_VR(tag)
     if line.rule is ScalingRule.FIRST_PIXEL_POSITION:
-        return vr, _moved_position(source, scale)
+        return vr, _first_pixel_position(source, scale)
     numbers = [
         _RULES[line.rule](number, scale) for number in _numbers(line.keyword, source[tag].value)
     ]
@@ -221,7 +221,7 @@ _RULES: dict[ScalingRule, Callable[[Decimal, int], Decimal]] = {
     ScalingRule.DIVIDE: lambda number, scale: number / scale,
     ScalingRule.FIRST_PIXEL: lambda number, scale: (number - 1) * scale + 1,
     ScalingRule.LAST_PIXEL: lambda number, scale: number * scale,
-    # The middle of an even number of pixels lies between two: the first of them.
+    # The middle of an even number of pixels is between two pixels; the first is taken.
     ScalingRule.CENTRE: lambda number, scale: (number - 1) * scale + (scale + 1) // 2,
 }
 
@@ -254,20 +254,20 @@ def _encodable(keyword: str, vr: str, number: Decimal) -> str | int | float:
         return float(number)
     smallest, largest = _INTEGERS[vr]
     if not smallest <= number <= largest:
-        raise UnsupportedImageError(f"{keyword} is too large to be magnified")
+        raise UnsupportedImageError(f"{keyword} is too large to be rescaled")
     return int(number)
 
 
 def _decimal_string(number: Decimal) -> str:
-    """Write exactly if that takes at most 16 characters."""
+    """Write a number exactly if 16 characters are enough (PS3.5 6.2), else rounded."""
     exact = format(number.normalize(), "f")
     return exact if len(exact) <= 16 else format_number_as_ds(float(number))
 
 
-def _moved_position(source: Dataset, scale: int) -> list[str]:
+def _first_pixel_position(source: Dataset, scale: int) -> list[str]:
     """Return the centre of the new first pixel (C.7.6.2.1.1).
 
-    It lies inside the old first pixel, (1 / scale - 1) / 2 pixels along each
+    It is inside the old first pixel, shifted by (1 / scale - 1) / 2 old pixels along each
     direction.
     """
     try:
@@ -281,7 +281,7 @@ def _moved_position(source: Dataset, scale: int) -> list[str]:
         ]
     except (AttributeError, TypeError, ValueError):
         raise UnsupportedImageError(
-            "Image Position (Patient) without legal orientation and spacing cannot be corrected"
+            "Image Position (Patient) cannot be rescaled without valid orientation and spacing"
         ) from None
     return [
         format_number_as_ds(0.0 if abs(number) < _POSITION_TOLERANCE else number)

@@ -1,4 +1,4 @@
-"""The bits of overlay planes (60xx, PS3.3 C.9.2), and retired curves (50xx)."""
+"""Upscale overlay planes (60xx, PS3.3 C.9.2), and drop retired curves (50xx)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,45 +17,45 @@ _FRAMES = 0x0015
 _BITS_ALLOCATED, _BIT_POSITION = 0x0100, 0x0102
 _DATA = 0x3000
 
-_ROWS = 64
-"""Rows that are magnified at a time: a multiple of 8, so that strips end with a whole byte."""
+_STRIP_ROWS = 64
+"""Rows that are upscaled at a time: a multiple of 8, so that a strip ends with a whole byte."""
 
 
 def is_overlay_or_curve(tag: BaseTag) -> bool:
-    """Tell whether an element is of an overlay or a curve."""
+    """Return whether an element belongs to an overlay or a curve."""
     return tag.group in OVERLAY_GROUPS or tag.group in CURVE_GROUPS
 
 
 def upscale_overlays(derived: Dataset, source: DicomSource, scale: int) -> list[str]:
-    """Magnify overlays with the image, and drop curves.
+    """Upscale the bits of overlays, and drop curves.
 
-    Their rows, columns, origin and area are of the table of geometry.
+    The overlays' rows, columns, origin and area are in the table of `geometry`.
 
     Parameters
     ----------
     derived : pydicom.Dataset
         Changed in place.
-    source : Source
+    source : DicomSource
         The original.
     scale : int
-        Factor of magnification.
+        Scale factor.
 
     Returns
     -------
     list of str
-        What was dropped.
+        Warnings about what was dropped.
 
     Raises
     ------
     UnsupportedImageError
-        If an overlay is damaged or cannot be magnified.
+        If an overlay is damaged.
     """
     warnings = []
     groups = {BaseTag(tag).group for tag in source.dataset.keys()}
     for group in sorted(groups.intersection(OVERLAY_GROUPS)):
         try:
             dropped = _upscale_overlay(derived, source, group, scale)
-        # pydicom raises anything on damaged overlays, with values in the text.
+        # pydicom raises these on damaged overlays, with values in the text.
         except (AttributeError, KeyError, TypeError, ValueError, IndexError):
             raise UnsupportedImageError("an overlay plane is damaged") from None
         if dropped:
@@ -67,13 +67,13 @@ def upscale_overlays(derived: Dataset, source: DicomSource, scale: int) -> list[
 
 
 def _upscale_overlay(derived: Dataset, source: DicomSource, group: int, scale: int) -> str | None:
-    """Magnify one overlay; tell if it had to be dropped."""
+    """Upscale one overlay; return a warning if it had to be dropped."""
     dataset = source.dataset
     embedded = _is_embedded(dataset, group)
     if embedded and not decodes_to_raw_cells(source.transfer_syntax):
         _delete_group(derived, group)
-        return "an overlay in unused pixel bits was dropped: the codec does not keep them"
-    if embedded or _stated(dataset, group, _DATA):
+        return "an overlay in unused bits of the pixels was dropped: the codec does not keep them"
+    if embedded or _has_value(dataset, group, _DATA):
         plane = _embedded_plane(source, group) if embedded else dataset.overlay_array(group)
         derived.add_new((group, _DATA), "OW", _upscaled_bits(plane, scale))
         derived.add_new((group, _BITS_ALLOCATED), "US", 1)
@@ -84,12 +84,12 @@ def _upscale_overlay(derived: Dataset, source: DicomSource, group: int, scale: i
 
 
 def _upscaled_bits(plane: NDArray[np.uint8], scale: int) -> bytes:
-    """Magnify and pack a plane of bits.
+    """Upscale and pack a plane of bits.
 
-    A byte for each bit of a large one would be as large as its image.
+    Strip by strip, because a byte for each bit would take as much memory as the image.
     """
     rows = plane.reshape(-1, plane.shape[-1])
-    strips = (rows[top : top + _ROWS] for top in range(0, len(rows), _ROWS))
+    strips = (rows[top : top + _STRIP_ROWS] for top in range(0, len(rows), _STRIP_ROWS))
     packed = b"".join(
         np.packbits(strip.repeat(scale, 0).repeat(scale, 1), bitorder="little").tobytes()
         for strip in strips
@@ -97,15 +97,15 @@ def _upscaled_bits(plane: NDArray[np.uint8], scale: int) -> bytes:
     return packed + bytes(len(packed) % 2)
 
 
-def _stated(dataset: Dataset, group: int, element: int) -> bool:
+def _has_value(dataset: Dataset, group: int, element: int) -> bool:
     return (group, element) in dataset and dataset[group, element].value not in (None, "", b"")
 
 
 def _is_embedded(dataset: Dataset, group: int) -> bool:
-    """Tell whether the plane is in bits of Pixel Data (retired in 2004)."""
+    """Return whether the plane is in unused bits of Pixel Data (retired in 2004)."""
     return (
-        not _stated(dataset, group, _DATA)
-        and _stated(dataset, group, _BITS_ALLOCATED)
+        not _has_value(dataset, group, _DATA)
+        and _has_value(dataset, group, _BITS_ALLOCATED)
         and dataset[group, _BITS_ALLOCATED].value != 1
     )
 

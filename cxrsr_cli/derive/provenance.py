@@ -1,5 +1,11 @@
-"""What the derived object says of its making (PS3.3 C.7.6.1, C.12.1)."""
+"""Write the identity and the history of the derived object (PS3.3 C.7.6.1, C.12.1).
 
+`_WRITTEN` and `INVALIDATED` are the tables: what is written and from what, and what is
+removed and why.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from highdicom import ContributingEquipment
@@ -18,56 +24,91 @@ from cxrsr_cli.dicom.codecs import LOSSY_METHODS
 from cxrsr_cli.dicom.decode import number_of_frames
 from cxrsr_cli.dicom.identifiers import MANUFACTURER, MODEL_NAME
 from cxrsr_cli.dicom.source import DicomSource
-from cxrsr_cli.errors import UsageError
+from cxrsr_cli.options import NOT_FOR_DIAGNOSIS
 
 IMAGE_TYPE_MARKER = "SUPERRESOLUTION"
-"""Value 4 of Image Type or later."""
+"""Value 4 or a later value of Image Type."""
 
 SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
-_SPATIAL_RESAMPLING = CodedConcept("113085", "DCM", "Spatial resampling")
 PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
+_SPATIAL_RESAMPLING = CodedConcept("113085", "DCM", "Spatial resampling")
 
 _DX = (DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing)
-_DERIVATION_DESCRIPTION_LENGTH = 1024
+_MAX_DERIVATION_DESCRIPTION_LENGTH = 1024
+_MAX_SERIES_DESCRIPTION_LENGTH = 64
+"""Of VR LO (PS3.5 6.2)."""
+_MAX_INTEGER_STRING = 2**31 - 1
 
-WRITTEN_KEYWORDS = (
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "InstanceCreationDate",
-    "InstanceCreationTime",
-    "InstanceCreatorUID",
-    "ImageType",
-    "ContentQualification",
-    "SeriesDescription",
-    "SeriesNumber",
-    "DerivationDescription",
-    "DerivationCodeSequence",
-    "SourceImageSequence",
-    "ContributingEquipmentSequence",
-)
-"""Keywords of what `identify` writes."""
 
-# No longer true of other pixels, of pixels of another size, or of an object
-# that nobody has looked at yet.
-INVALIDATED = (
-    "DigitalSignaturesSequence",
-    "MACParametersSequence",
-    "IconImageSequence",
-    "SmallestPixelValueInSeries",
-    "LargestPixelValueInSeries",
-    "SmallestImagePixelValueInPlane",
-    "LargestImagePixelValueInPlane",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "EncapsulatedPixelDataValueTotalLength",
-    "DataSetTrailingPadding",
-    "HistogramSequence",
-    "SOPInstanceStatus",
-    "SOPAuthorizationDateTime",
-    "SOPAuthorizationComment",
-    "AuthorizationEquipmentCertificationNumber",
+@dataclass(frozen=True, slots=True)
+class _Derivation:
+    """What the values of `_WRITTEN` are made from."""
+
+    derived: Dataset
+    source: Dataset
+    parameters: DerivationParameters
+    pixels_sha256: str
+    now: datetime
+
+    def append(self, keyword: str, item: Dataset) -> Sequence:
+        """Return a sequence of the derived object, its items unchanged, with one more item."""
+        return Sequence([*(self.derived.get(keyword) or ()), item])
+
+
+_WRITTEN: dict[str, Callable[[_Derivation], object]] = {
+    "SOPInstanceUID": lambda d: d.parameters.instance_uid(d.source.SOPInstanceUID, d.pixels_sha256),
+    # An image without a series gets its own series, not one shared with other images.
+    "SeriesInstanceUID": lambda d: d.parameters.series_uid(
+        d.source.get("SeriesInstanceUID") or d.source.SOPInstanceUID
+    ),
+    "InstanceCreationDate": lambda d: d.now.strftime("%Y%m%d"),
+    "InstanceCreationTime": lambda d: d.now.strftime("%H%M%S"),
+    "InstanceCreatorUID": lambda d: d.parameters.device_uid(),
+    "ImageType": lambda d: image_type(d.source),
+    "ContentQualification": lambda _: "RESEARCH",
+    "SeriesDescription": lambda d: series_description(
+        d.source, d.parameters.options.scale, d.parameters.options.series_description
+    ),
+    "SeriesNumber": lambda d: series_number(d.source, d.parameters.options.scale),
+    "DerivationDescription": lambda d: _derivation_description(d.source, d.parameters)[0],
+    "DerivationCodeSequence": lambda d: d.append("DerivationCodeSequence", _SPATIAL_RESAMPLING),
+    "SourceImageSequence": lambda d: Sequence([_source_image(d.source)]),
+    "ContributingEquipmentSequence": lambda d: d.append(
+        "ContributingEquipmentSequence", _equipment(d.parameters, d.now)
+    ),
+}
+WRITTEN_KEYWORDS = tuple(_WRITTEN)
+"""Keywords of the attributes that `write_provenance` writes."""
+
+_OTHER_PIXELS = "true of the source's pixels only"
+_OTHER_ENCODING = "belongs to the encoding of the source file"
+_NOT_AUTHORISED = "nobody has authorised the derived object"
+INVALIDATED = {
+    "DigitalSignaturesSequence": "the signature covers changed attributes",
+    "MACParametersSequence": "belongs to the signature",
+    "IconImageSequence": _OTHER_PIXELS,
+    "SmallestPixelValueInSeries": _OTHER_PIXELS,
+    "LargestPixelValueInSeries": _OTHER_PIXELS,
+    "SmallestImagePixelValueInPlane": _OTHER_PIXELS,
+    "LargestImagePixelValueInPlane": _OTHER_PIXELS,
+    "ExtendedOffsetTable": _OTHER_ENCODING,
+    "ExtendedOffsetTableLengths": _OTHER_ENCODING,
+    "EncapsulatedPixelDataValueTotalLength": _OTHER_ENCODING,
+    "DataSetTrailingPadding": _OTHER_ENCODING,
+    "HistogramSequence": _OTHER_PIXELS,
+    "SOPInstanceStatus": _NOT_AUTHORISED,
+    "SOPAuthorizationDateTime": _NOT_AUTHORISED,
+    "SOPAuthorizationComment": _NOT_AUTHORISED,
+    "AuthorizationEquipmentCertificationNumber": _NOT_AUTHORISED,
+}
+"""Keywords of the attributes that `write_provenance` removes, and why."""
+
+LOSSY_KEYWORDS = (
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
 )
-"""Keywords of what `identify` removes."""
+"""Keywords of the attributes that `mark_lossy` writes."""
 
 
 def write_provenance(
@@ -85,50 +126,30 @@ def write_provenance(
         Changed in place.
     source : pydicom.Dataset
         The original.
-    recipe : Recipe
-        What was done.
+    parameters : DerivationParameters
+        How one became the other.
     pixels_sha256 : str
-        Of the source's stored values.
+        SHA-256 of the source's stored values.
     now : datetime
-        Time of the derivation, with its zone.
+        Time of the derivation, with its time zone.
 
     Returns
     -------
     list of str
-        What could not be kept.
+        Warnings about what could not be kept.
     """
-    now = _local(source, now)
-    # An image without a series gets one of its own, not one shared with strangers.
-    series = source.get("SeriesInstanceUID") or source.SOPInstanceUID
-    description, kept = _derivation_description(source, parameters)
-    values = {
-        "SOPInstanceUID": parameters.instance_uid(source.SOPInstanceUID, pixels_sha256),
-        "SeriesInstanceUID": parameters.series_uid(series),
-        "InstanceCreationDate": now.strftime("%Y%m%d"),
-        "InstanceCreationTime": now.strftime("%H%M%S"),
-        "InstanceCreatorUID": parameters.device_uid(),
-        "ImageType": image_type(source),
-        "ContentQualification": "RESEARCH",
-        "SeriesDescription": series_description(
-            source, parameters.scale, parameters.series_description
-        ),
-        "SeriesNumber": series_number(source, parameters.scale),
-        "DerivationDescription": description,
-        "DerivationCodeSequence": _appended(derived, "DerivationCodeSequence", _SPATIAL_RESAMPLING),
-        "SourceImageSequence": Sequence([_source_image(source)]),
-        "ContributingEquipmentSequence": _appended(
-            derived, "ContributingEquipmentSequence", _equipment(parameters, now)
-        ),
-    }
-    for keyword in WRITTEN_KEYWORDS:
-        # Anew: the source's element may be of a wrong VR.
-        derived.add_new(keyword, dictionary_VR(keyword), values[keyword])
+    derivation = _Derivation(
+        derived, source, parameters, pixels_sha256, _in_time_zone_of(source, now)
+    )
+    for keyword, value in _WRITTEN.items():
+        # As a new element, because the source's element may have a wrong VR.
+        derived.add_new(keyword, dictionary_VR(keyword), value(derivation))
     for keyword in INVALIDATED:
         if keyword in derived:
             delattr(derived, keyword)
-    return (
-        [] if kept else ["the earlier Derivation Description was dropped: too long, or not ASCII"]
-    )
+    if _derivation_description(source, parameters)[1]:
+        return []
+    return ["the earlier Derivation Description was dropped: too long, or not ASCII"]
 
 
 def image_type(source: Dataset) -> list[str]:
@@ -142,27 +163,28 @@ def image_type(source: Dataset) -> list[str]:
     return ["DERIVED", second, third, *values[3:], IMAGE_TYPE_MARKER]
 
 
-def _derivation_description(source: Dataset, recipe: DerivationParameters) -> tuple[str, bool]:
-    """Return our description, before the source's if possible, and whether it was."""
+def _derivation_description(source: Dataset, parameters: DerivationParameters) -> tuple[str, bool]:
+    """Return the description, and whether it includes that of the source."""
+    options = parameters.options
     consistency = (
         "projected so that it downsamples to the source image"
-        if recipe.consistency
+        if options.consistency
         else "not projected on the source image"
     )
-    ensemble = "; mean of eight flips and rotations" if recipe.ensemble else ""
+    ensemble = "; mean of eight flips and rotations" if options.self_ensemble else ""
     impulses = (
         "; lone pixels at either end of the stored range first replaced by the median around them"
-        if recipe.impulse_filter
+        if parameters.impulse_filter
         else ""
     )
     ours = (
-        f"Enlarged x{recipe.scale} by AI super-resolution; model {recipe.model_name}, "
-        f"weights SHA-256 {recipe.model_sha256}{impulses}{ensemble}; {consistency}; "
-        f"cxrsr {recipe.software}; {NOT_FOR_DIAGNOSIS}"
+        f"Enlarged x{options.scale} by AI super-resolution; model {options.model}, "
+        f"weights SHA-256 {parameters.model_sha256}{impulses}{ensemble}; {consistency}; "
+        f"cxrsr {parameters.software}; {NOT_FOR_DIAGNOSIS}"
     )
     earlier = str(source.get("DerivationDescription") or "").strip()
     both = f"{ours}. Earlier: {earlier}"
-    fits = earlier.isascii() and len(both) <= _DERIVATION_DESCRIPTION_LENGTH
+    fits = earlier.isascii() and len(both) <= _MAX_DERIVATION_DESCRIPTION_LENGTH
     if not earlier:
         return ours, True
     return (both, True) if fits else (ours, False)
@@ -173,35 +195,31 @@ def _source_image(source: Dataset) -> Dataset:
     item.ReferencedSOPClassUID = source.SOPClassUID
     item.ReferencedSOPInstanceUID = source.SOPInstanceUID
     item.PurposeOfReferenceCodeSequence = Sequence([SOURCE_IMAGE])
-    # C.12.4: a magnified radiograph does not preserve spatial locations.
+    # An upscaled radiograph does not preserve spatial locations (C.12.4).
     item.SpatialLocationsPreserved = "NO"
     return item
 
 
-def _equipment(recipe: DerivationParameters, now: datetime) -> Dataset:
+def _equipment(parameters: DerivationParameters, now: datetime) -> Dataset:
+    scale = parameters.options.scale
     item = ContributingEquipment(
         MANUFACTURER,
         PROCESSING_EQUIPMENT,
         manufacturer_model_name=MODEL_NAME,
         software_versions=[
-            f"cxrsr {recipe.software}",
-            f"model {recipe.model_name}",
-            f"SHA-256 {recipe.model_sha256[:32]}",
-            f"SHA-256 {recipe.model_sha256[32:]}",
+            f"cxrsr {parameters.software}",
+            f"model {parameters.options.model}",
+            f"SHA-256 {parameters.model_sha256[:32]}",
+            f"SHA-256 {parameters.model_sha256[32:]}",
         ],
         contribution_datetime=now,
-        contribution_description=f"AI super-resolution x{recipe.scale}; {NOT_FOR_DIAGNOSIS}",
+        contribution_description=f"AI super-resolution x{scale}; {NOT_FOR_DIAGNOSIS}",
     )
-    item.DeviceUID = recipe.device_uid()
+    item.DeviceUID = parameters.device_uid()
     return item
 
 
-def _appended(derived: Dataset, keyword: str, item: Dataset) -> Sequence:
-    """Append to the items of the derived object, which are still the file's bytes."""
-    return Sequence([*(derived.get(keyword) or ()), item])
-
-
-def _local(source: Dataset, now: datetime) -> datetime:
+def _in_time_zone_of(source: Dataset, now: datetime) -> datetime:
     """Return the time in the zone that the object states for all its times (C.12.1.1.8)."""
     stated = str(source.get("TimezoneOffsetFromUTC") or "").strip()
     try:
@@ -210,90 +228,51 @@ def _local(source: Dataset, now: datetime) -> datetime:
         return now
 
 
-NOT_FOR_DIAGNOSIS = "not for diagnosis"
-
-_MAX_DESCRIPTION_LENGTH = 64
-"""Value length of LO (PS3.5 6.2)."""
-_LARGEST_INTEGER_STRING = 2**31 - 1
-
-
-def validate_series_description(text: str) -> None:
-    """Refuse a Series Description that cannot be written as it is.
-
-    Parameters
-    ----------
-    text : str
-        What the user wants to stand before "not for diagnosis".
-
-    Raises
-    ------
-    UsageError
-        If it is empty, too long, or not plain ASCII: the object's character
-        set is its source's, and a backslash separates values.
-    """
-    room = _MAX_DESCRIPTION_LENGTH - len(_with_warning(""))
-    plain = text.isascii() and text.isprintable() and "\\" not in text
-    if not (plain and text.strip() == text and 0 < len(text) <= room):
-        raise UsageError(
-            f"a series description has 1 to {room} ASCII characters, no backslash, and no "
-            f"space at its ends; ', {NOT_FOR_DIAGNOSIS}' is added"
-        )
-
-
 def series_description(source: Dataset, scale: int, wanted: str | None) -> str:
-    """Return the derived series' description.
+    """Return the Series Description of the derived object.
 
     Parameters
     ----------
     source : pydicom.Dataset
         The original.
     scale : int
-        Factor.
+        Scale factor.
     wanted : str or None
-        The user's text; else the source's, where its characters need no
-        encoding, and what was done.
+        The user's text. Without it, the source's description if it is ASCII, and what was
+        done.
     """
     if wanted is not None:
         return _with_warning(wanted)
     ours = _with_warning(f"AI super-resolution x{scale}")
-    room = _MAX_DESCRIPTION_LENGTH - len(ours) - 2
-    theirs = str(source.get("SeriesDescription") or "").strip()[:room].strip()
+    max_length = _MAX_SERIES_DESCRIPTION_LENGTH - len(ours) - 2
+    theirs = str(source.get("SeriesDescription") or "").strip()[:max_length].strip()
     return f"{theirs}: {ours}" if theirs and theirs.isascii() else ours
 
 
 def series_number(source: Dataset, scale: int) -> int:
-    """Make series 3 at scale 4 number 304: beside its source in a sorted list."""
+    """Return 304 for series 3 at scale 4, so that sorted lists show it beside its source."""
     try:
         number = int(source.get("SeriesNumber") or 0) * 100 + scale
     except (TypeError, ValueError):
         number = scale
-    return number if number <= _LARGEST_INTEGER_STRING else scale
+    return number if number <= _MAX_INTEGER_STRING else scale
 
 
 def _with_warning(text: str) -> str:
     return f"{text}, {NOT_FOR_DIAGNOSIS}"
 
 
-LOSSY_KEYWORDS = (
-    "LossyImageCompression",
-    "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod",
-)
-"""Keywords of what `mark_lossy` writes."""
-
-
 def mark_lossy(derived: Dataset, source: DicomSource) -> None:
-    """Flag an output whose source was lossy by its transfer syntax alone.
+    """Mark an output as lossy if only the transfer syntax of its source says so.
 
-    What the source states already is copied with everything else. JPEG 2000
-    may be lossless under the lossy syntax's UID; saying "lossy" of it errs on
-    the safe side.
+    If the source states it, its attributes are copied like all others. JPEG 2000 can be
+    lossless under the UID of the lossy syntax; then the mark is wrong, but safe.
 
     Parameters
     ----------
     derived : pydicom.Dataset
         Changed in place.
-    source : Source
+    source : DicomSource
         The original.
     """
     method = LOSSY_METHODS.get(source.transfer_syntax)

@@ -1,9 +1,9 @@
-"""Attributes that the standard requires of an object and that it lacks.
+"""Find attributes that the standard requires of an object and that the object lacks.
 
-From the tables of PS3.3 that highdicom ships. Only what holds for every object
-of a SOP Class is checked: attributes of Type 1 and 2 in mandatory modules, and
-in the items of sequences that are present. Conditions (Types 1C and 2C,
-modules of usage C) are prose, which no table evaluates.
+The tables of PS3.3 come from highdicom. Only what holds for every object of a SOP Class is
+checked: attributes of Type 1 and 2 in mandatory modules, and in the items of sequences that
+are present. Conditional requirements (Types 1C and 2C, modules of usage C) are prose in the
+standard, so no table can evaluate them.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from cxrsr_cli.derive.provenance import INVALIDATED
 
 
 class AttributeType(Enum):
-    """What an attribute's Data Element Type demands (PS3.5 7.4)."""
+    """Data Element Types 1 and 2 (PS3.5 7.4)."""
 
     PRESENT_WITH_VALUE = "1"
     PRESENT = "2"
@@ -30,17 +30,16 @@ class AttributeType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MissingAttribute:
-    """An attribute that should be there.
+    """An attribute that is required and missing.
 
     Attributes
     ----------
     path : str
-        Keywords, and numbers of items from 0, such as
-        ``ViewCodeSequence[0].CodeMeaning``. Never a value.
+        Keywords and item numbers from 0, such as ``ViewCodeSequence[0].CodeMeaning``.
     type : AttributeType
-        Of Type 1 and absent or empty, or of Type 2 and absent.
+        Type 1: it is absent or empty. Type 2: it is absent.
     module : str
-        The module that demands it, as highdicom names it: ``general-series``.
+        The module that requires it, as highdicom names it: ``general-series``.
     """
 
     path: str
@@ -56,49 +55,48 @@ class _Requirement:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """What is required of a data set or of a sequence's items, by keyword."""
+    """Requirements on a data set or on the items of a sequence, by keyword."""
 
     required: dict[str, _Requirement]
     sequences: dict[str, "_Level"]
 
 
 def has_iod_table(sop_class_uid: str) -> bool:
-    """Tell whether there is a table for a SOP Class."""
+    """Return whether there is a table for a SOP Class."""
     return _table(sop_class_uid) is not None
 
 
 def missing_attributes(dataset: Dataset) -> set[MissingAttribute]:
-    """Find what the standard requires and the object lacks.
+    """Find the attributes that the standard requires and the object lacks.
 
     Parameters
     ----------
     dataset : pydicom.Dataset
-        A whole object. Its elements are not parsed in place: what were the
-        file's bytes stays so.
+        A whole object. Its raw elements are not parsed in place.
 
     Returns
     -------
-    set of Missing
-        Empty also for a SOP Class without a table: ask `has_iod_table`.
+    set of MissingAttribute
+        Also empty for a SOP Class without a table (`has_iod_table`).
     """
     table = _table(str(dataset.get("SOPClassUID")))
     return set(_missing(dataset, table, "")) if table else set()
 
 
 def lost_attributes(derived: Dataset, source: Dataset) -> set[MissingAttribute]:
-    """Find what the standard requires, the source has and the derived object lacks.
+    """Find the required attributes that the source has and the derived object lacks.
 
-    The tables are large: they are only read when something was lost at all.
+    The tables are large, so they are read only if anything was lost.
 
     Parameters
     ----------
     derived, source : pydicom.Dataset
-        Whole objects, not parsed in place.
+        Whole objects. Their raw elements are not parsed in place.
 
     Returns
     -------
-    set of Missing
-        Empty also for a SOP Class without a table.
+    set of MissingAttribute
+        Also empty for a SOP Class without a table.
     """
     if not _lacks_something(derived, source):
         return set()
@@ -117,14 +115,14 @@ def _missing(dataset: Dataset, level: _Level, path: str) -> Iterator[MissingAttr
 
 
 def _lacks_something(derived: Dataset, source: Dataset) -> bool:
-    """Tell whether an element, or its value, is in the source only."""
+    """Return whether an element or its value is only in the source."""
     for tag in source.keys():
         before, after = source.get_item(tag), derived.get_item(tag)
-        if after is before or _may_go(tag):
+        if after is before or _is_never_required(tag):
             continue
         if after is None or (_is_empty(after) and not _is_empty(before)):
             return True
-        # Bytes were never touched; items are only ever appended, or all new.
+        # Raw elements were not changed; in sequences items are only appended or all new.
         if isinstance(after.value, Sequence):
             pairs = zip(after.value, _items(before), strict=False)
             if any(_lacks_something(*pair) for pair in pairs):
@@ -132,8 +130,8 @@ def _lacks_something(derived: Dataset, source: Dataset) -> bool:
     return False
 
 
-def _may_go(tag: BaseTag) -> bool:
-    """Tell whether no object is required to have an element."""
+def _is_never_required(tag: BaseTag) -> bool:
+    """Return whether no object is required to have an element."""
     return tag.is_private or keyword_for_tag(tag) in INVALIDATED
 
 
@@ -152,7 +150,7 @@ def _is_empty(element: _Element) -> bool:
 
 
 def _items(element: _Element) -> Sequence:
-    """Return a sequence's items; they are parsed on the side if they are still bytes."""
+    """Return the items of a sequence; a raw element is parsed in a copy."""
     if isinstance(element, RawDataElement):
         element = Dataset({BaseTag(element.tag): element})[element.tag]
     value = element.value if element is not None else None
@@ -161,8 +159,8 @@ def _items(element: _Element) -> Sequence:
 
 @cache
 def _table(sop_class_uid: str) -> _Level | None:
-    # Here and not above: reading the tables takes half a second and 100 MB.
-    # highdicom has them in this form from 0.28 on, and promises them to nobody.
+    # Imported here, because reading the tables takes half a second and 100 MB. The module
+    # is private; highdicom has it from 0.28 on and may change it in any release.
     try:
         from highdicom import _standard_utils as standard
     except ImportError:
@@ -182,9 +180,9 @@ def _table(sop_class_uid: str) -> _Level | None:
             level = table
             for sequence in attribute["path"]:
                 level = level.sequences.setdefault(sequence, _Level({}, {}))
-            stated = _Requirement(AttributeType(attribute["type"]), module["key"])
-            # Where modules differ the strictest holds.
+            requirement = _Requirement(AttributeType(attribute["type"]), module["key"])
+            # Of several modules, the strictest requirement holds.
             known = level.required.get(attribute["keyword"])
-            if known is None or stated.type.value < known.type.value:
-                level.required[attribute["keyword"]] = stated
+            if known is None or requirement.type.value < known.type.value:
+                level.required[attribute["keyword"]] = requirement
     return table

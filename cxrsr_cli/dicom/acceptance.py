@@ -1,5 +1,7 @@
-"""Which objects are upscaled, and why others are not."""
+"""Which objects are upscaled: a table of rules, each with the reason that the user reads."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydicom.dataset import Dataset
@@ -11,23 +13,22 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.dicom.identifiers import MODEL_NAME
-from cxrsr_cli.errors import NoPixelDataError, UnsupportedImageError
+from cxrsr_cli.errors import InputError, NoPixelDataError, UnsupportedImageError
 
 
 class AcceptanceOverride(StrEnum):
-    """A kind of input that is refused unless allowed."""
+    """A kind of input that is refused unless the user allows it."""
 
     BODY_PART = "body-part"
     """A stated body part other than the chest."""
     MODALITY = "modality"
-    """Other than CR and DX, or Secondary Capture of them."""
+    """A SOP Class other than CR and DX, or Secondary Capture of another modality."""
     FOR_PROCESSING = "for-processing"
-    """Presentation Intent FOR PROCESSING."""
+    """Presentation Intent Type FOR PROCESSING."""
 
 
 MAX_SIDE = 65535
-"""Rows and Columns are unsigned shorts (PS3.3 C.7.6.3)."""
-
+"""Largest Rows and Columns: unsigned shorts (PS3.3 C.7.6.3)."""
 
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
@@ -36,14 +37,14 @@ RADIOGRAPHS = (
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
 )
-"""SOP Classes whose every object is a radiograph."""
+"""SOP Classes of which every object is a radiograph."""
 
 # Public chest collections store radiographs as Secondary Capture.
 _CAPTURED_MODALITIES = ("CR", "DX", "RG")
 
-# PS3.16 annex L, Body Part Examined terms that a chest radiograph may state.
+# PS3.16 annex L: terms of Body Part Examined that a chest radiograph may state.
 _CHEST_TERMS = ("CHEST", "THORAX", "LUNG", "RIB", "RIBS", "STERNUM", "CHESTABDOMEN")
-# The same in Anatomic Region Sequence: SNOMED CT, and its older SRT codes.
+# The same in Anatomic Region Sequence: SNOMED CT codes, and the older SRT codes.
 _CHEST_CODES = {
     "51185008", "T-D3000",  # Chest
     "43799004", "T-D3300",  # Thoracic cavity / mediastinum
@@ -52,6 +53,116 @@ _CHEST_CODES = {
     "56873002", "T-11210",  # Sternum
     "416775004", "R-FAB55",  # Chest and abdomen
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptanceRule:
+    """One reason to refuse an object.
+
+    Attributes
+    ----------
+    refuses : callable
+        Takes the object and the scale; returns whether the object is refused.
+    reason : str
+        The message. ``{rows}``, ``{columns}`` and ``{scale}`` are replaced.
+    override : AcceptanceOverride or None
+        What the user can allow to switch the rule off.
+    error : type
+        The error to raise.
+    """
+
+    refuses: Callable[[Dataset, int], bool]
+    reason: str
+    override: AcceptanceOverride | None = None
+    error: type[InputError] = UnsupportedImageError
+
+
+def is_cxrsr_output(dataset: Dataset) -> bool:
+    """Return whether this software made an object (Contributing Equipment, PS3.3 C.12.1)."""
+    return any(
+        item.get("ManufacturerModelName") == MODEL_NAME
+        for item in dataset.get("ContributingEquipmentSequence") or ()
+    )
+
+
+def _has_float_pixels(dataset: Dataset, _scale: int) -> bool:
+    floats = "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
+    return "PixelData" not in dataset and floats
+
+
+def _is_colour(dataset: Dataset, _scale: int) -> bool:
+    photometric = str(dataset.get("PhotometricInterpretation", ""))
+    return dataset.get("SamplesPerPixel", 1) != 1 or photometric not in (
+        "MONOCHROME1",
+        "MONOCHROME2",
+    )
+
+
+def _lacks_size(dataset: Dataset, _scale: int) -> bool:
+    sides = (dataset.get("Rows"), dataset.get("Columns"))
+    return not all(isinstance(side, int) and side for side in sides)
+
+
+def _is_other_modality(dataset: Dataset, _scale: int) -> bool:
+    captured = dataset.SOPClassUID == SecondaryCaptureImageStorage
+    return dataset.SOPClassUID not in RADIOGRAPHS and not (
+        captured and dataset.get("Modality") in _CAPTURED_MODALITIES
+    )
+
+
+def _is_for_processing(dataset: Dataset, _scale: int) -> bool:
+    intent = str(dataset.get("PresentationIntentType"))
+    sop_class = str(dataset.SOPClassUID)
+    return sop_class == DigitalXRayImageStorageForProcessing or intent == "FOR PROCESSING"
+
+
+def _is_other_body_part(dataset: Dataset, _scale: int) -> bool:
+    if term := _body_part(dataset):
+        return term not in _CHEST_TERMS
+    return not _region_codes(dataset) <= _CHEST_CODES
+
+
+ACCEPTANCE_RULES = (
+    AcceptanceRule(_has_float_pixels, "floating-point pixels are not supported"),
+    AcceptanceRule(
+        lambda dataset, _: "PixelData" not in dataset,
+        "the object has no Pixel Data",
+        error=NoPixelDataError,
+    ),
+    AcceptanceRule(
+        lambda dataset, _: is_cxrsr_output(dataset),
+        "the object is an output of cxrsr already; it is not upscaled again",
+    ),
+    AcceptanceRule(
+        _is_colour, "colour or palette pixels; only MONOCHROME1 and MONOCHROME2 are upscaled"
+    ),
+    AcceptanceRule(
+        lambda dataset, _: any(keyword in dataset for keyword in _FUNCTIONAL_GROUPS),
+        "enhanced multi-frame objects are not supported",
+    ),
+    AcceptanceRule(_lacks_size, "Rows or Columns is missing or zero"),
+    AcceptanceRule(
+        lambda dataset, scale: max(dataset.Rows, dataset.Columns) * scale > MAX_SIDE,
+        f"{{columns}}x{{rows}} pixels at scale {{scale}} exceed {MAX_SIDE} rows or columns, "
+        "the limit of DICOM",
+    ),
+    AcceptanceRule(
+        _is_other_modality,
+        "the SOP Class is not a CR or DX radiograph; --allow modality",
+        AcceptanceOverride.MODALITY,
+    ),
+    AcceptanceRule(
+        _is_for_processing,
+        "FOR PROCESSING data, on which no model here was trained; --allow for-processing",
+        AcceptanceOverride.FOR_PROCESSING,
+    ),
+    AcceptanceRule(
+        _is_other_body_part,
+        "the stated body part is not the chest; --allow body-part",
+        AcceptanceOverride.BODY_PART,
+    ),
+)
+"""Every reason to refuse an object; the first one that applies is reported."""
 
 
 def check_acceptance(
@@ -64,89 +175,34 @@ def check_acceptance(
     dataset : pydicom.Dataset
         A whole image object.
     scale : int
-        Factor about to be used.
-    allowed : frozenset of Permission
+        Factor that will be used.
+    allowed : frozenset of AcceptanceOverride
         What the user allows beyond chest radiographs for presentation.
 
     Returns
     -------
     list of str
-        What was accepted with reserve, free of patient data.
+        Warnings about an object that is accepted, without patient data.
 
     Raises
     ------
     NoPixelDataError
         If there is no image.
     UnsupportedImageError
-        With the reason, and the permission that lifts it if one does.
+        For any other rule of `ACCEPTANCE_RULES`; names the override if there is one.
     """
-    if "PixelData" not in dataset:
-        if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-            raise UnsupportedImageError("floating-point pixels are not supported")
-        raise NoPixelDataError("the object holds no Pixel Data")
-    if is_cxrsr_output(dataset):
-        raise UnsupportedImageError("an output of cxrsr already; it is not upscaled again")
-    _check_pixel_module(dataset, scale)
-    if AcceptanceOverride.MODALITY not in allowed:
-        _check_modality(dataset)
-    if AcceptanceOverride.FOR_PROCESSING not in allowed and _is_for_processing(dataset):
-        raise UnsupportedImageError(
-            "FOR PROCESSING data, which no model here has seen; --allow for-processing"
-        )
-    if AcceptanceOverride.BODY_PART in allowed:
+    for rule in ACCEPTANCE_RULES:
+        if rule.override not in allowed and rule.refuses(dataset, scale):
+            rows, columns = dataset.get("Rows"), dataset.get("Columns")
+            raise rule.error(rule.reason.format(rows=rows, columns=columns, scale=scale))
+    if AcceptanceOverride.BODY_PART in allowed or _body_part(dataset) or _region_codes(dataset):
         return []
-    return _check_body_part(dataset)
+    return ["no body part is stated; the image is taken for a chest radiograph"]
 
 
-def is_cxrsr_output(dataset: Dataset) -> bool:
-    """Tell whether this tool made an object, by its Contributing Equipment."""
-    return any(
-        item.get("ManufacturerModelName") == MODEL_NAME
-        for item in dataset.get("ContributingEquipmentSequence") or ()
-    )
+def _body_part(dataset: Dataset) -> str:
+    return str(dataset.get("BodyPartExamined") or "").strip().upper()
 
 
-def _check_pixel_module(dataset: Dataset, scale: int) -> None:
-    photometric = str(dataset.get("PhotometricInterpretation", ""))
-    if dataset.get("SamplesPerPixel", 1) != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise UnsupportedImageError("colour or palette pixels; only MONOCHROME1 and 2 are upscaled")
-    if any(keyword in dataset for keyword in _FUNCTIONAL_GROUPS):
-        raise UnsupportedImageError("enhanced multi-frame objects are not supported")
-    rows, columns = dataset.get("Rows"), dataset.get("Columns")
-    if not isinstance(rows, int) or not isinstance(columns, int) or not rows or not columns:
-        raise UnsupportedImageError("Rows or Columns is missing or zero")
-    if max(rows, columns) * scale > MAX_SIDE:
-        raise UnsupportedImageError(
-            f"{columns}x{rows} at scale {scale} exceeds the {MAX_SIDE} pixels a side of DICOM"
-        )
-
-
-def _check_modality(dataset: Dataset) -> None:
-    sop_class = dataset.SOPClassUID
-    if sop_class in RADIOGRAPHS:
-        return
-    captured = sop_class == SecondaryCaptureImageStorage
-    if captured and dataset.get("Modality") in _CAPTURED_MODALITIES:
-        return
-    raise UnsupportedImageError("not a CR or DX radiograph by its SOP Class; --allow modality")
-
-
-def _is_for_processing(dataset: Dataset) -> bool:
-    intent = str(dataset.get("PresentationIntentType"))
-    sop_class = str(dataset.SOPClassUID)
-    return sop_class == DigitalXRayImageStorageForProcessing or intent == "FOR PROCESSING"
-
-
-def _check_body_part(dataset: Dataset) -> list[str]:
-    refusal = UnsupportedImageError("states a body part other than the chest; --allow body-part")
-    term = str(dataset.get("BodyPartExamined") or "").strip().upper()
-    if term:
-        if term not in _CHEST_TERMS:
-            raise refusal
-        return []
-    codes = {str(item.get("CodeValue", "")) for item in dataset.get("AnatomicRegionSequence") or ()}
-    if not codes:
-        return ["no body part stated; taken for a chest"]
-    if not codes <= _CHEST_CODES:
-        raise refusal
-    return []
+def _region_codes(dataset: Dataset) -> set[str]:
+    return {str(item.get("CodeValue", "")) for item in dataset.get("AnatomicRegionSequence") or ()}

@@ -1,4 +1,4 @@
-"""Transfer syntaxes: what they hold, and who decodes them."""
+"""Which transfer syntaxes can be decoded, and by which codec."""
 
 import re
 from importlib.util import find_spec
@@ -30,37 +30,38 @@ LOSSY_METHODS: dict[UID, str] = {
     JPEG2000MC: "ISO_15444_2",
     HTJ2K: "ISO_15444_15",
 }
-"""Syntaxes that may be lossy, and the method's defined term (C.7.6.1.1.5.1)."""
+"""Defined term of Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1) for each transfer
+syntax that may be lossy."""
 
 # Names of PS3.6 table A-1 that pydicom does not know yet.
-_NEWER = {
+_NEWER_NAMES = {
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
     "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
 }
-# No value of a patient looks like this, so it may be named in a message.
-_UNDER_THE_STANDARDS_ROOT = re.compile(r"1\.2\.840\.10008\.1\.2(\.\d{1,3}){1,3}")
+# A UID of this form holds no patient data, so a message may quote it.
+_STANDARD_SYNTAX = re.compile(r"1\.2\.840\.10008\.1\.2(\.\d{1,3}){1,3}")
 
 _END_OF_IMAGE = b"\xff\xd9"
-_PADDING = 16
+_MAX_PADDING_BYTES = 16
 
 _EXTRA = "imagecodecs"
 DECODER_DEPENDENCIES = {JPEGExtended12Bit: (_EXTRA,)}
-"""Read by pydicom, which takes this module for a plugin."""
+"""pydicom reads this name, because this module is one of its decoder plugins."""
 
 
 def is_available(uid: str) -> bool:
-    """Tell pydicom whether this plugin can decode now."""
+    """Tell pydicom whether this plugin can decode a transfer syntax."""
     return uid in DECODER_DEPENDENCIES and find_spec(_EXTRA) is not None
 
 
 def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
-    """Decode 12-bit JPEG Extended for pydicom: no codec in the core does."""
+    """Decode 12-bit JPEG Extended for pydicom, whose own plugins cannot."""
     import imagecodecs
 
-    # libjpeg fills what is missing with grey, and says so to nobody.
-    if _END_OF_IMAGE not in stream[-_PADDING:]:
+    # libjpeg fills missing pixels with grey and reports no error.
+    if _END_OF_IMAGE not in stream[-_MAX_PADDING_BYTES:]:
         raise ValueError("truncated")
     pixels: NDArray[np.integer] = imagecodecs.jpeg_decode(stream)
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
@@ -73,8 +74,8 @@ def find_decoder(syntax: UID) -> Decoder:
     Raises
     ------
     UndecodablePixelDataError
-        If the syntax is not a public one, holds no images, or has no codec
-        installed; with the extra to install if there is one.
+        If the syntax is private, holds no images, or has no codec installed; names the
+        extra to install if there is one.
     """
     check_standard_syntax(syntax)
     try:
@@ -87,7 +88,7 @@ def find_decoder(syntax: UID) -> Decoder:
     if syntax in DECODER_DEPENDENCIES and not any(_EXTRA in plugin for plugin in known):
         decoder.add_plugin(_EXTRA, (__name__, decode_frame.__name__))
     if not decoder.is_available:
-        # All others come with the package itself.
+        # The codecs of all other syntaxes are dependencies of the package itself.
         extra = "[codecs]" if syntax in DECODER_DEPENDENCIES else ""
         raise UndecodablePixelDataError(
             f"no codec installed for {syntax.name}: pip install --force-reinstall 'cxrsr{extra}'"
@@ -96,19 +97,19 @@ def find_decoder(syntax: UID) -> Decoder:
 
 
 def check_standard_syntax(syntax: UID) -> None:
-    """Refuse a transfer syntax that is private, or newer than the libraries used."""
+    """Raise UndecodablePixelDataError for a transfer syntax that pydicom does not know."""
     if syntax.is_transfer_syntax:
         return
-    if _UNDER_THE_STANDARDS_ROOT.fullmatch(syntax):
-        name = _NEWER.get(syntax, str(syntax))
+    if _STANDARD_SYNTAX.fullmatch(syntax):
+        name = _NEWER_NAMES.get(syntax, str(syntax))
         raise UndecodablePixelDataError(f"no decoder for the transfer syntax {name}")
     raise UndecodablePixelDataError("the transfer syntax is not one of the DICOM standard")
 
 
 def decodes_to_raw_cells(syntax: UID) -> bool:
-    """Tell whether decoding gives the cells of PS3.5 8.1.1, or plain values.
+    """Return whether decoding gives cells (PS3.5 8.1.1) rather than stored values.
 
-    RLE compresses cells as they are; the other codecs know only values.
+    RLE compresses cells as they are; all other codecs know only values.
     """
     check_standard_syntax(syntax)
     return not syntax.is_compressed or syntax == RLELossless

@@ -32,9 +32,10 @@ from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.errors import NoPixelDataError, UndecodablePixelDataError, UnsupportedImageError
 
-# A file that claims more pixels than these factors give is damaged or hostile,
-# and decoding it would exhaust the memory. The first are what the formats can
-# reach: 128 bytes from 2, 16 bits from 1, and 64 values of 16 bits from 2 bits.
+# Bytes of pixels per byte of compressed data. A file that claims more is damaged or
+# malicious, and decoding it would exhaust the memory. The factors of single syntaxes are
+# the limits of their formats: RLE makes 128 bytes from 2, lossless JPEG 16 bits from 1,
+# and lossy JPEG 64 values of 16 bits from 2 bits.
 _MAX_EXPANSION = {
     RLELossless: 64,
     JPEGLossless: 16,
@@ -47,7 +48,7 @@ _DEFAULT_MAX_EXPANSION = 10_000
 _UNSIGNED_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit)
 
 _CHUNK_PIXELS = 1 << 18
-"""Pixels that are turned into stored values at a time."""
+"""Pixels that are converted to stored values at a time."""
 
 _Values = TypeVar("_Values", bound=NDArray[np.integer])
 
@@ -57,33 +58,32 @@ def decode(source: DicomSource) -> NDArray[np.int32]:
 
     Parameters
     ----------
-    source : Source
+    source : DicomSource
         An accepted monochrome image.
 
     Returns
     -------
     numpy.ndarray
-        ``(F, H, W)`` int32 stored values, inside the legal range of their
-        `PixelFormat`.
+        ``(F, H, W)`` int32 stored values, inside the range of their `PixelFormat`.
 
     Raises
     ------
     UndecodablePixelDataError
-        If the transfer syntax is unknown or has no codec here, or the data
-        are damaged or shorter than Rows and Columns claim.
+        If the transfer syntax is unknown or has no codec installed, or the data are
+        damaged or shorter than Rows and Columns claim.
     UnsupportedImageError
-        As `PixelFormat.from_network`.
+        As for `PixelFormat.from_dataset`.
     NoPixelDataError
-        If there are none.
+        If the object has no Pixel Data.
     """
     decoded = decode_raw(source)
     return _decode_into(np.empty(decoded.shape, np.int32), source, decoded)
 
 
 def decode_compact(source: DicomSource) -> NDArray[np.integer]:
-    """Decode every frame of a large image; as `decode`, but of `PixelFormat.dtype`.
+    """Decode every frame as `decode` does, but to `PixelFormat.dtype`, to save memory.
 
-    Arithmetic on the values must be done in a wider type.
+    Arithmetic on the values needs a wider type.
     """
     decoded = decode_raw(source)
     values: NDArray[np.integer] = np.empty(
@@ -93,7 +93,7 @@ def decode_compact(source: DicomSource) -> NDArray[np.integer]:
 
 
 def decodes_equal(source: DicomSource, values: NDArray[np.integer]) -> bool:
-    """Tell whether decoding gives the very stored values; it raises as `decode`."""
+    """Return whether decoding gives exactly these stored values; raises as `decode` does."""
     decoded = decode_raw(source)
     return decoded.shape == values.shape and all(
         np.array_equal(_values(source, decoded[part]), values[part])
@@ -108,7 +108,7 @@ def _decode_into(values: _Values, source: DicomSource, decoded: NDArray[np.integ
 
 
 def _parts(shape: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
-    """Cut frames into bands of rows, so that none but the result is as large as the image."""
+    """Cut frames into strips, so that no temporary array is as large as the image."""
     frames, rows, columns = shape
     height = max(1, _CHUNK_PIXELS // columns)
     for frame, top in itertools.product(range(frames), range(0, rows, height)):
@@ -116,16 +116,16 @@ def _parts(shape: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
 
 
 def _values(source: DicomSource, decoded: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Take the stored values from what a codec gave."""
+    """Convert the output of a codec to stored values."""
     pixel_format = PixelFormat.from_dataset(source.dataset)
     if decodes_to_raw_cells(source.transfer_syntax):
         return pixel_format.unpack(decoded)
     if source.transfer_syntax in LOSSY_METHODS:
-        # A lossy codec overshoots; cutting off the high bits would turn white to black.
-        beyond = (1 << pixel_format.bits_stored) // 2
-        _check_range(decoded, pixel_format.minimum - beyond, pixel_format.maximum + beyond)
+        # A lossy codec overshoots; dropping the high bits would turn white into black.
+        overshoot = (1 << pixel_format.bits_stored) // 2
+        _check_range(decoded, pixel_format.minimum - overshoot, pixel_format.maximum + overshoot)
         return decoded.astype(np.int32).clip(pixel_format.minimum, pixel_format.maximum)
-    # Some codecs give signed values as the bits they have.
+    # Some codecs return signed values as unsigned bit patterns.
     _check_range(decoded, pixel_format.minimum, (1 << pixel_format.bits_stored) - 1)
     return replace(pixel_format, high_bit=pixel_format.bits_stored - 1).unpack(decoded)
 
@@ -136,35 +136,35 @@ def _check_range(decoded: NDArray[np.integer], lowest: int, highest: int) -> Non
 
 
 def decode_raw(source: DicomSource) -> NDArray[np.integer]:
-    """Decode every frame to what the transfer syntax holds: cells or values.
+    """Decode every frame to ``(F, H, W)`` cells or values (`decodes_to_raw_cells`).
 
-    Parameters and errors are those of `decode`; the result is ``(F, H, W)``.
+    Parameters and errors are those of `decode`.
     """
     dataset, syntax = source.dataset, source.transfer_syntax
     if "PixelData" not in dataset:
-        raise NoPixelDataError("the object holds no Pixel Data")
+        raise NoPixelDataError("the object has no Pixel Data")
     pixel_format = PixelFormat.from_dataset(dataset)
     frames = number_of_frames(dataset)
     check_standard_syntax(syntax)
     _check_size(dataset, frames, pixel_format, syntax)
     if pixel_format.signed and syntax in _UNSIGNED_ONLY:
-        raise UnsupportedImageError("signed pixels in lossy JPEG, which has no sign (PS3.5 8.2.1)")
+        raise UnsupportedImageError("signed pixels, which lossy JPEG does not support")
     with quiet_libraries():
         if syntax.is_encapsulated and syntax != RLELossless:
-            _check_streams(source, frames, signed=pixel_format.signed)
+            _check_frames(source, frames, signed=pixel_format.signed)
         return _decode(source, (frames, int(dataset.Rows), int(dataset.Columns)))
 
 
-def _check_streams(source: DicomSource, frames: int, *, signed: bool) -> None:
-    """Hold what compressed frames say of themselves against the header.
+def _check_frames(source: DicomSource, frames: int, *, signed: bool) -> None:
+    """Compare the headers of compressed frames with the object's attributes (PS3.5 8.2).
 
-    A codec allocates what a frame claims. And if the two disagree on the sign
-    of JPEG 2000, which one lies is not known.
+    A codec allocates the size that a frame states. If the attributes and a JPEG 2000 frame
+    disagree on the sign, nothing tells which of them is right.
     """
     dataset = source.dataset
     try:
         streams = list(_frames(dataset, frames))
-        sizes = {stated for stream in streams if (stated := FrameSize.from_stream(stream))}
+        sizes = {size for stream in streams if (size := FrameSize.from_stream(stream))}
         signs = (
             {get_j2k_parameters(stream).get("is_signed", signed) for stream in streams}
             if source.transfer_syntax in JPEG2000TransferSyntaxes
@@ -175,10 +175,10 @@ def _check_streams(source: DicomSource, frames: int, *, signed: bool) -> None:
         raise UndecodablePixelDataError(
             f"the encapsulated pixel data are damaged ({type(error).__name__})"
         ) from None
-    for stated in sizes:
-        if stated.rows not in (0, dataset.Rows) or stated.columns != dataset.Columns:
+    for size in sizes:
+        if size.rows not in (0, dataset.Rows) or size.columns != dataset.Columns:
             raise UndecodablePixelDataError(
-                "the compressed pixels are of another size than Rows and Columns"
+                "the compressed pixels have another size than Rows and Columns"
             )
     if signs - {signed}:
         raise UndecodablePixelDataError(
@@ -187,7 +187,7 @@ def _check_streams(source: DicomSource, frames: int, *, signed: bool) -> None:
 
 
 def _frames(dataset: Dataset, frames: int) -> Iterator[bytes]:
-    """Find the frames as pydicom's decoders do."""
+    """Yield the compressed frames that pydicom's decoders would find."""
     offsets, lengths = (
         dataset.get(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
     )
@@ -197,7 +197,7 @@ def _frames(dataset: Dataset, frames: int) -> Iterator[bytes]:
 
 
 def number_of_frames(dataset: Dataset) -> int:
-    """Read Number of Frames, 1 if absent.
+    """Return Number of Frames, or 1 if it is absent.
 
     Raises
     ------
@@ -220,19 +220,19 @@ def _check_size(dataset: Dataset, frames: int, pixel_format: PixelFormat, syntax
         held *= _MAX_EXPANSION.get(syntax, _DEFAULT_MAX_EXPANSION)
     if claimed > held:
         raise UndecodablePixelDataError(
-            f"Rows and Columns claim {claimed} bytes of pixels, the file holds {held} at most"
+            f"Rows and Columns claim {claimed} bytes of pixels, the file holds at most {held}"
         )
 
 
 def _decode(source: DicomSource, shape: tuple[int, int, int]) -> NDArray[np.integer]:
     decoder = find_decoder(source.transfer_syntax)
     try:
-        # pydicom's own correction of unused bits wraps what a lossy codec
-        # overshoots, and ignores High Bit. And nobody writes on the cells.
+        # pydicom's correction of unused bits wraps the overshoot of lossy codecs and
+        # ignores High Bit. A view is enough, because the cells are only read.
         array, _ = decoder.as_array(
             source.dataset,
             raw=True,
-            # pydicom's own annotation of options is off
+            # pydicom annotates these options wrongly
             view_only=True,  # type: ignore[arg-type]
             correct_unused_bits=False,  # type: ignore[arg-type]
         )
@@ -240,16 +240,16 @@ def _decode(source: DicomSource, shape: tuple[int, int, int]) -> NDArray[np.inte
         raise UndecodablePixelDataError("the pixels do not fit in memory") from None
     except (KeyboardInterrupt, SystemExit):
         raise
-    # Codecs raise anything on damaged data, with header values in the text; the
-    # panic of one written in Rust is not even an Exception.
+    # On damaged data codecs raise any exception, with header values in its text. A
+    # panic of a codec written in Rust is not even an Exception.
     except BaseException as error:
-        raise UndecodablePixelDataError(_reason(source, error)) from None
+        raise UndecodablePixelDataError(_describe_failure(source, error)) from None
     if array.size != np.prod(shape):
-        raise UndecodablePixelDataError("the pixels are not as many as Rows and Columns say")
+        raise UndecodablePixelDataError("the number of pixels differs from Rows and Columns")
     return np.reshape(array, shape)
 
 
-def _reason(source: DicomSource, error: BaseException) -> str:
+def _describe_failure(source: DicomSource, error: BaseException) -> str:
     syntax = source.transfer_syntax
     if syntax == JPEGExtended12Bit and "imagecodecs" not in find_decoder(syntax).available_plugins:
         return "12-bit JPEG Extended needs the codecs extra: pip install 'cxrsr[codecs]'"

@@ -1,4 +1,4 @@
-"""Follow a DICOMDIR to the images of its medium (PS3.3 annex F, PS3.10 8)."""
+"""Find the images that a DICOMDIR lists (PS3.3 annex F, PS3.10 section 8)."""
 
 from pathlib import Path
 
@@ -9,37 +9,37 @@ from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.errors import NotDicomError
 
 DICOMDIR = "DICOMDIR"
-"""The only name that the standard gives it."""
+"""The only file name that the standard allows."""
 
 
 def is_dicomdir(path: Path) -> bool:
-    """Tell by its name whether a file lists others."""
+    """Return whether a file is a DICOMDIR, by its name."""
     return path.name.upper() == DICOMDIR
 
 
-def dicomdir_images(directory: Path) -> list[Path]:
+def dicomdir_images(dicomdir: Path) -> list[Path]:
     """List the image files that a DICOMDIR refers to.
 
     Parameters
     ----------
-    directory : Path
-        The DICOMDIR.
+    dicomdir : Path
+        The DICOMDIR file.
 
     Returns
     -------
     list of Path
-        In its order, below its folder. A file that is missing is listed too.
+        Paths below its folder, in its order. Missing files are listed too.
 
     Raises
     ------
     NotDicomError
-        If it is damaged, or leads out of its folder.
+        If it is damaged, or refers to a file outside its folder.
     OSError
         If it cannot be read.
     """
     try:
         with quiet_libraries():
-            records = pydicom.dcmread(directory).get("DirectoryRecordSequence") or ()
+            records = pydicom.dcmread(dicomdir).get("DirectoryRecordSequence") or ()
             identifiers = [
                 _components(record)
                 for record in records
@@ -47,23 +47,23 @@ def dicomdir_images(directory: Path) -> list[Path]:
             ]
     except OSError:
         raise
-    # A damaged file makes pydicom raise anything, with values in the text.
+    # On a damaged file pydicom raises any exception, with values in its text.
     except Exception as error:
         raise NotDicomError(
-            f"{directory} is damaged or no DICOMDIR ({type(error).__name__})"
+            f"{dicomdir} is damaged or not a DICOMDIR ({type(error).__name__})"
         ) from None
-    return [_locate(directory, components) for components in identifiers if components]
+    return [_locate(dicomdir, components) for components in identifiers if components]
 
 
 def _components(record: Dataset) -> list[str]:
-    stated = record.get("ReferencedFileID") or ()
-    return [stated] if isinstance(stated, str) else [str(component) for component in stated]
+    file_id = record.get("ReferencedFileID") or ()
+    return [file_id] if isinstance(file_id, str) else [str(component) for component in file_id]
 
 
-def _locate(directory: Path, components: list[str]) -> Path:
+def _locate(dicomdir: Path, components: list[str]) -> Path:
     if any(part in ("", ".", "..") or set(part) & set("/\\\0") for part in components):
-        raise NotDicomError(f"{directory} refers to files outside of its folder")
-    path = directory.parent.joinpath(*components)
-    # Mounted CDs show the names of the standard in small letters.
-    small = directory.parent.joinpath(*(part.lower() for part in components))
-    return small if not path.exists() and small.exists() else path
+        raise NotDicomError(f"{dicomdir} refers to a file outside its folder")
+    path = dicomdir.parent.joinpath(*components)
+    # Some systems show the names on a mounted CD in lower case.
+    lower_case = dicomdir.parent.joinpath(*(part.lower() for part in components))
+    return lower_case if not path.exists() and lower_case.exists() else path

@@ -1,4 +1,4 @@
-"""What a compressed frame says of itself, before a codec believes it."""
+"""Read the image size from a compressed frame, before a codec allocates that size."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -13,12 +13,12 @@ _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 
 @dataclass(frozen=True, slots=True)
 class FrameSize:
-    """Size of the image in a compressed frame.
+    """Image size that a compressed frame states.
 
     Attributes
     ----------
     rows, columns : int
-        Rows may be 0 in JPEG, which then states them after the first scan.
+        Rows may be 0 in JPEG, where a marker after the first scan can state them.
     """
 
     rows: int
@@ -26,10 +26,10 @@ class FrameSize:
 
     @classmethod
     def from_stream(cls, stream: bytes) -> Self | None:
-        """Read it; None if `stream` is neither JPEG, JPEG-LS nor JPEG 2000."""
+        """Read the size; None if `stream` is not JPEG, JPEG-LS or JPEG 2000, or states none."""
         if stream.startswith(_START_OF_IMAGE):
-            return cls._by_jpeg(stream)
-        if stream[4:8] == _JP2_SIGNATURE:  # not allowed in DICOM (PS3.5 A.4.4), and seen
+            return cls._from_jpeg(stream)
+        if stream[4:8] == _JP2_SIGNATURE:  # not allowed (PS3.5 A.4.4), but it occurs
             stream = stream[max(stream.find(_START_OF_CODESTREAM), 0) :]
         if stream.startswith(_START_OF_CODESTREAM) and len(stream) >= 24:
             right, bottom, left, top = (_number(stream[at : at + 4]) for at in (8, 12, 16, 20))
@@ -37,11 +37,11 @@ class FrameSize:
         return None
 
     @classmethod
-    def _by_jpeg(cls, stream: bytes) -> Self | None:
+    def _from_jpeg(cls, stream: bytes) -> Self | None:
         at = 2
         while at + 9 <= len(stream) and stream[at] == 0xFF:
             marker = stream[at + 1]
-            if marker == 0xFF:  # fill
+            if marker == 0xFF:  # fill byte
                 at += 1
             elif marker in _START_OF_FRAME:
                 return cls(_number(stream[at + 5 : at + 7]), _number(stream[at + 7 : at + 9]))

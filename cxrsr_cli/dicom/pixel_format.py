@@ -1,4 +1,4 @@
-"""How stored values sit in the cells of uncompressed pixel data."""
+"""The stored values of an image: their cells (PS3.5 section 8) and their padding."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from cxrsr_cli.errors import UnsupportedImageError
 
-_DEPTHS = range(8, 17)
+_BITS_STORED = range(8, 17)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class PixelRange:
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """How stored values sit in their cells (PS3.5 8.1.1).
+    """How stored values are placed in their cells (PS3.5 8.1.1).
 
     Attributes
     ----------
     bits_allocated, bits_stored, high_bit : int
         As in the object.
     signed : bool
-        Pixel Representation 1.
+        Whether Pixel Representation is 1.
     """
 
     bits_allocated: int
@@ -61,18 +61,18 @@ class PixelFormat:
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> Self:
-        """Read and check the Image Pixel module.
+        """Read and check the Image Pixel Module (PS3.3 C.7.6.3).
 
         Raises
         ------
         UnsupportedImageError
-            If the format is illegal or outside 8 to 16 bits.
+            If the format is illegal or does not have 8 to 16 bits.
         """
         fields = ("BitsAllocated", "BitsStored", "PixelRepresentation")
         allocated, stored, representation = (dataset.get(field) for field in fields)
         high = dataset.get("HighBit", (stored or 0) - 1)
-        if allocated not in (8, 16) or stored not in _DEPTHS or representation not in (0, 1):
-            raise UnsupportedImageError("pixels are not whole numbers of 8 to 16 bits stored")
+        if allocated not in (8, 16) or stored not in _BITS_STORED or representation not in (0, 1):
+            raise UnsupportedImageError("pixels are not integers of 8 to 16 bits stored")
         if not stored - 1 <= high < allocated:
             raise UnsupportedImageError("High Bit does not fit Bits Stored and Bits Allocated")
         return cls(allocated, stored, high, bool(representation))
@@ -89,7 +89,7 @@ class PixelFormat:
 
     @property
     def cell_dtype(self) -> np.dtype[np.unsignedinteger]:
-        """Little-endian cell of one pixel in uncompressed pixel data."""
+        """Little endian type of one cell in uncompressed Pixel Data."""
         return np.dtype("<u2" if self.bits_allocated == 16 else "u1")
 
     @property
@@ -98,7 +98,7 @@ class PixelFormat:
         return np.dtype(f"{'i' if self.signed else 'u'}{1 if self.bits_stored == 8 else 2}")
 
     def unpack(self, cells: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Take stored values out of cells, whatever the other bits hold."""
+        """Return the stored values in cells; the unused bits may hold anything."""
         values = cells.astype(np.int32)
         values >>= self.high_bit + 1 - self.bits_stored
         values &= (1 << self.bits_stored) - 1
@@ -109,9 +109,9 @@ class PixelFormat:
         return values
 
     def pack(self, values: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
-        """Put stored values into cells; not copied if they lie in memory as they would there.
+        """Return the cells of stored values; a view where the memory layout is the same.
 
-        The other bits are zero, but the sign's above values at the bottom of their cells.
+        Unused bits are zero, except that values at the bottom of a cell are sign-extended.
         """
         width = self.cell_dtype.itemsize
         extended = values.astype(f"<{'i' if self.signed else 'u'}{width}", copy=False)
@@ -126,12 +126,12 @@ class PixelFormat:
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """An inclusive range of stored values.
+    """The inclusive range of stored values that are pixel padding (PS3.3 C.7.5.1.1.2).
 
     Attributes
     ----------
     first, last : int
-        From Pixel Padding Value and Pixel Padding Range Limit, in order.
+        Pixel Padding Value and Pixel Padding Range Limit, in ascending order.
     """
 
     first: int
@@ -149,18 +149,18 @@ class Padding:
         return cls(min(stored), max(stored))
 
     def mask(self, stored: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """Return where `stored` is padding."""
+        """Return a mask, of the shape of `stored`, that is True where a pixel is padding."""
         return (stored >= self.first) & (stored <= self.last)
 
 
 def _as_stored(dataset: Dataset, value: int) -> int:
-    """Read a value that vendors write as US though the pixels are signed."""
+    """Correct a value that a vendor wrote as US although the pixels are signed."""
     signed = dataset.get("PixelRepresentation") == 1
     return value - (1 << 16) if signed and value >= 1 << 15 else value
 
 
 def fill_padding(stored: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Continue the image into its padding, so that no edge rings into it.
+    """Extend the image into its padding, so that the network sees no edge there.
 
     Parameters
     ----------
@@ -172,11 +172,11 @@ def fill_padding(stored: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[
     Returns
     -------
     numpy.ndarray
-        `stored` with every padded pixel set to its nearest image pixel.
+        `stored`, with every padding pixel set to its nearest image pixel.
     """
     if not mask.any() or mask.all():
         return stored
-    # Here and not above: most users of the format need no SciPy.
+    # Imported here, because most users of a pixel format need no SciPy.
     from scipy.ndimage import distance_transform_edt
 
     nearest = distance_transform_edt(mask, return_distances=False, return_indices=True)
@@ -184,41 +184,41 @@ def fill_padding(stored: NDArray[np.int32], mask: NDArray[np.bool_]) -> NDArray[
 
 
 def reapply_padding(
-    band: NDArray[np.integer],
+    strip: NDArray[np.integer],
     stored: NDArray[np.int32],
     padding: Padding,
     pixel_range: PixelRange,
 ) -> NDArray[np.integer]:
-    """Put the padding back, and move image values that would read as padding.
+    """Put the padding back, and change image values that would read as padding.
 
     Parameters
     ----------
-    band : numpy.ndarray
-        ``(scale * H, scale * W)`` stored values: an image, or whole
-        low-resolution rows of one.
+    strip : numpy.ndarray
+        ``(scale * H, scale * W)`` stored values: an image or a strip of whole
+        low-resolution rows.
     stored : numpy.ndarray
-        ``(H, W)``, the same rows of the input, with their padding.
+        ``(H, W)``, the same rows of the source, with their padding.
     padding : Padding
-        What is padding.
+        Which values are padding.
     pixel_range : PixelRange
         Legal stored values.
 
     Returns
     -------
     numpy.ndarray
-        Like `band`, with padding exactly where the magnified input has it.
+        A copy of `strip`, with padding exactly where the upscaled source has it.
     """
-    covered = band.copy()
+    result = strip.copy()
     below, above = padding.first - 1, padding.last + 1
-    taken = padding.mask(band)
-    values = band[taken].astype(np.int32)
+    conflicts = padding.mask(strip)
+    values = strip[conflicts].astype(np.int32)
     minimum, maximum = pixel_range.minimum, pixel_range.maximum
     nearer_below = values - below < above - values
     upwards = ~(nearer_below | (above > maximum)) | (below < minimum)
-    # Where neither is legal all is padding, and nothing of this remains.
-    covered[taken] = np.where(upwards, min(above, maximum), max(below, minimum))
-    (rows, columns), scale = stored.shape, band.shape[1] // stored.shape[1]
-    blocks = covered.reshape(rows, scale, columns, scale)
-    original = stored.astype(band.dtype)[:, None, :, None]
+    # If neither value is legal, every pixel is padding and is overwritten below.
+    result[conflicts] = np.where(upwards, min(above, maximum), max(below, minimum))
+    (rows, columns), scale = stored.shape, strip.shape[1] // stored.shape[1]
+    blocks = result.reshape(rows, scale, columns, scale)
+    original = stored.astype(strip.dtype)[:, None, :, None]
     np.copyto(blocks, original, where=padding.mask(stored)[:, None, :, None])
-    return covered
+    return result

@@ -1,4 +1,4 @@
-"""The transfer syntax of an output, named without importing pydicom's codecs."""
+"""Choose the transfer syntax of an output; does not import pydicom's codecs."""
 
 from enum import StrEnum
 
@@ -14,13 +14,13 @@ from pydicom.uid import (
 
 
 class OutputTransferSyntax(StrEnum):
-    """What a user can ask for; all are lossless."""
+    """Transfer syntaxes that a user can choose; all are lossless."""
 
     SAME = "same"
-    """The source's, which its archive is known to take, where it is one of the
-    others or implicit VR or deflated; else explicit."""
+    """That of the source, which its archive accepts, if it is one of the others, implicit
+    VR or deflated; otherwise explicit."""
     EXPLICIT = "explicit"
-    """Uncompressed, explicit VR, little endian."""
+    """Explicit VR Little Endian, uncompressed."""
     JPEGLS = "jpegls"
     J2K = "j2k"
     RLE = "rle"
@@ -34,16 +34,16 @@ _BY_NAME = {
 }
 _WRITABLE = (*_BY_NAME.values(), ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 
-_SHARES = {
+_WRITE_FACTORS = {
     JPEGLSLossless: 6.5,
     JPEG2000Lossless: 6.5,
     RLELossless: 3.0,
     DeflatedExplicitVRLittleEndian: 3.5,
 }
-"""As measured on a radiograph of 2048x2048 with 16 bits: codecs and their wrappers hold
-the frame several times."""
+"""Peak memory of writing, in sizes of the uncompressed output, beside the output itself.
+Measured on a radiograph of 2048x2048 with 16 bits; codecs hold a frame several times."""
 NATIVE_WRITE_FACTOR = 0.3
-"""Of an output that is neither compressed nor deflated: buffers."""
+"""The same for an output that is not compressed or deflated: buffers only."""
 
 
 def resolve_transfer_syntax(wanted: OutputTransferSyntax, source: UID) -> UID:
@@ -51,7 +51,7 @@ def resolve_transfer_syntax(wanted: OutputTransferSyntax, source: UID) -> UID:
 
     Parameters
     ----------
-    wanted : OutputSyntax
+    wanted : OutputTransferSyntax
         The user's choice.
     source : pydicom.uid.UID
         Transfer syntax of the source.
@@ -59,7 +59,7 @@ def resolve_transfer_syntax(wanted: OutputTransferSyntax, source: UID) -> UID:
     Returns
     -------
     pydicom.uid.UID
-        Lossless. The output of a lossy source is not compressed again.
+        A lossless one; the output of a lossy source is not compressed lossily again.
     """
     if wanted is OutputTransferSyntax.SAME:
         return source if source in _WRITABLE else ExplicitVRLittleEndian
@@ -67,5 +67,5 @@ def resolve_transfer_syntax(wanted: OutputTransferSyntax, source: UID) -> UID:
 
 
 def write_memory_factor(syntax: UID) -> float:
-    """Return how many times an output is in memory beside itself while it is written."""
-    return _SHARES.get(syntax, NATIVE_WRITE_FACTOR)
+    """Return the memory that writing takes, as a multiple of the uncompressed output's size."""
+    return _WRITE_FACTORS.get(syntax, NATIVE_WRITE_FACTOR)

@@ -1,4 +1,4 @@
-"""Write a DICOM file whole, verified, and never over its source."""
+"""Write a DICOM file: atomically, read back and compared, never over its source."""
 
 import io
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.fileutil import buffer_length
@@ -26,8 +27,16 @@ from cxrsr_cli.errors import NotDicomError, OutputError
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_ENCODE_CHUNK_BYTES = 1 << 20
-"""Cells that are changed at a time."""
+_STREAM_CHUNK_BYTES = 1 << 20
+_ENCODE_CHUNK_CELLS = 1 << 20
+_COMPARE_CHUNK_PIXELS = 1 << 18
+
+_COMPARED_KEYWORDS = (
+    "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PhotometricInterpretation",
+    "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation",
+)  # fmt: skip
+"""Attributes that identify an object and decide how its pixels are read (PS3.3 C.7.6.3)."""
 
 
 def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -36,14 +45,14 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     Raises
     ------
     OutputError
-        If the target is the source, by whatever name or link, or exists and
-        may not be overwritten, or is a folder, or lies where none can be made.
+        If the target is the source (under any name or link), exists and may not be
+        overwritten, is a folder, or is in a folder that cannot be written to.
     """
     try:
         if target.is_dir():
             raise OutputError(f"{target} is a folder")
         if target.exists() and source.samefile(target):
-            raise OutputError("input and output are the same file, and a source is kept")
+            raise OutputError("input and output are the same file; a source is never overwritten")
         if not overwrite and (target.exists() or target.is_symlink()):
             raise OutputError(f"{target} exists; use --overwrite to replace it")
         check_writable(target)
@@ -52,26 +61,20 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a path in whose folder, there or to be made, nothing can be written.
-
-    Raises
-    ------
-    OutputError
-        Naming the folder that is in the way.
-    """
+    """Raise OutputError if a file cannot be written in its folder, which need not exist yet."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise OutputError(f"cannot write {path}: {folder} is not a folder to write in")
+        raise OutputError(f"cannot write {path}: {folder} is not a writable folder")
 
 
 @contextmanager
 def os_errors_as_output_error(target: Path) -> Iterator[None]:
-    """Make a target's folder, and say what then stops the writing in this program's words.
+    """Make the folder of a target, and translate errors of the operating system.
 
     Raises
     ------
     OutputError
-        For any error of the operating system.
+        For any OSError in the block.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +83,9 @@ def os_errors_as_output_error(target: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError:
-        raise OutputError(f"{target} appeared meanwhile; use --overwrite to replace it") from None
+        raise OutputError(
+            f"{target} was created by another process; use --overwrite to replace it"
+        ) from None
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or 'I/O error'}") from error
 
@@ -94,24 +99,23 @@ def write_dicom(
     overwrite: bool = False,
     before_publish: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """Encode, write, decode again, compare, then rename.
+    """Encode and write a file under a temporary name, read it back, compare, and rename it.
 
     Parameters
     ----------
     dataset : pydicom.dataset.FileDataset
-        The derived object, uncompressed; encoded in place. Pixel Data may be a
-        buffer (`PixelDataStream`), which is written piece by piece; to be compressed
-        or deflated it is put in memory.
+        The derived object, uncompressed; changed when it is encoded. A buffer as Pixel Data
+        (`PixelDataStream`) is written in chunks; compressing and deflating load it whole.
     pixels : numpy.ndarray
         ``(F, H, W)`` stored values that the file must hold.
     target : Path
         Final name; missing folders are made.
     syntax : pydicom.uid.UID
-        Lossless transfer syntax to write (`resolve`).
+        Lossless transfer syntax to write (`resolve_transfer_syntax`).
     overwrite : bool
         Whether an existing file is replaced.
-    announce : callable
-        Told the file's SHA-256 just before it gets its name.
+    before_publish : callable
+        Called with the file's SHA-256 just before the file gets its final name.
 
     Returns
     -------
@@ -121,8 +125,8 @@ def write_dicom(
     Raises
     ------
     OutputError
-        If the pixels cannot be encoded, or the file cannot be written or does
-        not read back as written. No file is left under the final name.
+        If the pixels cannot be encoded, or the file cannot be written or does not read
+        back the same. Then no file is left under the final name.
     NotDicomError
         If the source's elements are too damaged to be written.
     """
@@ -131,10 +135,40 @@ def write_dicom(
             _encode(dataset, syntax)
             _save(dataset, temporary, syntax)
         if not verify_written_file(temporary, dataset, pixels):
-            raise OutputError(f"{temporary.parent}: what was written does not read back the same")
+            raise OutputError(f"{temporary.parent}: the written file does not read back the same")
         sha256 = sha256_file(temporary)
         before_publish(sha256)
     return sha256
+
+
+def encode_dicom(dataset: FileDataset, pixels: NDArray[np.integer], syntax: UID) -> FileDataset:
+    """Encode in memory as `write_dicom` does in a file, decode again and compare.
+
+    Parameters
+    ----------
+    dataset, pixels, syntax
+        As of `write_dicom`.
+
+    Returns
+    -------
+    pydicom.dataset.FileDataset
+        The encoded object, read back.
+
+    Raises
+    ------
+    OutputError
+        If the pixels cannot be encoded, or do not read back as written.
+    NotDicomError
+        If the source's elements are too damaged to be written.
+    """
+    file = io.BytesIO()
+    with quiet_libraries():
+        _encode(dataset, syntax)
+        _save(dataset, file, syntax)
+        if not verify_written_file(file, dataset, pixels):
+            raise OutputError("what was encoded does not read back the same")
+        file.seek(0)
+        return pydicom.dcmread(file)
 
 
 def _encode(dataset: FileDataset, syntax: UID) -> None:
@@ -143,14 +177,14 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
         return
     stored = dataset.BitsStored
     try:
-        _put_in_memory(dataset)
+        _load_pixel_data(dataset)
         if decodes_to_raw_cells(syntax):
-            # pydicom first cuts cells to Bits Stored, and so breaks 8 bits stored in 16.
+            # pydicom first cuts cells to Bits Stored, which breaks 8 bits stored in 16.
             dataset.BitsStored = dataset.BitsAllocated
         else:
             _right_align_values(dataset)
         dataset.compress(syntax, generate_instance_uid=False)
-    # Codecs raise anything, with header values in the text.
+    # Codecs raise any exception, with header values in its text.
     except Exception as error:
         raise OutputError(
             f"the pixels cannot be written as {syntax.name} ({type(error).__name__}); "
@@ -160,73 +194,63 @@ def _encode(dataset: FileDataset, syntax: UID) -> None:
         dataset.BitsStored = stored
 
 
-def _put_in_memory(dataset: FileDataset) -> None:
-    """Make bytes of Pixel Data that are a buffer, which no codec takes."""
+def _load_pixel_data(dataset: FileDataset) -> None:
+    """Replace Pixel Data that are a buffer by bytes, which codecs need."""
     pixels = dataset["PixelData"]
     if pixels.is_buffered:
         pixels.value.seek(0)
-        # With its length: else it would be read in pieces, and joined.
+        # Without its length it would be read in chunks and joined.
         pixels.value = pixels.value.read(buffer_length(pixels.value))
 
 
 def _right_align_values(dataset: FileDataset) -> None:
-    """Move values down in their cells for a codec that knows only values (PS3.5 8.2)."""
-    above = PixelFormat.from_dataset(dataset)
-    below = replace(above, high_bit=above.bits_stored - 1)
-    if above == below:
+    """Move values to the low bits of their cells, for codecs without High Bit (PS3.5 8.2)."""
+    old = PixelFormat.from_dataset(dataset)
+    new = replace(old, high_bit=old.bits_stored - 1)
+    if old == new:
         return
-    cells = np.frombuffer(bytearray(dataset.PixelData), above.cell_dtype)
-    for start in range(0, cells.size, _ENCODE_CHUNK_BYTES):
-        part = cells[start : start + _ENCODE_CHUNK_BYTES]
-        part[:] = below.pack(above.unpack(part))
+    cells = np.frombuffer(bytearray(dataset.PixelData), old.cell_dtype)
+    for start in range(0, cells.size, _ENCODE_CHUNK_CELLS):
+        chunk = cells[start : start + _ENCODE_CHUNK_CELLS]
+        chunk[:] = new.pack(old.unpack(chunk))
     dataset.PixelData = cells.tobytes()
-    dataset.HighBit = below.high_bit
+    dataset.HighBit = new.high_bit
 
 
-def _save(dataset: FileDataset, path: Path, syntax: UID) -> None:
+def _save(dataset: FileDataset, file: Path | io.BytesIO, syntax: UID) -> None:
     try:
         if dataset.original_encoding[0] and not syntax.is_implicit_VR:
             to_explicit_vr(dataset)
-        dataset.save_as(path, enforce_file_format=True, overwrite=True)
+        dataset.save_as(file, enforce_file_format=True, overwrite=True)
     except OSError:
         raise
-    # Elements that pydicom read from a damaged file may be beyond its writer,
-    # which then raises anything, with values in the text.
+    # pydicom's writer may fail on elements that it read from a damaged file; it raises any
+    # exception, with values in its text.
     except Exception as error:
         raise NotDicomError(
-            f"damaged DICOM: it holds elements that cannot be written ({type(error).__name__})"
+            f"damaged DICOM: it has elements that cannot be written ({type(error).__name__})"
         ) from None
 
 
-_SAME = (
-    "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PhotometricInterpretation",
-    "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation",
-)  # fmt: skip
-"""What says which object it is and how its pixels are to be read (PS3.3 C.7.6.3)."""
-
-_COMPARE_CHUNK_PIXELS = 1 << 18
-"""Pixels that are compared at a time."""
-
-
-def verify_written_file(path: Path, dataset: FileDataset, pixels: NDArray[np.integer]) -> bool:
-    """Read a file as if it were anybody's, and compare.
+def verify_written_file(
+    file: Path | io.BytesIO, dataset: FileDataset, pixels: NDArray[np.integer]
+) -> bool:
+    """Read a file like any other input, and compare it with what should be in it.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : Path or io.BytesIO
+        The file, or the same in memory.
     dataset : pydicom.dataset.FileDataset
-        The object that was written there.
+        The object that was written.
     pixels : numpy.ndarray
-        ``(F, H, W)`` stored values that it must hold.
+        ``(F, H, W)`` stored values that the file must hold.
 
     Returns
     -------
     bool
-        Whether it is that object, in that transfer syntax and pixel format, and
-        holds the pixels. Those that are neither compressed nor deflated are
-        compared piece by piece; the others are decoded, all in memory.
+        Whether the object, its transfer syntax, pixel format and pixels are the same.
+        Uncompressed pixels are compared in chunks; others are decoded in memory.
 
     Raises
     ------
@@ -238,63 +262,62 @@ def verify_written_file(path: Path, dataset: FileDataset, pixels: NDArray[np.int
         pixel_format = PixelFormat.from_dataset(dataset)
         length = pixels.size * pixel_format.cell_dtype.itemsize
         written = read_source(
-            path, min_deferred_bytes=length if syntax in NATIVE_SYNTAXES else None
+            file, min_deferred_bytes=length if syntax in NATIVE_SYNTAXES else None
         )
         header, place = written.dataset, written.pixel_data_range
         if written.transfer_syntax != syntax or any(
-            header.get(keyword) != dataset.get(keyword) for keyword in _SAME
+            header.get(keyword) != dataset.get(keyword) for keyword in _COMPARED_KEYWORDS
         ):
             return False
-        if place is None:
+        if place is None or isinstance(file, io.BytesIO):
             return decodes_equal(written, pixels)
         shape = number_of_frames(header), header.Rows, header.Columns
-        return pixels.shape == shape and _holds(path, place, pixel_format, pixels)
+        return pixels.shape == shape and _cells_equal(file, place, pixel_format, pixels)
     except OSError:
         raise
-    except Exception:  # what pydicom raises over a damaged file may be anything
+    except Exception:  # on a damaged file pydicom raises any exception
         return False
 
 
-def _holds(
+def _cells_equal(
     path: Path, place: range, pixel_format: PixelFormat, pixels: NDArray[np.integer]
 ) -> bool:
-    """Compare the cells in a file with stored values."""
+    """Return whether the cells in a range of a file are those of stored values."""
     values = np.ravel(pixels)
     expected = values.size * pixel_format.cell_dtype.itemsize
     if len(place) != expected + expected % 2:
         return False
-    piece = np.empty(_COMPARE_CHUNK_PIXELS, pixel_format.cell_dtype)
-    with path.open("rb") as opened:
-        opened.seek(place.start)
+    buffer = np.empty(_COMPARE_CHUNK_PIXELS, pixel_format.cell_dtype)
+    with path.open("rb") as file:
+        file.seek(place.start)
         for start in range(0, values.size, _COMPARE_CHUNK_PIXELS):
-            part = values[start : start + _COMPARE_CHUNK_PIXELS]
-            cells = piece[: part.size]
-            if opened.readinto(cells.data) != cells.nbytes:
+            chunk = values[start : start + _COMPARE_CHUNK_PIXELS]
+            cells = buffer[: chunk.size]
+            if file.readinto(cells.data) != cells.nbytes:
                 return False
-            if not np.array_equal(pixel_format.unpack(cells), part):
+            if not np.array_equal(pixel_format.unpack(cells), chunk):
                 return False
     return True
 
 
-_STREAM_CHUNK_BYTES = 1 << 20
-
-
 class PixelDataStream(io.BufferedReader):
-    """The cells of stored values, as the value of an element (PS3.5 8.1.1 and 8.2).
+    """The cells of stored values as the value of Pixel Data, made as pydicom reads them.
+
+    So a large image is in memory only once (PS3.5 8.1.1 and 8.2).
 
     Parameters
     ----------
     values : numpy.ndarray
-        Contiguous stored values of any shape and integer type, inside the legal
-        range. They are not copied, and must not be changed while this is in use.
+        Contiguous stored values of any shape and integer type, inside the legal range. They
+        are not copied, and must not be changed while this is in use.
     pixel_format : PixelFormat
-        Where in a cell a value lies.
+        How values are placed in their cells.
 
     Notes
     -----
-    pydicom takes a buffer for a value, asks for a few kilobytes at a time and
-    states the length that it finds, so a byte that makes the length even is
-    part of it. A deep copy is one, of the values too.
+    pydicom accepts a buffer as a value, reads a few kilobytes at a time and writes the
+    length that it finds, so the byte that makes the length even is part of the stream.
+    A deep copy also copies the values.
     """
 
     def __init__(self, values: NDArray[np.integer], pixel_format: PixelFormat) -> None:
@@ -309,7 +332,7 @@ class PixelDataStream(io.BufferedReader):
 
 
 class _RawPixelDataStream(io.RawIOBase):
-    """What `PixelDataStream` buffers: cells are made as they are read."""
+    """The unbuffered stream inside `PixelDataStream`."""
 
     def __init__(self, values: NDArray[np.integer], pixel_format: PixelFormat) -> None:
         super().__init__()
@@ -329,20 +352,20 @@ class _RawPixelDataStream(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
         if origin + offset < 0:
-            raise ValueError("before the beginning")
+            raise ValueError("position before the start")
         self._position = origin + offset
         return self._position
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        place = memoryview(buffer).cast("B")
+        target = memoryview(buffer).cast("B")
         width = self._pixel_format.cell_dtype.itemsize
         start = self._position
-        stop = min(start + min(len(place), _STREAM_CHUNK_BYTES), self._length)
+        stop = min(start + min(len(target), _STREAM_CHUNK_BYTES), self._length)
         if stop <= start:
             return 0
         values = self._values[start // width : -(-stop // width)]
         cells = self._pixel_format.pack(values).view(np.uint8)[start % width :][: stop - start]
-        place[: len(cells)] = cells.data
-        place[len(cells) : stop - start] = bytes(stop - start - len(cells))
+        target[: len(cells)] = cells.data
+        target[len(cells) : stop - start] = bytes(stop - start - len(cells))
         self._position = stop
         return stop - start

@@ -225,7 +225,12 @@ class Predictor:
             top += len(values)
 
     def predict(
-        self, low: torch.Tensor, pixel_range: PixelRange, *, consistency: bool = True
+        self,
+        low: torch.Tensor,
+        pixel_range: PixelRange,
+        *,
+        consistency: bool = True,
+        advance: Callable[[float], None] = _ignore,
     ) -> torch.Tensor:
         """Upscale one image without rounding.
 
@@ -237,6 +242,8 @@ class Predictor:
             Legal stored values of input and output.
         consistency : bool
             Make the output consistent with the input.
+        advance : callable
+            As in `predict_strips`.
 
         Returns
         -------
@@ -250,7 +257,9 @@ class Predictor:
             If the image needs more than `memory`, or more than the device has.
         """
         plan = self.plan(*low.shape[-2:])
-        strips = self._predict_strips(low, pixel_range, plan, consistency=consistency)
+        strips = self._predict_strips(
+            low, pixel_range, plan, consistency=consistency, advance=advance
+        )
         return torch.cat([strip.cpu() for strip in strips], dim=-2)
 
     @torch.inference_mode()

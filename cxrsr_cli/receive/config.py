@@ -3,9 +3,13 @@
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from cxrsr_cli.common.validators import (
+    is_valid_host,
+    validate_ae_titles,
+    validate_port,
+    validate_timeouts,
+)
 from cxrsr_cli.common.yaml_config import ByteSize
-from cxrsr_cli.connections.destination import is_valid_host, validate_timeouts
-from cxrsr_cli.receive.refusal import is_valid_ae_title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +31,8 @@ class AllowedPeer:
     def __post_init__(self) -> None:
         if self.ae_title is None and self.address is None:
             raise ValueError("a peer needs an ae_title, an address or both")
-        if self.ae_title is not None and not is_valid_ae_title(self.ae_title):
-            raise ValueError("ae_title must be 1 to 16 printable ASCII characters without '\\'")
+        if self.ae_title is not None:
+            validate_ae_titles(ae_title=self.ae_title)
         if self.address is not None:
             try:
                 ip_network(self.address)
@@ -115,12 +119,10 @@ class ScpConfig:
     limits: ScpLimits = field(default_factory=ScpLimits)
 
     def __post_init__(self) -> None:
-        if not is_valid_ae_title(self.ae_title):
-            raise ValueError("ae_title must be 1 to 16 printable ASCII characters without '\\'")
+        validate_ae_titles(ae_title=self.ae_title)
         if not is_valid_host(self.address):
             raise ValueError("address must be an IP address or a name")
-        if not 0 <= self.port <= 65535:
-            raise ValueError("port must be within 0 and 65535")
+        validate_port(self.port, min_port=0)
 
     def address_allowed(self, address: str) -> bool:
         """Tell whether any peer may connect from an IP address."""

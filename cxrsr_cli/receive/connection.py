@@ -4,8 +4,9 @@ import socket
 import time
 from contextlib import suppress
 
+from cxrsr_cli.common.validators import is_valid_ae_title
 from cxrsr_cli.receive.context import ScpContext
-from cxrsr_cli.receive.refusal import RefusalReason, is_valid_ae_title
+from cxrsr_cli.receive.refusal import RefusalReason
 
 
 class PeerConnection:

@@ -7,10 +7,11 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from cxrsr_cli.common.validators import sanitize_ae_title
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.receive.config import ScpConfig
 from cxrsr_cli.receive.rate_limiter import RateLimiter
-from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason, sanitize_ae_title
+from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason
 
 if TYPE_CHECKING:
     from cxrsr_cli.receive.presentation_contexts import Supported

@@ -6,9 +6,6 @@ from enum import IntEnum, StrEnum
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.errors import NetworkError
 
-_MAX_AE_TITLE_LENGTH = 16
-_BACKSLASH = "\\"
-
 
 class RefusalReason(StrEnum):
     """Why an association or an instance was refused."""
@@ -135,18 +132,3 @@ class InstanceRejectedError(NetworkError):
     def __init__(self, reason: RefusalReason) -> None:
         super().__init__(f"instance not taken: {reason}")
         self.reason = reason
-
-
-def is_valid_ae_title(text: str) -> bool:
-    """Tell whether a text is an AE title (PS3.5 table 6.2-1, VR AE) without padding."""
-    return (
-        0 < len(text) <= _MAX_AE_TITLE_LENGTH
-        and text == text.strip()
-        and all(" " <= character <= "~" and character != _BACKSLASH for character in text)
-    )
-
-
-def sanitize_ae_title(title: str) -> str:
-    """Keep what an AE title may be made of: the rest could forge lines of a log."""
-    kept = "".join(one if " " <= one <= "~" and one != _BACKSLASH else "?" for one in title)
-    return kept[:_MAX_AE_TITLE_LENGTH].strip()

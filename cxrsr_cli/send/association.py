@@ -1,6 +1,5 @@
-"""Associations as their requestor (PS3.8 7), with what pynetdicom leaves to its callers."""
+"""Associations as their requestor (PS3.8 7.1)."""
 
-import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,52 +12,47 @@ from pydicom.uid import UID
 from cxrsr_cli.connections.destination import SendOutcome
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from cxrsr_cli.errors import MissingExtraError
+from cxrsr_cli.errors import MissingExtraError, NetworkError
 from cxrsr_cli.send.file_header import Context
-from cxrsr_cli.send.pynetdicom_patches import AssociationFailedError
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
     from pynetdicom.association import Association
     from pynetdicom.events import EventHandlerType
-    from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 MAX_CONTEXTS = 128
-"""Their identifiers are the odd numbers of a byte (PS3.8 9.3.2.2)."""
+"""Presentation contexts of an association: IDs are the odd numbers of a byte (PS3.8 9.3.2.2)."""
 
-_AE_TITLE = re.compile(r"[ !-\[\]-~]{1,16}")
-"""PS3.5 6.2: no backslash, no control character."""
-_REASONS = {
+_REJECTION_REASONS = {
     (1, 2): "it does not support DICOM's application context",
     (1, 3): "it does not know the calling AE title",
     (1, 7): "it does not know the called AE title",
-    (2, 2): "it does not support the protocol's version",
+    (2, 2): "it does not support the protocol version",
     (3, 1): "it is congested",
-    (3, 2): "it serves as many associations as it can",
+    (3, 2): "it has reached its limit of associations",
 }
-"""By source and reason (PS3.8 table 9-21)."""
+"""By source and diagnostic (PS3.8 table 9-21)."""
+_PERMANENT = 1
+"""Result of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+_ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 3, 4
+"""Results of a presentation context (PS3.8 table 9-18)."""
 
 
-def check_ae_title(title: str) -> None:
-    """Refuse what is no Application Entity title.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    if not _AE_TITLE.fullmatch(title) or not title.strip():
-        raise ValueError("an AE title has 1 to 16 ASCII characters, no backslash, not only blanks")
+class AssociationLostError(NetworkError):
+    """The association ended before the peer answered; the message says why."""
 
 
-def check_port(port: int) -> None:
-    """Refuse what is no TCP port; raises ValueError."""
-    if not 0 < port < 1 << 16:
-        raise ValueError("a port is a number from 1 to 65535")
+class AssociationFailedError(NetworkError):
+    """There is no association; `outcome` is that of the files."""
+
+    def __init__(self, outcome: SendOutcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
 
 
 def make_ae(title: str, timeout: float) -> "ApplicationEntity":
-    """Return ours, patient to `timeout` seconds.
+    """Return our application entity, which waits `timeout` seconds for the peer.
 
     Raises
     ------
@@ -68,14 +62,14 @@ def make_ae(title: str, timeout: float) -> "ApplicationEntity":
     try:
         from cxrsr_cli.send.pynetdicom_patches import PatchedAE
     except ImportError:
-        raise MissingExtraError("DICOM's network needs pip install 'cxrsr[net]'") from None
-    entity = PatchedAE(title)
-    # pynetdicom would give its own name.
-    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = timeout
-    entity.network_timeout = None
-    return entity
+        raise MissingExtraError("C-STORE needs pip install 'cxrsr[net]'") from None
+    ae = PatchedAE(title)
+    # The defaults are pynetdicom's own.
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout
+    ae.network_timeout = None
+    return ae
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +81,13 @@ class RemoteAE:
     host : str
         Name or address.
     port : int
-        Of TCP.
+        TCP port.
     called_ae, calling_ae : str
         Its Application Entity title, and ours.
-    tls : TlsFiles or None
+    tls : TlsConfig or None
         None for no TLS.
     timeout : float
-        Seconds in which it must answer, or take what is sent.
+        Seconds to wait for connecting, sending and replies.
     """
 
     host: str
@@ -108,36 +102,32 @@ class RemoteAE:
 
     @contextmanager
     def association(
-        self,
-        contexts: Iterable[Context],
-        *,
-        roles: "Sequence[SCP_SCU_RoleSelectionNegotiation]" = (),
-        handlers: "Sequence[EventHandlerType]" = (),
+        self, contexts: Iterable[Context], handlers: "Sequence[EventHandlerType]" = ()
     ) -> "Iterator[Association]":
-        """Associate; release at the block's end, abort if it fails.
+        """Open an association; the end of the block releases it, an exception aborts it.
 
         Parameters
         ----------
-        contexts : iterable
-            To propose, `MAX_CONTEXTS` at most.
-        roles, handlers : sequence
+        contexts : iterable of Context
+            Presentation contexts to propose, `MAX_CONTEXTS` at most.
+        handlers : sequence
             As `pynetdicom.AE.associate` takes them.
 
         Yields
         ------
         pynetdicom.association.Association
-            Not established if the peer accepted none of the contexts.
+            Not established if the peer accepted no presentation context.
 
         Raises
         ------
-        NotAssociatedError
-            If the peer cannot be reached, rejects or breaks off.
+        AssociationFailedError
+            If the peer cannot be reached, rejects or closes the connection.
         UsageError
-            If a file of `tls` is not what it should be.
+            If a file of `tls` is missing or invalid.
         MissingExtraError
             If pynetdicom is not installed.
         """
-        entity = make_ae(self.calling_ae, self.timeout)
+        ae = make_ae(self.calling_ae, self.timeout)
         from pynetdicom import evt
         from pynetdicom.presentation import build_context
 
@@ -148,40 +138,36 @@ class RemoteAE:
         )
 
         context = self.tls.client_context() if self.tls else None
-        connected: list[object] = []
+        connections: list[object] = []
         try:
-            association = entity.associate(
+            association = ae.associate(
                 self.host,
                 self.port,
                 [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in contexts],
                 self.called_ae,
-                ext_neg=list(roles),
                 tls_args=(context, self.host) if context else None,
                 evt_handlers=[
-                    (evt.EVT_CONN_OPEN, connected.append),
+                    (evt.EVT_CONN_OPEN, connections.append),
                     (evt.EVT_CONN_CLOSE, drop_pending_pdus),
                     *handlers,
                 ],
             )
-        except OSError as error:  # the host's name is unknown
-            raise AssociationFailedError(
-                SendOutcome.FAILED, f"cannot find {self.host}: {error.strerror}"
-            ) from None
+        except OSError as error:
+            raise self._unknown_host(error) from None
         if association.is_established:
             harden_association(association, self.timeout)
-        elif not connected:
-            raise AssociationFailedError(
-                SendOutcome.FAILED, f"no connection to {self}: {self._diagnose_connection(context)}"
-            )
+        elif not connections:
+            reason = self._diagnose_connection(context)
+            raise AssociationFailedError(SendOutcome.FAILED, f"no connection to {self}: {reason}")
         elif association.is_rejected:
             raise self._rejection(association)
         elif not association.rejected_contexts:
             raise AssociationFailedError(
-                SendOutcome.FAILED, f"{self} broke off before an association"
+                SendOutcome.FAILED, f"{self} closed the connection instead of answering"
             )
         try:
             yield association
-        except GeneratorExit:  # nobody wants the rest
+        except GeneratorExit:  # the caller needs no more results
             association.release()
             raise
         except BaseException:
@@ -189,35 +175,52 @@ class RemoteAE:
             raise
         association.release()
 
+    def local_address(self) -> str:
+        """Return the address of this machine that faces the peer; nothing is sent."""
+        try:
+            family, *_, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)[
+                0
+            ]
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect(address)
+                local: str = probe.getsockname()[0]
+        except OSError as error:
+            raise self._unknown_host(error) from None
+        return local
+
+    def _unknown_host(self, error: OSError) -> AssociationFailedError:
+        message = f"cannot find {self.host}: {error.strerror}"
+        return AssociationFailedError(SendOutcome.FAILED, message)
+
     def _rejection(self, association: "Association") -> AssociationFailedError:
-        """Put an A-ASSOCIATE-RJ in words (PS3.8 9.3.4)."""
+        """Describe an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
         answer = cast("A_ASSOCIATE", association.acceptor.primitive)
-        reason = _REASONS.get(
+        reason = _REJECTION_REASONS.get(
             (answer.result_source or 0, answer.diagnostic or 0), "no reason given"
         )
-        if answer.result == 1:
+        if answer.result == _PERMANENT:
             return AssociationFailedError(
                 SendOutcome.REFUSED, f"{self} rejects the association: {reason}"
             )
         return AssociationFailedError(
-            SendOutcome.FAILED, f"{self} rejects the association for the moment: {reason}"
+            SendOutcome.FAILED, f"{self} rejects the association for now: {reason}"
         )
 
     def _diagnose_connection(self, context: ssl.SSLContext | None) -> str:
-        """Connect once more for the reason, which pynetdicom only logs."""
+        """Connect once more to get the reason, which pynetdicom only logs."""
         try:
             with socket.create_connection((self.host, self.port), self.timeout) as plain:
                 if context:
                     context.wrap_socket(plain, server_hostname=self.host).close()
         except ssl.SSLCertVerificationError as error:
-            return f"its certificate is not to be trusted ({error.verify_message})"
+            return f"its certificate is not trusted ({error.verify_message})"
         except ssl.SSLError:
-            return "no common TLS"
+            return "no TLS version or cipher in common"
         except TimeoutError:
             return "no answer"
         except OSError as error:
             return error.strerror or "I/O error"
-        return "broken off"
+        return "it closed the connection"
 
 
 def accepted_syntaxes(association: "Association", sop_class: UID) -> frozenset[UID]:
@@ -230,14 +233,14 @@ def accepted_syntaxes(association: "Association", sop_class: UID) -> frozenset[U
 
 
 def explain_rejected_context(association: "Association", sop_class: UID) -> str:
-    """Tell whether it is the SOP Class or its encodings (PS3.8 table 9-18)."""
+    """Return whether the peer rejects the SOP Class or its transfer syntaxes."""
     results = {
         context.result
         for context in association.rejected_contexts
         if context.abstract_syntax == sop_class
     }
-    if 4 in results:
-        return "takes neither its transfer syntax nor an uncompressed one"
-    if 3 in results:
-        return "does not take its SOP Class"
+    if _TRANSFER_SYNTAXES_NOT_SUPPORTED in results:
+        return "accepts neither its transfer syntax nor an uncompressed one"
+    if _ABSTRACT_SYNTAX_NOT_SUPPORTED in results:
+        return "does not accept its SOP Class"
     return "accepts no presentation context for it"

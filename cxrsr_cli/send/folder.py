@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cxrsr_cli.common.files import atomic_write, ensure_unchanged, sha256_file
-from cxrsr_cli.connections.destination import SendOutcome, SendResult, _never_stop
+from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_stop
 from cxrsr_cli.errors import OutputError, UnreadableFileError, UsageError
 from cxrsr_cli.send.file_header import file_failure
 
@@ -40,7 +40,7 @@ class Folder:
         return "" if may_write else f"{self.path} may not be written to"
 
     def send(
-        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+        self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
     ) -> Iterator[SendResult]:
         """Copy files, each whole or not at all; as `Destination.send`.
 

@@ -1,59 +1,38 @@
-"""pynetdicom's application entity, with what it leaves open closed.
+"""Every use of undocumented members of pynetdicom for sending, behind plain functions.
 
-Importing this sets two things for the process: C-STORE of a path sends the
-file in pieces as it is, and pynetdicom does not put what passes into words.
+tests/send/test_pynetdicom_contract.py checks these members of the installed pynetdicom.
 """
 
 import queue
 import socket
+import threading
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from pynetdicom import _config
+from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
-from cxrsr_cli.connections.destination import SendOutcome
-from cxrsr_cli.errors import NetworkError, UnreadableFileError
+_TCP_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+"""Linux only; the kernel turns it off again after a while."""
+_MAX_QUEUED_PDUS = 16
+"""PDUs that wait for the network; 16 KiB each with most peers."""
+_LOGGED_EVENTS = (evt.EVT_DIMSE_RECV, evt.EVT_DIMSE_SENT, evt.EVT_PDU_RECV, evt.EVT_PDU_SENT)
 
 
-class AssociationLostError(NetworkError):
-    """The association ended before the peer answered."""
-
-
-class PartialSendError(UnreadableFileError):
-    """A file failed while it was under way: the association can carry nothing more."""
-
-
-class AssociationFailedError(NetworkError):
-    """There is no association; `outcome` is what that makes of the files."""
-
-    def __init__(self, outcome: SendOutcome, message: str) -> None:
-        super().__init__(message)
-        self.outcome = outcome
-
-
-_config.STORE_SEND_CHUNKED_DATASET = True
-_config.LOG_HANDLER_LEVEL = "none"
-
-_AT_ONCE: int | None = getattr(socket, "TCP_QUICKACK", None)
-"""Linux only, and forgotten by it after a while."""
-_QUEUED = 16
-"""PDUs that wait for the network; some 16 KiB each with most peers."""
-
-
-class _Socket(AssociationSocket):
-    """Does not wait for acknowledgements, and is closed in every case."""
+class _QuickSocket(AssociationSocket):
+    """A socket that acknowledges at once, and is closed even if its shutdown fails."""
 
     def send(self, bytestream: bytes) -> None:
-        """Send, and acknowledge the answer at once: a peer may hold back its rest until then."""
+        """Send, and acknowledge the answer at once: some peers wait for that."""
         super().send(bytestream)
-        if self.socket is not None and _AT_ONCE is not None:
+        if self.socket is not None and _TCP_QUICKACK is not None:
             with suppress(OSError):
-                self.socket.setsockopt(socket.IPPROTO_TCP, _AT_ONCE, 1)
+                self.socket.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
 
     def _shutdown_socket(self) -> None:
         super()._shutdown_socket()
@@ -62,10 +41,15 @@ class _Socket(AssociationSocket):
 
 
 class PatchedAE(ApplicationEntity):
-    """An application entity whose associations are quick, and leave no socket behind."""
+    """An application entity whose associations are quick, write no log and leak no socket."""
 
     def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:  # noqa: ANN401
-        connection = _Socket(assoc, address=address)
+        # The handlers that are bound now format every message for pynetdicom's log.
+        for event in _LOGGED_EVENTS:
+            bound = cast("list[tuple[Any, ...]]", assoc.get_handlers(event))
+            for handler, *_ in list(bound):
+                assoc.unbind(event, handler)
+        connection = _QuickSocket(assoc, address=address)
         connection.tls_args = tls_args
         if connection.socket is not None:
             # A request is several small packets; each would wait for the peer's delayed ACK.
@@ -74,60 +58,85 @@ class PatchedAE(ApplicationEntity):
 
 
 class _ResponseQueue(queue.Queue[Any]):
-    """What the peer answers, for who waits for it.
+    """Response queue for the waiting caller only.
 
-    pynetdicom's thread of the association looks for requests in the same queue, and
-    is not always paused when it should be. We get none there: an N-EVENT-REPORT
-    takes another way.
+    pynetdicom's thread polls the same queue for requests and could take a response away.
+    It needs none from here: an N-EVENT-REPORT takes another way.
     """
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ANN401
-        """Wait for an answer; nothing for who does not wait."""
+        """Wait for a response; a caller that does not wait gets none."""
         if not block:
             raise queue.Empty
         return super().get(block, timeout)
 
 
 class _BoundedPduQueue(queue.Queue[Any]):
-    """PDUs for pynetdicom's thread to send, no more of them than the network takes.
+    """A bounded queue of PDUs that pynetdicom's thread sends.
 
-    Its own queue takes a whole object of any size, for ever, and its thread
-    fails over what is left in it when the peer breaks off.
+    pynetdicom's own queue is unbounded, so a whole object could wait in memory, and its
+    thread fails over what is left in the queue when the peer closes the connection.
     """
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, timeout: float) -> None:
         super().__init__()
-        self._patience = patience
-        self._closed = self._gone = False
+        self._timeout = timeout
+        self._rejects_data = self._is_closed = False
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ANN401
+        """Add a PDU; raises queue.Full if the peer accepts no data in time."""
         if isinstance(item, P_DATA):
             with self.not_full:
-                room = self.not_full.wait_for(self._has_room, self._patience)
-                if self._closed or not room:
-                    raise AssociationLostError("it takes nothing more")
-        if not self._gone:
+                has_room = self.not_full.wait_for(self._has_room, self._timeout)
+                if self._rejects_data or not has_room:
+                    raise queue.Full
+        if not self._is_closed:
             super().put(item, block, timeout)
 
     def close(self) -> None:
-        """Forget what waits, and take nothing more: the connection is gone."""
+        """Drop the pending PDUs and take no more, as the connection is closed."""
         self.reject_new_data()
-        self._gone = True
+        self._is_closed = True
 
     def reject_new_data(self) -> bool:
-        """Forget what waits, and take no more data; tell whether something waited."""
+        """Drop the pending PDUs and take no more data; return whether any was pending."""
         with self.not_full:
-            self._closed, waited = True, bool(self.queue)
+            self._rejects_data, had_pending = True, bool(self.queue)
             self.queue.clear()
             self.not_full.notify_all()
-        return waited
+        return had_pending
 
     def _has_room(self) -> bool:
-        return self._closed or self._qsize() < _QUEUED
+        return self._rejects_data or self._qsize() < _MAX_QUEUED_PDUS
+
+
+class _ChunkedDatasets:
+    """Lets C-STORE read files in chunks: a setting of the process, set while it is needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._original = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._original = _config.STORE_SEND_CHUNKED_DATASET
+                _config.STORE_SEND_CHUNKED_DATASET = True
+            self._users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                _config.STORE_SEND_CHUNKED_DATASET = self._original
+
+
+_CHUNKED_DATASETS = _ChunkedDatasets()
 
 
 def harden_association(association: Association, timeout: float) -> None:
-    """Bound the memory and the time that sending takes, and let no answer get lost."""
+    """Bound the memory and the time that sending takes, and let no response get lost."""
     association.dimse.msg_queue = _ResponseQueue()
     association.dul.to_provider_queue = _BoundedPduQueue(timeout)
     connection = association.dul.socket
@@ -135,20 +144,42 @@ def harden_association(association: Association, timeout: float) -> None:
         connection.socket.settimeout(timeout)
 
 
+def send_file(association: Association, path: Path, message_id: int) -> int | None:
+    """Send a file's data set by C-STORE, byte for byte and read in chunks.
+
+    Returns
+    -------
+    int or None
+        The response's status; None without a response.
+
+    Raises
+    ------
+    RuntimeError
+        If the association has ended.
+    queue.Full
+        If the peer accepts no more data.
+    OSError
+        If the file cannot be read.
+    """
+    with _CHUNKED_DATASETS:
+        status: int | None = association.send_c_store(path, message_id, 0).get("Status")
+        return status
+
+
 def drop_pending_pdus(event: Event) -> None:
-    """Take it that the connection is gone."""
-    outgoing = event.assoc.dul.to_provider_queue
-    if isinstance(outgoing, _BoundedPduQueue):
-        outgoing.close()
+    """Handle EVT_CONN_CLOSE: nothing more can be sent."""
+    pending = event.assoc.dul.to_provider_queue
+    if isinstance(pending, _BoundedPduQueue):
+        pending.close()
 
 
 def abort_association(association: Association) -> None:
-    """Abort, without what still waits to be sent."""
-    outgoing = association.dul.to_provider_queue
-    if not (association.is_established and isinstance(outgoing, _BoundedPduQueue)):
+    """Abort without sending what is still pending."""
+    pending = association.dul.to_provider_queue
+    if not (association.is_established and isinstance(pending, _BoundedPduQueue)):
         return
-    if outgoing.reject_new_data():
-        # The thread may be held up by a peer that does not read; an A-ABORT would be, too.
+    if pending.reject_new_data():
+        # pynetdicom's thread may wait for a peer that does not read, and so would an A-ABORT.
         connection = association.dul.socket
         with suppress(OSError, AttributeError):
             connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]

@@ -1,5 +1,6 @@
-"""Storage commitment, push model, as its user (PS3.4 annex J)."""
+"""Storage commitment, push model, as its SCU (PS3.4 annex J)."""
 
+import queue
 import socket
 import threading
 import time
@@ -13,16 +14,15 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
-from cxrsr_cli.connections.destination import SendOutcome
-from cxrsr_cli.connections.dimse_status import describe_status
+from cxrsr_cli.connections.dimse_status import DimseStatus, describe_status
 from cxrsr_cli.errors import CxrsrError, UsageError
 from cxrsr_cli.send.association import (
+    AssociationLostError,
     RemoteAE,
     accepted_syntaxes,
     make_ae,
 )
 from cxrsr_cli.send.file_header import FALLBACK_SYNTAXES
-from cxrsr_cli.send.pynetdicom_patches import AssociationFailedError, AssociationLostError
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -30,15 +30,13 @@ if TYPE_CHECKING:
 
 _PUSH_MODEL = UID("1.2.840.10008.1.20.1")
 _PUSH_MODEL_INSTANCE = UID("1.2.840.10008.1.20.1.1")
-_REQUEST = 1
-_SUCCESS = 0x0000
-_INVALID_ARGUMENT = 0x0115
-_PROCESSING_FAILURE = 0x0110
+_REQUEST_ACTION = 1
+"""Action Type ID "Request Storage Commitment" (PS3.4 J.3.2)."""
 _MAX_REFERENCES = 10_000
-"""Instances in a request, some 2 MB: archives have limits."""
+"""Instances in one request, some 2 MB: archives have limits."""
 _POLL_SECONDS = 0.1
 _RELEASE_TIMEOUT = 5.0
-"""Seconds between looks at an association, and until it is ended."""
+"""Seconds in which the peer should release its own association."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class SopReference:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentResult:
-    """What the peer says of an instance.
+    """What the peer says about one instance.
 
     Attributes
     ----------
@@ -70,17 +68,17 @@ class CommitmentResult:
 
 @dataclass(frozen=True, slots=True)
 class StorageCommitmentScu:
-    """An application entity that promises to keep what it stores.
+    """Requests storage commitment from a peer.
 
     Attributes
     ----------
-    peer : Peer
-        Where it is.
+    peer : RemoteAE
+        The peer that stored the instances.
     port : int or None
-        Where it may call us for its answer (an association of its own); else it
-        must answer on ours, which stays open for it.
+        Local port where the peer may open an association for its result. Without it the
+        result must come on our association, which stays open for it.
     timeout : float
-        Seconds in which it must answer.
+        Seconds to wait for the result.
     """
 
     peer: RemoteAE
@@ -88,13 +86,12 @@ class StorageCommitmentScu:
     timeout: float = 60.0
 
     def check(self) -> None:
-        """Look whether we could be called, before anything is sent.
+        """Check, before anything is sent, whether the peer could reach us.
 
         Raises
         ------
         UsageError
-            If `port` cannot be listened on, or a file of the peer's TLS is not
-            what it should be.
+            If `port` is in use or not permitted, or a file of the peer's TLS is invalid.
         """
         if self.port is None:
             return
@@ -104,175 +101,183 @@ class StorageCommitmentScu:
             with socket.create_server(("", self.port)):
                 pass
         except OSError as error:
-            raise UsageError(f"cannot listen on port {self.port}: {error.strerror}") from None
+            raise _cannot_listen(self.port, error) from None
 
     def request(self, references: Sequence[SopReference]) -> dict[UID, CommitmentResult]:
-        """Ask, and wait for the answer.
+        """Request commitment and wait for the result.
 
         Parameters
         ----------
-        references : sequence of Reference
-            Instances that it has stored.
+        references : sequence of SopReference
+            Instances that the peer has stored.
 
         Returns
         -------
-        dict
+        dict of UID to CommitmentResult
             For each SOP Instance UID, whatever happens.
-
         """
-        answers: dict[UID, CommitmentResult] = {}
+        results: dict[UID, CommitmentResult] = {}
         with quiet_libraries():
             for start in range(0, len(references), _MAX_REFERENCES):
-                answers |= self._request(references[start : start + _MAX_REFERENCES])
-        return answers
+                results |= self._request(references[start : start + _MAX_REFERENCES])
+        return results
 
     def _request(self, references: Sequence[SopReference]) -> dict[UID, CommitmentResult]:
-        from pynetdicom import evt
-
-        transaction = UID(f"2.25.{uuid.uuid4().int}")
-        asked = _what(references, transaction)
-        told: list[Dataset] = []
-        answered = threading.Event()
-
-        def take(event: "Event") -> tuple[int, None]:
-            """Take an N-EVENT-REPORT, if it is the one we wait for."""
-            information = event.event_information
-            if information.get("TransactionUID") != transaction:
-                return _INVALID_ARGUMENT, None
-            told.append(information)
-            return _SUCCESS, None
-
-        def note(_: "Event") -> None:
-            """Let the answer count once our response to it has left."""
-            if told:
-                answered.set()
-
-        handlers: list[EventHandlerType] = [
-            (evt.EVT_N_EVENT_REPORT, take),
-            (evt.EVT_PDU_SENT, note),
-        ]
+        receiver = _ResultReceiver(UID(f"2.25.{uuid.uuid4().int}"))
         try:
-            with ExitStack() as opened:
+            with ExitStack() as stack:
                 if self.port is not None:
-                    opened.enter_context(self._listening(self.port, handlers))
-                association = opened.enter_context(
-                    self.peer.association([(_PUSH_MODEL, FALLBACK_SYNTAXES)], handlers=handlers)
+                    stack.enter_context(self._listening(self.port, receiver))
+                association = stack.enter_context(
+                    self.peer.association([(_PUSH_MODEL, FALLBACK_SYNTAXES)], receiver.handlers())
                 )
                 if not accepted_syntaxes(association, _PUSH_MODEL):
-                    return _all(references, f"{self.peer} does no storage commitment")
-                try:
-                    response, _ = association.send_n_action(
-                        asked, _REQUEST, _PUSH_MODEL, _PUSH_MODEL_INSTANCE
-                    )
-                except RuntimeError:  # so pynetdicom says that it is gone
-                    raise AssociationLostError(f"{self.peer} ended the association") from None
-                status = response.get("Status")
+                    return _failed(references, f"{self.peer} does not support storage commitment")
+                action = _action_information(references, receiver.transaction)
+                status = self._send_action(association, action)
                 if status is None:
-                    return _all(references, f"{self.peer} did not answer the request")
-                if status != _SUCCESS:
-                    return _all(references, f"{self.peer}: {describe_status(status)}", status)
-                self._wait(answered, association)
-        # A port that is taken meanwhile, too: what was stored must be told.
+                    return _failed(references, f"{self.peer} did not answer the request")
+                if status != DimseStatus.SUCCESS:
+                    message = f"{self.peer}: {describe_status(status)}"
+                    return _failed(references, message, status)
+                self._wait(receiver, association)
+        # Also if the port is in use by now: the files are stored and need a result.
         except CxrsrError as error:
-            return _all(references, str(error))
-        if not answered.is_set():
-            return _all(references, f"no answer from {self.peer} in time")
-        return _read(told[0], references, self.peer)
+            return _failed(references, str(error))
+        if not receiver.is_complete.is_set():
+            return _failed(references, f"no result from {self.peer} in time")
+        return _read_results(receiver.information, references, self.peer)
 
-    def _wait(self, answered: threading.Event, association: "Association") -> None:
-        """Wait as long as the answer can still come."""
+    def _send_action(self, association: "Association", information: Dataset) -> int | None:
+        try:
+            response, _ = association.send_n_action(
+                information, _REQUEST_ACTION, _PUSH_MODEL, _PUSH_MODEL_INSTANCE
+            )
+        except RuntimeError:  # pynetdicom's for an association that is not established
+            raise AssociationLostError(f"{self.peer} ended the association") from None
+        except queue.Full:
+            raise AssociationLostError(f"{self.peer} accepts no more data") from None
+        status: int | None = response.get("Status")
+        return status
+
+    def _wait(self, receiver: "_ResultReceiver", association: "Association") -> None:
+        """Wait as long as the result can still come."""
         end = time.monotonic() + self.timeout
-        while (left := end - time.monotonic()) > 0 and not answered.wait(min(left, _POLL_SECONDS)):
+        while (left := end - time.monotonic()) > 0:
+            if receiver.is_complete.wait(min(left, _POLL_SECONDS)):
+                return
             if self.port is None and not association.is_established:
                 return
 
     @contextmanager
-    def _listening(self, port: int, handlers: "list[EventHandlerType]") -> Iterator[None]:
-        """Accept the peer's association on the address that faces it."""
-        entity = make_ae(self.peer.calling_ae, self.peer.timeout)
-        # The peer associates as the service's provider (PS3.4 J.3.3); some do not say so.
-        entity.add_supported_context(
-            _PUSH_MODEL, list(FALLBACK_SYNTAXES), scu_role=True, scp_role=True
-        )
+    def _listening(self, port: int, receiver: "_ResultReceiver") -> Iterator[None]:
+        """Accept the peer's association, only on the address that faces it."""
+        ae = make_ae(self.peer.calling_ae, self.peer.timeout)
+        # The peer associates as SCP (PS3.4 J.3.3), but some do not negotiate that role.
+        ae.add_supported_context(_PUSH_MODEL, list(FALLBACK_SYNTAXES), scu_role=True, scp_role=True)
         tls = self.peer.tls
         try:
-            server = entity.start_server(
-                (_local_address_towards(self.peer.host, self.peer.port), port),
+            server = ae.start_server(
+                (self.peer.local_address(), port),
                 block=False,
                 ssl_context=tls.server_context() if tls else None,
-                evt_handlers=handlers,
+                evt_handlers=receiver.handlers(),
             )
         except OSError as error:
-            raise UsageError(f"cannot listen on port {port}: {error.strerror}") from None
+            raise _cannot_listen(port, error) from None
         try:
             yield
-            # Who has answered releases the association himself.
+            # The peer that reported its result also releases its association.
             end = time.monotonic() + _RELEASE_TIMEOUT
-            while entity.active_associations and time.monotonic() < end:
+            while ae.active_associations and time.monotonic() < end:
                 time.sleep(_POLL_SECONDS)
         finally:
             if server is not None:
-                entity.shutdown()
+                ae.shutdown()
 
 
-def _local_address_towards(host: str, port: int) -> str:
-    """Return the address by which this machine reaches a peer; nothing is sent."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as asked:
-            asked.connect(address)
-            ours: str = asked.getsockname()[0]
-    except OSError as error:
-        raise AssociationFailedError(
-            SendOutcome.FAILED, f"cannot find {host}: {error.strerror}"
-        ) from None
-    return ours
+class _ResultReceiver:
+    """Receives the N-EVENT-REPORT of one transaction (PS3.4 J.3.3).
+
+    Attributes
+    ----------
+    transaction : pydicom.uid.UID
+        Transaction UID of the request.
+    information : Dataset
+        The Event Information; empty until it came.
+    is_complete : threading.Event
+        Set when it came and our response to it was sent.
+    """
+
+    def __init__(self, transaction: UID) -> None:
+        self.transaction = transaction
+        self.information = Dataset()
+        self.is_complete = threading.Event()
+
+    def handlers(self) -> "list[EventHandlerType]":
+        from pynetdicom import evt
+
+        return [(evt.EVT_N_EVENT_REPORT, self._on_report), (evt.EVT_PDU_SENT, self._on_pdu_sent)]
+
+    def _on_report(self, event: "Event") -> tuple[int, None]:
+        information = event.event_information
+        if information.get("TransactionUID") != self.transaction:
+            return DimseStatus.INVALID_ARGUMENT_VALUE, None
+        self.information = information
+        return DimseStatus.SUCCESS, None
+
+    def _on_pdu_sent(self, _: "Event") -> None:
+        # To release the association before our response was sent would lose the response.
+        if self.information:
+            self.is_complete.set()
 
 
-def _what(references: Sequence[SopReference], transaction: UID) -> Dataset:
+def _cannot_listen(port: int, error: OSError) -> UsageError:
+    return UsageError(f"cannot listen on port {port}: {error.strerror}")
+
+
+def _action_information(references: Sequence[SopReference], transaction: UID) -> Dataset:
     """Build the Action Information (PS3.4 table J.3-1)."""
     information = Dataset()
     information.TransactionUID = transaction
-    information.ReferencedSOPSequence = [_item(reference) for reference in references]
+    information.ReferencedSOPSequence = [_reference_item(reference) for reference in references]
     return information
 
 
-def _item(reference: SopReference) -> Dataset:
+def _reference_item(reference: SopReference) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = reference.sop_class
     item.ReferencedSOPInstanceUID = reference.sop_instance
     return item
 
 
-def _all(
+def _failed(
     references: Sequence[SopReference], message: str, reason: int | None = None
 ) -> dict[UID, CommitmentResult]:
-    return {
-        reference.sop_instance: CommitmentResult(committed=False, message=message, reason=reason)
-        for reference in references
-    }
+    result = CommitmentResult(committed=False, message=message, reason=reason)
+    return {reference.sop_instance: result for reference in references}
 
 
-def _read(
+def _read_results(
     information: Dataset, references: Sequence[SopReference], peer: RemoteAE
 ) -> dict[UID, CommitmentResult]:
-    """Read the Event Information (PS3.4 table J.3-2); what it does not mention is not committed."""
-    answers = _all(references, f"{peer} does not mention it in its answer")
+    """Read the Event Information (PS3.4 table J.3-2); what it does not list is not committed."""
+    results = _failed(references, f"{peer} does not mention it in its result")
+
+    def put(item: Dataset, result: CommitmentResult) -> None:
+        uid = UID(str(item.get("ReferencedSOPInstanceUID")))
+        if uid in results:
+            results[uid] = result
+
     try:
         for item in information.get("ReferencedSOPSequence") or ():
-            _put(answers, item, CommitmentResult(committed=True))
+            put(item, CommitmentResult(committed=True))
         for item in information.get("FailedSOPSequence") or ():
-            reason = int(item.get("FailureReason") or _PROCESSING_FAILURE)
+            reason = int(item.get("FailureReason") or DimseStatus.PROCESSING_FAILURE)
             message = f"{peer}: {describe_status(reason)}"
-            _put(answers, item, CommitmentResult(committed=False, message=message, reason=reason))
+            put(item, CommitmentResult(committed=False, message=message, reason=reason))
     # What a peer sends can make pydicom raise anything, with values in the text.
     except Exception as error:
-        message = f"the answer of {peer} cannot be read ({type(error).__name__})"
-        return _all(references, message)
-    return answers
-
-
-def _put(answers: dict[UID, CommitmentResult], item: Dataset, answer: CommitmentResult) -> None:
-    uid = UID(str(item.get("ReferencedSOPInstanceUID")))
-    if uid in answers:
-        answers[uid] = answer
+        message = f"the result of {peer} cannot be read ({type(error).__name__})"
+        return _failed(references, message)
+    return results

@@ -1,6 +1,6 @@
-"""C-STORE as its user: files to an archive, each in its own transfer syntax (PS3.4 annex B)."""
+"""C-STORE as SCU: files to an archive, each in its own transfer syntax (PS3.4 annex B)."""
 
-import logging
+import queue
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -12,72 +12,70 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
-from cxrsr_cli.connections.destination import (
-    SendOutcome,
-    SendResult,
-    _never_stop,
+from cxrsr_cli.common.validators import (
     is_valid_host,
+    validate_ae_titles,
+    validate_port,
     validate_timeouts,
 )
+from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_stop
 from cxrsr_cli.connections.dimse_status import classify_status
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import CxrsrError, UnreadableFileError
 from cxrsr_cli.send.association import (
     MAX_CONTEXTS,
+    AssociationFailedError,
+    AssociationLostError,
     RemoteAE,
     accepted_syntaxes,
-    check_ae_title,
-    check_port,
     explain_rejected_context,
     make_ae,
 )
 from cxrsr_cli.send.file_header import FALLBACK_SYNTAXES, Context, FileHeader, file_failure
-from cxrsr_cli.send.pynetdicom_patches import (
-    AssociationFailedError,
-    AssociationLostError,
-    PartialSendError,
-)
 from cxrsr_cli.send.storage_commitment import SopReference, StorageCommitmentScu
 from cxrsr_cli.send.transcode import transcode
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
-_LOG = logging.getLogger(__name__)
-
 _MAX_FILES_PER_ASSOCIATION = 1000
-"""Files whose beginnings are read before their association is requested."""
+"""Files whose headers are read before their association is requested."""
 _MAX_LOST_ASSOCIATIONS = 3
-"""Associations that may break off before what is left has failed."""
+"""Associations that may be lost before the remaining files have failed."""
 _MAX_MESSAGE_ID = 0xFFFF
 
 _Item = FileHeader | SendResult
-"""What is to be offered, or why it cannot be."""
+"""A file to send, or the result of one that cannot be sent."""
+
+
+class PartialSendError(UnreadableFileError):
+    """A file failed while its data set was being sent; the association cannot be used again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CStoreDestination:
-    """An application entity that stores.
+    """A Storage SCP.
 
     Attributes
     ----------
     host : str
         Name or address; with TLS its certificate must be for it.
     port : int
-        Of TCP.
+        TCP port.
     called_ae, calling_ae : str
         Its Application Entity title, and ours.
-    tls : TlsFiles or None
+    tls : TlsConfig or None
         None for no TLS.
     timeout : float
-        Seconds in which it must answer, or take what is sent.
-    commitment : bool
-        Ask it to keep what it took (PS3.4 annex J). What it does not promise to
-        keep has failed, and what became of the files is told at the end.
+        Seconds to wait for connecting, sending and replies.
+    storage_commitment : bool
+        Request storage commitment (PS3.4 annex J). A file that the peer does not commit to
+        keep has failed, and all results come at the end.
     commitment_port : int or None
-        Where it may call us to answer that; else it must on our association.
+        Local port for the peer's storage commitment result; without it the result must
+        come on our association.
     commitment_timeout : float
-        Seconds in which it must answer that.
+        Seconds to wait for that result.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -88,46 +86,45 @@ class CStoreDestination:
     calling_ae: str = "CXRSR"
     tls: TlsConfig | None = None
     timeout: float = 30.0
-    commitment: bool = False
+    storage_commitment: bool = False
     commitment_port: int | None = None
     commitment_timeout: float = 60.0
 
     def __post_init__(self) -> None:
         if not is_valid_host(self.host):
             raise ValueError("host must be a name or address")
-        check_port(self.port)
-        check_ae_title(self.called_ae)
-        check_ae_title(self.calling_ae)
+        validate_port(self.port)
+        validate_ae_titles(called_ae=self.called_ae, calling_ae=self.calling_ae)
         if self.commitment_port is not None:
-            check_port(self.commitment_port)
+            validate_port(self.commitment_port, "commitment_port")
         validate_timeouts(timeout=self.timeout, commitment_timeout=self.commitment_timeout)
 
     def check(self) -> str:
-        """Read the files of TLS; as `Destination.check`."""
+        """Read the files of TLS; see `Destination.check`."""
         make_ae(self.calling_ae, self.timeout)
         if self.tls:
             self.tls.client_context()
-            if self.commitment and self.commitment_port is not None:
+            if self.storage_commitment and self.commitment_port is not None:
                 self.tls.server_context()
         return ""
 
     def send(
-        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+        self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
     ) -> Iterator[SendResult]:
-        """Store files, on as few associations as hold their presentation contexts.
+        """Store files over as few associations as their presentation contexts allow.
 
-        As `Destination.send`. A file goes byte for byte, from the disk, if the
-        peer takes its transfer syntax; else uncompressed (`convert`), in memory.
+        See `Destination.send`. A file's data set is sent byte for byte from the disk if the
+        peer accepts its transfer syntax, else it is transcoded to an uncompressed one.
         """
         self.check()
-        service = StorageCommitmentScu(self._peer, self.commitment_port, self.commitment_timeout)
-        if self.commitment:
-            service.check()
+        scu = StorageCommitmentScu(self._peer, self.commitment_port, self.commitment_timeout)
+        if self.storage_commitment:
+            scu.check()
         with quiet_libraries():
-            if self.commitment:
-                yield from self._committed(files, service, stop)
+            if self.storage_commitment:
+                yield from self._send_with_commitment(files, scu, stop)
             else:
-                yield from (sent for sent, _ in self._stored(files, stop))
+                yield from (result for result, _ in self._store(files, stop))
 
     @property
     def _peer(self) -> RemoteAE:
@@ -140,47 +137,47 @@ class CStoreDestination:
             timeout=self.timeout,
         )
 
-    def _committed(
-        self, files: Sequence[Path], service: StorageCommitmentScu, stop: Callable[[], bool]
+    def _send_with_commitment(
+        self, files: Sequence[Path], scu: StorageCommitmentScu, stop: Callable[[], bool]
     ) -> Iterator[SendResult]:
-        stored = list(self._stored(files, stop))
+        results = list(self._store(files, stop))
         references = [
-            SopReference(instance.sop_class, instance.sop_instance)
-            for sent, instance in stored
-            if sent.is_stored and instance
+            SopReference(header.sop_class, header.sop_instance)
+            for result, header in results
+            if result.is_stored and header
         ]
-        answers = service.request(references) if references else {}
-        for sent, instance in stored:
-            if not (sent.is_stored and instance):
-                yield sent
+        commitments = scu.request(references) if references else {}
+        for result, header in results:
+            if not (result.is_stored and header):
+                yield result
                 continue
-            answer = answers[instance.sop_instance]
-            if answer.committed:
-                yield replace(sent, committed=True)
+            commitment = commitments[header.sop_instance]
+            if commitment.committed:
+                yield replace(result, committed=True)
             else:
-                message = f"stored, but not committed: {answer.message}"
+                message = f"stored, but not committed: {commitment.message}"
                 yield replace(
-                    sent, outcome=SendOutcome.FAILED, message=message, status=answer.reason
+                    result, outcome=SendOutcome.FAILED, message=message, status=commitment.reason
                 )
 
-    def _stored(
+    def _store(
         self, files: Sequence[Path], stop: Callable[[], bool]
     ) -> Iterator[tuple[SendResult, FileHeader | None]]:
-        for group in _groups(files):
-            # Closed early, it releases its association before commitment is asked for.
-            with closing(_StoreSession(self._peer, group).run()) as sending:
-                for told in sending:
-                    yield told
+        for group in _group_by_association(files):
+            # Closed early, it releases its association before commitment is requested.
+            with closing(_StoreSession(self._peer, group).run()) as session:
+                for result in session:
+                    yield result
                     if stop():
                         return
 
 
-def _groups(files: Sequence[Path]) -> Iterator[list[_Item]]:
-    """Read the beginnings of files, in groups that an association can hold."""
+def _group_by_association(files: Sequence[Path]) -> Iterator[list[_Item]]:
+    """Read the headers of files, in groups whose contexts fit into one association."""
     group: list[_Item] = []
     contexts: frozenset[Context] = frozenset()
     for path in files:
-        item = _read(path)
+        item = _read_header(path)
         needed = item.contexts if isinstance(item, FileHeader) else frozenset()
         if len(contexts | needed) > MAX_CONTEXTS or len(group) == _MAX_FILES_PER_ASSOCIATION:
             yield group
@@ -191,7 +188,7 @@ def _groups(files: Sequence[Path]) -> Iterator[list[_Item]]:
         yield group
 
 
-def _read(path: Path) -> _Item:
+def _read_header(path: Path) -> _Item:
     try:
         return FileHeader.read(path)
     except CxrsrError as error:
@@ -199,119 +196,128 @@ def _read(path: Path) -> _Item:
 
 
 class _StoreSession:
-    """Sends a group of files, over another association when one breaks off.
+    """Sends a group of files, over a new association each time one is lost.
 
-    A file is tried on two of them: what it does to the peer must not befall the others.
+    A file is tried on two associations and then fails, so that a file that crashes the peer
+    does not stop the others.
     """
 
     def __init__(self, peer: RemoteAE, group: Sequence[_Item]) -> None:
         self._peer = peer
-        self._waiting = deque(group)
-        self._offered: FileHeader | None = None
+        self._pending = deque(group)
+        self._in_flight: FileHeader | None = None
         self._suspect: FileHeader | None = None
-        self._numbers = count()
+        """The file that was in flight when the last association was lost."""
+        self._message_numbers = count()
 
     def run(self) -> Generator[tuple[SendResult, FileHeader | None], None, None]:
         losses = 0
-        while self._waiting and losses < _MAX_LOST_ASSOCIATIONS:
+        while self._pending and losses < _MAX_LOST_ASSOCIATIONS:
             try:
                 yield from self._associate()
             except AssociationFailedError as error:
-                yield from self._give_up(error.outcome, str(error), about_us=True)
+                yield from self._give_up(error.outcome, str(error), sender_rejected=True)
             except PartialSendError:
-                pass  # no loss of the peer's: each such file has been told
+                pass  # not the peer's fault, and the file has its result
             except AssociationLostError as error:
                 losses += 1
-                _LOG.info("the association with %s was lost: %s", self._peer, error)
-                offered, self._offered = self._offered, None
-                if offered is None:
+                in_flight, self._in_flight = self._in_flight, None
+                if in_flight is None:
                     continue
-                if offered is self._suspect:
-                    self._waiting.popleft()
-                    reason = f"{self._peer} broke off: {error}"
-                    yield SendResult(offered.path, SendOutcome.FAILED, reason), offered
-                self._suspect = offered
-        yield from self._give_up(SendOutcome.FAILED, f"{self._peer} broke off too often")
+                if in_flight is self._suspect:
+                    self._pending.popleft()
+                    reason = f"the association with {self._peer} was lost: {error}"
+                    yield SendResult(in_flight.path, SendOutcome.FAILED, reason), in_flight
+                self._suspect = in_flight
+        yield from self._give_up(
+            SendOutcome.FAILED, f"too many associations with {self._peer} were lost"
+        )
 
     def _give_up(
-        self, outcome: SendOutcome, reason: str, *, about_us: bool = False
+        self, outcome: SendOutcome, reason: str, *, sender_rejected: bool = False
     ) -> Iterator[tuple[SendResult, FileHeader | None]]:
-        while self._waiting:
-            item = self._waiting.popleft()
+        while self._pending:
+            item = self._pending.popleft()
             if isinstance(item, SendResult):
                 yield item, None
             else:
-                yield SendResult(item.path, outcome, reason, sender_rejected=about_us), item
+                result = SendResult(item.path, outcome, reason, sender_rejected=sender_rejected)
+                yield result, item
 
     def _associate(self) -> Iterator[tuple[SendResult, FileHeader | None]]:
-        while self._waiting and isinstance(item := self._waiting[0], SendResult):
-            self._waiting.popleft()
+        while self._pending and isinstance(item := self._pending[0], SendResult):
+            self._pending.popleft()
             yield item, None
-        if not self._waiting:
+        if not self._pending:
             return
-        instances = [item for item in self._waiting if isinstance(item, FileHeader)]
-        contexts = frozenset[Context]().union(*(instance.contexts for instance in instances))
+        headers = [item for item in self._pending if isinstance(item, FileHeader)]
+        contexts = frozenset[Context]().union(*(header.contexts for header in headers))
         with self._peer.association(sorted(contexts)) as association:
-            while self._waiting:
-                item = self._waiting[0]
+            while self._pending:
+                item = self._pending[0]
                 if isinstance(item, SendResult):
-                    self._waiting.popleft()
+                    self._pending.popleft()
                     yield item, None
                     continue
                 try:
-                    sent = self._offer(association, item)
+                    result = self._send(association, item)
                 except UnreadableFileError as error:
-                    self._waiting.popleft()
+                    self._pending.popleft()
                     yield file_failure(item.path, error), item
                     if isinstance(error, PartialSendError):
                         raise
                     continue
-                self._waiting.popleft()
-                yield sent, item
+                self._pending.popleft()
+                yield result, item
 
-    def _offer(self, association: "Association", instance: FileHeader) -> SendResult:
-        """Send a file as it is if the peer takes it so, else uncompressed."""
-        taken = accepted_syntaxes(association, instance.sop_class)
-        if instance.syntax in taken:
-            return self._store(association, instance, instance.path)
-        plain = next((syntax for syntax in FALLBACK_SYNTAXES if syntax in taken), None)
-        if plain is None:
-            reason = explain_rejected_context(association, instance.sop_class)
-            return SendResult(instance.path, SendOutcome.REFUSED, f"{self._peer} {reason}")
+    def _send(self, association: "Association", header: FileHeader) -> SendResult:
+        """Send a file as it is if the peer accepts that, else uncompressed."""
+        accepted = accepted_syntaxes(association, header.sop_class)
+        if header.syntax in accepted:
+            return self._store(association, header, header.path)
+        fallback = next((syntax for syntax in FALLBACK_SYNTAXES if syntax in accepted), None)
+        if fallback is None:
+            reason = explain_rejected_context(association, header.sop_class)
+            return SendResult(header.path, SendOutcome.REFUSED, f"{self._peer} {reason}")
         with tempfile.TemporaryDirectory(prefix="cxrsr-") as folder:
-            converted = Path(folder, "converted.dcm")
+            transcoded = Path(folder, "transcoded.dcm")
             try:
-                with ensure_unchanged(instance.path):
+                with ensure_unchanged(header.path):
                     try:
-                        transcode(instance.path, plain, converted)
+                        transcode(header.path, fallback, transcoded)
                     except OSError as error:
-                        reason = f"cannot convert it in {folder}: {error.strerror or 'I/O error'}"
+                        reason = f"cannot transcode it in {folder}: {error.strerror or 'I/O error'}"
                         return SendResult(
-                            instance.path, SendOutcome.FAILED, reason, decided_by_peer=False
+                            header.path, SendOutcome.FAILED, reason, decided_by_peer=False
                         )
             except CxrsrError as error:
-                sent = file_failure(instance.path, error)
-                return replace(sent, message=f"{self._peer} takes it uncompressed only: {error}")
-            return self._store(association, instance, converted)
+                result = file_failure(header.path, error)
+                return replace(
+                    result, message=f"{self._peer} accepts it only uncompressed: {error}"
+                )
+            return self._store(association, header, transcoded)
 
-    def _store(self, association: "Association", instance: FileHeader, encoded: Path) -> SendResult:
-        number = next(self._numbers) % _MAX_MESSAGE_ID + 1
+    def _store(self, association: "Association", header: FileHeader, encoded: Path) -> SendResult:
+        from cxrsr_cli.send.pynetdicom_patches import send_file
+
+        message_id = next(self._message_numbers) % _MAX_MESSAGE_ID + 1
         if not association.is_established:
-            raise AssociationLostError("it ended the association")
+            raise AssociationLostError("the peer ended it")
         with ensure_unchanged(encoded):
-            self._offered = instance
+            self._in_flight = header
             try:
-                answer = association.send_c_store(encoded, number, 0)
-            except RuntimeError:  # so pynetdicom says that it is gone
-                self._offered = None
-                raise AssociationLostError("it ended the association") from None
+                status = send_file(association, encoded, message_id)
+            except RuntimeError:  # pynetdicom's for an association that is not established
+                self._in_flight = None
+                raise AssociationLostError("the peer ended it") from None
+            except queue.Full:
+                raise AssociationLostError("the peer accepts no more data") from None
             except OSError as error:
                 reason = error.strerror or "I/O error"
                 raise PartialSendError(f"cannot read the file ({reason})") from None
-        status = answer.get("Status")
         if status is None:
             raise AssociationLostError("no answer")
-        self._offered = None
+        self._in_flight = None
         outcome, reason = classify_status(status)
         message = f"{self._peer}: {reason}" if reason else ""
-        return SendResult(instance.path, outcome, message, status)
+        return SendResult(header.path, outcome, message, status)

@@ -13,14 +13,13 @@ from pydicom.uid import UID
 
 from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.common.validators import is_valid_host, validate_timeouts
 from cxrsr_cli.connections.destination import (
     SendOutcome,
     SendResult,
-    _never_stop,
-    is_valid_host,
-    validate_timeouts,
+    never_stop,
 )
-from cxrsr_cli.connections.dimse_status import DUPLICATE, classify_status
+from cxrsr_cli.connections.dimse_status import DimseStatus, classify_status
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import (
     CxrsrError,
@@ -115,7 +114,7 @@ class StowDestination:
         return self.url.rstrip("/").removesuffix(_STUDIES)
 
     def send(
-        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+        self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
     ) -> Iterator[SendResult]:
         """Store each file's bytes unchanged in a request of its own; see `Destination.send`."""
         with closing(self._client()) as client:
@@ -215,7 +214,7 @@ def _classify_statement(
     """Combine a Store Instances Response with what the HTTP status says."""
     if statement.failure is not None:
         outcome, reason = classify_status(statement.failure)
-        if outcome is SendOutcome.FAILED or statement.failure == DUPLICATE:
+        if outcome is SendOutcome.FAILED or statement.failure == DimseStatus.DUPLICATE_SOP_INSTANCE:
             return outcome, reason
         # No other Failure Reason means success, whatever its number.
         return SendOutcome.REFUSED, reason
@@ -273,7 +272,7 @@ def _items(response: dict[str, Any], tag: str) -> list[dict[str, Any]]:
 
 
 def _number(item: dict[str, Any], tag: str) -> int:
-    value: int = int(item.get(tag, {}).get("Value", [0x0110])[0])
+    value: int = int(item.get(tag, {}).get("Value", [DimseStatus.PROCESSING_FAILURE])[0])
     return value
 
 

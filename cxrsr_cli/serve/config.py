@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import PlainValidator, TypeAdapter
 
 from cxrsr_cli.common.backoff import RetryPolicy
+from cxrsr_cli.common.validators import validate_port
 from cxrsr_cli.common.yaml_config import ByteSize, load_yaml_mapping, validate
 from cxrsr_cli.connections.destination import Destination
 from cxrsr_cli.connections.tls import TlsConfig
@@ -65,8 +66,7 @@ class HealthConfig:
             raise ValueError(f"{self.address} is not on loopback; put a proxy before it instead")
         if not isinstance(address, IPv4Address):
             raise ValueError(f"address {self.address} is not IPv4; give one such as 127.0.0.1")
-        if not 0 <= self.port < 1 << 16:
-            raise ValueError("port must be within 0 and 65535")
+        validate_port(self.port, min_port=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,16 +8,16 @@ from operator import itemgetter
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import Result, to_reportable_error
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.dicom.acceptance import is_cxrsr_output
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import CxrsrError, ModelError
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.maintenance import remove_files_if_finished
 from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.queue import QueueItem
-from cxrsr_cli.serve.routing import RoutingRule, Upscaling, first_match
+from cxrsr_cli.serve.routing import RoutingRule, first_match
 from cxrsr_cli.upscaler import Upscaler
 
 _BATCH_SIZE = 8
@@ -35,7 +35,7 @@ class UpscaleWorker:
     ----------
     rules : sequence of Rule
         The first that holds is followed.
-    upscalers : mapping of Upscaling to Upscaler
+    upscalers : mapping of UpscaleOptions to Upscaler
         Loaded, for every rule.
     ledger : Ledger
         Knows what was upscaled before a kill.
@@ -46,7 +46,7 @@ class UpscaleWorker:
     """
 
     rules: Sequence[RoutingRule]
-    upscalers: Mapping[Upscaling, Upscaler]
+    upscalers: Mapping[UpscaleOptions, Upscaler]
     ledger: Ledger
     context: NodeContext
     in_progress: set[str] = field(default_factory=set)
@@ -99,7 +99,7 @@ class UpscaleWorker:
         return rule
 
     def _upscale(self, rule: RoutingRule, items: Sequence[QueueItem]) -> None:
-        batch = BatchRunner(self.upscalers[rule.upscale], self.ledger)
+        batch = BatchRunner(LocalExecutor(self.upscalers[rule.upscale]), self.ledger)
         jobs = [
             Job(self.context.spool.received(i.key), self.context.spool.output(i.key)) for i in items
         ]

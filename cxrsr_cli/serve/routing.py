@@ -2,21 +2,17 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar
 
+from pydantic import BeforeValidator
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.common.yaml_config import StrOrList
-from cxrsr_cli.derive.provenance import validate_series_description
-from cxrsr_cli.dicom.acceptance import AcceptanceOverride
-from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
-from cxrsr_cli.errors import ConfigError, UsageError
-from cxrsr_cli.networks.config import SCALES, Precision
-from cxrsr_cli.networks.model_files import DEFAULT_MODEL
-from cxrsr_cli.options import UpscaleOptions
+from cxrsr_cli.errors import ConfigError
+from cxrsr_cli.options import OptionInfo, UpscaleOptions
 from cxrsr_cli.serve.queue import QueueItem
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
@@ -108,45 +104,18 @@ class RuleCondition:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upscaling:
-    """How objects are upscaled: the options of ``cxrsr upscale`` that decide outputs."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
-
-    scale: int = 4
-    model: str = DEFAULT_MODEL
-    precision: Precision = Precision.AUTO
-    consistency: bool | None = None
-    self_ensemble: bool = False
-    allow: Annotated[tuple[AcceptanceOverride, ...], StrOrList] = ()
-    transfer_syntax: OutputTransferSyntax = OutputTransferSyntax.SAME
-    series_description: str | None = None
-    keep_private: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse what the command would refuse."""
-        if self.scale not in SCALES:
-            raise ValueError(f"scale is one of {', '.join(map(str, SCALES))}")
-        if self.series_description is not None:
-            try:
-                validate_series_description(self.series_description)
-            except UsageError as error:
-                raise ValueError(str(error)) from None
-
-    def settings(self, device: str, memory: int | None) -> UpscaleOptions:
-        """Return how a model is to be run, on a device and within memory."""
-        return UpscaleOptions(
-            device=device,
-            precision=self.precision,
-            memory=memory,
-            consistent=self.consistency,
-            ensemble=self.self_ensemble,
-            allowed=frozenset(self.allow),
-            syntax=self.transfer_syntax,
-            keep_private=self.keep_private,
-            series_description=self.series_description,
-        )
+def _check_rule_options(given: object) -> object:
+    """Refuse options that hold for the whole node; take a text alone for a list of one."""
+    if not isinstance(given, dict):
+        return given
+    declared = {one.name: one for one in fields(UpscaleOptions)}
+    plain = dict(given)
+    for name in plain.keys() & declared.keys():
+        if not OptionInfo.of(declared[name]).in_rules:
+            raise ValueError(f"{name} cannot be set in a rule")
+        if isinstance(declared[name].default, frozenset) and isinstance(plain[name], str):
+            plain[name] = [plain[name]]
+    return plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +128,7 @@ class RoutingRule:
         For the log.
     when : When
         Which objects.
-    upscale : Upscaling
+    upscale : UpscaleOptions
         How they are upscaled.
     send_to : tuple of str
         Names of destinations; each gets the output.
@@ -171,7 +140,9 @@ class RoutingRule:
 
     name: str
     when: RuleCondition = field(default_factory=RuleCondition)
-    upscale: Upscaling = field(default_factory=Upscaling)
+    upscale: Annotated[UpscaleOptions, BeforeValidator(_check_rule_options)] = field(
+        default_factory=UpscaleOptions
+    )
     send_to: _Texts = ()
     ignore: bool = False
 

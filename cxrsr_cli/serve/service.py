@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.common.files import remove_stale_temporaries
 from cxrsr_cli.errors import CxrsrError, InternalError, OutputError
 from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.options import UpscaleOptions
 from cxrsr_cli.receive.presentation_contexts import storage_classes
 from cxrsr_cli.receive.refusal import RefusalEvent
 from cxrsr_cli.receive.storage_scp import StorageScp
@@ -28,7 +30,6 @@ from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.processor import UpscaleWorker
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.queue_view import QueueView
-from cxrsr_cli.serve.routing import Upscaling
 from cxrsr_cli.serve.sender import DeliveryWorker
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.upscaler import Upscaler
@@ -258,7 +259,7 @@ class Node:
         self._said(event)
 
 
-def load_upscalers(config: ServeConfig) -> dict[Upscaling, Upscaler]:
+def load_upscalers(config: ServeConfig) -> dict[UpscaleOptions, Upscaler]:
     """Load what the rules ask for, once for each way of upscaling.
 
     Raises
@@ -268,6 +269,9 @@ def load_upscalers(config: ServeConfig) -> dict[Upscaling, Upscaler]:
     """
     wanted = {rule.upscale for rule in config.rules if not rule.ignore}
     return {
-        how: how.settings(config.device, config.memory).load(find_model(how.model, how.scale))
-        for how in wanted
+        options: Upscaler.load(
+            find_model(options.model, options.scale),
+            replace(options, device=config.device, memory=config.memory),
+        )
+        for options in wanted
     }

@@ -1,1 +1,1 @@
-"""Train networks."""
+"""Training of networks."""

@@ -1,4 +1,4 @@
-"""The training configuration: YAML in, checked dataclasses out."""
+"""The training configuration: reads YAML into checked dataclasses."""
 
 import hashlib
 import json
@@ -22,27 +22,27 @@ from cxrsr_cli.training.degradation import DegradationConfig
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 
-def _of_its_family(plain: object) -> NetworkConfig:
+def _validate_network(plain: object) -> NetworkConfig:
     if isinstance(plain, NetworkConfig):
         return plain
     if not isinstance(plain, dict):
-        raise ValueError("an architecture is a mapping of keys to values")
-    given = dict(plain)
-    family = config_class(given.pop(FAMILY_KEY, DEFAULT_FAMILY))
-    return TypeAdapter(family).validate_python(given)
+        raise ValueError("architecture must be a mapping of keys to values")
+    fields = dict(plain)
+    family = config_class(fields.pop(FAMILY_KEY, DEFAULT_FAMILY))
+    return TypeAdapter(family).validate_python(fields)
 
 
-AnyArchitecture = Annotated[
+AnyNetworkConfig = Annotated[
     NetworkConfig,
-    PlainValidator(_of_its_family),
+    PlainValidator(_validate_network),
     # What a configuration's hash is made of must not change when a field is added.
     PlainSerializer(NetworkConfig.to_dict),
 ]
-"""Of the family that its key ``network`` names."""
+"""Configuration of the family that the key ``network`` names."""
 
 
 class Schedule(StrEnum):
-    """How the learning rate falls."""
+    """How the learning rate decreases."""
 
     COSINE = "cosine"
     """To zero over the whole training."""
@@ -51,16 +51,16 @@ class Schedule(StrEnum):
 
 
 class Loss(StrEnum):
-    """What is made small."""
+    """Loss of the pixels."""
 
     L1 = "l1"
     """Mean absolute difference, as in the paper."""
     MSE = "mse"
-    """Mean squared difference: PSNR's own objective."""
+    """Mean squared difference, which maximises PSNR."""
 
 
 class Optimizer(StrEnum):
-    """What makes it small."""
+    """Optimiser."""
 
     ADAM = "adam"
     ADAMW = "adamw"
@@ -69,21 +69,22 @@ class Optimizer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
-    """Images; patients must not be shared between training and validation.
+    """The images. No patient may be in both training and validation.
 
     Attributes
     ----------
     train, val : Path
-        Folders read recursively, or text files that list one path a line,
-        relative to themselves. Grey PNG, TIFF and JPEG of 8 or 16 bits, and
-        DICOM at its full depth.
+        Folders, read recursively, or text files with one path per line,
+        relative to the text file. Grayscale PNG, TIFF and JPEG of 8 or 16 bits,
+        and DICOM at its full depth.
     description : str
-        Name, source and licence of the data, for the model's card.
+        Name, source and licence of the data, for the model card.
     patient_id_regex : str or None
-        Regular expression that finds the patient in a file's name: its first
-        group, or all it matches. DICOM says it by Patient ID as well.
-    allow : tuple of Permission
-        DICOM beyond chest radiographs for presentation that is taken.
+        Regular expression that finds the patient ID in a file name: its first
+        group, or the whole match. DICOM files also have a Patient ID.
+    allow : tuple of AcceptanceOverride
+        Kinds of DICOM images that are accepted in addition to chest radiographs
+        for presentation.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -98,19 +99,21 @@ class DataConfig:
         try:
             re.compile(self.patient_id_regex or "")
         except re.error as error:
-            raise ValueError(f"patient_id_regex is no regular expression: {error}") from error
+            raise ValueError(f"patient_id_regex is not a regular expression: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageConfig:
-    """A run of steps with one patch size.
+    """A number of steps with one batch size and one patch size.
 
     Attributes
     ----------
-    steps, batch_size : int
-        Steps, and patches in each.
+    steps : int
+        Number of optimiser steps.
+    batch_size : int
+        Number of patches in a step.
     patch_size : int
-        Side of a patch in low-resolution pixels.
+        Height and width of a patch in low-resolution pixels.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -121,68 +124,70 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.patch_size) < 1:
-            raise ValueError("steps, batch and patch_size must be at least 1")
+            raise ValueError("steps, batch_size and patch_size must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides what a training makes.
+    """All choices of a training.
 
     Attributes
     ----------
     name : str
         Name of the model, without its scale.
-    architecture : Architecture
+    architecture : NetworkConfig
         The network.
     data : DataConfig
-        What it learns from.
-    stages : tuple of Stage
-        Progressive patch sizes.
+        The images.
+    stages : tuple of StageConfig
+        Batch and patch sizes in the order of the training.
     learning_rate : float
-        Peak of Adam's learning rate.
+        Largest learning rate.
     adam_betas : tuple of float
-        Adam's.
+        Coefficients of Adam.
     optimizer : Optimizer
         Adam, or AdamW with `weight_decay`.
     weight_decay : float
-        AdamW's.
+        Coefficient of AdamW.
     loss : Loss
-        Between output and target.
+        Loss of the pixels.
     fft_loss_weight : float
-        Weight of the L1 between their Fourier transforms, added to `loss`.
+        Weight of the L1 loss of the Fourier transforms, which is added to
+        `loss`.
     precision : Precision
-        ``fp32``, or ``bf16``: the network's convolutions in bfloat16 on a GPU.
-        A CPU, where it is slower, stays with float32.
+        ``fp32``, or ``bf16`` for convolutions in bfloat16 on a GPU. A CPU always
+        uses float32, because bfloat16 is slower there.
     warmup_steps : int
-        Linear rise to `learning_rate`.
+        Steps in which the learning rate rises linearly.
     schedule : Schedule
-        Fall after the rise.
+        Decrease of the learning rate.
     decay_steps, decay_factor
         For `Schedule.STEP`.
     max_grad_norm : float
-        Largest gradient norm.
+        Gradients are clipped to this norm.
     ema_decay : float
-        Of the averaged weights, which are what is judged and exported.
+        Decay of the averaged weights, which are validated and exported.
     projection_steps : int
-        Iterations of `project` between the network and the loss; 0 for none.
+        Iterations of `project_iteratively` between the network and the loss; 0
+        for none.
     preserved_noise : float
-        Largest standard deviation, in network values, of Gaussian noise added
-        to the input. The target and the skip get its bicubic enlargement: the
-        network learns to leave noise alone, not to draw lines through it.
-    degradation : Degradation
-        Damage to the input that a network learns to undo.
+        Largest standard deviation, in network values, of Gaussian noise that is
+        added to the input. The bicubically upscaled noise is added to the target
+        and to the image skip, so that the network learns to preserve noise.
+    degradation : DegradationConfig
+        Degradation of the input that the network learns to undo.
     init_from : Path or None
         Weights to start from (`cxrsr_cli.training.warm_start`).
     seed : int
-        Of weights and sampling.
+        Seed of the initial weights and of sampling.
     val_every, checkpoint_every : int
-        In steps.
+        Steps between two validations and between two checkpoints.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     name: str
-    architecture: AnyArchitecture
+    architecture: AnyNetworkConfig
     data: DataConfig
     stages: tuple[StageConfig, ...]
     learning_rate: float = 1e-3
@@ -211,48 +216,51 @@ class TrainConfig:
             raise ValueError("name: letters, digits, '.', '_' and '-' only")
         if not self.stages:
             raise ValueError("stages: at least one is needed")
-        smallest = 2 * self.loss_border + 1
-        if min(stage.patch_size for stage in self.stages) < smallest:
+        min_patch_size = 2 * self.loss_border + 1
+        if min(stage.patch_size for stage in self.stages) < min_patch_size:
             raise ValueError(
-                f"stages: patch_size must be at least {smallest}, or no pixel is judged"
+                f"stages: patch_size must be at least {min_patch_size}, "
+                "because the loss leaves out the border"
             )
         if min(self.val_every, self.checkpoint_every, self.decay_steps) < 1:
             raise ValueError("val_every, checkpoint_every and decay_steps must be at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError("ema_decay must be within [0, 1)")
         if min(self.warmup_steps, self.projection_steps, self.preserved_noise) < 0:
-            raise ValueError("warmup_steps, projection_steps and noise cannot be negative")
+            raise ValueError(
+                "warmup_steps, projection_steps and preserved_noise must not be negative"
+            )
         if self.learning_rate <= 0:
             raise ValueError("learning_rate must be above 0")
         if min(self.weight_decay, self.fft_loss_weight) < 0:
-            raise ValueError("weight_decay and fft_loss_weight cannot be negative")
+            raise ValueError("weight_decay and fft_loss_weight must not be negative")
         if self.weight_decay and self.optimizer is not Optimizer.ADAMW:
             raise ValueError("weight_decay needs optimizer: adamw")
         if self.precision not in (Precision.FP32, Precision.BF16):
             raise ValueError("precision must be fp32 or bf16")
         if self.projection_steps and not self.consistency:
-            raise ValueError("projection_steps would put back the damage of degradation")
+            raise ValueError("projection_steps would bring back the degradation of the input")
 
     @property
     def consistency(self) -> bool:
-        """Whether the model's outputs are to downsample to their inputs."""
+        """Whether outputs of the model are projected so that they downsample to their inputs."""
         return not self.degradation.has_damage
 
     @property
     def loss_border(self) -> int:
-        """Low-resolution pixels at a patch's edge that the loss leaves out.
+        """Low-resolution pixels at the edge of a patch that the loss leaves out.
 
-        They lack neighbours that the whole image would give them.
+        Their neighbours in the whole image are not part of the patch.
         """
         return 2 * (1 + self.projection_steps)
 
     @property
     def total_steps(self) -> int:
-        """Steps of all stages."""
+        """Number of steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
     def stage_at(self, step: int) -> StageConfig:
-        """Return the stage that 0-based `step` belongs to."""
+        """Return the stage of 0-based `step`."""
         for stage in self.stages:
             if step < stage.steps:
                 return stage
@@ -260,10 +268,10 @@ class TrainConfig:
         return self.stages[-1]
 
     def sha256(self) -> str:
-        """Return the hash of what decides the weights, not of where the data lie."""
+        """Return the hash of all fields that influence the weights, not of the data's paths."""
         plain = _ADAPTER.dump_python(self, mode="json")
-        for place in ("train", "val", "patient_id_regex"):
-            plain["data"].pop(place, None)
+        for name in ("train", "val", "patient_id_regex"):
+            plain["data"].pop(name, None)
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -271,14 +279,14 @@ _ADAPTER = TypeAdapter(TrainConfig)
 
 
 def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read and check a YAML file.
+    """Read and check a configuration.
 
     Parameters
     ----------
     path : Path
-        The file.
+        YAML file.
     overrides : sequence of str
-        ``section.key=value``, the value in YAML.
+        ``section.key=value`` with the value in YAML.
 
     Returns
     -------
@@ -288,7 +296,7 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises
     ------
     ConfigError
-        If the file cannot be read, or a key is unknown or its value illegal.
+        If the file cannot be read, a key is unknown, or a value is illegal.
     """
     plain = load_yaml_mapping(path)
     for override in overrides:
@@ -299,13 +307,13 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 def _override(plain: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals:
-        raise ConfigError(f"'{override}' is not of the form key=value")
+        raise ConfigError(f"'{override}' does not have the form key=value")
     *parents, key = dotted.split(".")
     node = plain
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"'{dotted}' names no key: {parent} holds a single value")
+            raise ConfigError(f"'{dotted}' is not a key: {parent} has a single value")
     try:
         node[key] = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -1,7 +1,10 @@
-"""Patches of training pairs, drawn, degraded and turned at random."""
+"""Batches of random patches, degraded, flipped and rotated, and prefetched in threads."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice, starmap
 
 import torch
 
@@ -10,23 +13,31 @@ from cxrsr_cli.inference.assemble import image_skip
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.resampling import upsample
+from cxrsr_cli.training.config import StageConfig
 from cxrsr_cli.training.degradation import DegradationConfig, DegradedPatch, degrade_patch
 from cxrsr_cli.training.distributed import ProcessGroup
-from cxrsr_cli.training.training_pairs import TrainingPair
+from cxrsr_cli.training.training_data import TrainingPair
 
-_MARGIN = 4
-"""Low-resolution pixels around a patch that are degraded with it where the image
-has them, so that its skip knows what lies beyond its edge."""
+_MARGIN_PIXELS = 4
+"""Low-resolution pixels around a patch that are degraded with it, where the image has them. The
+image skip needs the neighbours of the pixels at the edge."""
 
 _SHARES = PixelRange(0, 1)
 """Of the range of stored values, in which patches are degraded."""
 
+PREFETCH_ON_CPU = 2
+"""Prefetched batches on a CPU. The network needs the cores itself."""
+
+PREFETCH_ON_GPU = 8
+"""Prefetched batches on a GPU, which uses a small batch faster than one thread makes it."""
+
 
 @dataclass(frozen=True, slots=True)
 class PatchBatch:
-    """Patches of several pairs; shapes as in `TrainingPair` with a leading N.
+    """Patches of several pairs.
 
-    `minimum` and `maximum` are ``(N, 1, 1, 1)``.
+    The shapes are those of `TrainingPair` with a leading N. `minimum` and
+    `maximum` are ``(N, 1, 1, 1)``.
     """
 
     low: torch.Tensor
@@ -40,7 +51,7 @@ class PatchBatch:
         return self._map(torch.Tensor.pin_memory)
 
     def to(self, device: torch.device) -> "PatchBatch":
-        """Return it on a device; from pinned memory without waiting."""
+        """Return a copy on a device; from page-locked memory without waiting for the copy."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "PatchBatch":
@@ -55,7 +66,7 @@ class PatchBatch:
 
 @dataclass(frozen=True, slots=True)
 class _PatchSpec:
-    """Where a patch lies, how it is turned, and the seed of its degradation."""
+    """Position and orientation of a patch, and the seed of its degradation."""
 
     pair: TrainingPair
     top: int
@@ -66,47 +77,48 @@ class _PatchSpec:
 
 @dataclass(frozen=True, slots=True)
 class PatchPlan:
-    """A process's share of a batch before it is made.
+    """The random numbers of a process's share of a batch.
 
     Attributes
     ----------
-    places : tuple
-        Of its patches.
+    specs : tuple
+        One per patch.
     noise : torch.Tensor or None
-        ``(N, 1, patch, patch)``, to add to the input.
-    patch : int
-        Low-resolution pixels a side.
+        ``(N, 1, patch_size, patch_size)``, to add to the input.
+    patch_size : int
+        Height and width in low-resolution pixels.
     """
 
-    places: tuple[_PatchSpec, ...]
+    specs: tuple[_PatchSpec, ...]
     noise: torch.Tensor | None
-    patch: int
+    patch_size: int
 
 
 class PatchSampler:
-    """Random patches, flipped and turned; the generator's state is all its state.
+    """Draws random patches, flipped and rotated. Its only state is that of the generator.
 
-    Every process draws where all patches of a batch lie, and makes its share
-    of them: what a batch holds does not depend on how many processes there are.
+    Every process draws the positions of all patches of a batch and makes its
+    share of them, so that a batch does not depend on the number of processes.
 
     Parameters
     ----------
-    pairs : iterable of Pair
-        Kept in memory; none smaller than the patches to be drawn.
+    pairs : iterable of TrainingPair
+        Kept in memory; none may be smaller than the patches.
     scale : int
-        Whole factor of the pairs.
+        Factor of the pairs.
     generator : torch.Generator
-        Source of all randomness.
-    degradation : Degradation, optional
-        Done to every patch anew, for which pairs need no `skip`.
-    kind : ImageSkip
-        Made of degraded patches; otherwise the pairs' is used.
+        Source of all random numbers.
+    degradation : DegradationConfig, optional
+        Applied to every patch. The pairs then need no `skip`.
+    skip_kind : ImageSkip
+        Image skip of degraded patches; without degradation that of the pairs is
+        used.
     impulse_filter : bool
-        Degraded inputs lose their impulse noise, as the pairs' have lost it.
+        Whether impulse noise is removed from degraded inputs.
     noise : float
-        As in `TrainConfig`.
-    processes : Processes
-        Whose share of each batch is made.
+        `TrainConfig.preserved_noise`.
+    process_group : ProcessGroup, optional
+        Its share of each batch is made.
     """
 
     def __init__(
@@ -116,154 +128,150 @@ class PatchSampler:
         generator: torch.Generator,
         *,
         degradation: DegradationConfig | None = None,
-        kind: ImageSkip = ImageSkip.NONE,
+        skip_kind: ImageSkip = ImageSkip.NONE,
         impulse_filter: bool = False,
         noise: float = 0.0,
-        processes: ProcessGroup | None = None,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         self.pairs = list(pairs)
         self.scale = scale
         self.generator = generator
         self.degradation = degradation or DegradationConfig()
-        self.kind = kind
+        self.skip_kind = skip_kind
         self.impulse_filter = impulse_filter
         self.noise = noise
-        self.processes = processes or ProcessGroup()
-        sides = [min(pair.low.shape[-2:]) for pair in self.pairs]
-        self._smallest = min(sides, default=0)
+        self.process_group = process_group or ProcessGroup()
+        self._min_side = min((min(pair.low.shape[-2:]) for pair in self.pairs), default=0)
 
-    def sample(self, count: int, patch: int) -> PatchBatch:
-        """Draw `count` patches of `patch` low-resolution pixels a side.
+    def sample(self, count: int, patch_size: int) -> PatchBatch:
+        """Draw this process's share of `count` patches.
 
-        Returns
-        -------
-        Batch
-            This process's share.
+        `patch_size` is their height and width in low-resolution pixels.
         """
-        return self.make(self.plan(count, patch))
+        return self.make(self.plan(count, patch_size))
 
-    def plan(self, count: int, patch: int) -> PatchPlan:
-        """Draw all that is random of a batch, which is quick."""
-        mine = self.processes.shard(count)
-        places = [self._draw_patch(patch) for _ in range(count)]
-        noise = self._draw_noise(count, patch)[mine] if self.noise else None
-        return PatchPlan(tuple(places[mine]), noise, patch)
+    def plan(self, count: int, patch_size: int) -> PatchPlan:
+        """Draw the random numbers of a batch, which takes little time."""
+        share = self.process_group.shard(count)
+        specs = [self._draw_spec(patch_size) for _ in range(count)]
+        noise = self._draw_noise(count, patch_size)[share] if self.noise else None
+        return PatchPlan(tuple(specs[share]), noise, patch_size)
 
     def make(self, plan: PatchPlan) -> PatchBatch:
-        """Make this process's share of a batch; nothing random, so in any thread."""
+        """Make this process's share of a batch. Draws no random numbers; safe in any thread."""
         if self.degradation.is_active:
-            drawn = self._degrade(plan.places, plan.patch)
+            pairs = self._degrade(plan.specs, plan.patch_size)
         else:
-            drawn = [self._cut(place, plan.patch) for place in plan.places]
-        skips = [pair.skip for pair in drawn if pair.skip is not None]
-        low = torch.stack([pair.low for pair in drawn])
-        high = torch.stack([pair.high for pair in drawn])
+            pairs = [self._crop_pair(spec, plan.patch_size) for spec in plan.specs]
+        skips = [pair.skip for pair in pairs if pair.skip is not None]
+        low = torch.stack([pair.low for pair in pairs])
+        high = torch.stack([pair.high for pair in pairs])
         skip = torch.stack(skips) if skips else None
         if plan.noise is not None:
-            enlarged = upsample(plan.noise, self.scale)
-            low, high = low + plan.noise, high + enlarged
-            skip = None if skip is None else skip + enlarged
+            upsampled = upsample(plan.noise, self.scale)
+            low, high = low + plan.noise, high + upsampled
+            skip = None if skip is None else skip + upsampled
         return PatchBatch(
             low=low,
             high=high,
             skip=skip,
-            minimum=torch.tensor([pair.minimum for pair in drawn]).view(-1, 1, 1, 1),
-            maximum=torch.tensor([pair.maximum for pair in drawn]).view(-1, 1, 1, 1),
+            minimum=torch.tensor([pair.minimum for pair in pairs]).view(-1, 1, 1, 1),
+            maximum=torch.tensor([pair.maximum for pair in pairs]).view(-1, 1, 1, 1),
         )
 
-    def _draw_patch(self, patch: int) -> _PatchSpec:
+    def _draw_spec(self, patch_size: int) -> _PatchSpec:
         pair = self.pairs[self._random(len(self.pairs))]
         height, width = pair.low.shape[-2:]
-        top, left = self._random(height - patch + 1), self._random(width - patch + 1)
-        turn = self._random(8)
-        # Not drawn where it is not needed: older trainings resume as they began.
+        top, left = self._random(height - patch_size + 1), self._random(width - patch_size + 1)
+        transform_index = self._random(8)
+        # Drawn only where needed, so that earlier trainings resume exactly.
         seed = self._random(1 << 48) if self.degradation.is_active else 0
-        return _PatchSpec(pair, top, left, turn, seed)
+        return _PatchSpec(pair, top, left, transform_index, seed)
 
     def _random(self, below: int) -> int:
         return int(torch.randint(below, (), generator=self.generator))
 
-    def _draw_noise(self, count: int, patch: int) -> torch.Tensor:
-        """Draw noise of another strength for each patch, half of them with next to none."""
+    def _draw_noise(self, count: int, patch_size: int) -> torch.Tensor:
+        """Draw noise of a random strength for each patch; half of the strengths are near zero."""
         strength = torch.rand(count, 1, 1, 1, generator=self.generator).square()
-        return self.noise * strength * torch.randn(count, 1, patch, patch, generator=self.generator)
+        noise = torch.randn(count, 1, patch_size, patch_size, generator=self.generator)
+        return self.noise * strength * noise
 
-    def _cut(self, place: _PatchSpec, patch: int) -> TrainingPair:
-        pair = place.pair
+    def _crop_pair(self, spec: _PatchSpec, patch_size: int) -> TrainingPair:
+        pair = spec.pair
 
-        def cut(image: torch.Tensor, factor: int) -> torch.Tensor:
-            return _transform(
-                _crop(image, place.top, place.left, patch, factor), place.transform_index
-            )
+        def crop(image: torch.Tensor, factor: int) -> torch.Tensor:
+            cropped = _crop(image, spec.top, spec.left, patch_size, factor)
+            return _transform(cropped, spec.transform_index)
 
         return TrainingPair(
-            low=cut(pair.low, 1),
-            high=cut(pair.high, self.scale),
-            skip=None if pair.skip is None else cut(pair.skip, self.scale),
+            low=crop(pair.low, 1),
+            high=crop(pair.high, self.scale),
+            skip=None if pair.skip is None else crop(pair.skip, self.scale),
             minimum=pair.minimum,
             maximum=pair.maximum,
             step=pair.step,
         )
 
-    def _degrade(self, places: Sequence[_PatchSpec], patch: int) -> list[TrainingPair]:
-        margin = min(_MARGIN, (self._smallest - patch) // 2)
-        window = patch + 2 * margin
-        made, corners = list[DegradedPatch](), list[tuple[int, int]]()
-        for place in places:
-            pair = place.pair
+    def _degrade(self, specs: Sequence[_PatchSpec], patch_size: int) -> list[TrainingPair]:
+        margin = min(_MARGIN_PIXELS, (self._min_side - patch_size) // 2)
+        window = patch_size + 2 * margin
+        degraded, corners = list[DegradedPatch](), list[tuple[int, int]]()
+        for spec in specs:
+            pair = spec.pair
             top, left = (
                 max(0, min(start - margin, side - window))
-                for start, side in zip((place.top, place.left), pair.low.shape[-2:], strict=True)
+                for start, side in zip((spec.top, spec.left), pair.low.shape[-2:], strict=True)
             )
             share = (_crop(pair.high, top, left, window, self.scale) - pair.minimum) / (
                 pair.maximum - pair.minimum
             )
-            made.append(
+            degraded.append(
                 degrade_patch(
                     share.clamp_(0, 1),
                     self.scale,
                     self.degradation,
                     step=pair.step,
-                    seed=place.seed,
+                    seed=spec.seed,
                 )
             )
-            corners.append((place.top - top, place.left - left))
-        low = torch.stack([each.low for each in made])
+            corners.append((spec.top - top, spec.left - left))
+        low = torch.stack([patch.low for patch in degraded])
         if self.impulse_filter:
             low = remove_impulses(low, _SHARES)
-            made = [
-                replace(each, low=filtered, full_range=False)
-                for each, filtered in zip(made, low, strict=True)
+            degraded = [
+                replace(patch, low=filtered, full_range=False)
+                for patch, filtered in zip(degraded, low, strict=True)
             ]
-        skip = image_skip(self.kind, low, self.scale, _SHARES)
-        skips = [None] * len(made) if skip is None else list(skip)
+        skip = image_skip(self.skip_kind, low, self.scale, _SHARES)
+        skips = [None] * len(degraded) if skip is None else list(skip)
         return [
-            self._finish(place, each, skip, corner, patch)
-            for place, each, skip, corner in zip(places, made, skips, corners, strict=True)
+            self._crop_degraded(spec, patch, skip, corner, patch_size)
+            for spec, patch, skip, corner in zip(specs, degraded, skips, corners, strict=True)
         ]
 
-    def _finish(
+    def _crop_degraded(
         self,
-        place: _PatchSpec,
-        made: DegradedPatch,
+        spec: _PatchSpec,
+        degraded: DegradedPatch,
         skip: torch.Tensor | None,
         corner: tuple[int, int],
-        patch: int,
+        patch_size: int,
     ) -> TrainingPair:
-        """Take the patch out of its window, turned, in network values."""
-        pair = place.pair
-        lowest, highest = (0.0, 1.0) if made.full_range else (pair.minimum, pair.maximum)
+        """Crop the patch from its window, flip and rotate it, and map it to network values."""
+        pair = spec.pair
+        minimum, maximum = (0.0, 1.0) if degraded.full_range else (pair.minimum, pair.maximum)
 
-        def finish(share: torch.Tensor, factor: int) -> torch.Tensor:
-            cut = _transform(_crop(share, *corner, patch, factor), place.transform_index)
-            return cut * (highest - lowest) + lowest
+        def crop(share: torch.Tensor, factor: int) -> torch.Tensor:
+            cropped = _crop(share, *corner, patch_size, factor)
+            return _transform(cropped, spec.transform_index) * (maximum - minimum) + minimum
 
         return TrainingPair(
-            low=finish(made.low, 1),
-            high=finish(made.high, self.scale),
-            skip=None if skip is None else finish(skip, self.scale),
-            minimum=lowest,
-            maximum=highest,
+            low=crop(degraded.low, 1),
+            high=crop(degraded.high, self.scale),
+            skip=None if skip is None else crop(skip, self.scale),
+            minimum=minimum,
+            maximum=maximum,
             step=pair.step,
         )
 
@@ -274,6 +282,80 @@ def _crop(image: torch.Tensor, top: int, left: int, side: int, factor: int) -> t
     return image[..., rows, columns]
 
 
-def _transform(image: torch.Tensor, turn: int) -> torch.Tensor:
-    turned = torch.rot90(image, turn % 4, (-2, -1))
-    return turned.flip(-1) if turn >= 4 else turned
+def _transform(image: torch.Tensor, index: int) -> torch.Tensor:
+    """Apply one of the eight flips and rotations."""
+    rotated = torch.rot90(image, index % 4, (-2, -1))
+    return rotated.flip(-1) if index >= 4 else rotated
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchedBatch:
+    """A batch, and the state of the sampler after it.
+
+    Attributes
+    ----------
+    batch : PatchBatch
+        This process's share of the batch.
+    generator : torch.Tensor
+        State of the sampler's generator after this batch was drawn and before
+        the next one; an exact resume starts from it.
+    """
+
+    batch: PatchBatch
+    generator: torch.Tensor
+
+
+def prefetch_batches(
+    sampler: PatchSampler,
+    stages: Iterable[StageConfig],
+    *,
+    prefetch: int = PREFETCH_ON_CPU,
+    pin: bool = False,
+) -> Generator[PrefetchedBatch]:
+    """Make a batch for each stage, in threads while earlier batches are used.
+
+    The random numbers are drawn in the caller's thread in the order of the
+    steps, so the batches do not depend on `prefetch`. PyTorch releases Python's
+    lock while it computes.
+
+    Parameters
+    ----------
+    sampler : PatchSampler
+        Must not be used elsewhere until the generator is exhausted or closed.
+    stages : iterable of StageConfig
+        One for each step.
+    prefetch : int
+        Number of batches and threads; 0 makes each batch when it is needed.
+    pin : bool
+        Whether batches are in page-locked memory, which a GPU copies from
+        without blocking the CPU.
+
+    Yields
+    ------
+    PrefetchedBatch
+        In the order of `stages`.
+    """
+
+    def make(plan: PatchPlan, generator: torch.Tensor) -> PrefetchedBatch:
+        batch = sampler.make(plan)
+        return PrefetchedBatch(batch.pinned() if pin else batch, generator)
+
+    plans = (
+        (sampler.plan(stage.batch_size, stage.patch_size), sampler.generator.get_state())
+        for stage in stages
+    )
+    if not prefetch:
+        yield from starmap(make, plans)
+        return
+    with ThreadPoolExecutor(prefetch, thread_name_prefix="prefetch") as pool:
+        futures: deque[Future[PrefetchedBatch]] = deque(
+            pool.submit(make, *plan) for plan in islice(plans, prefetch)
+        )
+        try:
+            while futures:
+                batch = futures.popleft().result()
+                futures.extend(pool.submit(make, *plan) for plan in islice(plans, 1))
+                yield batch
+        finally:
+            for future in futures:
+                future.cancel()

@@ -1,4 +1,4 @@
-"""Public collections of radiographs: facts about them, and a look at a local copy."""
+"""Public collections of chest radiographs, and the check of a local copy."""
 
 import re
 from collections import Counter
@@ -23,32 +23,32 @@ PAPER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicDataset:
-    """What is known of a collection.
+    """Facts about a collection.
 
     Attributes
     ----------
     name, title : str
-        For the command and for people.
+        Name for the command line, and full name.
     source : str
-        Where to get it.
+        Where it can be downloaded.
     terms : str
-        What the source says of its use; "see the source" where that is not known here.
+        Terms of use as the source states them; "see the source" where unknown.
     citation : str
-        Whom to credit.
+        Publication to cite.
     images : tuple of str
-        Globs below the folder of a copy.
+        Globs of the images, relative to the folder of a copy.
     exclude : tuple of str
-        Globs of what is no radiograph among them.
+        Globs of files among them that are not radiographs.
     count : int or None
-        Images in a whole copy, where one number is stated.
+        Number of images in a complete copy; None if the source does not state it.
     bits : int or None
-        Depth; None if it differs.
+        Bit depth; None if it varies.
     patient_id_regex : str or None
         For `DataConfig`.
     split : str
-        How training and validation are told apart.
+        Official split into training and validation.
     remarks : str
-        What to know before learning from it.
+        Known problems for training.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -69,24 +69,25 @@ class PublicDataset:
 
 @dataclass(frozen=True, slots=True)
 class LocalCopyCheck:
-    """What a look at a local copy found.
+    """Result of the check of a local copy.
 
     Attributes
     ----------
     found : int
-        Files that lie where images should.
-    strangers : int
-        Images that lie elsewhere.
+        Number of images that match the globs.
+    unexpected_files : int
+        Number of images that do not match.
     readable : int
-        Images read as a sample.
+        Number of images in the sample that can be read.
     refused : tuple of str
-        ``name: reason`` of those of the sample that would be left out.
+        ``name: reason`` of images in the sample that a training would skip.
     bits : tuple of int
-        Depths of the sample, ascending.
-    nameless : int
-        Files whose name does not tell the patient, though it should.
+        Bit depths in the sample, ascending.
+    files_without_patient : int
+        Number of files without a patient ID in the name, although the
+        collection has them.
     patients : int
-        Different patients by name; 0 if names do not tell.
+        Number of patients by name; 0 if the names have no patient ID.
     """
 
     found: int
@@ -98,40 +99,40 @@ class LocalCopyCheck:
     patients: int
 
     def problems(self, dataset: PublicDataset) -> list[str]:
-        """Say what is not as it should be."""
+        """Describe the differences to a complete copy."""
         checks = [
             (
                 dataset.count is not None and self.found != dataset.count,
-                f"{self.found} images, a whole copy has {dataset.count}",
+                f"{self.found} images, a complete copy has {dataset.count}",
             ),
-            (self.unexpected_files, f"{self.unexpected_files} images lie where none should"),
-            (self.refused, f"{len(self.refused)} of the sample would be left out"),
+            (self.unexpected_files, f"{self.unexpected_files} images in unexpected folders"),
+            (self.refused, f"a training would skip {len(self.refused)} images of the sample"),
             (
                 self.files_without_patient,
-                f"{self.files_without_patient} names do not tell the patient",
+                f"{self.files_without_patient} names have no patient ID",
             ),
             (
                 dataset.bits is not None and self.bits and self.bits != (dataset.bits,),
-                f"depth is {', '.join(map(str, self.bits))} bits, not {dataset.bits}",
+                f"the depth is {', '.join(map(str, self.bits))} bits, not {dataset.bits}",
             ),
         ]
-        return [text for wrong, text in checks if wrong]
+        return [text for is_wrong, text in checks if is_wrong]
 
 
 @cache
 def known_datasets() -> tuple[PublicDataset, ...]:
-    """Read the registry."""
+    """Read the list of collections."""
     plain = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     return TypeAdapter(tuple[PublicDataset, ...]).validate_python(plain)
 
 
 def find_dataset(name: str) -> PublicDataset:
-    """Find one by its name.
+    """Find a collection by its name.
 
     Raises
     ------
     UsageError
-        If there is none.
+        If the name is unknown.
     """
     for dataset in known_datasets():
         if dataset.name == name:
@@ -141,26 +142,26 @@ def find_dataset(name: str) -> PublicDataset:
 
 
 def check_local_copy(dataset: PublicDataset, folder: Path, sample: int = 20) -> LocalCopyCheck:
-    """Look at a local copy: layout, names, and a sample of its images.
+    """Check a local copy: folders, names, and a sample of its images.
 
     Parameters
     ----------
-    dataset : Dataset
-        What it should be.
+    dataset : PublicDataset
+        The collection.
     folder : Path
-        Of the copy.
+        Folder of the copy.
     sample : int
-        Images that are read, evenly spread.
+        Number of images to read, evenly spread.
 
     Returns
     -------
-    Copy
-        What was found.
+    LocalCopyCheck
+        The result.
 
     Raises
     ------
-    NothingToDoError
-        If no image lies where one should.
+    NoInputError
+        If no image matches the globs.
     """
     excluded = set(_matches(folder, dataset.exclude))
     paths = sorted(set(_matches(folder, dataset.images)) - excluded)
@@ -168,12 +169,12 @@ def check_local_copy(dataset: PublicDataset, folder: Path, sample: int = 20) -> 
         raise NoInputError(
             f"no image of {dataset.name} below {folder}: none matches {', '.join(dataset.images)}"
         )
-    everything = {path for path in folder.rglob("*") if path.suffix.lower() in _suffixes(dataset)}
+    all_images = {path for path in folder.rglob("*") if path.suffix.lower() in _suffixes(dataset)}
     patients = _patients(paths, dataset.patient_id_regex)
     readable, refused, bits = _read(paths[:: max(1, len(paths) // sample)][:sample])
     return LocalCopyCheck(
         found=len(paths),
-        unexpected_files=len(everything - set(paths) - excluded),
+        unexpected_files=len(all_images - set(paths) - excluded),
         readable=readable,
         refused=tuple(refused),
         bits=tuple(sorted(bits)),
@@ -198,7 +199,7 @@ def _patients(paths: Iterable[Path], pattern: str | None) -> Counter[str | None]
 
 
 def _read(paths: Iterable[Path]) -> tuple[int, list[str], set[int]]:
-    # Listing what is known must not wait for torch.
+    # The list of collections must not wait for torch.
     from cxrsr_cli.images.image_files import read_images
 
     readable, refused, bits = 0, list[str](), set[int]()
@@ -209,7 +210,7 @@ def _read(paths: Iterable[Path]) -> tuple[int, list[str], set[int]]:
             refused.append(f"{path.name}: {error}")
             continue
         readable += 1
-        # What pictures of 16 bits really hold shows in their values.
+        # A picture of 16 bits can have fewer significant bits, which its values show.
         extent = image.maximum - image.minimum
         largest = image.values.max().item() if extent == 0xFFFF else extent
         bits.add(max(8, int(largest).bit_length()))

@@ -1,7 +1,6 @@
 """The training loop."""
 
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -10,18 +9,39 @@ import torch
 from cxrsr_cli import __version__
 from cxrsr_cli.errors import ConfigError, OutputError
 from cxrsr_cli.networks.model_files import SUFFIX, ModelMetadata, save_network
-from cxrsr_cli.training.checkpoint import FILE_NAME, Checkpoint
 from cxrsr_cli.training.config import TrainConfig
 from cxrsr_cli.training.distributed import ProcessGroup
-from cxrsr_cli.training.patch_sampler import PatchSampler
-from cxrsr_cli.training.prefetch import AHEAD, AHEAD_OF_GPU, prefetch_batches
-from cxrsr_cli.training.trainer import Trainer, learning_rate
-from cxrsr_cli.training.training_data import DataSummary, load_training_data
+from cxrsr_cli.training.patch_sampler import (
+    PREFETCH_ON_CPU,
+    PREFETCH_ON_GPU,
+    PatchSampler,
+    prefetch_batches,
+)
+from cxrsr_cli.training.trainer import CHECKPOINT_NAME, Checkpoint, Trainer, learning_rate
+from cxrsr_cli.training.training_data import DataSummary, TrainingPair, load_training_data
 from cxrsr_cli.training.training_log import LogEntry, TrainingLog
-from cxrsr_cli.training.training_pairs import TrainingPair
 from cxrsr_cli.training.warm_start import WarmStartReport
 
-_LOG_EVERY = 100
+_LOG_EVERY_STEPS = 100
+
+
+class TrainingObserver:
+    """Receives the events of a training. Override the methods of interest."""
+
+    def on_image(self, done: int, total: int) -> None:
+        """Receive the number of image files read so far."""
+
+    def on_data(self, summary: DataSummary) -> None:
+        """Receive the summary when all images are read."""
+
+    def on_warm_start(self, report: WarmStartReport) -> None:
+        """Receive the names of the tensors copied from another training."""
+
+    def on_step(self, step: int) -> None:
+        """Receive the number of optimiser steps after each step."""
+
+    def on_log(self, entry: LogEntry) -> None:
+        """Receive a line after it is written to the log."""
 
 
 def train(
@@ -31,43 +51,33 @@ def train(
     command: str,
     resume: bool = False,
     device: torch.device | None = None,
-    processes: ProcessGroup | None = None,
-    ahead: int | None = None,
-    report: Callable[[LogEntry], None] = lambda _: None,
-    stepped: Callable[[int], None] = lambda _: None,
-    prepared: Callable[[int, int], None] = lambda _done, _total: None,
-    collected: Callable[[DataSummary], None] = lambda _: None,
-    started_from: Callable[[WarmStartReport], None] = lambda _: None,
+    process_group: ProcessGroup | None = None,
+    prefetch: int | None = None,
+    observer: TrainingObserver | None = None,
 ) -> Path:
     """Train a network and export its averaged weights.
 
     Parameters
     ----------
     config : TrainConfig
-        What to train.
+        The configuration.
     run_folder : Path
         Gets ``checkpoint.pt``, ``metrics.jsonl``, a plot and the weights.
     command : str
-        Recorded in the weights.
+        Written to the header of the weights.
     resume : bool
-        Go on from the folder's checkpoint, exactly as if never stopped.
+        Whether to resume from the checkpoint in the folder. The result is the
+        same as without the interruption.
     device : torch.device, optional
-        CPU if not given.
-    processes : Processes, optional
-        This process's part in a group that trains one network; each reads all
-        images, only the first writes to the folder.
-    ahead : int, optional
-        Batches drawn ahead (`prefetch_batches`); changes nothing of the result.
-    report : callable
-        Told of every logged step.
-    stepped : callable
-        Told how many steps are taken, after each.
-    prepared : callable
-        Told ``(done, total)`` while images are read and degraded.
-    collected : callable
-        Told what became of the data files.
-    started_from : callable
-        Told what a warm start took.
+        The CPU if not given.
+    process_group : ProcessGroup, optional
+        The processes that train one network together. Each reads all images,
+        only the first writes to the folder.
+    prefetch : int, optional
+        Number of prefetched batches (`prefetch_batches`), which does not change
+        the result.
+    observer : TrainingObserver, optional
+        Receives the events.
 
     Returns
     -------
@@ -77,93 +87,93 @@ def train(
     Raises
     ------
     ConfigError
-        If the folder cannot be resumed, holds a run and `resume` is false, a
-        patient is in training and validation, a batch cannot be shared out, or
-        the weights to start from do not fit.
-    NothingToDoError
-        If a data folder holds no image that can be used.
+        If the folder cannot be resumed, has a training and `resume` is false, a
+        patient is in training and validation, a batch is not a multiple of the
+        number of processes, or the weights of `init_from` do not fit.
+    NoInputError
+        If training or validation has no usable image.
     TrainingError
-        If the loss is no longer a number.
+        If the loss is not finite.
     OutputError
         If the folder cannot be written.
     """
-    processes = processes or ProcessGroup()
+    process_group, observer = process_group or ProcessGroup(), observer or TrainingObserver()
     for stage in config.stages:
-        processes.shard(stage.batch_size)
-    if not resume and (run_folder / FILE_NAME).exists():
-        raise ConfigError(f"{run_folder} holds a training already; resume it or name another")
+        process_group.shard(stage.batch_size)
+    if not resume and (run_folder / CHECKPOINT_NAME).exists():
+        raise ConfigError(f"{run_folder} already has a training; resume it or use another folder")
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write to {run_folder}: {error.strerror}") from error
-    state = Trainer(config, device or torch.device("cpu"), processes)
+    trainer = Trainer(config, device or torch.device("cpu"), process_group)
     checkpoint = Checkpoint.load(run_folder, config.sha256()) if resume else None
-    collection = load_training_data(config, prepared)
-    collected(collection.inventory)
+    data = load_training_data(config, observer.on_image)
+    observer.on_data(data.summary)
     if checkpoint:
-        state.load_checkpoint(checkpoint)
+        trainer.load_checkpoint(checkpoint)
     else:
-        taken = state.load_pretrained(config.init_from) if config.init_from else None
-        if taken:
-            started_from(taken)
-        if taken is None or any(name.startswith("stem.") for name in taken.reinitialised):
-            state.fit_stem(collection.train)
+        report = trainer.load_pretrained(config.init_from) if config.init_from else None
+        if report:
+            observer.on_warm_start(report)
+        if report is None or any(name.startswith("stem.") for name in report.reinitialised):
+            trainer.fit_stem(data.train)
     sampler = PatchSampler(
-        collection.train,
+        data.train,
         config.architecture.scale,
-        state.generator,
+        trainer.generator,
         degradation=config.degradation,
-        kind=config.architecture.image_skip,
+        skip_kind=config.architecture.image_skip,
         impulse_filter=config.architecture.impulse_filter,
         noise=config.preserved_noise,
-        processes=processes,
+        process_group=process_group,
     )
-    _run(state, sampler, collection.val, run_folder, ahead, report, stepped)
+    _run_steps(trainer, sampler, data.val, run_folder, prefetch, observer)
     path = run_folder / f"{config.name}-x{config.architecture.scale}{SUFFIX}"
-    if processes.is_main:
-        save_network(state.average, _describe(config, state.step, command), path)
+    if process_group.is_main:
+        save_network(trainer.ema_network, _metadata(config, trainer.step, command), path)
     return path
 
 
-def _run(
-    state: Trainer,
+def _run_steps(
+    trainer: Trainer,
     sampler: PatchSampler,
-    validation: list[TrainingPair],
+    val: list[TrainingPair],
     run_folder: Path,
-    ahead: int | None,
-    report: Callable[[LogEntry], None],
-    stepped: Callable[[int], None],
+    prefetch: int | None,
+    observer: TrainingObserver,
 ) -> None:
-    config, first = state.config, state.processes.is_main
-    log = TrainingLog(run_folder, state.step) if first else None
-    network = state.processes.wrap(state.network)
-    stages = (config.stage_at(step) for step in range(state.step, config.total_steps))
-    pin = state.device.type == "cuda"
-    if ahead is None:
-        ahead = AHEAD_OF_GPU if pin else AHEAD
+    config, is_main = trainer.config, trainer.process_group.is_main
+    log = TrainingLog(run_folder, trainer.step) if is_main else None
+    network = trainer.process_group.wrap(trainer.network)
+    stages = (config.stage_at(step) for step in range(trainer.step, config.total_steps))
+    pin = trainer.device.type == "cuda"
+    if prefetch is None:
+        prefetch = PREFETCH_ON_GPU if pin else PREFETCH_ON_CPU
     started, losses = time.monotonic(), list[float]()
-    with closing(prefetch_batches(sampler, stages, ahead=ahead, pin=pin)) as batches:
-        for drawn in batches:
-            losses.append(state.train_step(network, drawn.batch))
-            stepped(state.step)
-            last = state.step == config.total_steps
-            if first and (last or state.step % config.checkpoint_every == 0):
-                state.checkpoint(drawn.generator).save(run_folder)
-            validated = (last or state.step % config.val_every == 0) and state.validate(validation)
-            if log and (validated or state.step % _LOG_EVERY == 0):
-                progress = LogEntry(
-                    state.step,
+    with closing(prefetch_batches(sampler, stages, prefetch=prefetch, pin=pin)) as batches:
+        for prefetched in batches:
+            losses.append(trainer.train_step(network, prefetched.batch))
+            observer.on_step(trainer.step)
+            is_last = trainer.step == config.total_steps
+            if is_main and (is_last or trainer.step % config.checkpoint_every == 0):
+                trainer.checkpoint(prefetched.generator).save(run_folder)
+            validates = is_last or trainer.step % config.val_every == 0
+            scores = trainer.validate(val) if validates else ()
+            if log and (validates or trainer.step % _LOG_EVERY_STEPS == 0):
+                entry = LogEntry(
+                    trainer.step,
                     sum(losses) / len(losses),
-                    learning_rate(config, state.step - 1),
+                    learning_rate(config, trainer.step - 1),
                     time.monotonic() - started,
-                    *(validated or ()),
+                    *scores,
                 )
                 losses.clear()
-                log.add(progress)
-                report(progress)
+                log.add(entry)
+                observer.on_log(entry)
 
 
-def _describe(config: TrainConfig, steps: int, command: str) -> ModelMetadata:
+def _metadata(config: TrainConfig, steps: int, command: str) -> ModelMetadata:
     return ModelMetadata(
         name=config.name,
         architecture=config.architecture.to_dict(),

@@ -1,24 +1,77 @@
-"""All that changes while a network learns, and one step of it."""
+"""The state of a training: optimiser steps, losses, validation and checkpoints."""
 
 import copy
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from torch import nn
 
-from cxrsr_cli.errors import TrainingError
+from cxrsr_cli.common.files import atomic_write
+from cxrsr_cli.errors import ConfigError, TrainingError
 from cxrsr_cli.inference.data_consistency import DEFAULT_STEPS, project_iteratively
 from cxrsr_cli.metrics.psnr_ssim import psnr
 from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.layers import WhiteningStem
-from cxrsr_cli.training.checkpoint import Checkpoint
 from cxrsr_cli.training.config import Loss, Optimizer, Schedule, TrainConfig
 from cxrsr_cli.training.distributed import ProcessGroup
 from cxrsr_cli.training.patch_sampler import PatchBatch
-from cxrsr_cli.training.training_pairs import TrainingPair
+from cxrsr_cli.training.training_data import TrainingPair
 from cxrsr_cli.training.warm_start import WarmStartReport, warm_start
+
+CHECKPOINT_NAME = "checkpoint.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state of a training on disk; a resume from it is exact.
+
+    Attributes
+    ----------
+    step : int
+        Number of optimiser steps taken.
+    config_sha256 : str
+        Hash of the configuration. A training with another one cannot resume.
+    network, ema_network, optimizer : dict
+        State dicts of the network, its moving average and the optimiser.
+    generator : torch.Tensor
+        State of the random generator of the sampler.
+    """
+
+    step: int
+    config_sha256: str
+    network: dict[str, Any]
+    ema_network: dict[str, Any]
+    optimizer: dict[str, Any]
+    generator: torch.Tensor
+
+    def save(self, folder: Path) -> None:
+        """Write to `folder` and replace an earlier checkpoint atomically."""
+        with atomic_write(folder / CHECKPOINT_NAME) as temporary:
+            torch.save({name: getattr(self, name) for name in self.__slots__}, temporary)
+
+    @classmethod
+    def load(cls, folder: Path, config_sha256: str) -> "Checkpoint":
+        """Read the checkpoint of `folder`.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or it was made with another configuration.
+        """
+        path = folder / CHECKPOINT_NAME
+        if not path.is_file():
+            raise ConfigError(f"{folder} has no {CHECKPOINT_NAME} to resume from")
+        checkpoint = cls(**torch.load(path, weights_only=True, map_location="cpu"))
+        if checkpoint.config_sha256 != config_sha256:
+            raise ConfigError(
+                f"{path} was made with another configuration; "
+                "resume with that configuration, or start in a new run folder"
+            )
+        return checkpoint
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -30,51 +83,53 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 class Trainer:
-    """Network, average, optimiser and step, on their device.
+    """Network, moving average, optimiser and step, on one device.
 
     Parameters
     ----------
     config : TrainConfig
-        What is trained.
+        The configuration.
     device : torch.device
-        Where.
-    processes : Processes
-        This process's part of it.
+        Device of all tensors.
+    process_group : ProcessGroup
+        The processes that train the network together.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device, processes: ProcessGroup) -> None:
+    def __init__(
+        self, config: TrainConfig, device: torch.device, process_group: ProcessGroup
+    ) -> None:
         self.config = config
         self.device = device
-        self.processes = processes
+        self.process_group = process_group
         self.step = 0
         self.generator = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.network = config.architecture.build().to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.ema_network = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = _optimizer(self.network, config)
 
     def load_pretrained(self, path: Path) -> WarmStartReport:
-        """Take what fits from a weights file (`init_from`)."""
-        taken = warm_start(self.network, self.config.architecture, path)
-        self.average.load_state_dict(self.network.state_dict())
-        return taken
+        """Copy the tensors of a weights file that fit (`init_from`)."""
+        report = warm_start(self.network, self.config.architecture, path)
+        self.ema_network.load_state_dict(self.network.state_dict())
+        return report
 
     def fit_stem(self, pairs: list[TrainingPair]) -> None:
-        """Scale a whitening stem to the inputs of a training."""
-        for network in (self.network, self.average):
+        """Scale a whitening stem to the inputs of the pairs."""
+        for network in (self.network, self.ema_network):
             if isinstance(network.stem, WhiteningStem):
                 network.stem.fit(pair.low[None].to(self.device) for pair in pairs)
 
     def train_step(self, network: nn.Module, batch: PatchBatch) -> float:
-        """Take one step with this process's share of a batch; return the loss of all of it."""
+        """Take a step with this process's share of a batch; return the loss of the whole batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         batch = batch.to(self.device)
         scale = self.config.architecture.scale
-        half = self.config.precision is Precision.BF16 and self.device.type != "cpu"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        bf16 = self.config.precision is Precision.BF16 and self.device.type != "cpu"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             output = network(batch.low.contiguous(memory_format=torch.channels_last))
         output = output.float()
         if batch.skip is not None:
@@ -88,16 +143,17 @@ class Trainer:
                 maximum=batch.maximum,
                 steps=self.config.projection_steps,
             )
-        rim = scale * self.config.loss_border
-        inner = (..., slice(rim, -rim), slice(rim, -rim))
+        border = scale * self.config.loss_border
+        inner = (..., slice(border, -border), slice(border, -border))
         loss = training_loss(
             output[inner], batch.high[inner], self.config.loss, self.config.fft_loss_weight
         )
-        # Of all processes, so that none goes on when another must stop.
-        whole = self.processes.all_reduce_sum(loss.detach()).item() / self.processes.count
-        if not math.isfinite(whole):
+        # The mean over all processes, so that all of them stop at the same step.
+        mean_loss = self.process_group.all_reduce_sum(loss.detach()).item()
+        mean_loss /= self.process_group.world_size
+        if not math.isfinite(mean_loss):
             raise TrainingError(
-                f"the loss is no longer a number at step {self.step}; lower learning_rate"
+                f"the loss is not finite at step {self.step}; use a smaller learning_rate"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -105,23 +161,23 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         with torch.no_grad():
-            # Early on the average follows closely, or it would hold the start.
+            # A small decay at first, so that the average forgets the initial weights.
             decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-            for mean, value in zip(
-                self.average.parameters(), self.network.parameters(), strict=True
+            for average, value in zip(
+                self.ema_network.parameters(), self.network.parameters(), strict=True
             ):
-                mean.lerp_(value, 1 - decay)
-        return whole
+                average.lerp_(value, 1 - decay)
+        return mean_loss
 
     @torch.inference_mode()
     def validate(self, pairs: list[TrainingPair]) -> tuple[float, float | None]:
-        """Return mean PSNR of the projected output, and of the image skip."""
+        """Return the mean PSNR in dB of the projected output and of the image skip."""
         scale = self.config.architecture.scale
         scores, skips = 0.0, 0.0
-        for pair in pairs[self.processes.rank :: self.processes.count]:
+        for pair in pairs[self.process_group.rank :: self.process_group.world_size]:
             low = pair.low[None].to(self.device, memory_format=torch.channels_last)
             high = pair.high[None].to(self.device)
-            output = self.average(low)
+            output = self.ema_network(low)
             if pair.skip is not None:
                 skip = pair.skip[None].to(self.device)
                 skips += psnr(skip, high, peak=1.0, border=scale)
@@ -135,26 +191,26 @@ class Trainer:
                 steps=DEFAULT_STEPS if self.config.consistency else 0,
             )
             scores += psnr(output, high, peak=1.0, border=scale)
-        scores, skips = self.processes.all_reduce_values([scores, skips], self.device)
+        scores, skips = self.process_group.all_reduce_values([scores, skips], self.device)
         has_skip = pairs[0].skip is not None
         return scores / len(pairs), skips / len(pairs) if has_skip else None
 
     def checkpoint(self, generator: torch.Tensor) -> Checkpoint:
-        """Return all of it, with the state of the sampler's generator."""
+        """Return the state, with that of the sampler's generator."""
         return Checkpoint(
             step=self.step,
             config_sha256=self.config.sha256(),
             network=self.network.state_dict(),
-            ema_network=self.average.state_dict(),
+            ema_network=self.ema_network.state_dict(),
             optimizer=self.optimizer.state_dict(),
             generator=generator,
         )
 
     def load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Go back to a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.step = checkpoint.step
         self.network.load_state_dict(checkpoint.network)
-        self.average.load_state_dict(checkpoint.ema_network)
+        self.ema_network.load_state_dict(checkpoint.ema_network)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.generator.set_state(checkpoint.generator)
 
@@ -171,18 +227,18 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
 def training_loss(
     output: torch.Tensor, target: torch.Tensor, loss: Loss, fft_loss_weight: float
 ) -> torch.Tensor:
-    """Compare output and target.
+    """Compute the loss of an output.
 
     Parameters
     ----------
     output, target : torch.Tensor
-        ``(N, 1, H, W)``, network values; compared in float32.
+        ``(N, 1, H, W)``, network values; the loss is computed in float32.
     loss : Loss
-        Over pixels.
+        Loss of the pixels.
     fft_loss_weight : float
         Weight of the mean absolute difference of the real and imaginary parts
-        of their unnormalised Fourier transforms, as in SAFMN (Sun et al.,
-        ICCV 2023), whose weight is 0.05; 0 for none.
+        of their unnormalised Fourier transforms; 0 for none. SAFMN (Sun et al.,
+        ICCV 2023) uses 0.05.
 
     Returns
     -------
@@ -190,11 +246,10 @@ def training_loss(
         ``()``, float32.
     """
     difference = output.float() - target.float()
-    pixels = F.l1_loss if loss is Loss.L1 else F.mse_loss
-    total = pixels(difference, torch.zeros_like(difference))
+    pixel_loss = F.l1_loss if loss is Loss.L1 else F.mse_loss
+    total = pixel_loss(difference, torch.zeros_like(difference))
     if fft_loss_weight:
-        # The transform is linear: that of the difference is the difference of both.
-        total = (
-            total + fft_loss_weight * torch.view_as_real(torch.fft.rfft2(difference)).abs().mean()
-        )
+        # The transform is linear, so that of the difference is enough.
+        transform = torch.view_as_real(torch.fft.rfft2(difference))
+        total = total + fft_loss_weight * transform.abs().mean()
     return total

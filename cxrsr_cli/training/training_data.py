@@ -1,25 +1,77 @@
-"""Read all that a training learns from and is judged on."""
+"""Read the images of a training, check their patients, and make training pairs."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxrsr_cli.errors import InputError, NoInputError
-from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files, read_images
+import pydicom
+import torch
+
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.errors import ConfigError, InputError, NoInputError
+from cxrsr_cli.images.image_files import GrayscaleImage, is_picture, list_image_files, read_images
+from cxrsr_cli.inference.assemble import image_skip
+from cxrsr_cli.inference.impulse_filter import remove_impulses
+from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.training.config import TrainConfig
-from cxrsr_cli.training.patient_split import PatientSplit, check_no_patient_overlap
-from cxrsr_cli.training.training_pairs import TrainingPair, make_degraded_pair, make_pair
+from cxrsr_cli.training.degradation import DegradationConfig, degrade_patch
+
+_PATIENT_TAGS = ["PatientID", "IssuerOfPatientID"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPair:
+    """The input and the target of a network, in network values.
+
+    Attributes
+    ----------
+    low, high : torch.Tensor
+        ``(1, H, W)`` and ``(1, scale * H, scale * W)`` float32.
+    skip : torch.Tensor or None
+        The image skip, shape of `high`.
+    minimum, maximum : float
+        Legal range in network values.
+    step : float
+        Difference of two stored values that follow each other, as a share of
+        the range.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+    skip: torch.Tensor | None
+    minimum: float
+    maximum: float
+    step: float
+
+
+@dataclass(frozen=True, slots=True)
+class PatientSplit:
+    """Patients of training and validation.
+
+    Attributes
+    ----------
+    train, val : int
+        Number of patients in each.
+    unknown : int
+        Number of files of both without a patient ID.
+    """
+
+    train: int
+    val: int
+    unknown: int
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """A file that is not learned from.
+    """A file that is not used.
 
     Attributes
     ----------
     name : str
-        Of the file.
+        Name of the file.
     reason : str
         Free of patient data.
     """
@@ -30,16 +82,16 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True)
 class DataSummary:
-    """What was found; what a user should know of it.
+    """What was found in the files.
 
     Attributes
     ----------
     train, val : int
-        Images in use.
-    split : Split
-        What is known of the patients.
-    refused : tuple of Refused
-        Files that are left out.
+        Number of images in use.
+    split : PatientSplit
+        Their patients.
+    skipped : tuple of SkippedFile
+        Files that are not used.
     """
 
     train: int
@@ -50,49 +102,49 @@ class DataSummary:
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The images.
+    """The images of a training.
 
     Attributes
     ----------
-    train, val : list of Pair
-        To learn from and to be judged on.
-    inventory : Inventory
-        What became of the files.
+    train, val : list of TrainingPair
+        For training and for validation.
+    summary : DataSummary
+        What was found in the files.
     """
 
     train: list[TrainingPair]
     val: list[TrainingPair]
-    inventory: DataSummary
+    summary: DataSummary
 
 
 def load_training_data(
-    config: TrainConfig, prepared: Callable[[int, int], None] = lambda _done, _total: None
+    config: TrainConfig, on_image: Callable[[int, int], None] = lambda _done, _total: None
 ) -> TrainingData:
-    """Read and degrade the images of a configuration.
+    """Read the images of a configuration and make their pairs.
 
     Parameters
     ----------
     config : TrainConfig
-        Whose `data`.
-    prepared : callable
-        Told ``(done, total)`` files.
+        Its `data` are read.
+    on_image : callable
+        Called with ``(done, total)`` after each file.
 
     Returns
     -------
-    Collection
-        The images.
+    TrainingData
+        The pairs.
 
     Raises
     ------
-    NothingToDoError
-        If one of both has no image that can be used.
+    NoInputError
+        If training or validation has no usable image.
     ConfigError
-        As `check_no_patient_overlap` and `list_image_files`.
+        See `check_no_patient_overlap` and `list_image_files`.
     """
-    places = (config.data.train, config.data.val)
-    train, val = (list_image_files(place) for place in places)
-    split = check_no_patient_overlap(train, val, config.data.patient_id_regex)
-    done, refused = 0, list[SkippedFile]()
+    sources = (config.data.train, config.data.val)
+    train_paths, val_paths = (list_image_files(source) for source in sources)
+    split = check_no_patient_overlap(train_paths, val_paths, config.data.patient_id_regex)
+    done, skipped = 0, list[SkippedFile]()
 
     def read(
         paths: Sequence[Path], make: Callable[[GrayscaleImage, int], TrainingPair]
@@ -107,40 +159,181 @@ def load_training_data(
                     _check_size(image, config)
                     pairs.append(make(image, len(pairs)))
             except InputError as error:
-                refused.append(SkippedFile(path.name, str(error)))
+                skipped.append(SkippedFile(path.name, str(error)))
             done += 1
-            prepared(done, len(train) + len(val))
+            on_image(done, len(train_paths) + len(val_paths))
         return pairs
 
-    learned, judged = read(train, _for_training(config)), read(val, _for_validation(config))
-    for pairs, place in zip((learned, judged), places, strict=True):
+    train, val = read(train_paths, _train_pair(config)), read(val_paths, _val_pair(config))
+    for pairs, source in zip((train, val), sources, strict=True):
         if not pairs:
-            raise NoInputError(f"no image of {place} can be used: {refused[-1].reason}")
-    inventory = DataSummary(len(learned), len(judged), split, tuple(refused))
-    return TrainingData(learned, judged, inventory)
+            raise NoInputError(f"no image of {source} can be used: {skipped[-1].reason}")
+    return TrainingData(train, val, DataSummary(len(train), len(val), split, tuple(skipped)))
 
 
-def _for_training(config: TrainConfig) -> Callable[[GrayscaleImage, int], TrainingPair]:
-    architecture = config.architecture
-    filtered = architecture.impulse_filter
-    # What is degraded anew for every patch gets its skip then.
-    anew = config.degradation.is_active
-    kind = ImageSkip.NONE if anew else architecture.image_skip
-    return lambda image, _: make_pair(image, architecture.scale, kind, impulse_filter=filtered)
+def check_no_patient_overlap(
+    train: Sequence[Path], val: Sequence[Path], pattern: str | None
+) -> PatientSplit:
+    """Check that no patient is in both training and validation.
+
+    Patients are compared by hashes, which exist only during the call. No patient
+    ID is returned, logged or part of an error.
+
+    Parameters
+    ----------
+    train, val : sequence of Path
+        Image files.
+    pattern : str or None
+        Regular expression that finds the patient ID in a file name: its first
+        group, or the whole match. DICOM files also have a Patient ID.
+
+    Returns
+    -------
+    PatientSplit
+        Number of patients, and of files that could not be checked.
+
+    Raises
+    ------
+    ConfigError
+        If a patient or a file is in both, or if there is a `pattern` and a file
+        has a patient ID neither in its name nor in its Patient ID.
+    """
+    in_both = {path.resolve() for path in train} & {path.resolve() for path in val}
+    if in_both:
+        raise ConfigError(f"data: {len(in_both)} files are in both train and val")
+    compiled = re.compile(pattern) if pattern else None
+    train_keys, val_keys = (
+        [_patient_keys(path, compiled) for path in paths] for paths in (train, val)
+    )
+    unknown = sum(not keys for keys in (*train_keys, *val_keys))
+    if compiled and unknown:
+        raise ConfigError(
+            f"data.patient_id_regex does not match the names of {unknown} files, "
+            "which have no Patient ID either"
+        )
+    shared = frozenset().union(*train_keys) & frozenset().union(*val_keys)
+    if shared:
+        # A patient can have a key by name and a key by ID, but counts once.
+        count = max(sum(kind == each for kind, _ in shared) for each in ("id", "name"))
+        raise ConfigError(
+            f"data: {count} patients are in both train and val; "
+            "validation must not use patients of the training"
+        )
+    return PatientSplit(_count_patients(train_keys), _count_patients(val_keys), unknown)
 
 
-def _for_validation(config: TrainConfig) -> Callable[[GrayscaleImage, int], TrainingPair]:
-    scale, kind = config.architecture.scale, config.architecture.image_skip
-    filtered = config.architecture.impulse_filter
+def make_pair(
+    image: GrayscaleImage, scale: int, skip_kind: ImageSkip, *, impulse_filter: bool = False
+) -> TrainingPair:
+    """Make the pair of an image and its downsampled version."""
+    low = image.downsample(scale)
+    return _pair(image, low, image.values, scale, skip_kind, impulse_filter=impulse_filter)
+
+
+def make_degraded_pair(
+    image: GrayscaleImage,
+    scale: int,
+    skip_kind: ImageSkip,
+    degradation: DegradationConfig,
+    seed: int,
+    *,
+    impulse_filter: bool = False,
+) -> TrainingPair:
+    """Make the pair of a whole image with the degradation that a `PatchSampler` applies."""
+    share = (image.values[0] - image.minimum) / image.data_range
+    if image.inverted:
+        share = 1 - share
+    degraded = degrade_patch(share, scale, degradation, step=1 / image.data_range, seed=seed)
+    low, high = (
+        (1 - side if image.inverted else side)[None] * image.data_range + image.minimum
+        for side in (degraded.low, degraded.high)
+    )
+    return _pair(image, low, high, scale, skip_kind, impulse_filter=impulse_filter)
+
+
+def _pair(
+    image: GrayscaleImage,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    scale: int,
+    skip_kind: ImageSkip,
+    *,
+    impulse_filter: bool,
+) -> TrainingPair:
+    if impulse_filter:
+        low = remove_impulses(low, image.pixel_range)
+    skip = image_skip(skip_kind, low, scale, image.pixel_range)
+    normalisation = Normalisation.from_image(low, inverted=image.inverted)
+    limits = normalisation.to_network(torch.tensor([image.minimum, image.maximum]))
+    return TrainingPair(
+        low=normalisation.to_network(low)[0],
+        high=normalisation.to_network(high)[0],
+        skip=None if skip is None else normalisation.to_network(skip)[0],
+        minimum=limits.min().item(),
+        maximum=limits.max().item(),
+        step=1 / image.data_range,
+    )
+
+
+def _train_pair(config: TrainConfig) -> Callable[[GrayscaleImage, int], TrainingPair]:
+    network = config.architecture
+    # With degradation, the sampler makes the skip of every patch.
+    skip_kind = ImageSkip.NONE if config.degradation.is_active else network.image_skip
+    return lambda image, _: make_pair(
+        image, network.scale, skip_kind, impulse_filter=network.impulse_filter
+    )
+
+
+def _val_pair(config: TrainConfig) -> Callable[[GrayscaleImage, int], TrainingPair]:
     if not config.degradation.is_active:
-        return lambda image, _: make_pair(image, scale, kind, impulse_filter=filtered)
-    # The same damage at every validation, whatever the training's seed.
+        return _train_pair(config)
+    network = config.architecture
+    # The index as the seed gives the same degradation in every validation and training.
     return lambda image, index: make_degraded_pair(
-        image, scale, kind, config.degradation, index, impulse_filter=filtered
+        image,
+        network.scale,
+        network.image_skip,
+        config.degradation,
+        index,
+        impulse_filter=network.impulse_filter,
     )
 
 
 def _check_size(image: GrayscaleImage, config: TrainConfig) -> None:
-    needed = max(stage.patch_size for stage in config.stages) * config.architecture.scale
-    if min(image.values.shape[-2:]) < needed:
-        raise InputError(f"smaller than a patch of {needed} pixels")
+    min_side = max(stage.patch_size for stage in config.stages) * config.architecture.scale
+    if min(image.values.shape[-2:]) < min_side:
+        raise InputError(f"smaller than a patch of {min_side} pixels")
+
+
+_PatientKey = tuple[str, bytes]
+
+
+def _patient_keys(path: Path, pattern: re.Pattern[str] | None) -> frozenset[_PatientKey]:
+    keys = set()
+    match = pattern.search(path.name) if pattern else None
+    if match:
+        keys.add(("name", _hash(match.group(1 if match.re.groups else 0) or "")))
+    if not is_picture(path) and (patient_id := _patient_id(path)):
+        keys.add(("id", _hash(patient_id)))
+    return frozenset(keys)
+
+
+def _patient_id(path: Path) -> str | None:
+    with quiet_libraries():
+        try:
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_PATIENT_TAGS)
+            patient_id = str(dataset.get("PatientID") or "").strip()
+            issuer = str(dataset.get("IssuerOfPatientID") or "").strip()
+        # A file that pydicom cannot read is skipped later, when its image is read.
+        except Exception:
+            return None
+    return f"{issuer}\0{patient_id}" if patient_id else None
+
+
+def _hash(patient_id: str) -> bytes:
+    return hashlib.sha256(patient_id.encode()).digest()
+
+
+def _count_patients(keys: Iterable[frozenset[_PatientKey]]) -> int:
+    # The smallest key is that of the ID, which is more reliable than the name.
+    return len({min(of_file) for of_file in keys if of_file})

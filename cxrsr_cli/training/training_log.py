@@ -1,4 +1,4 @@
-"""What a run folder says of a training while it goes on."""
+"""The log of a training in its run folder: JSON lines, TensorBoard events and a plot."""
 
 import json
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ class LogEntry:
     Attributes
     ----------
     step : int
-        Steps taken.
+        Number of steps taken.
     loss : float
-        In network values, mean since the line before.
+        Mean since the previous line, in network values.
     learning_rate : float
-        Of the last step.
+        That of the last step.
     seconds : float
-        Since this process started its loop.
+        Time since this process started its loop.
     psnr, psnr_skip : float or None
-        dB on the validation images of the projected output and of the image
-        skip, when they were measured at this step. The peak is 1 in network
-        values, so only their difference compares across data sets. What a
-        degradation damaged is not projected.
+        PSNR in dB of the projected output and of the image skip on the
+        validation images, at steps with a validation. The peak is 1 in network
+        values, so only the difference of the two can be compared between data
+        sets. With a degradation of the input the output is not projected.
     """
 
     step: int
@@ -40,42 +40,43 @@ class LogEntry:
     psnr_skip: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is there, by name."""
+        """Return the values that are not None, by name."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in values.items() if value is not None}
 
 
 class TrainingLog:
-    """``metrics.jsonl``, and where these are installed TensorBoard's events and a plot.
+    """Writes ``metrics.jsonl``, and TensorBoard events and a plot if these are installed.
 
     Parameters
     ----------
     folder : Path
-        Of the run.
+        The run folder.
     step : int
-        Lines after it are dropped: a resume takes these steps again.
+        First step of this process. Later lines are removed, because a resume
+        takes these steps again.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         self._path = folder / METRICS_NAME
         self._plot = folder / PLOT_NAME
-        self._lines = [line for line in _read(self._path) if line["step"] <= step]
+        self._rows = [line for line in _read(self._path) if line["step"] <= step]
         with atomic_write(self._path) as temporary:
-            temporary.write_text("".join(map(_as_text, self._lines)), encoding="utf-8")
-        self._board = _tensorboard(folder, step)
+            temporary.write_text("".join(map(_as_text, self._rows)), encoding="utf-8")
+        self._tensorboard = _tensorboard(folder, step)
 
-    def add(self, progress: LogEntry) -> None:
-        """Write one line; draw the plot again when it holds a validation."""
-        numbers = progress.as_dict()
-        self._lines.append(numbers)
-        with self._path.open("a", encoding="utf-8") as opened:
-            opened.write(_as_text(numbers))
-        if self._board:
+    def add(self, entry: LogEntry) -> None:
+        """Write one line; update the plot if the line has a validation."""
+        numbers = entry.as_dict()
+        self._rows.append(numbers)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(_as_text(numbers))
+        if self._tensorboard:
             for name in numbers.keys() - {"step"}:
-                self._board.add_scalar(name, numbers[name], progress.step)
-            self._board.flush()
-        if progress.psnr is not None:
-            plot_metrics(self._lines, self._plot)
+                self._tensorboard.add_scalar(name, numbers[name], entry.step)
+            self._tensorboard.flush()
+        if entry.psnr is not None:
+            plot_metrics(self._rows, self._plot)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -88,7 +89,7 @@ def _as_text(numbers: dict[str, Any]) -> str:
     return json.dumps(numbers) + "\n"
 
 
-def _tensorboard(folder: Path, step: int) -> Any:  # noqa: ANN401 - torch's writer, if there is one
+def _tensorboard(folder: Path, step: int) -> Any:  # noqa: ANN401 - torch's writer, if installed
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -100,22 +101,22 @@ PLOT_NAME = "metrics.png"
 
 
 def plot_metrics(lines: Sequence[dict[str, Any]], path: Path) -> bool:
-    """Draw the log of a training, if matplotlib is installed (the ``plot`` extra).
+    """Plot the log of a training, if matplotlib is installed (the extra ``plot``).
 
     Parameters
     ----------
     lines : sequence of dict
-        As in ``metrics.jsonl``.
+        The lines of ``metrics.jsonl``.
     path : Path
         PNG to write.
 
     Returns
     -------
     bool
-        Whether there is matplotlib.
+        Whether matplotlib is installed.
     """
     try:
-        # Not pyplot, which keeps figures and picks a screen for the whole process.
+        # pyplot would keep figures and choose a display for the whole process.
         from matplotlib.figure import Figure
     except ImportError:
         return False

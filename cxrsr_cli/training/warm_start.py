@@ -1,4 +1,4 @@
-"""Start from the weights of another training."""
+"""Initialise a network with the weights of another training."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,25 +12,25 @@ from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.networks.config import NetworkConfig
 from cxrsr_cli.networks.model_files import load_network
 
-_TAIL = "tail."
-_MAKE_THE_TAIL = ("scale", "upsampler", "image_skip", "residual_scale")
-"""Fields of an architecture that decide what the tail's weights mean."""
+_UPSAMPLER_PREFIX = "tail."
+_UPSAMPLER_FIELDS = ("scale", "upsampler", "image_skip", "residual_scale")
+"""Fields of a configuration on which the meaning of the upsampler's weights depends."""
 
-_MAY_DIFFER = {*_MAKE_THE_TAIL, "channels", "stem", "impulse_filter"}
-"""Fields in which a narrower network may differ from what it is widened to."""
+_WIDENING_FIELDS = {*_UPSAMPLER_FIELDS, "channels", "stem", "impulse_filter"}
+"""Fields in which a network may differ from the wider one that starts from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmStartReport:
-    """What a warm start took.
+    """The tensors that a warm start copied.
 
     Attributes
     ----------
-    taken, left : tuple of str
-        Names of the new network's tensors that were taken, and of those that
-        start anew.
+    loaded, reinitialised : tuple of str
+        Names of the tensors that were copied, and of those that keep their
+        random initial values.
     widening : int
-        How many channels were made of each.
+        Number of channels that were made from each.
     """
 
     loaded: tuple[str, ...]
@@ -39,74 +39,74 @@ class WarmStartReport:
 
 
 def warm_start(network: nn.Module, architecture: NetworkConfig, path: Path) -> WarmStartReport:
-    """Take from a weights file all that fits by name and shape.
+    """Copy every tensor of a weights file whose name and shape match.
 
-    The tail only where both networks enlarge alike; at another scale it
-    starts anew, as RCAN's at x4 and x8 does after x2. A network whose width is
-    a multiple of theirs starts as the same function (`_widened`).
+    The weights of the upsampler are copied only if both networks upscale in the
+    same way. At another scale the upsampler keeps its initial values, as in the
+    training of RCAN for x4 and x8 from x2. A network whose width is a multiple
+    of that of the file computes the same function at the start (`_widened`).
 
     Parameters
     ----------
     network : torch.nn.Module
         Changed in place.
-    architecture : Architecture
-        Its architecture.
+    architecture : NetworkConfig
+        Configuration of `network`.
     path : Path
         Weights of another training.
 
     Returns
     -------
-    Taken
-        What was taken.
+    WarmStartReport
+        The names of the tensors.
 
     Raises
     ------
     ConfigError
-        If the weights are of another kind of network, or of a width that this
-        one's is no multiple of.
+        If the weights belong to another kind of network, or the width of
+        `network` is not a multiple of theirs.
     ModelError
-        If the file is no model.
+        If the file is not a model.
     """
     source = load_network(path)
-    one, other = asdict(source.architecture), asdict(architecture)
-    widening = _widening(one, other)
+    old, new = asdict(source.architecture), asdict(architecture)
+    widening = _widening(old, new)
     if widening is None:
         raise ConfigError(
-            f"init_from: {path} is of another width: {one.get('channels')} channels, "
-            f"of which {other.get('channels')} are no multiple, or differs in more than that; "
-            "no weight would keep its meaning"
+            f"init_from: {path} has another width ({old.get('channels')} channels): "
+            f"{new.get('channels')} must be a multiple, and the other fields must be equal"
         )
-    same_tail = all(one.get(field) == other.get(field) for field in _MAKE_THE_TAIL)
-    theirs, ours = source.state_dict(), network.state_dict()
+    same_upsampler = all(old.get(field) == new.get(field) for field in _UPSAMPLER_FIELDS)
+    initial = network.state_dict()
     generator = torch.Generator().manual_seed(0)
-    fitting = {}
-    for name, tensor in theirs.items():
-        if name not in ours or (name.startswith(_TAIL) and not same_tail):
+    loaded = {}
+    for name, tensor in source.state_dict().items():
+        is_upsampler = name.startswith(_UPSAMPLER_PREFIX)
+        if name not in initial or (is_upsampler and not same_upsampler):
             continue
-        shape = ours[name].shape
-        fits = shape == tensor.shape
-        if widening > 1 and not fits:
-            fitting[name] = _widened(tensor, shape, widening, one["channels"], generator)
-        elif fits:
-            fitting[name] = tensor
-    if not fitting or type(source) is not type(network):
-        raise ConfigError(f"init_from: {path} is of another architecture; nothing of it fits")
-    network.load_state_dict(ours | fitting)
+        shape = initial[name].shape
+        if shape == tensor.shape:
+            loaded[name] = tensor
+        elif widening > 1:
+            loaded[name] = _widened(tensor, shape, widening, old["channels"], generator)
+    if not loaded or type(source) is not type(network):
+        raise ConfigError(f"init_from: {path} is of another architecture; no tensor fits")
+    network.load_state_dict(initial | loaded)
     return WarmStartReport(
-        tuple(fitting), tuple(name for name in ours if name not in fitting), widening
+        tuple(loaded), tuple(name for name in initial if name not in loaded), widening
     )
 
 
-def _widening(one: Mapping[str, Any], other: Mapping[str, Any]) -> int | None:
-    """Return how many times as wide the other is, or None if it is no such network."""
-    narrow, wide = one.get("channels"), other.get("channels")
+def _widening(old: Mapping[str, Any], new: Mapping[str, Any]) -> int | None:
+    """Return how many times as wide the new network is; None if it cannot be widened so."""
+    narrow, wide = old.get("channels"), new.get("channels")
     if narrow == wide:
         return 1
-    if not narrow or not wide or wide % narrow or one.keys() != other.keys():
+    if not narrow or not wide or wide % narrow or old.keys() != new.keys():
         return None
-    alike = all(one[name] == other[name] for name in one.keys() - _MAY_DIFFER)
-    # A width of its own would have to be widened as often.
-    return wide // narrow if alike and one.get("branch_channels") is None else None
+    is_equal = all(old[name] == new[name] for name in old.keys() - _WIDENING_FIELDS)
+    # Branches with a width of their own are not supported.
+    return wide // narrow if is_equal and old.get("branch_channels") is None else None
 
 
 def _widened(
@@ -116,28 +116,31 @@ def _widened(
     channels: int,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Widen a layer so that the network computes what it did (Chen et al., ICLR 2016).
+    """Widen a layer so that the network computes the same function.
 
-    Net2WiderNet: every channel is there `widening` times, and what reads it gets
-    random shares of its weight that add up to it. With equal shares the copies
-    would stay copies for ever, and Adam would not tell them apart by one share
-    for all their readers.
+    Net2WiderNet (Chen et al., ICLR 2016): every channel is copied `widening`
+    times, and the layers that read it get random shares of its weight, which add
+    up to the weight. With equal shares the copies would get equal gradients and
+    stay equal. With the same shares for all readers, Adam would change the
+    copies alike.
 
     Parameters
     ----------
     tensor : torch.Tensor
         ``(out, in, k, k)`` weights or ``(out,)`` biases.
     shape : torch.Size
-        Of the wide layer.
-    widening, channels : int
-        How many times as wide; the narrow network's width.
+        Shape of the wide layer.
+    widening : int
+        Number of copies of a channel.
+    channels : int
+        Width of the narrow network.
     generator : torch.Generator
-        Of the shares.
+        Source of the shares.
     """
     wide = tensor[torch.arange(shape[0]) % len(tensor)]
     if wide.ndim == 1 or shape[1] == tensor.shape[1]:
         return wide
-    # One segment for each of what a fusion concatenates.
+    # A fusion layer has one segment of inputs for each concatenated tensor.
     segments = max(1, tensor.shape[1] // channels)
     parts = wide.reshape(shape[0], segments, 1, -1, *shape[2:])
     shares = 0.5 + torch.rand(

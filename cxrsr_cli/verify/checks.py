@@ -18,7 +18,6 @@ from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
 from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
 from cxrsr_cli.derive.provenance import (
     IMAGE_TYPE_MARKER,
-    NOT_FOR_DIAGNOSIS,
     PROCESSING_EQUIPMENT,
     SOURCE_IMAGE,
 )
@@ -27,6 +26,7 @@ from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells
 from cxrsr_cli.dicom.identifiers import MODEL_NAME
 from cxrsr_cli.dicom.pixel_format import Padding
 from cxrsr_cli.dicom.source import DicomSource
+from cxrsr_cli.options import NOT_FOR_DIAGNOSIS
 
 
 class Aspect(StrEnum):

@@ -1,4 +1,4 @@
-"""What is recorded is done, and only that: reruns, kills, other people's files."""
+"""The ledger: reruns, runs that were killed, and files of others."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import pytest
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import FileStatus, exit_code
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, sha256_file
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
@@ -25,7 +25,7 @@ from tests.conftest import COUNT, small_chest
 from tests.helpers.batches import jobs, run, spoil, statuses
 
 
-def test_a_rerun_does_nothing(upscaler: Upscaler, inputs: Path) -> None:
+def test_a_rerun_writes_nothing(upscaler: Upscaler, inputs: Path) -> None:
     first = run(upscaler, inputs)
     assert statuses(first) == [FileStatus.DONE] * COUNT
     written = {job.target: job.target.stat().st_mtime_ns for job in jobs(inputs)}
@@ -45,7 +45,7 @@ def test_a_rerun_does_nothing(upscaler: Upscaler, inputs: Path) -> None:
     ],
     ids=["output gone", "source changed", "output changed"],
 )
-def test_only_what_is_as_it_was_is_done_already(
+def test_a_file_is_up_to_date_only_if_source_and_output_are_unchanged(
     upscaler: Upscaler, inputs: Path, change: Callable[[Job], object], status: FileStatus, says: str
 ) -> None:
     run(upscaler, inputs)
@@ -55,12 +55,11 @@ def test_only_what_is_as_it_was_is_done_already(
     assert says in str(results[2].error or "")
 
 
-def test_other_options_are_other_work(upscaler: Upscaler, inputs: Path, tiny_model: Path) -> None:
+def test_other_options_need_overwrite(upscaler: Upscaler, inputs: Path) -> None:
     run(upscaler, inputs)
-    restorer, model = upscaler.predictor, upscaler.model
-    other = Upscaler(restorer, model, keep_private=False)
+    other = replace(upscaler, options=replace(upscaler.options, keep_private=False))
     assert statuses(run(other, inputs)) == [FileStatus.FAILED] * COUNT
-    other = Upscaler(restorer, model, keep_private=False, overwrite=True)
+    other = replace(other, options=replace(other.options, overwrite=True))
     assert statuses(run(other, inputs)) == [FileStatus.DONE] * COUNT
 
 
@@ -68,21 +67,21 @@ def test_an_output_folder_can_be_moved(upscaler: Upscaler, inputs: Path) -> None
     run(upscaler, inputs)
     elsewhere = inputs.parent / "elsewhere"
     (inputs.parent / "out").rename(elsewhere)
-    batch = BatchRunner(upscaler, Ledger(elsewhere / LEDGER_NAME))
+    batch = BatchRunner(LocalExecutor(upscaler), Ledger(elsewhere / LEDGER_NAME))
     assert (
         statuses(list(batch.run(plan_batch([inputs], elsewhere).jobs)))
         == [FileStatus.UP_TO_DATE] * COUNT
     )
 
 
-def test_a_ledger_may_lie_elsewhere(upscaler: Upscaler, inputs: Path) -> None:
+def test_a_ledger_can_be_outside_the_output_folder(upscaler: Upscaler, inputs: Path) -> None:
     ledger = Ledger(inputs.parent / "new" / "ledger.sqlite")
-    batch = BatchRunner(upscaler, ledger)
+    batch = BatchRunner(LocalExecutor(upscaler), ledger)
     assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.DONE] * COUNT
     assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.UP_TO_DATE] * COUNT
 
 
-def test_a_ledger_holds_nothing_from_inside_a_file(upscaler: Upscaler, inputs: Path) -> None:
+def test_a_ledger_holds_no_patient_data(upscaler: Upscaler, inputs: Path) -> None:
     run(upscaler, inputs)
     raw = (inputs.parent / "out" / LEDGER_NAME).read_bytes()
     source = pydicom.dcmread(inputs / "0.dcm")
@@ -94,7 +93,7 @@ def test_a_ledger_holds_nothing_from_inside_a_file(upscaler: Upscaler, inputs: P
 @pytest.mark.parametrize(
     "content", [b"not SQLite at all" * 100, b"", None], ids=["text", "empty", "other"]
 )
-def test_another_programs_file_is_no_ledger(
+def test_a_file_that_is_not_a_ledger_is_refused_and_kept(
     upscaler: Upscaler, inputs: Path, content: bytes | None
 ) -> None:
     import sqlite3
@@ -107,15 +106,15 @@ def test_another_programs_file_is_no_ledger(
             connection.execute("CREATE TABLE precious (a)")
         connection.close()
     before = path.read_bytes()
-    results = list(BatchRunner(upscaler, Ledger(path)).run(jobs(inputs)[:1]))
+    results = list(BatchRunner(LocalExecutor(upscaler), Ledger(path)).run(jobs(inputs)[:1]))
     assert "ledger" in str(results[0].error)
     assert exit_code(results) is ExitCode.CANNOT_WRITE
     assert path.read_bytes() == before
     assert not jobs(inputs)[0].target.exists()
 
 
-def test_two_runs_at_once_do_everything_once(inputs: Path, tiny_model: Path) -> None:
-    """Whoever comes second finds it done; nothing is spoilt for the next night."""
+def test_two_runs_at_once_write_each_file_once(inputs: Path, tiny_model: Path) -> None:
+    """The second process finds each file up to date, and the ledger stays right."""
     for index in range(20):
         small_chest(COUNT + index).save_as(inputs / f"x{index:02}.dcm")
     command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
@@ -129,14 +128,15 @@ def test_two_runs_at_once_do_everything_once(inputs: Path, tiny_model: Path) -> 
     assert f"{COUNT + 20} up to date, nothing to do" in third.stdout
 
 
-def test_another_version_or_machine_does_nothing_again(
+def test_another_version_or_machine_upscales_nothing_again(
     upscaler: Upscaler, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upgrade, or a night without the GPU, must not fail a whole archive."""
+    """An upgrade, or a night without the GPU, must not make every file fail."""
     run(upscaler, inputs)
     monkeypatch.setattr("cxrsr_cli.upscaler.__version__", "9.9")
-    other = replace(upscaler, predictor=replace(upscaler.predictor, memory=1 << 30))
-    assert other.recipe != upscaler.recipe
+    options = replace(upscaler.options, memory=1 << 30, device="cuda:0")
+    other = replace(upscaler, options=options)
+    assert other.parameters.fingerprint() != upscaler.parameters.fingerprint()
     assert statuses(run(other, inputs)) == [FileStatus.UP_TO_DATE] * COUNT
 
 
@@ -144,18 +144,18 @@ def test_a_dry_run_does_not_touch_the_ledger(upscaler: Upscaler, inputs: Path) -
     run(upscaler, inputs)
     path = inputs.parent / "out" / LEDGER_NAME
     before = path.read_bytes()
-    batch = BatchRunner(upscaler, Ledger(path, read_only=True), dry_run=True)
+    batch = BatchRunner(LocalExecutor(upscaler), Ledger(path, read_only=True), dry_run=True)
     assert statuses(list(batch.run(jobs(inputs)))) == [FileStatus.UP_TO_DATE] * COUNT
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("moment", ["announce", "rename", "record"])
-def test_killed_at_any_moment(
+def test_a_rerun_completes_a_run_that_was_killed_at_any_moment(
     upscaler: Upscaler, inputs: Path, tiny_model: Path, moment: str
 ) -> None:
-    """SIGKILL before the announcement, the rename, and the record of the third file.
+    """SIGKILL comes before the third file is marked as pending, renamed, or marked as done.
 
-    The ledger itself is the first that is renamed.
+    The ledger itself is the first file that is renamed.
     """
     place = {
         "announce": "cxrsr_cli.batch.ledger.Ledger.mark_pending",
@@ -201,8 +201,8 @@ main()
     }  # fmt: skip
 
 
-def test_a_file_that_is_being_written_is_no_orphan(upscaler: Upscaler, inputs: Path) -> None:
-    """Two runs into one folder do not take each other's files."""
+def test_a_temporary_file_of_a_running_process_is_kept(upscaler: Upscaler, inputs: Path) -> None:
+    """Two runs into one folder do not remove each other's files."""
     import fcntl
 
     out = inputs.parent / "out"
@@ -215,6 +215,6 @@ def test_a_file_that_is_being_written_is_no_orphan(upscaler: Upscaler, inputs: P
         assert held.exists()
 
 
-def test_an_unusable_ledger_does_not_cost_the_output_folder(tmp_path: Path) -> None:
+def test_an_unusable_ledger_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be used"):
         Ledger(Path("/dev/null/ledger")).mark_pending(tmp_path / "x", None, "")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Which input goes to which output, before any work is done."""
+"""Inputs are paired with outputs before any work is done."""
 
 import shutil
 import subprocess
@@ -44,14 +44,16 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_planning(sources: list[str], target: str, pairs: dict[str, str], folder: str) -> None:
+def test_each_input_gets_its_output(
+    sources: list[str], target: str, pairs: dict[str, str], folder: str
+) -> None:
     made = plan_batch([Path(name) for name in sources], Path(target), into=target.endswith("/"))
     assert {str(job.source): str(job.target) for job in made.jobs} == pairs
     assert made.output_folder == (Path(folder) if folder else None)
 
 
 @pytest.mark.parametrize("skipped", ["in/out", "in/quarantine"])
-def test_what_a_run_writes_is_not_its_input(skipped: str) -> None:
+def test_folders_that_a_run_writes_are_not_inputs(skipped: str) -> None:
     Path(skipped).mkdir()
     Path(skipped, "earlier.dcm").touch()
     made = plan_batch([Path("in")], Path("in/out"), skipped=[Path("in/quarantine")])
@@ -69,7 +71,9 @@ def test_what_a_run_writes_is_not_its_input(skipped: str) -> None:
     ],
     ids=str,
 )
-def test_refusals(sources: list[str], target: str, error: type[CxrsrError], says: str) -> None:
+def test_inputs_and_outputs_that_do_not_fit_are_refused(
+    sources: list[str], target: str, error: type[CxrsrError], says: str
+) -> None:
     with pytest.raises(error, match=says):
         plan_batch([Path(name) for name in sources], Path(target))
 
@@ -84,7 +88,7 @@ def test_refusals(sources: list[str], target: str, error: type[CxrsrError], says
     ],
     ids=str,
 )  # fmt: skip
-def test_one_refusal_leaves_the_rest(
+def test_a_refused_file_does_not_stop_the_others(
     sources: list[str], target: str, refused: dict[str, str]
 ) -> None:
     made = plan_batch([Path(name) for name in sources], Path(target))
@@ -94,13 +98,13 @@ def test_one_refusal_leaves_the_rest(
         assert refused.get(str(job.source), "") in str(job.error or "")
 
 
-def test_the_same_file_twice_is_done_once() -> None:
+def test_a_file_that_is_given_twice_is_planned_once() -> None:
     made = plan_batch([Path("in/a.dcm"), Path("in/a.dcm"), Path("single.dcm")], Path("out"))
     assert [str(job.source) for job in made.jobs] == ["in/a.dcm", "single.dcm"]
 
 
-def test_an_output_never_lands_on_an_input() -> None:
-    """Not even through a link, or where one tree lies in the other."""
+def test_an_output_never_replaces_an_input() -> None:
+    """A link, or one tree inside the other, does not lead there either."""
     Path("out").mkdir()
     Path("out/sub").symlink_to(Path("in/sub").resolve())
     refused = {
@@ -148,13 +152,13 @@ def test_a_dicomdir_is_followed(medium: Path, small: bool) -> None:
     assert str(several.jobs[0].target) == f"out/CD/{images[0]}"
 
 
-def test_a_folder_with_a_dicomdir_gives_its_files_once(medium: Path) -> None:
+def test_a_folder_with_a_dicomdir_lists_each_file_once(medium: Path) -> None:
     made = plan_batch([medium], Path("out"))
     assert [job.source.name for job in made.jobs] == ["IM000001", "IM000002"]
 
 
 @pytest.mark.parametrize("component", ["..", "/etc", "a/b"])
-def test_a_dicomdir_does_not_lead_out_of_its_folder(medium: Path, component: str) -> None:
+def test_a_dicomdir_cannot_name_files_outside_its_folder(medium: Path, component: str) -> None:
     directory = pydicom.dcmread(medium / "DICOMDIR")
     for record in directory.DirectoryRecordSequence:
         if "ReferencedFileID" in record:

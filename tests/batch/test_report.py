@@ -1,4 +1,4 @@
-"""What a run tells in advance, along the way, and afterwards."""
+"""Dry run, quarantine, report and log of a run."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.conftest import COUNT, Command, small_chest
 from tests.helpers.batches import command, run, statuses
 
 
-def test_a_dry_run_tells_and_writes_nothing(
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(
     cxrsr: Command, upscaler: Upscaler, inputs: Path, tiny_model: Path
 ) -> None:
     (inputs / "1.dcm").write_bytes(b"bad")
@@ -39,8 +39,10 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert sorted(inputs.parent.rglob("*")) == before
 
 
-def test_quarantine(upscaler: Upscaler, inputs: Path, tmp_path: Path) -> None:
-    """Bad inputs are copied with a reason; the rest, and what others left there, is not touched."""
+def test_bad_inputs_are_copied_to_the_quarantine_with_a_reason(
+    upscaler: Upscaler, inputs: Path, tmp_path: Path
+) -> None:
+    """Other files in the quarantine are not changed."""
     (inputs / "sub").mkdir()
     (inputs / "sub" / "bad.dcm").write_bytes(b"bad")
     shutil.copy(inputs / "0.dcm", inputs / "sub" / "taken.dcm")
@@ -65,7 +67,7 @@ def test_quarantine(upscaler: Upscaler, inputs: Path, tmp_path: Path) -> None:
     assert "Example" not in str(reason)
 
 
-def test_a_quarantine_that_cannot_be_written_is_said(
+def test_a_quarantine_that_cannot_be_written_is_reported(
     upscaler: Upscaler, inputs: Path, tmp_path: Path
 ) -> None:
     (inputs / "1.dcm").write_bytes(b"bad")
@@ -75,7 +77,9 @@ def test_a_quarantine_that_cannot_be_written_is_said(
     assert "quarantine" in results[1].record_errors[0]
 
 
-def test_report(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_report_says_what_became_of_each_file(
+    cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     (inputs / "1.dcm").write_bytes(b"bad")
     path = tmp_path / "run.json"
     for _ in range(2):
@@ -113,7 +117,9 @@ def test_a_report_replaces_only_a_report(cxrsr: Command, inputs: Path, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_json_log(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_json_log_has_an_object_per_event(
+    cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     (inputs / "1.dcm").write_bytes(b"bad")
     done = cxrsr("upscale", "--log-json", "-s", 2, "-m", tiny_model, inputs, tmp_path / "out")
     assert done.stdout == ""
@@ -135,7 +141,7 @@ def test_json_log(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path
         (["--report", "out/.cxrsr-ledger.sqlite"], "is the ledger"),
         (["--report", "pipe"], "is no report"),
         (["--report", "/dev/full"], "is no report"),
-        (["--report", "pipe/r.json"], "not a folder to write in"),
+        (["--report", "pipe/r.json"], "not a writable folder"),
         (["--ledger", "in/0.dcm"], "ledger in/0.dcm cannot be used"),
         (["--ledger", "out/0.dcm"], "is an output"),
         (["--quarantine", "out"], "holds the output folder"),
@@ -144,9 +150,7 @@ def test_json_log(cxrsr: Command, inputs: Path, tiny_model: Path, tmp_path: Path
     ],
     ids=" ".join,
 )
-def test_nothing_is_written_over_something_else(
-    inputs: Path, options: list[str], says: str
-) -> None:
+def test_records_do_not_replace_other_files(inputs: Path, options: list[str], says: str) -> None:
     os.mkfifo(inputs.parent / "pipe")
     before = {path: path.read_bytes() for path in inputs.iterdir()}
     done = command(inputs.parent, "upscale", *options, "in", "out")
@@ -156,7 +160,9 @@ def test_nothing_is_written_over_something_else(
     assert {path.name for path in inputs.parent.iterdir()} == {"in", "pipe"}
 
 
-def test_accounts_among_the_inputs_are_no_inputs(inputs: Path, tiny_model: Path) -> None:
+def test_report_and_ledger_in_the_input_folder_are_not_inputs(
+    inputs: Path, tiny_model: Path
+) -> None:
     options = ["-s", "2", "-m", str(tiny_model), "--report", "in/r.json", "--ledger", "in/l.sqlite"]
     for says in (f"{COUNT} upscaled, 0 failed", f"0 failed, {COUNT} up to date"):
         done = command(inputs.parent, "upscale", *options, "in", "out")
@@ -164,8 +170,8 @@ def test_accounts_among_the_inputs_are_no_inputs(inputs: Path, tiny_model: Path)
         assert done.returncode == ExitCode.OK
 
 
-def test_no_name_spoils_a_line(inputs: Path, tiny_model: Path) -> None:
-    """Neither bytes that are no Unicode, nor a line break that forges another line."""
+def test_a_file_name_cannot_forge_a_line(inputs: Path, tiny_model: Path) -> None:
+    """Names may hold bytes that are not Unicode, and line breaks."""
     for name in (b"a\xff.dcm", b"b\nfailed: nothing \x1b[2J.dcm"):
         (inputs.parent / "out").mkdir(exist_ok=True)
         for folder in (b"in/", b"out/"):
@@ -185,8 +191,10 @@ def test_no_name_spoils_a_line(inputs: Path, tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     "ending", ["| true", "2>&1 | true", ">/dev/full", "2>/dev/full", ">&-", "2>&-", ">&- 2>&- <&-"]
 )
-def test_nobody_has_to_listen(inputs: Path, tiny_model: Path, ending: str) -> None:
-    """Work and report are done, whatever becomes of the lines."""
+def test_a_run_finishes_without_readers_of_its_output(
+    inputs: Path, tiny_model: Path, ending: str
+) -> None:
+    """Outputs and report are written although stdout or stderr is closed or full."""
     (inputs / "1.dcm").write_bytes(b"bad")
     line = (
         f"{sys.executable} -m cxrsr_cli upscale -v -s 2 -m {tiny_model} --report r.json in out "
@@ -199,7 +207,7 @@ def test_nobody_has_to_listen(inputs: Path, tiny_model: Path, ending: str) -> No
     assert report["exit_code"] == ExitCode.SOME_FAILED
 
 
-def test_trouble_is_said_even_when_quiet(inputs: Path, tiny_model: Path) -> None:
+def test_record_errors_are_shown_even_with_quiet(inputs: Path, tiny_model: Path) -> None:
     (inputs / "1.dcm").write_bytes(b"bad")
     (inputs.parent / "q").write_bytes(b"a file")
     options = ["-q", "-s", "2", "-m", str(tiny_model), "--quarantine", "q", "in", "out"]
@@ -207,7 +215,9 @@ def test_trouble_is_said_even_when_quiet(inputs: Path, tiny_model: Path) -> None
     assert "error: in/1.dcm: no copy in quarantine" in done.stderr
 
 
-def test_long_names_have_short_reasons(upscaler: Upscaler, inputs: Path, tmp_path: Path) -> None:
+def test_the_reason_of_a_long_file_name_has_a_short_name(
+    upscaler: Upscaler, inputs: Path, tmp_path: Path
+) -> None:
     (inputs / f"{'x' * 250}.dcm").write_bytes(b"bad")
     run(upscaler, inputs, quarantine=Quarantine(tmp_path / "q", tmp_path / "out"))
     names = sorted(path.name for path in (tmp_path / "q").iterdir())
@@ -216,7 +226,7 @@ def test_long_names_have_short_reasons(upscaler: Upscaler, inputs: Path, tmp_pat
 
 
 @pytest.mark.parametrize("arguments", [["in", ""], ["", "out"], ["in", "", "out"]], ids=str)
-def test_an_unset_variable_is_no_folder(inputs: Path, arguments: list[str]) -> None:
+def test_an_empty_path_is_refused(inputs: Path, arguments: list[str]) -> None:
     done = command(inputs.parent, "upscale", *arguments)
     assert done.returncode == ExitCode.USAGE
     assert "empty" in done.stderr

@@ -1,4 +1,4 @@
-"""Many files: in order, overlapping, stoppable, one bad file at a time."""
+"""Many files: their order, overlapping stages, stopping, and files that fail."""
 
 import json
 import os
@@ -18,11 +18,10 @@ import pytest
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import FileStatus, Result, exit_code
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
@@ -31,11 +30,13 @@ from tests.helpers.batches import jobs, run, spoil, statuses
 
 
 @pytest.mark.parametrize("io_workers", [0, 1, 3])
-def test_order_and_progress(upscaler: Upscaler, inputs: Path, io_workers: int) -> None:
+def test_results_come_in_order_and_progress_adds_up(
+    upscaler: Upscaler, inputs: Path, io_workers: int
+) -> None:
     (inputs / "1.dcm").write_bytes(b"bad")
     (inputs / "5.dcm").unlink()
     shown: list[float] = []
-    batch = BatchRunner(upscaler, io_workers=io_workers)
+    batch = BatchRunner(LocalExecutor(upscaler, io_workers))
     results = list(batch.run(jobs(inputs), advance=shown.append))
     assert [result.job for result in results] == jobs(inputs)
     assert statuses(results) == [
@@ -48,13 +49,13 @@ def test_order_and_progress(upscaler: Upscaler, inputs: Path, io_workers: int) -
 def test_every_number_of_workers_gives_the_same_bytes(tiny_model: Path, inputs: Path) -> None:
     hashes = []
     for io_workers in (0, 2):
-        upscaler = Upscaler(
-            Predictor.load(tiny_model),
-            find_model(str(tiny_model), 2),
-            clock=lambda: datetime(2026, 11, 22, tzinfo=UTC),
+        upscaler = Upscaler.load(
+            find_model(str(tiny_model), 2), clock=lambda: datetime(2026, 11, 22, tzinfo=UTC)
         )
         out = inputs.parent / str(io_workers)
-        results = BatchRunner(upscaler, io_workers=io_workers).run(plan_batch([inputs], out).jobs)
+        results = BatchRunner(LocalExecutor(upscaler, io_workers)).run(
+            plan_batch([inputs], out).jobs
+        )
         hashes.append([result.output_sha256 for result in results])
     assert hashes[0] == hashes[1]
     assert len(set(hashes[0])) == COUNT
@@ -63,66 +64,66 @@ def test_every_number_of_workers_gives_the_same_bytes(tiny_model: Path, inputs: 
 def test_reading_and_writing_overlap_with_the_network(
     upscaler: Upscaler, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second file is read, and the first written, while the network works."""
-    read, wrote = threading.Event(), threading.Event()
-    real_open, real_restore, real_finish = Upscaler.read, Upscaler.upscale, Upscaler.write
+    """The second file is read, and the first is written, while the network runs."""
+    was_read, was_written = threading.Event(), threading.Event()
+    real_read, real_upscale, real_write = Upscaler.read, Upscaler.upscale, Upscaler.write
 
-    def opening(self: Upscaler, job: Job) -> object:
-        opened = real_open(self, job)
+    def reading(self: Upscaler, job: Job) -> object:
+        decoded = real_read(self, job)
         if job.source.name == "1.dcm":
-            read.set()
-        return opened
+            was_read.set()
+        return decoded
 
-    def restoring(self: Upscaler, opened: object, advance: object) -> object:
-        name = opened.job.source.name  # type: ignore[attr-defined]
+    def upscaling(self: Upscaler, decoded: object, advance: object) -> object:
+        name = decoded.job.source.name  # type: ignore[attr-defined]
         if name == "0.dcm":
-            assert read.wait(30), "the next file was not read meanwhile"
+            assert was_read.wait(30), "the next file must be read meanwhile"
         if name == "1.dcm":
-            assert wrote.wait(30), "the last file was not written meanwhile"
-        return real_restore(self, opened, advance)  # type: ignore[arg-type]
+            assert was_written.wait(30), "the last file must be written meanwhile"
+        return real_upscale(self, decoded, advance)  # type: ignore[arg-type]
 
-    def finishing(self: Upscaler, restored: object, announce: object) -> object:
-        output = real_finish(self, restored, announce)  # type: ignore[arg-type]
-        wrote.set()
+    def writing(self: Upscaler, upscaled: object, before_publish: object) -> object:
+        output = real_write(self, upscaled, before_publish)  # type: ignore[arg-type]
+        was_written.set()
         return output
 
-    monkeypatch.setattr(Upscaler, "read", opening)
-    monkeypatch.setattr(Upscaler, "upscale", restoring)
-    monkeypatch.setattr(Upscaler, "write", finishing)
+    monkeypatch.setattr(Upscaler, "read", reading)
+    monkeypatch.setattr(Upscaler, "upscale", upscaling)
+    monkeypatch.setattr(Upscaler, "write", writing)
     assert statuses(run(upscaler, inputs)) == [FileStatus.DONE] * COUNT
 
 
-def test_no_more_files_are_in_memory_than_asked_for(
+def test_no_more_files_are_in_memory_than_io_workers_allow(
     upscaler: Upscaler, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Read ahead: io_workers; in the network: one."""
-    opened, restored, most = 0, 0, 0
-    real_open, real_restore = Upscaler.read, Upscaler.upscale
+    """At most io_workers files are read ahead, and one is in the network."""
+    decoded, upscaled, most = 0, 0, 0
+    real_read, real_upscale = Upscaler.read, Upscaler.upscale
 
-    def opening(self: Upscaler, job: Job) -> object:
-        nonlocal opened, most
-        opened += 1
-        most = max(most, opened - restored)
-        return real_open(self, job)
+    def reading(self: Upscaler, job: Job) -> object:
+        nonlocal decoded, most
+        decoded += 1
+        most = max(most, decoded - upscaled)
+        return real_read(self, job)
 
-    def restoring(self: Upscaler, *arguments: object) -> object:
-        nonlocal restored
+    def upscaling(self: Upscaler, *arguments: object) -> object:
+        nonlocal upscaled
         time.sleep(0.05)
-        restored += 1
-        return real_restore(self, *arguments)  # type: ignore[arg-type]
+        upscaled += 1
+        return real_upscale(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Upscaler, "read", opening)
-    monkeypatch.setattr(Upscaler, "upscale", restoring)
+    monkeypatch.setattr(Upscaler, "read", reading)
+    monkeypatch.setattr(Upscaler, "upscale", upscaling)
     run(upscaler, inputs, io_workers=2)
     assert 1 < most <= 3
 
 
 @pytest.mark.parametrize("io_workers", [0, 2])
-def test_stopping_finishes_what_is_in_hand(
+def test_stopping_finishes_the_files_that_were_begun(
     upscaler: Upscaler, inputs: Path, io_workers: int
 ) -> None:
     done: list[Result] = []
-    batch = BatchRunner(upscaler, io_workers=io_workers)
+    batch = BatchRunner(LocalExecutor(upscaler, io_workers))
     running = batch.run(jobs(inputs), stop=lambda: len(done) >= 2)
     done.extend(result for result in running)
     assert statuses(done) == [FileStatus.DONE] * len(done)
@@ -134,7 +135,7 @@ def test_stopping_finishes_what_is_in_hand(
 
 @pytest.fixture
 def heeded_hangup() -> Iterator[None]:
-    """Let children heed SIGHUP, which they would not below a nohup."""
+    """Let child processes receive SIGHUP, which nohup makes them ignore."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -142,8 +143,10 @@ def heeded_hangup() -> Iterator[None]:
 
 @pytest.mark.usefixtures("heeded_hangup")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_signals(inputs: Path, name: str, tmp_path: Path) -> None:
-    """The file in hand is finished, or by Ctrl-C dropped; neither leaves half a file."""
+def test_a_signal_ends_the_run_without_partial_files(
+    inputs: Path, name: str, tmp_path: Path
+) -> None:
+    """The file in the network is finished, or dropped after Ctrl-C; no partial file is left."""
     for index in range(200):
         shutil.copy(inputs / "0.dcm", inputs / f"x{index:03}.dcm")
     command = [sys.executable, "-m", "cxrsr_cli", "upscale", "--report", "r.json", "in", "out"]
@@ -168,10 +171,10 @@ def test_signals(inputs: Path, name: str, tmp_path: Path) -> None:
         assert path.name == LEDGER_NAME or decode(read_source(path)).shape == (1, 96, 80)
 
 
-def test_a_file_still_being_written_is_not_taken(
+def test_a_file_that_grows_while_it_is_read_is_refused(
     upscaler: Upscaler, inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a file can read as a whole one; that it grows gives it away."""
+    """Half a file can look like a whole one, but it grows."""
 
     def growing(path: Path) -> object:
         source = read_source(path)
@@ -185,19 +188,23 @@ def test_a_file_still_being_written_is_not_taken(
     assert "still being written" in str(results[2].error)
 
 
-def test_failures_keep_no_pixels(upscaler: Upscaler, inputs: Path) -> None:
-    """A night's results are kept; a traceback would keep every file's arrays with them."""
+def test_errors_of_results_hold_no_traceback(upscaler: Upscaler, inputs: Path) -> None:
+    """Results are kept until the run ends, and a traceback would keep the arrays of its file."""
     small_chest(3, BodyPartExamined="HIP").save_as(inputs / "2.dcm")
     (inputs.parent / "out").mkdir()
     (inputs.parent / "out" / "4.dcm").write_bytes(b"precious")
-    errors = [result.error for result in BatchRunner(upscaler).run(jobs(inputs)) if result.error]
+    errors = [
+        result.error
+        for result in BatchRunner(LocalExecutor(upscaler)).run(jobs(inputs))
+        if result.error
+    ]
     assert len(errors) == 2
     assert all(error.__traceback__ is None for error in errors)
     assert all(error.__cause__ is error.__context__ is None for error in errors)
 
 
-def test_what_is_no_file_is_not_waited_for(upscaler: Upscaler, inputs: Path) -> None:
-    """Nobody writes into the pipe, and the device never ends."""
+def test_pipes_and_devices_are_refused(upscaler: Upscaler, inputs: Path) -> None:
+    """Reading the pipe would wait for ever, and the device never ends."""
     os.mkfifo(inputs / "pipe.dcm")
     (inputs / "endless.dcm").symlink_to("/dev/zero")
     results = {result.job.source.name: result for result in run(upscaler, inputs)}
@@ -206,8 +213,8 @@ def test_what_is_no_file_is_not_waited_for(upscaler: Upscaler, inputs: Path) -> 
     assert sum(result.status is FileStatus.DONE for result in results.values()) == COUNT
 
 
-def test_a_drop_box_is_written_to(upscaler: Upscaler, inputs: Path) -> None:
-    """A folder that may be written but not read cannot be synced; its files are there."""
+def test_a_folder_that_cannot_be_read_can_be_written_to(upscaler: Upscaler, inputs: Path) -> None:
+    """Such a folder cannot be synchronised to the disk, but its files are written."""
     real = os.open
 
     def refuse(path: str, *arguments: int, **options: int) -> int:
@@ -216,4 +223,7 @@ def test_a_drop_box_is_written_to(upscaler: Upscaler, inputs: Path) -> None:
         return real(path, *arguments, **options)
 
     with patch("os.open", refuse):
-        assert statuses(list(BatchRunner(upscaler).run(jobs(inputs)))) == [FileStatus.DONE] * COUNT
+        assert (
+            statuses(list(BatchRunner(LocalExecutor(upscaler)).run(jobs(inputs))))
+            == [FileStatus.DONE] * COUNT
+        )

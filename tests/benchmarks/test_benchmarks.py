@@ -20,7 +20,7 @@ from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 
 
@@ -46,7 +46,7 @@ def test_a_mosaic_is_the_radiograph_and_its_mirror_image(tmp_path: Path) -> None
 
 
 def test_the_budget_is_all_of_the_time(tmp_path: Path) -> None:
-    upscaler = Upscaler(restorer(2), find_model("rir-s", 2))
+    upscaler = Upscaler.load(find_model("rir-s", 2), UpscaleOptions(device="cpu"))
     job = Job(write(tmp_path / "in.dcm", 64, 64), tmp_path / "out.dcm")
     budget, seconds = clock(Budget.of, upscaler, job)
     assert budget.total <= seconds

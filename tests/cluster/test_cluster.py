@@ -25,7 +25,7 @@ from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.records import RunRecords
 from cxrsr_cli.batch.result import FileStatus
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.cluster import connect, executor
 from cxrsr_cli.cluster.address import ClusterAddress
 from cxrsr_cli.cluster.client import ClientWorker, ClusterRunConfig
@@ -206,12 +206,12 @@ def attendant(dispatcher: Dispatcher, upscaler: Upscaler, io_workers: int = 1) -
     orders = ClusterRunConfig(
         model=upscaler.model,
         options=UpscaleOptions(device="cpu"),
-        run_info=upscaler.profile,
+        parameters=upscaler.parameters,
         clock=lambda: WHEN,
         transfer_mode=TransferMode.BYTES,
         io_workers=io_workers,
     )
-    return ClientWorker(orders, RunRecords(orders.run_info), dispatcher)
+    return ClientWorker(orders, RunRecords(orders.parameters), dispatcher)
 
 
 def contents() -> int:
@@ -333,8 +333,8 @@ def test_workers_that_compute_otherwise_are_refused(
         real = connect._handshake
 
         def introducing(*arguments: Any) -> object:  # noqa: ANN401
-            profile = real(*arguments)
-            return replace(profile, recipe=replace(profile.recipe, device="cuda"))
+            parameters = real(*arguments)
+            return replace(parameters, options=replace(parameters.options, device="cuda"))
 
         monkeypatch.setattr(connect, "_handshake", introducing)
     says = "this is 9.9" if difference == "version" else "do not all compute alike"
@@ -420,8 +420,13 @@ def test_a_local_worker_is_killed(inputs: Path, tiny_model: Path) -> None:
     assert (process.returncode, error) == (ExitCode.OK, "")
     assert output.startswith("60 upscaled, 0 failed")
     wait_until(lambda: not any(map(alive, children)), "it happens")
-    here = UpscaleOptions(device="cpu").load(find_model(str(tiny_model), 2), clock=lambda: WHEN)
-    assert len(list(BatchRunner(here).run(plan_batch([inputs], folder / "local").jobs))) == 60
+    here = Upscaler.load(
+        find_model(str(tiny_model), 2), UpscaleOptions(device="cpu"), clock=lambda: WHEN
+    )
+    assert (
+        len(list(BatchRunner(LocalExecutor(here)).run(plan_batch([inputs], folder / "local").jobs)))
+        == 60
+    )
     assert content(folder / "out") == content(folder / "local")
 
 

@@ -1,4 +1,4 @@
-"""Options that decide what the output says, and that the same is the same, to the byte."""
+"""Options that decide the output, and reproducible outputs."""
 
 import logging
 import os
@@ -13,14 +13,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive.derive import drop_image_copies, drop_private
-from cxrsr_cli.derive.provenance import validate_series_description
-from cxrsr_cli.errors import ExitCode, UsageError
-from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 from cxrsr_cli.verify.verify import verify
 from tests.conftest import EXAMPLE, Command, small_chest
@@ -41,15 +39,17 @@ from tests.conftest import EXAMPLE, Command, small_chest
         ("a\nline", False),
     ],
 )
-def test_a_series_description_must_fit(text: str, legal: bool) -> None:
+def test_a_series_description_has_1_to_45_ascii_characters(text: str, legal: bool) -> None:
     if legal:
-        validate_series_description(text)
+        assert UpscaleOptions(series_description=text).series_description == text
     else:
-        with pytest.raises(UsageError, match="1 to 45 ASCII characters"):
-            validate_series_description(text)
+        with pytest.raises(ValueError, match="1 to 45 ASCII characters"):
+            UpscaleOptions(series_description=text)
 
 
-def test_series_description(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_series_description_is_an_option_and_changes_the_uids(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     small_chest().save_as(tmp_path / "in.dcm")
     options = ("upscale", "-s", 2, "-m", tiny_model, tmp_path / "in.dcm")
     for name, more in (("a", []), ("b", ["--series-description", "Our name"])):
@@ -57,7 +57,7 @@ def test_series_description(cxrsr: Command, tiny_model: Path, tmp_path: Path) ->
     usual, wanted = (pydicom.dcmread(tmp_path / f"{name}.dcm") for name in "ab")
     assert wanted.SeriesDescription == "Our name, not for diagnosis"
     assert usual.SeriesDescription.endswith("AI super-resolution x2, not for diagnosis")
-    # Two objects that differ must not share a UID.
+    # Objects that differ must have different UIDs.
     assert wanted.SOPInstanceUID != usual.SOPInstanceUID
     assert wanted.SeriesInstanceUID != usual.SeriesInstanceUID
     done = cxrsr(*options, tmp_path / "c.dcm", "--series-description", "x" * 80)
@@ -74,7 +74,7 @@ def private(dataset: Dataset, size: int = 4) -> Dataset:
 
 
 def test_private_elements_are_dropped_at_every_depth(tmp_path: Path) -> None:
-    """And what is beside them stays the file's bytes, legal or not."""
+    """All other elements keep their bytes, valid or not."""
     dataset = private(small_chest())
     dataset.ViewCodeSequence = Sequence([private(Dataset())])
     dataset.ViewCodeSequence[0].CodeMeaning = "MEANING1"
@@ -95,7 +95,9 @@ def test_private_elements_are_dropped_at_every_depth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "kept"), [(24 * 20 - 2, True), (24 * 20, False)])
-def test_private_copies_of_the_image_are_dropped_and_said(size: int, kept: bool) -> None:
+def test_private_elements_as_large_as_the_image_are_dropped_with_a_warning(
+    size: int, kept: bool
+) -> None:
     dataset = private(small_chest(), size)
     said = drop_image_copies(dataset, 24 * 20)
     assert ((0x0019, 0x1010) in dataset) == kept
@@ -104,7 +106,7 @@ def test_private_copies_of_the_image_are_dropped_and_said(size: int, kept: bool)
 
 @pytest.mark.parametrize("implicit", [True, False])
 @pytest.mark.parametrize("keep_private", [True, False])
-def test_private_elements_by_option(
+def test_an_option_keeps_or_drops_private_elements(
     tiny_model: Path, tmp_path: Path, keep_private: bool, implicit: bool
 ) -> None:
     dataset = private(small_chest())
@@ -114,8 +116,8 @@ def test_private_elements_by_option(
     source, target = tmp_path / "in.dcm", tmp_path / "out.dcm"
     dataset.save_as(source, implicit_vr=implicit, little_endian=True)
     model = find_model(str(tiny_model), 2)
-    upscaler = Upscaler(Predictor.load(tiny_model), model, keep_private=keep_private)
-    (result,) = BatchRunner(upscaler).run([Job(source, target)])
+    upscaler = Upscaler.load(model, UpscaleOptions(keep_private=keep_private))
+    (result,) = BatchRunner(LocalExecutor(upscaler)).run([Job(source, target)])
     assert result.error is None
     written = pydicom.dcmread(target)
     assert any(element.tag.is_private for element in written) == keep_private
@@ -126,6 +128,7 @@ def test_private_elements_by_option(
 # The same bytes
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "environment"),
     [
@@ -137,7 +140,7 @@ def test_private_elements_by_option(
 def test_a_fixed_time_gives_the_same_bytes(
     tiny_model: Path, tmp_path: Path, arguments: list[str], environment: dict[str, str]
 ) -> None:
-    """On another day, in another process, with other workers; in the object's own zone."""
+    """The time is written in the time zone of the object."""
     small_chest(TimezoneOffsetFromUTC="+0000").save_as(tmp_path / "in.dcm")
     written = []
     for name, workers in (("a", "0"), ("b", "2")):
@@ -151,21 +154,22 @@ def test_a_fixed_time_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2023-11-14T22:13:20", "1e9", "9" * 30])
-def test_a_time_is_never_guessed(cxrsr: Command, tmp_path: Path, text: str) -> None:
+def test_a_time_without_a_zone_is_refused(cxrsr: Command, tmp_path: Path, text: str) -> None:
     done = cxrsr("upscale", "--timestamp", text, EXAMPLE, tmp_path / "o.dcm")
     assert done.returncode == ExitCode.USAGE
     assert "with its zone" in done.stderr.replace("\n", " ")
     assert not (tmp_path / "o.dcm").exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("epoch", "code"),
     [("", ExitCode.OK), ("2023-11-14T22:13:20+00:00", ExitCode.USAGE), ("x", ExitCode.USAGE)],
 )
-def test_an_epoch_that_is_no_number(
+def test_an_invalid_source_date_epoch_is_refused(
     tiny_model: Path, tmp_path: Path, epoch: str, code: ExitCode
 ) -> None:
-    """Libraries below read the variable too, and fail in their own words."""
+    """Libraries that we use read the variable, too, and would fail on it."""
     small_chest().save_as(tmp_path / "in.dcm")
     command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
     done = subprocess.run(
@@ -176,10 +180,12 @@ def test_an_epoch_that_is_no_number(
     assert ("seconds since 1970" in done.stderr) == (code is ExitCode.USAGE)
 
 
-# Several inputs, and combinations that contradict each other
+# Several inputs, and options that exclude each other
 
 
-def test_several_inputs(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_several_inputs_are_put_into_the_output_folder(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     (tmp_path / "folder").mkdir()
     small_chest(1).save_as(tmp_path / "folder" / "one.dcm")
     small_chest(2).save_as(tmp_path / "two.dcm")
@@ -195,17 +201,19 @@ def test_several_inputs(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "options", [("-v", "-q"), ("--ledger", "x", "--no-ledger"), ("--io-workers", "-1")], ids=str
 )
-def test_contradictions(cxrsr: Command, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_options_that_exclude_each_other_are_refused(
+    cxrsr: Command, tmp_path: Path, options: tuple[str, ...]
+) -> None:
     done = cxrsr("upscale", *options, EXAMPLE, tmp_path / "out.dcm")
     assert done.returncode == ExitCode.USAGE
     assert list(tmp_path.iterdir()) == []
 
 
-# Silence
+# Quiet libraries
 
 
-def test_silence_lasts_until_the_last_thread_has_left() -> None:
-    """The one that leaves first must not give another's library its voice back."""
+def test_libraries_are_quiet_until_the_last_thread_has_left() -> None:
+    """The thread that leaves first must not restore the log levels."""
     logger = logging.getLogger("pydicom")
     before = (logger.level, list(warnings.filters))
     inside, leave = threading.Event(), threading.Event()

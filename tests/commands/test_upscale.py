@@ -1,11 +1,9 @@
-"""The command as a user runs it: a process, real files, documented exit codes."""
+"""`cxrsr upscale` as a user runs it: outputs, messages and exit codes."""
 
 import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,21 +13,17 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from cxrsr_cli import versions
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import exit_code
-from cxrsr_cli.batch.runner import BatchRunner
-from cxrsr_cli.commands.app import app
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.resampling import downsample
 from cxrsr_cli.options import Job
@@ -43,7 +37,9 @@ def stored(path: Path) -> torch.Tensor:
     return torch.from_numpy(decode(read_source(path)).astype(np.float32))[:, None]
 
 
-def test_a_file(cxrsr: Command, tmp_path: Path, dciodvfy: Callable[[Path], set[str]]) -> None:
+def test_a_file_is_upscaled_into_a_valid_object(
+    cxrsr: Command, tmp_path: Path, dciodvfy: Callable[[Path], set[str]]
+) -> None:
     output = tmp_path / "new" / "out.dcm"
     before = EXAMPLE.read_bytes()
     done = cxrsr("upscale", "--scale", 4, EXAMPLE, output)
@@ -72,14 +68,14 @@ UNCHANGED = (
 )  # fmt: skip
 
 
-def test_a_folder_of_real_chests(
+def test_a_folder_of_real_chests_is_mirrored(
     cxrsr: Command,
     shared: Path,
     tiny_model: Path,
     tmp_path: Path,
     dciodvfy: Callable[[Path], set[str]],
 ) -> None:
-    """Every real chest, 8 to 15 bits, both polarities, JPEG and JPEG 2000."""
+    """The chests have 8 to 15 bits, both polarities, JPEG and JPEG 2000."""
     sources = tmp_path / "in" / "deep" / "er"
     sources.mkdir(parents=True)
     for name in CHESTS:
@@ -101,8 +97,8 @@ def test_a_folder_of_real_chests(
                 assert new.get(keyword) == old.get(keyword), keyword
         low, high = stored(source), stored(output)
         error = downsample(high, 2) - low
-        # Marks burnt in at both ends of the range, one pixel wide, are not
-        # what any legal larger image downsamples to; all else must be.
+        # No image within the range downsamples to burnt-in marks of one pixel at both
+        # ends of the range. Everything else must match.
         assert error.abs().median() < 0.5
         assert error.square().flatten().sort().values[: int(0.999 * error.numel())].mean() < 1
         assert high.min() >= PixelFormat.from_dataset(old).minimum
@@ -110,7 +106,7 @@ def test_a_folder_of_real_chests(
 
 
 def bad_inputs(folder: Path) -> dict[str, str]:
-    """Write one bad file of each kind; return what is said of each."""
+    """Write one bad file of each kind; return a part of each message."""
 
     def variant(name: str, change: Callable[[pydicom.FileDataset], object]) -> None:
         dataset = pydicom.dcmread(EXAMPLE)
@@ -126,8 +122,8 @@ def bad_inputs(folder: Path) -> dict[str, str]:
     variant("no-pixels.dcm", lambda ds: ds.__delattr__("PixelData"))
     variant("colour.dcm", lambda ds: setattr(ds, "SamplesPerPixel", 3))
     variant("syntax.dcm", lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", "1.2.3.4"))
-    variant("absurd.dcm", lambda ds: setattr(ds, "RowRange", 16000))
-    variant("huge.dcm", lambda ds: setattr(ds, "RowRange", 65535))
+    variant("absurd.dcm", lambda ds: setattr(ds, "Rows", 16000))
+    variant("huge.dcm", lambda ds: setattr(ds, "Rows", 65535))
     variant("hip.dcm", lambda ds: setattr(ds, "BodyPartExamined", "HIP"))
     variant("no-uid.dcm", lambda ds: ds.__delattr__("SOPInstanceUID"))
     return {
@@ -145,8 +141,8 @@ def bad_inputs(folder: Path) -> dict[str, str]:
     }
 
 
-def test_bad_inputs_fail_alone(cxrsr: Command, tmp_path: Path) -> None:
-    """One sentence each, no output, no traceback, and the good one is done."""
+def test_bad_inputs_fail_and_the_others_are_upscaled(cxrsr: Command, tmp_path: Path) -> None:
+    """Each gets one line and no output."""
     inputs, outputs = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
     expected = bad_inputs(inputs)
@@ -167,7 +163,7 @@ def test_bad_inputs_fail_alone(cxrsr: Command, tmp_path: Path) -> None:
     assert {path.name for path in outputs.rglob("*")} == {"good.dcm", LEDGER_NAME}
 
 
-def test_odd_real_files(cxrsr: Command, shared: Path, tmp_path: Path) -> None:
+def test_real_files_that_are_not_chests_fail(cxrsr: Command, shared: Path, tmp_path: Path) -> None:
     done = cxrsr("upscale", shared / "dicom" / "odd", tmp_path / "out")
     assert done.returncode == ExitCode.ALL_FAILED
     assert done.stderr.count("failed: ") == len(list((shared / "dicom" / "odd").iterdir()))
@@ -198,7 +194,7 @@ def test_odd_real_files(cxrsr: Command, shared: Path, tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_refusals(
+def test_wrong_arguments_are_refused_and_nothing_is_written(
     cxrsr: Command, tmp_path: Path, arguments: list[str], code: ExitCode, says: str
 ) -> None:
     folder = tmp_path / "dir"
@@ -219,7 +215,9 @@ def test_refusals(
     assert (tmp_path / "taken").read_bytes() == b"precious"
 
 
-def test_overwrite_and_loop_guard(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_overwrite_replaces_an_output_and_outputs_are_not_upscaled_again(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "out.dcm"
     output.write_bytes(b"old")
     options = ("--scale", 2, "--model", tiny_model)
@@ -229,8 +227,8 @@ def test_overwrite_and_loop_guard(cxrsr: Command, tiny_model: Path, tmp_path: Pa
     assert "output of cxrsr already" in again.stderr
 
 
-def test_same_object_again(cxrsr: Command, tmp_path: Path) -> None:
-    """Repetition changes nothing but the time; strips change rounding, so the identity."""
+def test_the_same_input_and_options_give_the_same_object(cxrsr: Command, tmp_path: Path) -> None:
+    """Less memory means strips, which change rounding and so the UIDs."""
     for name, memory in (("a.dcm", "2GiB"), ("b.dcm", "2048 MiB"), ("c.dcm", "90M")):
         done = cxrsr("upscale", "--device", "cpu", "--memory", memory, EXAMPLE, tmp_path / name)
         assert done.returncode == ExitCode.OK
@@ -243,8 +241,10 @@ def test_same_object_again(cxrsr: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_memory_that_is_given_is_kept_to(cxrsr: Command, tmp_path: Path, dry: list[str]) -> None:
-    """A dry run tells, and the message what it would take."""
+def test_an_image_that_needs_more_than_the_memory_limit_is_refused(
+    cxrsr: Command, tmp_path: Path, dry: list[str]
+) -> None:
+    """A dry run refuses it too; the message says how much it needs."""
     output = tmp_path / "out.dcm"
     options = ["--device", "cpu", "--scale", "8", *dry]
     refused = cxrsr("upscale", *options, "--memory", "70M", EXAMPLE, output)
@@ -256,7 +256,9 @@ def test_memory_that_is_given_is_kept_to(cxrsr: Command, tmp_path: Path, dry: li
     assert done.returncode == ExitCode.OK
 
 
-def test_the_plan_is_said_and_reported(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_memory_plan_is_shown_and_reported(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     options = ["--device", "cpu", "--scale", "2", "--model", tiny_model, "--verbose"]
     report = tmp_path / "report.json"
     done = cxrsr("upscale", *options, "--report", report, EXAMPLE, tmp_path / "out.dcm")
@@ -265,7 +267,9 @@ def test_the_plan_is_said_and_reported(cxrsr: Command, tiny_model: Path, tmp_pat
     assert f"strips of {told['plan']['rows']} rows" in done.stderr
 
 
-def test_a_folder_that_cannot_be_read_is_a_failure(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_is_reported_as_failed(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     (tmp_path / "in" / "locked").mkdir(parents=True)
     shutil.copy(EXAMPLE, tmp_path / "in" / "a.dcm")
     real = os.scandir
@@ -278,26 +282,30 @@ def test_a_folder_that_cannot_be_read_is_a_failure(tiny_model: Path, tmp_path: P
     with patch("os.scandir", refuse):
         jobs = plan_batch([tmp_path / "in"], tmp_path / "out").jobs
     assert [job.source.name for job in jobs] == ["a.dcm", "locked"]
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     results = list(batch.run(jobs))
     assert "cannot read" in str(results[1].error)
     assert exit_code(results) is ExitCode.SOME_FAILED
 
 
-def test_a_slash_asks_for_a_folder(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_output_path_that_ends_in_a_slash_is_a_folder(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     done = cxrsr("upscale", "-q", "-s", 2, "-m", tiny_model, EXAMPLE, f"{tmp_path}/new/")
     assert done.returncode == ExitCode.OK
     assert (tmp_path / "new" / EXAMPLE.name).is_file()
 
 
-def test_quiet_says_nothing(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_quiet_writes_nothing_if_nothing_fails(
+    cxrsr: Command, tiny_model: Path, tmp_path: Path
+) -> None:
     done = cxrsr("upscale", "-q", "-s", 2, "-m", tiny_model, EXAMPLE, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "", "")
     assert (tmp_path / EXAMPLE.name).is_file(), "an existing folder takes the file"
 
 
-def test_monochrome1_is_the_negative(cxrsr: Command, tmp_path: Path) -> None:
-    """Polarity is a display matter: the negative gives the negative."""
+def test_a_negative_image_gives_the_negative_output(cxrsr: Command, tmp_path: Path) -> None:
+    """MONOCHROME1 changes how values are displayed, not how they are upscaled."""
     dataset = pydicom.dcmread(EXAMPLE)
     negative = 4095 - dataset.pixel_array
     dataset.PixelData = negative.astype("<u2").tobytes()
@@ -310,7 +318,9 @@ def test_monochrome1_is_the_negative(cxrsr: Command, tmp_path: Path) -> None:
     assert (4095 - back - positive).abs().max() <= 1
 
 
-def test_padding_stays_padding(cxrsr: Command, tmp_path: Path) -> None:
+def test_padding_is_kept_and_does_not_change_pixels_beside_it(
+    cxrsr: Command, tmp_path: Path
+) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
     pixels = np.maximum(dataset.pixel_array, 1)
     pixels[:40] = 0
@@ -322,13 +332,13 @@ def test_padding_stays_padding(cxrsr: Command, tmp_path: Path) -> None:
     assert done.returncode == ExitCode.OK
     output = pydicom.dcmread(tmp_path / "out.dcm").pixel_array
     assert np.array_equal(output == 0, (pixels == 0).repeat(4, 0).repeat(4, 1))
-    # No dark rim: the first image row is like the ones below it.
+    # The padding must not darken the first image row.
     assert abs(output[160].mean() - output[168].mean()) < 0.05 * output[168].mean()
-    assert "stored units RMS off" not in done.stderr, "padding is no inconsistency"
+    assert "stored units RMS off" not in done.stderr, "padding does not count as a deviation"
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (37, 23)])
-def test_small_and_odd_sizes_of_signed_pixels(
+def test_signed_images_of_small_and_odd_sizes_are_upscaled(
     tiny_model: Path, tmp_path: Path, rows: int, columns: int
 ) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
@@ -336,7 +346,7 @@ def test_small_and_odd_sizes_of_signed_pixels(
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.Rows, dataset.Columns, dataset.PixelRepresentation = rows, columns, 1
     dataset.save_as(tmp_path / "in.dcm")
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     (result,) = batch.run([Job(tmp_path / "in.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     high, low = stored(tmp_path / "out.dcm"), stored(tmp_path / "in.dcm")
@@ -345,7 +355,7 @@ def test_small_and_odd_sizes_of_signed_pixels(
     assert (downsample(high, 2) - low).abs().max() < 1
 
 
-def test_frames_one_by_one(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
+def test_each_frame_is_upscaled(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
     frame = dataset.pixel_array
     dataset.NumberOfFrames = 2
@@ -356,91 +366,14 @@ def test_frames_one_by_one(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> 
     output = pydicom.dcmread(tmp_path / "out.dcm")
     assert output.NumberOfFrames == 2
     first, second = stored(tmp_path / "out.dcm")
-    assert (first.flip(-2) - second).abs().max() <= 1, "rounding aside"
+    assert (first.flip(-2) - second).abs().max() <= 1, "equal but for rounding"
 
 
-def test_info_tells_what_is_here(cxrsr: Command) -> None:
-    facts = json.loads(cxrsr("info", "--json").stdout)
-    assert {"rir-s-x4"} <= {model["name"] for model in facts["models"]}
-    (model,) = (model for model in facts["models"] if model["name"] == "rir-s-x4")
-    assert (model["network"], model["parameters"]) == ("rir", 669_936), "as on its card"
-    assert model["macs_per_input_pixel"] == 667_761
-    assert facts["codecs"]["JPEG 2000 Image Compression (Lossless Only)"] is True
-    assert "not for diagnosis" in facts["notice"]
-    text = cxrsr("info").stdout
-    assert "Not a medical device" in text
-    assert "rir-s-x4: rir, 669,936 parameters, 667,761 MACs per input pixel" in text
-    assert facts["models"][0]["sha256"][:12] in text
-
-
-EXTRAS = {"pynetdicom": "net", "requests": "web", "distributed": "cluster"}
-"""Libraries, by what brings them."""
-
-
-@pytest.mark.parametrize(
-    ("missing", "words"),
-    [
-        ((), "C-STORE (pynetdicom 1.2), STOW-RS (requests 1.2), clusters (distributed 1.2)"),
-        (
-            ("pynetdicom",),
-            (
-                "STOW-RS (requests 1.2), clusters (distributed 1.2); missing: C-STORE "
-                "(pip install 'cxrsr[net]')"
-            ),
-        ),
-        (
-            tuple(EXTRAS),
-            "missing: C-STORE, STOW-RS, clusters (pip install 'cxrsr[net,web,cluster]')",
-        ),
-    ],
-)
-def test_info_tells_which_extras_are_missing(
-    missing: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+def test_an_internal_error_fails_one_file_and_quotes_nothing_of_it(
+    tiny_model: Path, tmp_path: Path
 ) -> None:
-    found = {**dict.fromkeys(EXTRAS, "1.2"), **dict.fromkeys(missing)}
-    monkeypatch.setattr(versions, "_version", found.get)
-    for as_json in (True, False):
-        done = CliRunner().invoke(app, ["info", *(["--json"] if as_json else [])])
-        assert done.exit_code == 0
-        if as_json:
-            services = json.loads(done.stdout)["services"]
-            assert {one["package"]: one["version"] for one in services} == found
-            assert {one["package"]: one["extra"] for one in services} == EXTRAS
-        else:
-            assert f"Services: {words}\n" in done.stdout
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["--version"], ["info"], ["upscale", "--help"], ["train", "--help"],
-     ["upscale", "--scale", "3", "a", "b"], ["upscale", "--model", "none", "a", "b"],
-     ["send", "--help"], ["send", "--retries", "-1", "a", "b"], ["serve", "--help"], ["serve"],
-     ["queue"], ["queue", "list", "--help"], ["queue", "list", "nowhere"],
-     ["queue", "retry", "--help"], ["queue", "purge", "--help"]],
-    ids=" ".join,
-)  # fmt: skip
-def test_answers_without_large_libraries(arguments: list[str]) -> None:
-    # Not requests: pydicom imports it wherever it is.
-    large = {"torch", "pynetdicom", "distributed"}
-    program = (
-        "import sys\n"
-        f"sys.argv = ['cxrsr', *{arguments!r}]\n"
-        "from cxrsr_cli.commands.app import main\n"
-        "try:\n    main()\n"
-        f"finally:\n    print('imported:', {large!r} & sys.modules.keys(), file=sys.stderr)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=False, capture_output=True, text=True
-    )
-    *said, imported = (done.stdout + done.stderr).splitlines()
-    assert imported == "imported: set()"
-    assert said
-
-
-def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
-    """And what is said of it quotes nothing of the file."""
     jobs = [Job(EXAMPLE, tmp_path / name) for name in ("a.dcm", "b.dcm", "c.dcm")]
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     faults = [KeyError("Example^Chest"), MemoryError(), None]
     real = derive
 
@@ -463,14 +396,16 @@ def test_a_defect_costs_one_file(tiny_model: Path, tmp_path: Path) -> None:
     assert exit_code(results[:2]) is ExitCode.ALL_FAILED
 
 
-def test_marks_that_no_legal_image_explains_are_said(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_deviation_of_the_downsampled_output_is_a_warning(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
     pixels = dataset.pixel_array.copy()
     pixels[:64:2, :64:2] = 0
     pixels[1:64:2, 1:64:2] = 4095
     dataset.PixelData = pixels.tobytes()
     dataset.save_as(tmp_path / "marked.dcm")
-    batch = BatchRunner(Upscaler(Predictor.load(tiny_model), find_model(str(tiny_model), 2)))
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
     (result,) = batch.run([Job(tmp_path / "marked.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     assert any("stored units RMS off the input" in warning for warning in result.warnings)
@@ -480,7 +415,7 @@ TEXT = ("PN", "LO", "SH", "ST", "LT", "UT", "UC", "AE", "DA", "TM", "DT", "AS", 
 
 
 def poison(dataset: pydicom.Dataset, keyword: str, value: object) -> None:
-    """Set text where the dictionary wants something else, unchecked."""
+    """Set a value that is invalid for the element."""
     tag = pydicom.datadict.tag_for_keyword(keyword)
     assert tag is not None
     dataset[tag] = pydicom.DataElement(tag, "LO", value, validation_mode=0)
@@ -491,10 +426,10 @@ def poison(dataset: pydicom.Dataset, keyword: str, value: object) -> None:
     ["PixelData", "BodyPartExamined", "Modality", "ImagerPixelSpacing", "NumberOfFrames",
      "Rows", "Columns", "PixelPaddingValue", "StudyID"],
 )  # fmt: skip
-def test_nothing_of_the_header_reaches_a_log(
+def test_no_value_of_the_header_is_written_to_a_log(
     cxrsr: Command, tiny_model: Path, tmp_path: Path, keyword: str
 ) -> None:
-    """Illegal text in every element that may hold any; pydicom quotes it in warnings."""
+    """Pydicom quotes invalid values in its warnings."""
     source, target = tmp_path / "in" / "a.dcm", tmp_path / "out" / "a.dcm"
     source.parent.mkdir()
     with quiet_libraries():

@@ -23,18 +23,22 @@ from cxrsr_cli.derive.provenance import image_type, mark_lossy
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
+from cxrsr_cli.networks.config import Precision
+from cxrsr_cli.options import UpscaleOptions
 
 NOW = datetime(2026, 11, 22, 10, 30, 15, tzinfo=UTC)
 RECIPE = DerivationParameters(
     software="0.1.0",
-    model_name="rir-s-x4",
     model_sha256="ab" * 32,
-    scale=4,
-    consistency=True,
-    precision="fp32",
-    device="cpu",
-    memory=None,
+    options=UpscaleOptions(
+        model="rir-s-x4", precision=Precision.FP32, device="cpu", consistency=True
+    ),
 )
+
+
+def at_scale(scale: int) -> DerivationParameters:
+    """Return parameters that differ by the scale."""
+    return replace(RECIPE, options=replace(RECIPE.options, scale=scale))
 
 
 def derived_from(path: Path, scale: int = 4) -> tuple[FileDataset, list[str]]:
@@ -42,7 +46,7 @@ def derived_from(path: Path, scale: int = 4) -> tuple[FileDataset, list[str]]:
     source = read_source(path)
     pixels = decode(source)
     larger = pixels.repeat(scale, 1).repeat(scale, 2)
-    return derive(source, pixels, larger, replace(RECIPE, scale=scale), NOW)
+    return derive(source, pixels, larger, at_scale(scale), NOW)
 
 
 def saved(dataset: FileDataset, path: Path) -> Path:
@@ -142,15 +146,18 @@ def test_smallest_and_largest_are_those_of_the_pixels(example: Dataset) -> None:
         {"model_sha256": "cd" * 32},
         {"scale": 2},
         {"consistency": False},
-        {"ensemble": True},
-        {"precision": "bf16"},
+        {"self_ensemble": True},
+        {"precision": Precision.BF16},
         {"device": "cuda"},
         {"memory": 1 << 30},
+        {"keep_private": False},
+        {"series_description": "Ours"},
     ],
     ids=str,
 )
 def test_uids_name_everything_that_decides_the_pixels(change: dict[str, Any]) -> None:
-    other = replace(RECIPE, **change)
+    own = change.keys() & {"software", "model_sha256"}
+    other = replace(RECIPE, **change if own else {"options": replace(RECIPE.options, **change)})
     assert RECIPE.instance_uid("1.2", "p") == RECIPE.instance_uid("1.2", "p")
     assert RECIPE.instance_uid("1.2", "p") != other.instance_uid("1.2", "p")
     assert RECIPE.series_uid("1.2") != other.series_uid("1.2")

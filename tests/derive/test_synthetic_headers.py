@@ -14,15 +14,14 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.resampling import downsample
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 from tests.helpers.headers import COLUMNS, PADDED, ROWS, SPACINGS, Header, build, headers, plane
 
@@ -65,13 +64,9 @@ def test_whatever_the_header(
     source, target = folder / "in.dcm", folder / "out.dcm"
     low = build(header, source)
     before = source.read_bytes()
-    upscaler = Upscaler(
-        Predictor.load(tiny_model),
-        find_model(str(tiny_model), SCALE),
-        overwrite=True,
-        syntax=header.wanted,
-    )
-    (result,) = BatchRunner(upscaler).run([Job(source, target)])
+    options = UpscaleOptions(overwrite=True, transfer_syntax=header.wanted)
+    upscaler = Upscaler.load(find_model(str(tiny_model), SCALE), options)
+    (result,) = BatchRunner(LocalExecutor(upscaler)).run([Job(source, target)])
     assert result.error is None
     assert source.read_bytes() == before
     old, new = read_source(source), read_source(target)

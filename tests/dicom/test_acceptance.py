@@ -62,7 +62,8 @@ def test_chest_radiographs_are_accepted(
 def test_no_stated_body_part_is_accepted_with_a_warning(chest: pydicom.FileDataset) -> None:
     del chest.BodyPartExamined
     del chest.AnatomicRegionSequence
-    assert check_acceptance(chest, 4, NOTHING) == ["no body part stated; taken for a chest"]
+    (warning,) = check_acceptance(chest, 4, NOTHING)
+    assert warning == "no body part is stated; the image is taken for a chest radiograph"
 
 
 @pytest.mark.parametrize(
@@ -70,10 +71,10 @@ def test_no_stated_body_part_is_accepted_with_a_warning(chest: pydicom.FileDatas
     [
         ({"BodyPartExamined": "HIP"}, "body part", AcceptanceOverride.BODY_PART),
         (region("29836001"), "body part", AcceptanceOverride.BODY_PART),
-        ({"SOPClassUID": CTImageStorage}, "not a CR or DX", AcceptanceOverride.MODALITY),
+        ({"SOPClassUID": CTImageStorage}, "is not a CR or DX", AcceptanceOverride.MODALITY),
         (
             {"SOPClassUID": SecondaryCaptureImageStorage, "Modality": "OT"},
-            "not a CR or DX",
+            "is not a CR or DX",
             AcceptanceOverride.MODALITY,
         ),
         (

@@ -130,7 +130,7 @@ def compress_and_cut(dataset: pydicom.FileDataset) -> None:
     ("change", "says"),
     [
         (lambda ds: setattr(ds, "PixelData", ds.PixelData[: len(ds.PixelData) // 2]), "claim"),
-        (lambda ds: setattr(ds, "RowRange", 60000), "claim"),
+        (lambda ds: setattr(ds, "Rows", 60000), "claim"),
         (lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", "1.2.3.4"), "transfer syntax"),
         (compress_and_cut, "damaged"),
     ],

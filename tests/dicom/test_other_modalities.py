@@ -1,6 +1,7 @@
 """What is not a chest radiograph, upscaled because the user said so: still the right object."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,11 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.batch.result import Result
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import UnsupportedImageError
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.resampling import downsample
 from cxrsr_cli.options import Job
@@ -38,11 +38,11 @@ Upscale = Callable[..., Result]
 @pytest.fixture(scope="module")
 def upscale(tiny_model: Path) -> Upscale:
     """Upscale a file with permissions."""
-    restorer = Predictor.load(tiny_model)
-    model = find_model(str(tiny_model), SCALE)
+    loaded = Upscaler.load(find_model(str(tiny_model), SCALE))
 
     def run(source: Path, target: Path, *allowed: AcceptanceOverride) -> Result:
-        batch = BatchRunner(Upscaler(restorer, model, frozenset(allowed)))
+        upscaler = replace(loaded, options=replace(loaded.options, allow=frozenset(allowed)))
+        batch = BatchRunner(LocalExecutor(upscaler))
         (result,) = batch.run([Job(source, target)])
         return result
 

@@ -4,7 +4,6 @@ import errno
 import itertools
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,7 +27,7 @@ from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.dicom.write import check_target, write_dicom
 from cxrsr_cli.errors import OutputError
 from tests.conftest import EXAMPLE
-from tests.derive.test_derive import NOW, RECIPE
+from tests.derive.test_derive import NOW, at_scale
 
 
 def test_appears_at_the_end(tmp_path: Path) -> None:
@@ -184,7 +183,7 @@ def test_what_is_damaged_as_it_is_written_is_not_kept(
     source = read_source(EXAMPLE)
     pixels = decode(source)
     larger = pixels.astype(np.uint16).repeat(2, 1).repeat(2, 2)
-    derived, _ = derive(source, pixels, larger, replace(RECIPE, scale=2), NOW)
+    derived, _ = derive(source, pixels, larger, at_scale(2), NOW)
     with (
         patch.object(pydicom.FileDataset, "save_as", save_damaged),
         pytest.raises(OutputError, match="read back"),

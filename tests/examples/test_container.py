@@ -120,7 +120,7 @@ def test_options_come_from_the_environment(
     }
     assert enter(env, folders, more=more).returncode == 0
     report = json.loads((tmp_path / "a report.json").read_text())
-    assert report["options"]["memory_bytes"] == 1 << 30
+    assert report["options"]["memory"] == 1 << 30
     assert report["options"]["keep_private"] is False
     again = enter(env, folders, more=more)
     assert again.returncode == 0, "a retry with a ledger finds all done"

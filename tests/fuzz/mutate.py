@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import InternalError
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 
 LARGEST = 256 << 10
@@ -76,7 +75,7 @@ def check(upscaler: Upscaler, data: bytes, folder: Path) -> str:
     source, target = folder / "case.dcm", folder / "out.dcm"
     source.write_bytes(data)
     target.unlink(missing_ok=True)
-    (result,) = BatchRunner(upscaler).run([Job(source, target)])
+    (result,) = BatchRunner(LocalExecutor(upscaler)).run([Job(source, target)])
     assert not isinstance(result.error, InternalError), str(result.error)
     assert source.read_bytes() == data
     assert target.exists() == (result.error is None)
@@ -99,7 +98,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     model = find_model(str(arguments.model), 2)
-    upscaler = Upscaler(Predictor.load(model.path), model, frozenset(AcceptanceOverride))
+    upscaler = Upscaler.load(model, UpscaleOptions(allow=frozenset(AcceptanceOverride)))
     ends: Counter[str] = Counter()
     for path in small_files(arguments.folders):
         with tempfile.TemporaryDirectory() as folder:

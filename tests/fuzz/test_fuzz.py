@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
+from cxrsr_cli.options import UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import EXAMPLE
 from tests.fuzz.mutate import check, mutations, small_files
@@ -18,9 +18,8 @@ CASES = 30
 @pytest.fixture(scope="module")
 def upscaler(tiny_model: Path) -> Upscaler:
     """Load a model, allowing everything, so that cases get far."""
-    return Upscaler(
-        Predictor.load(tiny_model), find_model(str(tiny_model), 2), frozenset(AcceptanceOverride)
-    )
+    options = UpscaleOptions(allow=frozenset(AcceptanceOverride))
+    return Upscaler.load(find_model(str(tiny_model), 2), options)
 
 
 def test_mutations_of_the_example_never_cause_an_internal_error(

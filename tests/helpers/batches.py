@@ -1,4 +1,4 @@
-"""Small folders to run batches over."""
+"""Helpers to run batches over small folders."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
 from cxrsr_cli.batch.plan import plan_batch
 from cxrsr_cli.batch.result import FileStatus, Result
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 
@@ -20,7 +20,7 @@ def run(upscaler: Upscaler, inputs: Path, **options: object) -> list[Result]:
     """Run with the ledger in the output folder, as the command does."""
     ledger = Ledger(inputs.parent / "out" / LEDGER_NAME)
     try:
-        return list(BatchRunner(upscaler, ledger, **options).run(jobs(inputs)))  # type: ignore[arg-type]
+        return list(BatchRunner(LocalExecutor(upscaler), ledger, **options).run(jobs(inputs)))  # type: ignore[arg-type]
     finally:
         ledger.close()
 

@@ -108,9 +108,8 @@ def run_on(
             address,
             model,
             UpscaleOptions(device="cpu"),
-            overwrite=False,
             clock=lambda: WHEN,
-            shipping=shipping,
+            transfer_mode=shipping,
             io_workers=2,
         ) as executor:
             set_apart = Quarantine(quarantine, out) if quarantine else None

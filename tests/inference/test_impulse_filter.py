@@ -24,7 +24,7 @@ from cxrsr_cli.networks.model_files import read_metadata, save_network
 from cxrsr_cli.networks.rir import ResidualInResidual, RirConfig
 from cxrsr_cli.training.degradation import DegradationConfig
 from cxrsr_cli.training.patch_sampler import PatchSampler
-from cxrsr_cli.training.training_pairs import make_degraded_pair, make_pair
+from cxrsr_cli.training.training_data import make_degraded_pair, make_pair
 from tests.conftest import Command, describe, small_chest
 
 
@@ -161,7 +161,7 @@ def test_training_uses_the_filtered_image_for_network_and_skip() -> None:
         SCALE,
         torch.Generator().manual_seed(0),
         degradation=what,
-        kind=ImageSkip.CONSISTENT,
+        skip_kind=ImageSkip.CONSISTENT,
         impulse_filter=True,
     )
     batch = sampler.sample(8, 24)

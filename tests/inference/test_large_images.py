@@ -3,7 +3,6 @@
 import copy
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,7 +27,7 @@ from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import small_chest
-from tests.derive.test_derive import NOW, RECIPE
+from tests.derive.test_derive import NOW, at_scale
 
 FORMATS = [
     # Bits Allocated, Bits Stored, High Bit, signed; type
@@ -146,15 +145,17 @@ def test_deriving_and_writing_copies_no_whole_image(
 ) -> None:
     signed, bits = kind is np.int16, 8 if kind is np.uint8 else 12
     form = PixelFormat(16, bits, high, signed)
-    put(chest, form, (chest.pixel_array >> 12 - bits).astype(np.int32) + form.minimum)
+    pixels = chest.pixel_array.repeat(2, 0).repeat(2, 1) >> 12 - bits
+    put(chest, form, pixels.astype(np.int32) + form.minimum)
+    chest.Rows, chest.Columns = pixels.shape
     chest.add_new("SmallestImagePixelValue", "SS" if signed else "US", 0)
     chest.save_as(tmp_path / "in.dcm")
     source = read_source(tmp_path / "in.dcm")
     low = decode(source)
-    large = low.astype(kind).repeat(16, 1).repeat(16, 2)
+    large = low.astype(kind).repeat(8, 1).repeat(8, 2)
 
     def write() -> None:
-        derived, _ = derive(source, low, large, replace(RECIPE, scale=16), NOW)
+        derived, _ = derive(source, low, large, at_scale(8), NOW)
         write_dicom(derived, large, tmp_path / "out.dcm", syntax=syntax)
 
     write()  # imports and caches of the first call do not count

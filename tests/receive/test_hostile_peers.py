@@ -25,16 +25,13 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.common.validators import sanitize_ae_title
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.dicom.dataset_walker import check_structure
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import NotDicomError
 from cxrsr_cli.receive.config import ScpConfig
-from cxrsr_cli.receive.refusal import (
-    ABORTS,
-    RefusalReason,
-    sanitize_ae_title,
-)
+from cxrsr_cli.receive.refusal import ABORTS, RefusalReason
 from tests.conftest import EXAMPLE
 from tests.helpers.receiving import (
     LIMITS,

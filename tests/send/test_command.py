@@ -14,15 +14,17 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cxrsr_cli.batch.discover import InputFile
-from cxrsr_cli.connections.destination import SendOutcome, SendResult, _never_stop
+from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_stop
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.send.destination_url import SendOptions, parse_destination
-from cxrsr_cli.send.retrying import exit_code, send_with_retries
+from cxrsr_cli.send.run import exit_code, send_with_retries
 from tests.conftest import Command, small_chest
 from tests.helpers.orthanc import free_port
 from tests.helpers.peers import certificates, data_set, listener, program, storescp, unread
 from tests.helpers.waiting import wait_until
+
+pytestmark = pytest.mark.peer
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CONTEXTS = [(DX, [ExplicitVRLittleEndian])]
@@ -153,16 +155,16 @@ WRONG = [
     ("dicom://PEER@localhost:hunter2", SendOptions(), "DESTINATION is not dicom://"),
     ("dicom://PEER@[hunter2", SendOptions(), "DESTINATION is not dicom://"),
     ("dicom://PEER@localhost:104/path", SendOptions(), "must end with its port"),
-    ("dicom://SEVENTEEN_LETTERS@localhost:104", SendOptions(), "an AE title has 1 to 16"),
+    ("dicom://SEVENTEEN_LETTERS@localhost:104", SendOptions(), "called_ae must be 1 to 16"),
     (DICOM, SendOptions(tls=TlsConfig(ca_file=FILE)), "need dicoms://"),
     (DICOM, SendOptions(token_file=FILE), "are for DICOMweb"),
     (DICOM, SendOptions(commitment_port=1), "need --commitment"),
     (DICOM, SendOptions(timeout=0), "timeout"),
-    (DICOM, SendOptions(commitment=True, commitment_timeout=0), "commit"),
+    (DICOM, SendOptions(storage_commitment=True, commitment_timeout=0), "commit"),
     ("https://me:hunter2@localhost", SendOptions(), "not contain a user or password"),
     ("http://pacs.example", SendOptions(token_file=FILE), "needs https://"),
     (WEB, SendOptions(calling_ae="X"), "not for DICOMweb"),
-    (WEB, SendOptions(commitment=True), "not for DICOMweb"),
+    (WEB, SendOptions(storage_commitment=True), "not for DICOMweb"),
     (WEB, SendOptions(timeout=-1), "timeout"),
 ]
 
@@ -180,7 +182,7 @@ def test_a_destination_that_cannot_be_is_not_quoted(
     ("arguments", "words"),
     [
         (["dicom://PEER:hunter2@localhost:104"], "DESTINATION is not dicom://"),
-        (["dicoms://PEER@localhost:104", "--key", "x"], "a TLS key needs its certificate"),
+        (["dicoms://PEER@localhost:104", "--key", "x"], "a TLS key needs a certificate"),
         (["dicoms://PEER@localhost:104", "--ca-file", "/missing"], "cannot read /missing"),
         ([""], "DESTINATION is empty"),
     ],
@@ -214,7 +216,7 @@ def test_tls_and_titles_are_options(cxrsr: Command, chests: Path, tmp_path: Path
         assert cxrsr("send", chests, destination, *identity, *trust).returncode == 0
         stranger = cxrsr("send", chests, destination, *identity, "--ca-file", made.stranger)
     assert stranger.returncode == ExitCode.NETWORK
-    assert "certificate is not to be trusted" in stranger.stderr
+    assert "certificate is not trusted" in stranger.stderr
 
 
 def test_commitment_is_an_option(cxrsr: Command, chests: Path) -> None:
@@ -321,7 +323,7 @@ class Failing:
         return ""
 
     def send(
-        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+        self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
     ) -> Iterator[SendResult]:
         """Fail over each file."""
         self.times += 1

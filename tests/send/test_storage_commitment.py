@@ -30,6 +30,8 @@ from tests.conftest import small_chest
 from tests.helpers.orthanc import Orthanc, free_port, modality, running_orthanc
 from tests.helpers.peers import listener
 
+pytestmark = pytest.mark.peer
+
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 PUSH_MODEL = "1.2.840.10008.1.20.1"
 SYNTAX = [ExplicitVRLittleEndian]
@@ -74,7 +76,7 @@ def test_orthanc_answers_over_an_association_of_its_own(
         host="127.0.0.1",
         port=orthanc.dicom_port,
         called_ae="ORTHANC",
-        commitment=True,
+        storage_commitment=True,
         commitment_port=calling,
     )
     results = list(destination.send(chests))
@@ -130,7 +132,7 @@ def committing(port: int, timeout: float = 10.0) -> CStoreDestination:
         host="127.0.0.1",
         port=port,
         called_ae="PEER",
-        commitment=True,
+        storage_commitment=True,
         commitment_timeout=timeout,
     )
 
@@ -157,7 +159,7 @@ def test_an_answer_to_another_request_is_not_ours(chests: list[Path]) -> None:
     with listener(CONTEXTS, handlers=[(evt.EVT_N_ACTION, act)]) as scp:
         results = list(committing(scp.port, timeout=1.0).send(chests))
     assert {sent.outcome for sent in results} == {SendOutcome.FAILED}
-    assert "no answer" in results[0].message
+    assert "no result" in results[0].message
 
 
 def test_what_the_answer_does_not_mention_is_not_committed(chests: list[Path]) -> None:
@@ -175,7 +177,7 @@ def test_what_the_answer_does_not_mention_is_not_committed(chests: list[Path]) -
 @pytest.mark.parametrize(
     ("contexts", "status", "words"),
     [
-        (CONTEXTS[:1], 0, "does no storage commitment"),
+        (CONTEXTS[:1], 0, "does not support storage commitment"),
         (CONTEXTS, 0x0213, "resource limitation (0x0213)"),
     ],
 )

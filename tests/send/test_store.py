@@ -51,6 +51,8 @@ from tests.helpers.peers import (
     storescp,
 )
 
+pytestmark = pytest.mark.peer
+
 SYNTAXES = (
     ImplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -235,7 +237,7 @@ def test_a_class_that_the_peer_does_not_take_is_refused(chests: list[Path], tmp_
         some = list(peer(scp.port).send([chests[0], other, chests[1]]))
     assert outcomes(some) == [SendOutcome.STORED, SendOutcome.REFUSED, SendOutcome.STORED]
     assert none == some[1]
-    assert none.message.endswith("does not take its SOP Class")
+    assert none.message.endswith("does not accept its SOP Class")
 
 
 def test_colour_is_not_decompressed(shared: Path, tmp_path: Path) -> None:
@@ -309,7 +311,7 @@ def test_a_peer_that_has_enough_to_do_may_take_it_later(chests: list[Path]) -> N
         outside = list(peer(scp.port).send(chests[1:2]))
     assert outcomes(outside) == [SendOutcome.STORED]
     assert outcomes(within) == [SendOutcome.FAILED]
-    assert "for the moment: it serves as many associations as it can" in within[0].message
+    assert "for now: it has reached its limit of associations" in within[0].message
 
 
 def test_a_peer_that_is_not_there(chests: list[Path]) -> None:
@@ -351,7 +353,7 @@ def test_a_file_that_the_peer_fails_over_does_not_stop_the_others(chests: list[P
         outcomes(results)
         == [SendOutcome.STORED] * 2 + [SendOutcome.FAILED] + [SendOutcome.STORED] * 2
     )
-    assert "broke off" in results[2].message
+    assert "was lost" in results[2].message
     assert scp.associations == 3
 
 
@@ -427,7 +429,7 @@ def test_a_file_that_changes_while_it_is_converted_is_not_sent(
         with path.open("ab") as writing:
             writing.write(bytes(8))
 
-    monkeypatch.setattr("cxrsr_cli.send.store.convert", late)
+    monkeypatch.setattr("cxrsr_cli.send.store.transcode", late)
     with listener([(DX, [ImplicitVRLittleEndian])]) as scp:
         (sent,) = peer(scp.port).send(chests[:1])
         assert not scp.data_sets
@@ -443,7 +445,7 @@ def test_a_peer_that_aborts_always_fails_all_and_is_left_alone(
     with storescp(tmp_path / "got", "+xa", option) as scp:
         results = list(peer(scp.port).send(paths))
     assert outcomes(results) == [SendOutcome.FAILED] * 6
-    assert results[-1].message.endswith("broke off too often")
+    assert results[-1].message.endswith("were lost")
 
 
 def test_a_peer_that_stops_reading_fails(tmp_path: Path) -> None:
@@ -469,10 +471,10 @@ def test_memory_does_not_depend_on_the_file(tmp_path: Path) -> None:
     del dataset
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from cxrsr_cli.send.store import StoreScp\n"
-        "scp = StoreScp(host='127.0.0.1', port=int(sys.argv[1]), called_ae='PEER')\n"
+        "from cxrsr_cli.send.store import CStoreDestination\n"
+        "scp = CStoreDestination(host='127.0.0.1', port=int(sys.argv[1]), called_ae='PEER')\n"
         "(sent,) = scp.send([Path(sys.argv[2])])\n"
-        "assert sent.arrived, sent\n"
+        "assert sent.is_stored, sent\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
     with storescp(tmp_path / "got", "+xa", "--ignore") as scp:
@@ -503,7 +505,7 @@ def test_tls_verifies_both_sides(chests: list[Path], tmp_path: Path, secured: Ce
     assert outcomes(trusted) == [SendOutcome.STORED] * 5
     for results in (distrusted, nameless, plain):
         assert outcomes(results) == [SendOutcome.FAILED] * 5
-    assert "certificate is not to be trusted" in distrusted[0].message
+    assert "certificate is not trusted" in distrusted[0].message
 
 
 def test_a_certificate_for_another_host_is_not_believed(
@@ -515,7 +517,7 @@ def test_a_certificate_for_another_host_is_not_believed(
         other = CStoreDestination(
             host="127.0.0.2", port=scp.port, called_ae="PEER", tls=secured.client
         ).send(chests[:1])
-        assert "certificate is not to be trusted" in next(iter(other)).message
+        assert "certificate is not trusted" in next(iter(other)).message
 
 
 def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certificates) -> None:
@@ -523,10 +525,13 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certi
     text.write_text("none")
     client = secured.client
     for files, words in [
-        (TlsConfig(ca_file=text), f"{text} holds no certificate"),
+        (TlsConfig(ca_file=text), f"{text} contains no certificate"),
         (TlsConfig(ca_file=missing), f"cannot read {missing}: No such file"),
-        (TlsConfig(certificate=text), f"{text} holds no certificate"),
-        (TlsConfig(certificate=client.certificate), f"{client.certificate} holds no private key"),
+        (TlsConfig(certificate=text), f"{text} contains no certificate"),
+        (
+            TlsConfig(certificate=client.certificate),
+            f"{client.certificate} contains no private key",
+        ),
         (
             TlsConfig(certificate=client.certificate, key=secured.server.key),
             "does not belong to the certificate",
@@ -553,7 +558,7 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certi
     ids=str,
 )
 def test_what_can_be_no_peer_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"AE title|port|host|timeout"):
+    with pytest.raises(ValueError, match=r"_ae|port|host|timeout"):
         CStoreDestination(**{"host": "localhost", "port": 104, "called_ae": "PEER"} | wrong)  # type: ignore[arg-type]
 
 

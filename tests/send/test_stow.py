@@ -24,6 +24,8 @@ from tests.conftest import EXAMPLE, small_chest
 from tests.helpers.orthanc import free_port, running_orthanc
 from tests.helpers.peers import Certificates, certificates, data_set
 
+pytestmark = pytest.mark.peer
+
 
 @dataclass
 class Service:

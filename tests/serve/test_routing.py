@@ -19,6 +19,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import ConfigError, MissingExtraError, UsageError
 from cxrsr_cli.serve.config import check_environment, load_serve_config
 from cxrsr_cli.serve.queue import ItemState, QueueItem
@@ -183,7 +184,7 @@ def test_the_first_rule_that_holds_is_followed() -> None:
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"name": "a"}, "either send_to or ignore"),
     ({"name": "a", "ignore": True, "send_to": ["x"]}, "either send_to or ignore"),
-    ({"name": "a", "send_to": ["x"], "upscale": {"scale": 3}}, "scale is one of"),
+    ({"name": "a", "send_to": ["x"], "upscale": {"scale": 3}}, "scale: 3 is not one of 2, 4, 8"),
     ({"name": "a", "send_to": ["x"], "upscale": {"modl": "x"}}, "modl"),
     ({"name": "a", "send_to": ["x"], "when": {"description": "("}}, "no regular expression"),
     (
@@ -251,7 +252,10 @@ def test_a_text_alone_is_a_list_of_one(tmp_path: Path) -> None:
     }
     (read,) = load_serve_config(written(tmp_path, rules=[rule])).rules
     assert [getattr(read.when, key) for key in keys] == [("X",)] * 4
-    assert (read.upscale.allow, read.send_to) == (("modality",), ("archive",))
+    assert (read.upscale.allow, read.send_to) == (
+        frozenset({AcceptanceOverride.MODALITY}),
+        ("archive",),
+    )
 
 
 def test_sizes_have_units(tmp_path: Path) -> None:
@@ -288,8 +292,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"retry": {"max_delay": NONE}}, "retry: .*0 < initial_delay"),
     ({"retry": {"max_attempts": 0}}, "retry: .*attempts"),
     ({"retry": {"max_attempts": True}}, "retry.max_attempts: is a number"),
-    ({"health": {"port": 99999}}, "health: .*port must be within"),
-    ({"health": {"port": -1}}, "health: .*port must be within"),
+    ({"health": {"port": 99999}}, "health: .*port must be from 0"),
+    ({"health": {"port": -1}}, "health: .*port must be from 0"),
     ({"health": {"port": True}}, "health.port: is a number"),
     ({"health": {"port": 1, "address": "::1"}}, "health: .*::1 is not IPv4"),
     ({"health": {"port": 1, "address": "localhost"}}, "health: "),
@@ -309,7 +313,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"rules": []}, "rules: there is none"),
     ({"rules": None}, "rules: is without a value"),
     ({"scp": {"port": True}}, "scp.port: is a number"),
-    ({"scp": {"port": 70000}}, "scp: .*port must be within"),
+    ({"scp": {"port": 70000}}, "scp: .*port must be from 0"),
     ({"scp": {"address": ""}}, "scp: .*address must be"),
     ({"scp": {"prt": 1}}, "scp.prt: "),
     ({"scp": {"peers": [{"ae_title": "PACS", "address": None}]}}, "peers.0.address: is without"),
@@ -417,7 +421,12 @@ def test_files_that_are_right(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n", encoding="ascii")
     places = {
-        "archive": {**PLACES["store"], "tls": tls, "commitment": True, "commitment_port": 104},
+        "archive": {
+            **PLACES["store"],
+            "tls": tls,
+            "storage_commitment": True,
+            "commitment_port": 104,
+        },
         "system": {**PLACES["store"], "tls": {}},
         "web": {**PLACES["stow"], "token_file": str(secret)},
         "other": {**PLACES["stow"], "username": "me", "password_file": str(secret)},
@@ -433,15 +442,15 @@ def test_files_that_are_right(tmp_path: Path) -> None:
 
 FILES: list[tuple[dict[str, Any], str]] = [
     ({"tls": {"certificate": "none"}}, "tls: cannot read .*none"),
-    ({"tls": {"certificate": "text"}}, "tls: .*text holds no certificate"),
+    ({"tls": {"certificate": "text"}}, "tls: .*text contains no certificate"),
     ({"tls": {"certificate": "."}}, "tls: cannot read"),
     (place("store", tls={"ca_file": "none"}), "destinations.a: cannot read .*none"),
     (place("store", tls={"ca_file": "damaged"}), "destinations.a: .*damaged certificate"),
     (
-        place("store", tls={}, commitment=True, commitment_port=104),
+        place("store", tls={}, storage_commitment=True, commitment_port=104),
         "destinations.a: a TLS server needs a certificate",
     ),
-    (place("stow", tls={"ca_file": "text"}), "destinations.a: .*holds no certificate"),
+    (place("stow", tls={"ca_file": "text"}), "destinations.a: .*contains no certificate"),
     (place("stow", token_file="none"), "destinations.a: cannot read .*none"),  # noqa: S106
     (place("stow", token_file="empty"), "destinations.a: .*no password or token"),  # noqa: S106
     (

@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from cxrsr_cli.common.backoff import RetryPolicy
-from cxrsr_cli.connections.destination import SendOutcome, SendResult, _never_stop
+from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_stop
 from cxrsr_cli.errors import OutputError
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.node_context import NodeContext
@@ -32,7 +32,7 @@ class Archive:
         return ""
 
     def send(
-        self, files: Sequence[Path], stop: Callable[[], bool] = _never_stop
+        self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
     ) -> Generator[SendResult, None, None]:
         """Answer for each file."""
         try:

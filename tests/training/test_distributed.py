@@ -1,4 +1,4 @@
-"""Several processes train the network that one would, and fail together."""
+"""Several processes train the same network as one process, and end together."""
 
 import json
 import subprocess
@@ -56,11 +56,11 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_two_processes_train_what_one_does(config: Path, tmp_path: Path) -> None:
+def test_two_processes_train_the_same_network_as_one(config: Path, tmp_path: Path) -> None:
     command = ["train", config, "--device", "cpu", "--run-dir"]
     two = run("-m", "cxrsr_cli", *command, tmp_path / "two")
     assert two.returncode == 0, two.stderr
-    assert two.stdout.count("weights: ") == 1, "only the first process speaks"
+    assert two.stdout.count("weights: ") == 1, "only the first process prints"
     alone = [sys.executable, "-m", "cxrsr_cli", *map(str, command)]
     subprocess.run([*alone, str(tmp_path / "one")], check=True, capture_output=True)
     subprocess.run(
@@ -71,9 +71,9 @@ def test_two_processes_train_what_one_does(config: Path, tmp_path: Path) -> None
     one, same, other = (
         load_file(tmp_path / folder / "test-x2.safetensors") for folder in ("one", "two", "other")
     )
-    furthest = max((one[name] - same[name]).abs().max() for name in one)
+    largest_difference = max((one[name] - same[name]).abs().max() for name in one)
     another_seed = max((one[name] - other[name]).abs().max() for name in one)
-    assert furthest < 1e-5 < another_seed / 100
+    assert largest_difference < 1e-5 < another_seed / 100
     logs = [
         [
             json.loads(line)
@@ -86,7 +86,7 @@ def test_two_processes_train_what_one_does(config: Path, tmp_path: Path) -> None
             assert line[name] == pytest.approx(twin[name], rel=1e-5), name
 
 
-def test_a_process_that_fails_ends_all(config: Path, tmp_path: Path) -> None:
+def test_an_error_in_one_process_ends_all(config: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     script = tmp_path / "run.py"
     script.write_text(RANK_1_FINDS_NO_IMAGE.replace("EMPTY", str(tmp_path / "empty")))
@@ -96,9 +96,9 @@ def test_a_process_that_fails_ends_all(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("total", "count"), [(8, 1), (8, 2), (9, 3)])
-def test_shares_are_even_and_whole(total: int, count: int) -> None:
+def test_shares_are_equal_and_complete(total: int, count: int) -> None:
     shares = [list(range(total))[ProcessGroup(rank, count).shard(total)] for rank in range(count)]
-    assert [place for share in shares for place in share] == list(range(total))
+    assert [index for share in shares for index in share] == list(range(total))
     assert {len(share) for share in shares} == {total // count}
 
 

@@ -1,4 +1,4 @@
-"""The registry says what is known, and a check says what a copy lacks."""
+"""Facts about public collections, and the check of a local copy."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ NIH = find_dataset("nih-chestxray14")
 
 
 @pytest.mark.parametrize("dataset", known_datasets(), ids=lambda dataset: dataset.name)
-def test_every_entry_says_where_on_what_terms_and_whom_to_credit(dataset: PublicDataset) -> None:
+def test_every_collection_has_source_terms_citation_and_images(dataset: PublicDataset) -> None:
     assert re.fullmatch(r"https?://\S+", dataset.source)
     assert re.search(r"(19|20)\d\d|DOI", dataset.citation)
     assert dataset.terms
@@ -45,7 +45,7 @@ def test_every_entry_says_where_on_what_terms_and_whom_to_credit(dataset: Public
         ("jsrt", "JPCLN001.png", "JPCLN001"),
     ],
 )
-def test_patterns_find_the_patient(name: str, file: str, patient: str) -> None:
+def test_the_regular_expressions_find_the_patient(name: str, file: str, patient: str) -> None:
     match = re.search(find_dataset(name).patient_id_regex or "", file)
     assert match
     assert match.group(1) == patient
@@ -59,7 +59,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_whole_copy_has_no_problem(copy: Path) -> None:
+def test_a_complete_copy_has_no_problem(copy: Path) -> None:
     whole = replace(NIH, count=3)
     found = check_local_copy(whole, copy)
     assert found == LocalCopyCheck(3, 0, 3, (), (8,), 0, 2)
@@ -69,47 +69,50 @@ def test_a_whole_copy_has_no_problem(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (lambda folder: (folder / "images_001" / "00000002_000.png").unlink(), "2 images, a whole"),
-        (lambda folder: picture(folder / "odd" / "1.png"), "1 images lie where none should"),
+        (
+            lambda folder: (folder / "images_001" / "00000002_000.png").unlink(),
+            "2 images, a complete",
+        ),
+        (lambda folder: picture(folder / "odd" / "1.png"), "1 images in unexpected folders"),
         (
             lambda folder: (folder / "images_001" / "00000001_000.png").write_bytes(b"-"),
-            "1 of the sample would be left out",
+            "a training would skip 1 images of the sample",
         ),
         (
             lambda folder: (folder / "images_001" / "00000001_001.png").rename(
                 folder / "images_001" / "a_001.png"
             ),
-            "1 names do not tell the patient",
+            "1 names have no patient ID",
         ),
     ],
 )
-def test_a_copy_with_a_problem(copy: Path, damage: object, problem: str) -> None:
+def test_problems_of_a_copy_are_reported(copy: Path, damage: object, problem: str) -> None:
     assert callable(damage)
     damage(copy)
     whole = replace(NIH, count=3)
     assert any(text.startswith(problem) for text in check_local_copy(whole, copy).problems(whole))
 
 
-def test_a_depth_that_is_not_what_it_should_be(tmp_path: Path) -> None:
+def test_another_depth_is_a_problem_if_the_depth_is_known(tmp_path: Path) -> None:
     radiograph(tmp_path / "a.dcm")
     dataset = replace(NIH, count=1, images=("*.dcm",), patient_id_regex=None)
-    assert check_local_copy(dataset, tmp_path).problems(dataset) == ["depth is 12 bits, not 8"]
+    assert check_local_copy(dataset, tmp_path).problems(dataset) == ["the depth is 12 bits, not 8"]
     of_any = replace(dataset, bits=None)
     assert check_local_copy(of_any, tmp_path).problems(of_any) == []
 
 
-def test_what_is_excluded_is_neither_an_image_nor_a_stranger(copy: Path) -> None:
+def test_excluded_files_are_neither_images_nor_unexpected(copy: Path) -> None:
     picture(copy / "images_001" / "00000001_000_mask.png")
     dataset = replace(NIH, count=3, exclude=("**/*_mask.png",))
     assert check_local_copy(dataset, copy).problems(dataset) == []
 
 
-def test_a_folder_of_something_else(tmp_path: Path) -> None:
+def test_a_folder_without_matching_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="no image of nih"):
         check_local_copy(NIH, tmp_path)
 
 
-def test_the_command(cxrsr: Command, copy: Path) -> None:
+def test_datasets_lists_describes_and_checks_collections(cxrsr: Command, copy: Path) -> None:
     listed = cxrsr("datasets")
     assert listed.returncode == ExitCode.OK
     assert all(dataset.name in listed.stdout for dataset in known_datasets())
@@ -118,7 +121,7 @@ def test_the_command(cxrsr: Command, copy: Path) -> None:
     checked = cxrsr("datasets", NIH.name, "--check", copy)
     assert checked.returncode == ExitCode.VERIFICATION
     assert "2 patients by name" in checked.stdout
-    assert "problem: 3 images, a whole copy has 112120" in checked.stdout
+    assert "problem: 3 images, a complete copy has 112120" in checked.stdout
     assert cxrsr("datasets", "imagenet").returncode == ExitCode.USAGE
     assert cxrsr("datasets", "--check", copy).returncode == ExitCode.USAGE
 

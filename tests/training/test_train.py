@@ -1,4 +1,4 @@
-"""Training learns, resumes exactly, and says what is wrong with its configuration."""
+"""Training improves a network, resumes exactly, and names errors in its configuration."""
 
 import json
 import sys
@@ -21,10 +21,10 @@ from cxrsr_cli.networks.model_files import read_metadata, save_network
 from cxrsr_cli.networks.resampling import downsample
 from cxrsr_cli.training.config import Loss, Schedule, TrainConfig, load_train_config
 from cxrsr_cli.training.patch_sampler import PatchSampler
-from cxrsr_cli.training.train import train
+from cxrsr_cli.training.train import TrainingObserver, train
 from cxrsr_cli.training.trainer import learning_rate, training_loss
+from cxrsr_cli.training.training_data import make_pair
 from cxrsr_cli.training.training_log import LogEntry
-from cxrsr_cli.training.training_pairs import make_pair
 from cxrsr_cli.training.warm_start import WarmStartReport, warm_start
 from tests.conftest import ROOT, Command, describe
 from tests.helpers.architectures import LOCAL, small
@@ -43,9 +43,23 @@ PLAIN = {
 }
 
 
+class _Recorder(TrainingObserver):
+    """Keeps the events that tests look at."""
+
+    def __init__(self) -> None:
+        self.entries = list[LogEntry]()
+        self.warm_starts = list[WarmStartReport]()
+
+    def on_log(self, entry: LogEntry) -> None:
+        self.entries.append(entry)
+
+    def on_warm_start(self, report: WarmStartReport) -> None:
+        self.warm_starts.append(report)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Write a small configuration and smooth images with edges to learn from."""
+    """Write a small configuration and images of uniform squares."""
     random = np.random.default_rng(0)
     for split, count in (("train", 3), ("val", 1)):
         (tmp_path / split).mkdir()
@@ -58,7 +72,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_learns_more_than_the_image_skip(config: Path, tmp_path: Path) -> None:
+def test_a_trained_network_exceeds_the_image_skip(config: Path, tmp_path: Path) -> None:
     checked = load_train_config(
         config,
         [
@@ -67,16 +81,16 @@ def test_learns_more_than_the_image_skip(config: Path, tmp_path: Path) -> None:
             "learning_rate=0.003",
         ],
     )
-    lines: list[LogEntry] = []
-    train(checked, tmp_path / "run", command="none", report=lines.append)
-    last = lines[-1]
+    recorder = _Recorder()
+    train(checked, tmp_path / "run", command="none", observer=recorder)
+    last = recorder.entries[-1]
     assert last.psnr is not None
     assert last.psnr_skip is not None
     assert last.psnr > last.psnr_skip + 1
 
 
-def test_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path) -> None:
-    """On an image it has not seen, whose target is clean."""
+def test_a_network_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path) -> None:
+    """Measured on a validation image, whose target has no noise."""
     checked = load_train_config(
         config,
         [
@@ -89,9 +103,9 @@ def test_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path) -> None:
             "loss=mse",
         ],
     )
-    lines: list[LogEntry] = []
-    train(checked, tmp_path / "run", command="none", report=lines.append)
-    last = lines[-1]
+    recorder = _Recorder()
+    train(checked, tmp_path / "run", command="none", observer=recorder)
+    last = recorder.entries[-1]
     assert last.psnr is not None
     assert last.psnr_skip is not None
     assert last.psnr > last.psnr_skip + 0.5
@@ -120,11 +134,12 @@ def test_resume_is_exact(config: Path, tmp_path: Path, extra: list[str]) -> None
     class Stop(Exception):  # noqa: N818 - a signal, not an error
         pass
 
-    def stop(_: object) -> None:
-        raise Stop
+    class StopAtFirstEntry(TrainingObserver):
+        def on_log(self, entry: LogEntry) -> None:
+            raise Stop(entry.step)
 
     with pytest.raises(Stop):
-        train(checked, tmp_path / "parts", command="none", report=stop)
+        train(checked, tmp_path / "parts", command="none", observer=StopAtFirstEntry())
     assert not list((tmp_path / "parts").glob("*.safetensors"))
     parts = train(checked, tmp_path / "parts", command="none", resume=True)
     one, other = load_file(whole), load_file(parts)
@@ -132,7 +147,9 @@ def test_resume_is_exact(config: Path, tmp_path: Path, extra: list[str]) -> None
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_command(cxrsr: Command, config: Path, tmp_path: Path) -> None:
+def test_train_writes_weights_and_log_and_refuses_a_used_folder(
+    cxrsr: Command, config: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     done = cxrsr("train", config, "--run-dir", run, "--device", "cpu", "--set", "seed=3")
     assert done.returncode == ExitCode.OK, done.stderr
@@ -147,7 +164,7 @@ def test_the_command(cxrsr: Command, config: Path, tmp_path: Path) -> None:
     assert description.config_sha256 == load_train_config(config, ["seed=3"]).sha256()
     again = cxrsr("train", config, "--run-dir", run)
     assert again.returncode == ExitCode.USAGE
-    assert "resume it or name another" in again.stderr
+    assert "resume it or use another folder" in again.stderr
     other = cxrsr("train", config, "--run-dir", run, "--resume", "--set", "seed=4")
     assert other.returncode == ExitCode.USAGE
     assert "another configuration" in other.stderr
@@ -164,20 +181,20 @@ def test_the_command(cxrsr: Command, config: Path, tmp_path: Path) -> None:
         ("learning_rate=fast", "learning_rate"),
         ("stages=[]", "at least one"),
         ("stages=[{steps: 1, batch_size: 1, patch_size: 4}]", "patch_size must be at least 5"),
-        ("projection_steps=2", "no pixel is judged"),
+        ("projection_steps=2", "leaves out the border"),
         ("ema_decay=3", "ema_decay"),
         ("val_every=0", "val_every"),
         ("name=a/b", "letters"),
-        ("preserved_noise=-1", "noise"),
-        ("data.patient_id_regex='('", "patient_id_regex is no regular expression"),
+        ("preserved_noise=-1", "preserved_noise must not be negative"),
+        ("data.patient_id_regex='('", "patient_id_regex is not a regular expression"),
         ("data.allow=[hips]", "data.allow"),
         ("degradation.fog=1", "degradation.fog"),
-        ("degradation.jpeg=[90, 50]", "jpeg must rise"),
+        ("degradation.jpeg=[90, 50]", "jpeg must be ascending"),
         ("precision=fp16", "precision must be fp32 or bf16"),
         ("weight_decay=0.1", "needs optimizer: adamw"),
         ("fft_loss_weight=-1", "fft_loss_weight"),
-        ("seed", "not of the form"),
-        ("name.first=x", "name holds a single value"),
+        ("seed", "does not have the form"),
+        ("name.first=x", "name has a single value"),
     ],
 )
 def test_configuration_errors_name_the_key(config: Path, override: str, says: str) -> None:
@@ -186,7 +203,7 @@ def test_configuration_errors_name_the_key(config: Path, override: str, says: st
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00"])
-def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
+def test_files_that_are_not_a_configuration_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError):
@@ -195,7 +212,7 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
         load_train_config(tmp_path / "none.yaml")
 
 
-def test_the_hash_is_of_what_decides_not_of_where(config: Path) -> None:
+def test_the_hash_does_not_depend_on_the_paths_of_the_data(config: Path) -> None:
     here = load_train_config(config)
     there = load_train_config(config, ["data.train=elsewhere"])
     assert here.sha256() == there.sha256()
@@ -203,7 +220,7 @@ def test_the_hash_is_of_what_decides_not_of_where(config: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "counts"),
+    ("change", "changes_hash"),
     [
         ("loss=l1", False),
         ("degradation={}", False),
@@ -217,28 +234,28 @@ def test_the_hash_is_of_what_decides_not_of_where(config: Path) -> None:
         ("architecture.channels=6", True),
     ],
 )
-def test_a_newer_key_counts_where_it_changes_something(
-    config: Path, change: str, counts: bool
+def test_the_hash_depends_on_keys_that_are_not_default(
+    config: Path, change: str, changes_hash: bool
 ) -> None:
     before, after = load_train_config(config), load_train_config(config, [change])
-    assert (before.sha256() != after.sha256()) == counts
+    assert (before.sha256() != after.sha256()) == changes_hash
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "models").glob("*.safetensors")), ids=lambda p: p.stem
 )
-def test_shipped_weights_name_their_configuration(path: Path) -> None:
+def test_shipped_weights_have_the_hash_of_their_configuration(path: Path) -> None:
     config = load_train_config(path.with_suffix(".yaml"))
     assert read_metadata(path).config_sha256 == config.sha256()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.yaml")), ids=lambda p: p.stem)
-def test_shipped_configurations_are_legal(path: Path) -> None:
+def test_shipped_configurations_are_valid(path: Path) -> None:
     config = load_train_config(path)
     assert path.stem == f"{config.name}-x{config.architecture.scale}"
 
 
-def test_learning_rate(config: Path) -> None:
+def test_the_learning_rate_rises_and_falls(config: Path) -> None:
     checked = load_train_config(config)
     rates = [learning_rate(checked, step) for step in range(checked.total_steps)]
     assert rates[0] == pytest.approx(checked.learning_rate / 2)
@@ -257,8 +274,9 @@ def test_stages_follow_each_other(config: Path) -> None:
     assert [checked.stage_at(step).patch_size for step in (0, 5, 6, 7)] == [12, 12, 16, 16]
 
 
-def test_patches_belong_together(config: Path, tmp_path: Path) -> None:
-    """Low and high patch show the same place, turned the same way."""
+def test_low_and_high_patches_have_the_same_position_and_orientation(
+    config: Path, tmp_path: Path
+) -> None:
     image = read_images(list_image_files(tmp_path / "train")[0], 2)[0]
     sampler = PatchSampler(
         [make_pair(image, 2, ImageSkip.CONSISTENT)], 2, torch.Generator().manual_seed(0)
@@ -268,38 +286,37 @@ def test_patches_belong_together(config: Path, tmp_path: Path) -> None:
     inner = (..., slice(3, -3), slice(3, -3))
     for large in (batch.high, batch.skip):
         assert (downsample(large, 2) - batch.low)[inner].abs().max() < 0.05, (
-            "another turn differs by half the range"
+            "another orientation differs by half the range"
         )
 
 
-def test_warm_start_from_another_scale_takes_all_but_the_tail(config: Path, tmp_path: Path) -> None:
+def test_warm_start_from_another_scale_copies_all_but_the_upsampler(
+    config: Path, tmp_path: Path
+) -> None:
     first = train(load_train_config(config), tmp_path / "first", command="none")
     options = [f"init_from={first}", "learning_rate=1e-12", "architecture.scale=4"]
     options.append("stages=[{steps: 2, batch_size: 1, patch_size: 12}]")
-    taken = list[WarmStartReport]()
+    recorder = _Recorder()
     second = train(
-        load_train_config(config, options),
-        tmp_path / "second",
-        command="none",
-        started_from=taken.append,
+        load_train_config(config, options), tmp_path / "second", command="none", observer=recorder
     )
     one, other = load_file(first), load_file(second)
-    (start,) = taken
+    (start,) = recorder.warm_starts
     assert set(start.reinitialised) == {name for name in other if name.startswith("tail.")}
     assert set(start.loaded) == other.keys() - set(start.reinitialised)
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in start.loaded)
 
 
-def test_warm_start_with_another_stem_fits_it(config: Path, tmp_path: Path) -> None:
+def test_warm_start_fits_a_stem_that_the_weights_do_not_have(config: Path, tmp_path: Path) -> None:
     plain = ["architecture.stem=plain"]
     first = train(load_train_config(config, plain), tmp_path / "first", command="none")
     whitened = load_train_config(config, [f"init_from={first}"])
     weights = load_file(train(whitened, tmp_path / "second", command="none"))
-    assert weights["stem.gains"].max() > 2, "as they start, all are 1"
+    assert weights["stem.gains"].max() > 2, "all initial gains are 1"
 
 
-def test_warm_start(config: Path, tmp_path: Path) -> None:
-    """A start from weights with a learning rate of next to nothing ends at them."""
+def test_warm_start_copies_all_weights(config: Path, tmp_path: Path) -> None:
+    """With a learning rate near zero, the result is equal to the initial weights."""
     first = train(load_train_config(config), tmp_path / "first", command="none")
     options = [f"init_from={first}", "learning_rate=1e-12"]
     second = train(load_train_config(config, options), tmp_path / "second", command="none")
@@ -323,13 +340,13 @@ def test_a_wider_network_starts_as_the_same_function(
         with pytest.raises(ConfigError, match="another width"):
             warm_start(other, wide, path)
         return
-    taken = warm_start(other, wide, path)
-    assert taken.widening == widening
-    assert not taken.reinitialised
+    report = warm_start(other, wide, path)
+    assert report.widening == widening
+    assert not report.reinitialised
     image = torch.rand(2, 1, 20, 24, dtype=torch.float64)
     with torch.no_grad():
         assert torch.allclose(one(image), other(image), rtol=1e-4, atol=1e-6)
-    # No two of its channels are copies to what reads them, or they would stay copies.
+    # The readers weight the copies of a channel differently, so that training separates them.
     weight = next(
         tensor
         for key, tensor in other.state_dict().items()
@@ -344,7 +361,7 @@ def test_a_wider_network_starts_as_the_same_function(
      ["architecture.channels=16", "architecture.blocks=2"]],
     ids=str,
 )  # fmt: skip
-def test_weights_whose_meaning_would_be_lost_are_refused(
+def test_weights_of_a_network_that_cannot_be_widened_are_refused(
     config: Path, tmp_path: Path, options: list[str]
 ) -> None:
     first = train(load_train_config(config), tmp_path / "first", command="none")
@@ -353,15 +370,17 @@ def test_weights_whose_meaning_would_be_lost_are_refused(
         train(other, tmp_path / "other", command="none")
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 5])
-def test_drawing_ahead_changes_nothing(config: Path, tmp_path: Path, ahead: int) -> None:
+@pytest.mark.parametrize("prefetch", [0, 1, 5])
+def test_the_result_does_not_depend_on_prefetching(
+    config: Path, tmp_path: Path, prefetch: int
+) -> None:
     checked = load_train_config(config, ["preserved_noise=0.05"])
-    one = load_file(train(checked, tmp_path / "one", command="none", ahead=2))
-    other = load_file(train(checked, tmp_path / "other", command="none", ahead=ahead))
+    one = load_file(train(checked, tmp_path / "one", command="none", prefetch=2))
+    other = load_file(train(checked, tmp_path / "other", command="none", prefetch=prefetch))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_losses() -> None:
+def test_losses_have_the_values_of_their_formulas() -> None:
     torch.manual_seed(0)
     output, target = torch.rand(2, 2, 1, 8, 8)
     difference = output - target
@@ -391,7 +410,7 @@ def test_weight_decay_shrinks_weights(config: Path, tmp_path: Path) -> None:
     assert norms[1] < 0.5 * norms[0]
 
 
-def test_half_precision_leaves_a_cpu_and_the_stem_alone(config: Path, tmp_path: Path) -> None:
+def test_bf16_changes_neither_a_cpu_nor_the_stem(config: Path, tmp_path: Path) -> None:
     runs = [
         load_file(
             train(load_train_config(config, [f"precision={name}"]), tmp_path / name, command="none")
@@ -405,13 +424,13 @@ def test_half_precision_leaves_a_cpu_and_the_stem_alone(config: Path, tmp_path: 
         assert torch.equal(stem(image), full)
 
 
-def test_the_run_folder_holds_a_plot_of_the_log(config: Path, tmp_path: Path) -> None:
+def test_the_run_folder_contains_a_plot_of_the_log(config: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     train(load_train_config(config), tmp_path / "run", command="none")
     assert imread(tmp_path / "run" / "metrics.png").std() > 0
 
 
-def test_tensorboard_gets_the_log_where_it_is_installed(
+def test_the_log_is_written_for_tensorboard_if_it_is_installed(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = list[tuple[str, int]]()
@@ -434,14 +453,14 @@ def test_tensorboard_gets_the_log_where_it_is_installed(
     assert {("loss", 4), ("psnr", 8), ("learning_rate", 8)} <= set(written)
 
 
-def test_a_training_that_diverges_is_a_failure(config: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_an_error(config: Path, tmp_path: Path) -> None:
     checked = load_train_config(config, ["learning_rate=1e37", "warmup_steps=0"])
-    with pytest.raises(TrainingError, match="no longer a number"):
+    with pytest.raises(TrainingError, match="loss is not finite"):
         train(checked, tmp_path / "run", command="none")
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
-def test_images_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_images_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="no image"):
         list_image_files(tmp_path)
     colour = tmp_path / "colour.png"

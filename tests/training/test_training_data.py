@@ -1,4 +1,4 @@
-"""Where training images come from, which are left out, and whose they are."""
+"""Sources of training images, skipped files, and the check of patients."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +14,12 @@ from cxrsr_cli.errors import ConfigError, InputError, NoInputError
 from cxrsr_cli.images.image_files import list_image_files, read_images
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.training.config import load_train_config
-from cxrsr_cli.training.patient_split import PatientSplit, check_no_patient_overlap
-from cxrsr_cli.training.training_data import load_training_data
-from cxrsr_cli.training.training_pairs import make_pair
+from cxrsr_cli.training.training_data import (
+    PatientSplit,
+    check_no_patient_overlap,
+    load_training_data,
+    make_pair,
+)
 from tests.conftest import Command, small_chest
 
 NIH = r"^(\d{8})_"
@@ -37,7 +40,7 @@ def radiograph(path: Path, index: int = 0, **changes: object) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Write a configuration that learns from `train` and is judged on `val`."""
+    """Write a configuration with the folders `train` and `val`."""
     picture(tmp_path / "train" / "00000001_000.png")
     picture(tmp_path / "val" / "00000002_000.png")
     path = tmp_path / "config.yaml"
@@ -55,7 +58,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_gives_pictures_and_dicom_under_any_name(tmp_path: Path) -> None:
+def test_a_folder_lists_pictures_and_dicom_of_any_name(tmp_path: Path) -> None:
     expected = [
         radiograph(tmp_path / "1.2.840.99"),
         picture(tmp_path / "a.png"),
@@ -67,7 +70,7 @@ def test_a_folder_gives_pictures_and_dicom_under_any_name(tmp_path: Path) -> Non
     assert list_image_files(tmp_path) == expected
 
 
-def test_a_list_is_relative_to_itself_and_keeps_its_order(tmp_path: Path) -> None:
+def test_the_paths_of_a_list_are_relative_to_it_and_keep_their_order(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.png")
     listed = tmp_path / "lists" / "train.txt"
     listed.parent.mkdir()
@@ -80,7 +83,7 @@ def test_a_list_is_relative_to_itself_and_keeps_its_order(tmp_path: Path) -> Non
     ("text", "error"),
     [(b"a.png\na.png\n", ConfigError), (b"# nothing\n", NoInputError), (b"\xff", ConfigError)],
 )
-def test_lists_that_cannot_be_used(tmp_path: Path, text: bytes, error: type[Exception]) -> None:
+def test_unusable_lists_are_refused(tmp_path: Path, text: bytes, error: type[Exception]) -> None:
     (tmp_path / "list").write_bytes(text)
     with pytest.raises(error):
         list_image_files(tmp_path / "list")
@@ -96,8 +99,8 @@ def test_dicom_keeps_its_depth_and_its_range(tmp_path: Path) -> None:
     assert np.array_equal(image.values[0, 0].numpy(), stored[:, :16])
 
 
-def test_monochrome1_is_turned_for_the_network_alone(tmp_path: Path) -> None:
-    """An image and its negative in MONOCHROME1 make the same pair, up to rounding of halves."""
+def test_monochrome1_is_inverted_for_the_network_only(tmp_path: Path) -> None:
+    """An image and its negative in MONOCHROME1 make the same pair, except for rounding."""
     dataset = small_chest()
     plain = radiograph(tmp_path / "plain.dcm")
     dataset.PixelData = (4095 - dataset.pixel_array).astype("<u2").tobytes()
@@ -116,7 +119,7 @@ def test_monochrome1_is_turned_for_the_network_alone(tmp_path: Path) -> None:
     assert other.maximum == pytest.approx(one.maximum, abs=0.01)
 
 
-def test_padding_is_cut_off_outside_and_filled_inside(tmp_path: Path) -> None:
+def test_padding_is_cropped_outside_and_filled_inside(tmp_path: Path) -> None:
     dataset = small_chest()
     stored = dataset.pixel_array.clip(1)
     stored[:4] = stored[:, -2:] = stored[10:12, 8:10] = 0
@@ -139,14 +142,14 @@ def test_each_frame_is_an_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keyword", "value", "permission"),
+    ("keyword", "value", "override"),
     [
         ("BodyPartExamined", "HIP", AcceptanceOverride.BODY_PART),
         ("PresentationIntentType", "FOR PROCESSING", AcceptanceOverride.FOR_PROCESSING),
     ],
 )
-def test_what_is_no_chest_for_presentation_needs_permission(
-    tmp_path: Path, keyword: str, value: str, permission: AcceptanceOverride
+def test_other_images_need_an_acceptance_override(
+    tmp_path: Path, keyword: str, value: str, override: AcceptanceOverride
 ) -> None:
     path = tmp_path / "a.dcm"
     dataset = small_chest()
@@ -154,23 +157,21 @@ def test_what_is_no_chest_for_presentation_needs_permission(
     dataset.save_as(path)
     with pytest.raises(InputError):
         read_images(path, 2)
-    assert len(read_images(path, 2, frozenset([permission]))) == 1
+    assert len(read_images(path, 2, frozenset([override]))) == 1
 
 
-def test_refused_files_are_named_and_counted_and_the_rest_is_learned_from(
-    config: Path, tmp_path: Path
-) -> None:
+def test_skipped_files_are_listed_and_the_others_are_used(config: Path, tmp_path: Path) -> None:
     picture(tmp_path / "train" / "tiny.png", 10)
     (tmp_path / "train" / "broken.dcm").write_bytes(b"no DICOM")
     radiograph(tmp_path / "train" / "hip.dcm", BodyPartExamined="HIP")
     radiograph(tmp_path / "train" / "good.dcm", PatientID="GARIBALDI-77")
-    inventory = load_training_data(load_train_config(config)).inventory
-    assert {refused.name for refused in inventory.skipped} == {"tiny.png", "broken.dcm", "hip.dcm"}
-    assert (inventory.train, inventory.val) == (2, 1)
-    assert "GARIBALDI" not in repr(inventory)
+    summary = load_training_data(load_train_config(config)).summary
+    assert {file.name for file in summary.skipped} == {"tiny.png", "broken.dcm", "hip.dcm"}
+    assert (summary.train, summary.val) == (2, 1)
+    assert "GARIBALDI" not in repr(summary)
 
 
-def test_nothing_that_can_be_used_is_an_error(config: Path, tmp_path: Path) -> None:
+def test_no_usable_image_is_an_error(config: Path, tmp_path: Path) -> None:
     (tmp_path / "val" / "00000002_000.png").write_bytes(b"no image")
     with pytest.raises(NoInputError, match=r"val can be used: cannot read the image"):
         load_training_data(load_train_config(config))
@@ -196,7 +197,7 @@ def identified(folder: Path, identity: str) -> Path:
         (identified, ["MARIE", "PIERRE"], ["IRENE", "MARIE", "MARIE"], 1),
     ],
 )
-def test_no_patient_is_learned_from_and_judged_on(
+def test_no_patient_is_in_both_training_and_validation(
     tmp_path: Path, make: NAMES, train: list[str], val: list[str], shared: int
 ) -> None:
     folders = [tmp_path / "train", tmp_path / "val"]
@@ -204,25 +205,27 @@ def test_no_patient_is_learned_from_and_judged_on(
         folder.mkdir()
         for name in names:
             make(folder, name)
-    learned, judged = map(list_image_files, folders)
+    train_files, val_files = map(list_image_files, folders)
     pattern = NIH if make is named else None
     if not shared:
-        assert check_no_patient_overlap(learned, judged, pattern) == PatientSplit(
+        assert check_no_patient_overlap(train_files, val_files, pattern) == PatientSplit(
             len(train), len(val), 0
         )
         return
     with pytest.raises(ConfigError, match=f"^data: {shared} patients") as caught:
-        check_no_patient_overlap(learned, judged, pattern)
+        check_no_patient_overlap(train_files, val_files, pattern)
     assert not any(name[:8] in str(caught.value) for name in train)
 
 
-def test_the_issuer_tells_equal_patient_ids_apart(tmp_path: Path) -> None:
+def test_equal_patient_ids_of_two_issuers_are_two_patients(tmp_path: Path) -> None:
     one = radiograph(tmp_path / "a.dcm", PatientID="1", IssuerOfPatientID="NORTH")
     other = radiograph(tmp_path / "b.dcm", PatientID="1", IssuerOfPatientID="SOUTH")
     assert check_no_patient_overlap([one], [other], None) == PatientSplit(1, 1, 0)
 
 
-def test_files_that_do_not_tell_are_counted_or_with_a_pattern_an_error(tmp_path: Path) -> None:
+def test_files_without_a_patient_id_are_counted_or_refused_if_there_is_a_pattern(
+    tmp_path: Path,
+) -> None:
     one, other = picture(tmp_path / "a.png"), radiograph(tmp_path / "b.dcm", PatientID="")
     assert check_no_patient_overlap([one], [other], None) == PatientSplit(0, 0, 2)
     with pytest.raises(ConfigError, match="names of 2 files"):
@@ -231,7 +234,7 @@ def test_files_that_do_not_tell_are_counted_or_with_a_pattern_an_error(tmp_path:
         check_no_patient_overlap([one, other], [tmp_path / "." / "b.dcm"], None)
 
 
-def test_the_command_says_what_it_found_but_not_whom(
+def test_train_reports_files_and_patients_without_patient_data(
     cxrsr: Command, config: Path, tmp_path: Path
 ) -> None:
     radiograph(tmp_path / "train" / "a.dcm", PatientID="GARIBALDI-77", PatientName="Anita")
@@ -241,7 +244,7 @@ def test_the_command_says_what_it_found_but_not_whom(
     assert done.returncode == 0, done.stderr
     assert "skipped broken.dcm: not a DICOM file" in done.stderr
     assert "images: 2 for training, 1 for validation, 1 files skipped" in done.stderr
-    assert "warning: no patient ID for 3 files" in done.stderr
+    assert "warning: no patient ID for 3 files; the check that no patient is in" in done.stderr
     radiograph(tmp_path / "val" / "b.dcm", PatientID="GARIBALDI-77")
     refused = cxrsr(*run)
     assert refused.returncode == 2

@@ -11,13 +11,12 @@ import pytest
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless
 
-from cxrsr_cli.batch.runner import BatchRunner
+from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import ExitCode
-from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 from cxrsr_cli.verify.checks import Aspect
 from cxrsr_cli.verify.verify import VerificationReport, verify
@@ -26,15 +25,11 @@ from tests.conftest import EXAMPLE, Command
 Change = Callable[[pydicom.Dataset], object]
 
 
-def upscale(tiny_model: Path, source: Path, target: Path, **options: bool) -> Path:
+def upscale(tiny_model: Path, source: Path, target: Path, *, keep_private: bool = True) -> Path:
     """Upscale by the tiny model, whatever the body part and modality."""
-    upscaler = Upscaler(
-        Predictor.load(tiny_model),
-        find_model(str(tiny_model), 2),
-        frozenset(AcceptanceOverride),
-        **options,  # type: ignore[arg-type]
-    )
-    (result,) = BatchRunner(upscaler).run([Job(source, target)])
+    chosen = UpscaleOptions(allow=frozenset(AcceptanceOverride), keep_private=keep_private)
+    upscaler = Upscaler.load(find_model(str(tiny_model), 2), chosen)
+    (result,) = BatchRunner(LocalExecutor(upscaler)).run([Job(source, target)])
     assert result.error is None, str(result.error)
     return target
 

@@ -1,15 +1,14 @@
-"""Train all full-size models within a given time, on a machine whose speed is not known yet.
+"""Train all full-size models within a given time, on a machine of unknown speed.
 
-    python -m benchmarks.zoo --data DIR --run-dir runs/zoo [--minutes 25] [--stop-after 9]
+    python models/train_models.py --data DIR --run-dir runs/models [--minutes 25] [--stop-after 9]
 
-One after the other by `cxrsr train`: rir-x2, from its weights rir-x4 and
-rir-x8, and from rir-x4's rir-sp-64-x4, which is rir-sp at 64 channels. A cosine needs to know where
-it ends, so each first trains a few hundred steps in a scratch folder; from
-their speed follow the steps that fit its share of the minutes. What was decided
-stands in RUN_DIR/plan.json. The same command again goes on where it was
-stopped; it exits with 0 when all is done, with 75 when time was up, with 1 when
-a training failed. No accelerator has run it yet. Needs a checkout with its
-package installed.
+Trains with `cxrsr train`, one after the other: rir-x2; from its weights rir-x4 and rir-x8; and
+from rir-x4 rir-sp-64-x4, which is rir-sp with 64 channels. A cosine schedule needs the number of
+steps at the start. So each model first trains a few hundred steps in a temporary folder. Their
+speed gives the number of steps that fit into its share of the minutes. RUN_DIR/plan.json contains
+these decisions. The same command resumes an interrupted run. The exit code is 0 when all models
+are trained, 75 when the time is over, and 1 when a training failed. No run on an accelerator has
+been made yet. Needs a checkout with its package installed.
 """
 
 import argparse
@@ -33,41 +32,41 @@ from cxrsr_cli.errors import ConfigError, CxrsrError, ExitCode, TrainingError
 from cxrsr_cli.inference.device import choose_device
 from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import SUFFIX
-from cxrsr_cli.training.checkpoint import FILE_NAME
 from cxrsr_cli.training.config import StageConfig, TrainConfig, load_train_config
+from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 from cxrsr_cli.training.training_log import METRICS_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
-LOGGED = 100
-"""Steps between two lines of a training's log."""
-USED = 0.95
-"""Of the time that is left to a training: checkpoints, and a speed that varies, take the rest."""
+LOG_STEPS = 100
+"""Steps between two lines of the log of a training."""
+USED_SHARE = 0.95
+"""Share of the remaining time for steps. Checkpoints and variations of the speed need the rest."""
 VALIDATIONS = 5
-"""In a training: enough to see it settle; each is a second or so in which nothing is learned."""
+"""Number per training. Each takes about a second without a step."""
 CHECKPOINT_SECONDS = 15
-"""Between checkpoints: what a stop costs at most. Writing one takes a fraction of a second."""
-FEWEST = 100
-"""Steps that are taken even if start-up and measuring have spent the share."""
-STOPPING_SECONDS = 30
-"""For a training to end when asked, before it is killed."""
+"""Time between checkpoints, which a stop costs at most."""
+MIN_STEPS = 100
+"""Steps of a training if start-up and measurement have used up its share of the time."""
+STOP_TIMEOUT = 30
+"""Seconds that a training has to end before it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One of the models.
+    """The training of a model.
 
     Attributes
     ----------
     name : str
-        Of the run folder, and of the weights in it.
+        Name of the run folder and of the weights in it.
     config : str
         File in ``models``.
     share : float
-        Of the minutes.
+        Share of the minutes.
     start : str or None
-        The training whose weights it starts from.
+        Training whose weights this one starts from.
     overrides : tuple of str
-        What differs from `config`.
+        Differences to `config`.
     """
 
     name: str
@@ -77,9 +76,9 @@ class Training:
     overrides: tuple[str, ...] = ()
 
 
-# x2 has the largest share: it alone starts from nothing, and what it learns the others
-# begin with. x4 is next, because it is the most used and rir-sp goes on from it. rir-sp has
-# the patches of rir: the 8 of 32 that it has for a CPU would leave a GPU idle.
+# x2 has the largest share: it starts from random weights, and the others start from it. x4 is
+# next, because it is used most and rir-sp starts from it. rir-sp has the patches of rir, because
+# the 8 patches of 32 pixels of its own configuration, which is for a CPU, would leave a GPU idle.
 TRAININGS = (
     Training("rir-x2", "rir-x2.yaml", 0.35),
     Training("rir-x4", "rir-x4.yaml", 0.25, "rir-x2"),
@@ -104,18 +103,18 @@ TRAININGS = (
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a short training measured.
+    """Result of a short training.
 
     Attributes
     ----------
     rates : tuple of float
-        Steps a second in each stage.
+        Steps per second in each stage.
     startup : float
-        Seconds outside the loop: reading the images, mostly.
+        Seconds outside of the loop, mostly for reading the images.
     pause : float
         Seconds for a validation and a checkpoint.
     measuring : float
-        Seconds that finding this out took.
+        Seconds of the short training.
     """
 
     rates: tuple[float, ...]
@@ -126,27 +125,28 @@ class Speed:
     @classmethod
     def of(cls, log: Sequence[Mapping[str, float]], wall: float) -> "Speed":
         """Read the log of a training of `probe_stages` that took `wall` seconds."""
-        at = {line["step"]: line["seconds"] for line in log}
-        end = max(at)
-        # The first hundred of a stage choose kernels; the last hundred hold the validation.
-        begun = range(LOGGED, int(end) - LOGGED, 2 * LOGGED)
-        rates = tuple(LOGGED / (at[step + LOGGED] - at[step]) for step in begun)
-        pause = max(0.0, at[end] - at[end - LOGGED] - LOGGED / rates[-1])
-        return cls(rates, wall - at[end], pause, wall)
+        seconds = {line["step"]: line["seconds"] for line in log}
+        end = max(seconds)
+        # A stage chooses kernels in its first hundred steps, and the last hundred steps have the
+        # validation.
+        starts = range(LOG_STEPS, int(end) - LOG_STEPS, 2 * LOG_STEPS)
+        rates = tuple(LOG_STEPS / (seconds[step + LOG_STEPS] - seconds[step]) for step in starts)
+        pause = max(0.0, seconds[end] - seconds[end - LOG_STEPS] - LOG_STEPS / rates[-1])
+        return cls(rates, wall - seconds[end], pause, wall)
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """A training's length, and what it follows from.
+class TrainingPlan:
+    """Length of a training and the measured speed.
 
     Attributes
     ----------
     steps : int
-        Of all stages.
+        Number of steps of all stages.
     overrides : tuple of str
         For `cxrsr train`, the same in every call.
     speed : Speed
-        What they were decided by.
+        Speed of the machine.
     """
 
     steps: int
@@ -156,32 +156,32 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a second call must know of the first.
+    """The contents of plan.json, which later calls need.
 
     Attributes
     ----------
     minutes : float
-        For all trainings.
+        Time for all trainings.
     overrides : tuple of str
-        Given by the user, for every training.
+        The user's, for every training.
     trainings : dict
-        `Decided` by name, of those that have begun.
+        `TrainingPlan` by name, of the trainings that have begun.
     """
 
     minutes: float
     overrides: tuple[str, ...]
-    trainings: dict[str, Decided]
+    trainings: dict[str, TrainingPlan]
 
 
 _PLAN = TypeAdapter(Plan)
 
 
 def main() -> None:
-    """Train what is not trained yet."""
+    """Train the models that are not trained yet."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     names = [training.name for training in TRAININGS]
     parser.add_argument("--data", type=Path, required=True, help="folder with train and val")
-    parser.add_argument("--run-dir", type=Path, default=Path("runs/zoo"))
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/models"))
     parser.add_argument("--minutes", type=float, default=25, help="for all trainings together")
     parser.add_argument("--stop-after", type=float, default=math.inf, metavar="MINUTES")
     parser.add_argument("--device", default="auto")
@@ -192,50 +192,52 @@ def main() -> None:
     install_interrupt_handlers()
     try:
         run = Run(arguments)
-        sys.exit(run.all([training for training in TRAININGS if training.name in arguments.only]))
+        sys.exit(
+            run.train_all([training for training in TRAININGS if training.name in arguments.only])
+        )
     except CxrsrError as error:
-        sys.exit(f"zoo: {error}")
+        sys.exit(f"train_models: {error}")
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
 
 
 def probe_stages(stages: Sequence[StageConfig]) -> str:
-    """Return the stages that `Speed.from_network` can read, as an override."""
-    steps = [2 * LOGGED for _ in stages]
-    steps[-1] += LOGGED
+    """Return the stages of the short training that `Speed.of` reads, as an override."""
+    steps = [2 * LOG_STEPS for _ in stages]
+    steps[-1] += LOG_STEPS
     return stages_override(stages, steps)
 
 
 def stages_override(stages: Sequence[StageConfig], steps: Sequence[int]) -> str:
-    """Return `stages` with other numbers of steps, as an override."""
+    """Return `stages` with other numbers of steps as an override."""
     plain = [
-        {"steps": count, "batch": stage.batch_size, "patch": stage.patch_size}
+        {"steps": count, "batch_size": stage.batch_size, "patch_size": stage.patch_size}
         for stage, count in zip(stages, steps, strict=True)
     ]
     return "stages=" + yaml.safe_dump(plain, default_flow_style=True, width=math.inf).strip()
 
 
-def decide(config: TrainConfig, seconds: float, speed: Speed) -> Decided:
-    """Choose the steps that fill the time.
+def plan_training(config: TrainConfig, seconds: float, speed: Speed) -> TrainingPlan:
+    """Choose the number of steps that fits into the time.
 
     Parameters
     ----------
     config : TrainConfig
-        The long recipe; its stages keep their proportions.
+        The full configuration. The proportions of its stages are kept.
     seconds : float
-        For this training, measuring included.
+        Time for this training with the measurement.
     speed : Speed
-        Of the machine.
+        Speed of the machine.
 
     Returns
     -------
-    Decided
-        At least `FEWEST` steps.
+    TrainingPlan
+        With at least `MIN_STEPS` steps.
     """
     shares = [stage.steps / config.total_steps for stage in config.stages]
-    each = sum(share / rate for share, rate in zip(shares, speed.rates, strict=True))
-    left = USED * (seconds - speed.measuring - speed.startup) - VALIDATIONS * speed.pause
-    total = max(FEWEST, int(left / each))
+    seconds_per_step = sum(share / rate for share, rate in zip(shares, speed.rates, strict=True))
+    remaining = USED_SHARE * (seconds - speed.measuring - speed.startup) - VALIDATIONS * speed.pause
+    total = max(MIN_STEPS, int(remaining / seconds_per_step))
     steps = [max(1, round(total * share)) for share in shares]
     overrides = (
         stages_override(config.stages, steps),
@@ -243,27 +245,27 @@ def decide(config: TrainConfig, seconds: float, speed: Speed) -> Decided:
         f"val_every={math.ceil(sum(steps) / VALIDATIONS)}",
         f"checkpoint_every={max(1, int(CHECKPOINT_SECONDS * min(speed.rates)))}",
     )
-    return Decided(sum(steps), overrides, speed)
+    return TrainingPlan(sum(steps), overrides, speed)
 
 
 class Run:
-    """One call: what was asked for, and the plan so far.
+    """One call of the script, with the plan.
 
     Parameters
     ----------
     arguments : argparse.Namespace
-        Of the command line.
+        Those of the command line.
 
     Raises
     ------
     ConfigError
-        If the folder's plan was made for something else.
+        If the plan in the folder was made with other arguments.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._deadline = time.monotonic() + 60 * arguments.stop_after
-        # The trainings run in this folder and name all by its path from there: what their
-        # hashes and headers hold then stays the same wherever the folder is copied.
+        # The trainings run in this folder with relative paths, so that hashes and headers stay the
+        # same when the folder is copied.
         self._folder: Path = arguments.run_dir.resolve()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._data = Path(os.path.relpath(arguments.data.absolute(), self._folder))
@@ -274,96 +276,96 @@ class Run:
         if arguments.threads:
             self._environment["OMP_NUM_THREADS"] = str(arguments.threads)
         self._plan_path = self._folder / "plan.json"
-        given = Plan(arguments.minutes, tuple(arguments.overrides), {})
-        self._plan = given
+        requested = Plan(arguments.minutes, tuple(arguments.overrides), {})
+        self._plan = requested
         if self._plan_path.exists():
             self._plan = _PLAN.validate_json(self._plan_path.read_bytes())
-        if (self._plan.minutes, self._plan.overrides) != (given.minutes, given.overrides):
+        if (self._plan.minutes, self._plan.overrides) != (requested.minutes, requested.overrides):
             raise ConfigError(
                 f"{self._plan_path} was made with --minutes {self._plan.minutes:g} and "
-                f"--set {list(self._plan.overrides)}; say the same, or name another run folder"
+                f"--set {list(self._plan.overrides)}; use the same, or another run folder"
             )
 
-    def all(self, trainings: Sequence[Training]) -> int:
-        """Train what is not trained yet; return the exit code."""
+    def train_all(self, trainings: Sequence[Training]) -> int:
+        """Train the models that are not trained yet; return the exit code."""
         failed = list[str]()
         for training in trainings:
             if self._weights(training.name).exists():
                 continue
             try:
-                self._one(training)
+                self._train_model(training)
             except TrainingError as error:
-                print(f"zoo: {training.name} failed: {error}", file=sys.stderr, flush=True)
+                print(f"train_models: {training.name} failed: {error}", file=sys.stderr, flush=True)
                 failed.append(training.name)
             except subprocess.TimeoutExpired:
-                print("zoo: time is up; the same command goes on", file=sys.stderr)
+                print("train_models: the time is over; the same command resumes", file=sys.stderr)
                 return os.EX_TEMPFAIL
         for training in trainings:
             print(f"{training.name}: {'failed' if training.name in failed else 'done'}")
         return int(bool(failed))
 
-    def _one(self, training: Training) -> None:
+    def _train_model(self, training: Training) -> None:
         if training.start and not self._weights(training.start).exists():
             raise TrainingError(f"it starts from {training.start}, which is not trained")
-        decided = self._plan.trainings.get(training.name) or self._decide(training)
-        # The user's own come last, but their stages are in what was decided.
-        own = [each for each in self._plan.overrides if not each.startswith("stages=")]
+        plan = self._plan.trainings.get(training.name) or self._make_plan(training)
+        # The user's overrides are the last, but their stages are part of the plan.
+        user = [each for each in self._plan.overrides if not each.startswith("stages=")]
         start = training.start and self._weights(training.start).relative_to(self._folder)
-        overrides = [*training.overrides, *decided.overrides, *own]
+        overrides = [*training.overrides, *plan.overrides, *user]
         overrides += [f"init_from={start}"] if start else []
-        resume = (self._folder / training.name / FILE_NAME).exists()
+        resume = (self._folder / training.name / CHECKPOINT_NAME).exists()
         self._train(training, training.name, overrides, resume=resume)
 
-    def _decide(self, training: Training) -> Decided:
+    def _make_plan(self, training: Training) -> TrainingPlan:
         precision = Precision.BF16 if choose_device(self._device).type == "cuda" else Precision.FP32
         overrides = [f"precision={precision}", *self._plan.overrides]
         path = ROOT / "models" / training.config
         config = load_train_config(path, [*training.overrides, *overrides])
-        with tempfile.TemporaryDirectory() as scratch:
-            # The longest interval: a validation and a checkpoint only at the end.
+        with tempfile.TemporaryDirectory() as temporary:
+            # With the longest interval, the only validation and checkpoint are at the end.
             probe = [probe_stages(config.stages), "init_from=null"]
             probe += [f"{key}={sys.maxsize}" for key in ("val_every", "checkpoint_every")]
             started = time.monotonic()
-            self._train(training, scratch, [*training.overrides, *overrides, *probe])
+            self._train(training, temporary, [*training.overrides, *overrides, *probe])
             wall = time.monotonic() - started
-            log = (Path(scratch) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
+            log = (Path(temporary) / METRICS_NAME).read_text(encoding="utf-8").splitlines()
         speed = Speed.of([json.loads(line) for line in log], wall)
-        decided = decide(config, 60 * self._plan.minutes * training.share, speed)
+        plan = plan_training(config, 60 * self._plan.minutes * training.share, speed)
         rates = ", ".join(f"{rate:.1f}" for rate in speed.rates)
         print(
-            f"{training.name}: {decided.steps} steps, at {rates} steps/s after {speed.startup:.0f} "
-            f"s of start-up, with {speed.pause:.1f} s for a validation",
+            f"{training.name}: {plan.steps} steps, {rates} steps/s, {speed.startup:.0f} s "
+            f"start-up, {speed.pause:.1f} s for a validation",
             flush=True,
         )
-        decided = Decided(decided.steps, (overrides[0], *decided.overrides), speed)
-        self._plan.trainings[training.name] = decided
+        plan = TrainingPlan(plan.steps, (overrides[0], *plan.overrides), speed)
+        self._plan.trainings[training.name] = plan
         with atomic_write(self._plan_path) as temporary:
             temporary.write_bytes(_PLAN.dump_json(self._plan, indent=2))
-        return decided
+        return plan
 
     def _train(
         self, training: Training, folder: str, overrides: Sequence[str], *, resume: bool = False
     ) -> None:
         config = os.path.relpath(ROOT / "models" / training.config, self._folder)
-        places = [f"data.{split}={self._data / split}" for split in ("train", "val")]
-        settings = [part for each in [*overrides, *places] for part in ("--set", each)]
+        data = [f"data.{split}={self._data / split}" for split in ("train", "val")]
+        options = [part for each in [*overrides, *data] for part in ("--set", each)]
         command = [sys.executable, "-m", "cxrsr_cli", "train", config, "--run-dir", folder]
         command += ["--device", self._device, "--no-progress", *["--resume"][: int(resume)]]
         with subprocess.Popen(
-            [*command, *settings], cwd=self._folder, env=self._environment
+            [*command, *options], cwd=self._folder, env=self._environment
         ) as process:
             try:
                 code = process.wait(max(0.0, self._deadline - time.monotonic()))
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                # It goes on from its last checkpoint; left alone it would hold the GPU.
+                # The next call resumes from the checkpoint. The training would keep the GPU.
                 process.terminate()
                 try:
-                    process.wait(STOPPING_SECONDS)
+                    process.wait(STOP_TIMEOUT)
                 except subprocess.TimeoutExpired:
                     process.kill()
                 raise
         if code:
-            raise TrainingError(f"cxrsr train ended with {code}")
+            raise TrainingError(f"cxrsr train ended with exit code {code}")
 
     def _weights(self, name: str) -> Path:
         return self._folder / name / f"{name}{SUFFIX}"
