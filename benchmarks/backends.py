@@ -1,11 +1,11 @@
-"""Measure other engines than PyTorch, and other arithmetic than float32, on a CPU.
+"""Compare other backends with PyTorch, and other arithmetic with float32, on a CPU.
 
     python -m benchmarks.backends [--images 30] [--rounds 15]
 
-Measures what stands in benchmarks/cpu_backends.py with rir-s at x4: speed of the network
-in turns, on strips of full width; and with the network swapped inside the
-pipeline, what becomes of the output. Prints a table and puts it into
-docs/studies/backends.md. What is not installed says so:
+Measures the backends of benchmarks/cpu_backends.py with rir-s at x4: the speed
+of the network on strips of full width, in alternation, and the change of the
+output if the predictor uses the backend. Prints a table and writes it into
+docs/studies/backends.md. The table marks backends that are not installed:
 
     pip install openvino nncf onnx onnxruntime
 
@@ -26,7 +26,7 @@ from typing import cast
 
 import torch
 
-from benchmarks.cpu_backends import ENGINES, Compute, Engine, Material
+from benchmarks.cpu_backends import BACKENDS, Backend, BackendInputs, Compute
 from benchmarks.machine_info import machine
 from benchmarks.run_study import fill
 from benchmarks.study_config import PAGES, ROOT
@@ -51,22 +51,22 @@ SOURCE = ROOT / "examples" / "chest-1024.dcm"
 
 WIDTH = 1024
 HEIGHTS = (32, 64)
-"""Of strips, in input pixels: a feature map of 32 channels has 4 or 8 MiB in float32."""
+"""Heights of strips in input pixels. A feature map of 32 channels has 4 or 8 MiB in float32."""
 
-ASKED = 1.5
-"""How much faster a backend must make everything."""
+TARGET_SPEEDUP = 1.5
+"""Speed-up of the whole work that a backend must reach."""
 
 PACKAGES = ("openvino", "nncf", "onnxruntime")
 CPU = torch.device("cpu")
 
 
-class Swapped(SuperResolutionNetwork):
-    """A network whose residual comes from elsewhere.
+class BackendNetwork(SuperResolutionNetwork):
+    """A network whose residual is computed by a backend.
 
     Attributes
     ----------
     seconds : float
-        Spent there.
+        Time of the backend.
     """
 
     def __init__(self, network: SuperResolutionNetwork, compute: Compute) -> None:
@@ -74,7 +74,7 @@ class Swapped(SuperResolutionNetwork):
         self.network, self.compute, self.seconds = network, compute, 0.0
 
     def residual(self, x: torch.Tensor) -> torch.Tensor:
-        """Ask the engine."""
+        """Compute with the backend."""
         start = time.perf_counter()
         output = self.compute(x)
         self.seconds += time.perf_counter() - start
@@ -82,28 +82,28 @@ class Swapped(SuperResolutionNetwork):
 
 
 @dataclass(slots=True)
-class Line:
-    """What is found of an engine.
+class BackendResult:
+    """Measurements of a backend.
 
     Attributes
     ----------
-    engine : Engine
-        The engine.
+    backend : Backend
+        The backend.
     compute : callable or None
-        It at work; None if it is not installed.
-    loading : Usage
+        Its function; None if it is not installed.
+    loading : ResourceUsage
         Of loading it and of a first strip.
     height : int
-        Of the strips on which it is fastest.
+        Height of the strips on which it is fastest.
     seconds : list of float
-        By round, for a million input pixels. Other work on the machine only adds
-        to them, so the smallest is the engine's; ratios in turns stand beside.
+        For each round, for a million input pixels. Other work on the machine can
+        only add to them, so the smallest is that of the backend.
     gains, largest, squares : list of float
-        By image: PSNR to the reference's, in dB; the largest difference of an
-        output from the reference's and the mean square, in stored units.
+        For each image: difference of PSNR to the reference in dB; the largest
+        and the mean square difference to its output, in stored units.
     """
 
-    engine: Engine
+    backend: Backend
     compute: Compute | None = None
     loading: ResourceUsage = field(default_factory=ResourceUsage)
     height: int = HEIGHTS[0]
@@ -115,33 +115,33 @@ class Line:
 
 @torch.inference_mode()
 def main() -> None:
-    """Measure, print the table and put it into its page."""
+    """Measure, print the table and write it into its page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=30, help="of the test set, the first ones")
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    restorer = Predictor.load(find_model("rir-s", SCALE).path, device="cpu")
-    network = cast("ResidualInResidual", restorer.network)
+    predictor = Predictor.load(find_model("rir-s", SCALE).path, device="cpu")
+    network = cast("ResidualInResidual", predictor.network)
     examples = [
-        restorer.network.stem(image).contiguous() for image in calibration(CALIBRATION, SCALE)
+        predictor.network.stem(image).contiguous() for image in calibration(CALIBRATION, SCALE)
     ]
     with TemporaryDirectory() as folder:
         lines = [
-            prepare(engine, network, examples, Path(folder) / str(index))
-            for index, engine in enumerate(ENGINES)
+            prepare(backend, network, examples, Path(folder) / str(index))
+            for index, backend in enumerate(BACKENDS)
         ]
         paths = list_image_files(TEST)[: arguments.images]
-        judge([line for line in lines if line.compute], restorer, paths)
-        race([line for line in lines if line.compute], arguments.rounds)
-        say("everything else")
-        rest = min(others(restorer, lines[1], SCALE) for _ in range(3))
+        measure_quality([line for line in lines if line.compute], predictor, paths)
+        time_backends([line for line in lines if line.compute], arguments.rounds)
+        print_progress("everything else")
+        rest = min(time_without_network(predictor, lines[1], SCALE) for _ in range(3))
     table = f"{tabulate(lines, rest)}\n\n{note(len(paths), rest, arguments.rounds)}"
     print(table)
     fill(PAGES / "backends.md", f"backends x{SCALE}", table)
 
 
 def calibration(folder: Path, scale: int) -> Iterator[torch.Tensor]:
-    """Yield every image of a folder, degraded, in network values: marks and borders too."""
+    """Yield every image of a folder, downsampled, in network values."""
     for path in list_image_files(folder):
         original = read_ground_truth(path, scale)
         low = make_low_resolution(original, scale)
@@ -149,29 +149,29 @@ def calibration(folder: Path, scale: int) -> Iterator[torch.Tensor]:
 
 
 def prepare(
-    engine: Engine, network: ResidualInResidual, examples: Sequence[torch.Tensor], folder: Path
-) -> Line:
-    """Make an engine ready, if it is installed."""
-    say(f"{engine.name} {engine.about}")
+    backend: Backend, network: ResidualInResidual, examples: Sequence[torch.Tensor], folder: Path
+) -> BackendResult:
+    """Prepare a backend, if it is installed."""
+    print_progress(f"{backend.name} {backend.about}")
     folder.mkdir()
     try:
-        load = engine.prepare(Material(network, examples, folder))
+        load = backend.prepare(BackendInputs(network, examples, folder))
     except ImportError:
-        return Line(engine)
+        return BackendResult(backend)
     with measure_usage(CPU) as loading:
         compute = load()
         compute(strip(HEIGHTS[0]))
-    return Line(engine, compute, loading)
+    return BackendResult(backend, compute, loading)
 
 
 def strip(height: int) -> torch.Tensor:
-    """Make what a stem could have made of a strip."""
+    """Make random output of a stem for a strip."""
     return torch.randn(1, 9, height, WIDTH)
 
 
-def race(lines: Sequence[Line], rounds: int) -> None:
-    """Time the engines in turns, each on strips of the height that suits it best."""
-    say(f"{rounds} rounds")
+def time_backends(lines: Sequence[BackendResult], rounds: int) -> None:
+    """Time the backends in alternation, each on strips of its fastest height."""
+    print_progress(f"{rounds} rounds")
     for line in lines:
         fastest = {height: min(timed(line, height) for _ in range(2)) for height in HEIGHTS}
         line.height = min(fastest, key=lambda height: fastest[height])
@@ -180,8 +180,8 @@ def race(lines: Sequence[Line], rounds: int) -> None:
             line.seconds.append(timed(line, line.height))
 
 
-def timed(line: Line, height: int) -> float:
-    """Time one strip, after one that brings its engine's weights and threads back."""
+def timed(line: BackendResult, height: int) -> float:
+    """Time one strip, after one that brings its backend's weights and threads back."""
     if line.compute is None:
         raise ValueError("not installed")
     values = strip(height)
@@ -191,17 +191,21 @@ def timed(line: Line, height: int) -> float:
     return (time.perf_counter() - start) / (height * WIDTH) * 1e6
 
 
-def judge(lines: Sequence[Line], restorer: Predictor, paths: Sequence[Path]) -> None:
-    """Compare outputs with the original, and with the first engine's."""
-    scale = restorer.architecture.scale
-    say(f"{len(paths)} images")
+def measure_quality(
+    lines: Sequence[BackendResult], predictor: Predictor, paths: Sequence[Path]
+) -> None:
+    """Compare outputs with the original and with those of the first backend."""
+    scale = predictor.architecture.scale
+    print_progress(f"{len(paths)} images")
     for path in paths:
         original = read_ground_truth(path, scale)
         low = make_low_resolution(original, scale)
         reference, best = torch.empty(0), 0.0
         for line in lines:
-            output = _swap(restorer, line).predict(
-                low, original.pixel_range, consistency=restorer.consistency
+            output = _with_backend(predictor, line).predict(
+                low,
+                original.pixel_range,
+                consistency=predictor.consistency,
             )
             found = psnr(output.round(), original.values, peak=original.data_range, border=scale)
             if line is lines[0]:
@@ -212,27 +216,27 @@ def judge(lines: Sequence[Line], restorer: Predictor, paths: Sequence[Path]) -> 
             line.squares.append(difference.square().mean().item())
 
 
-def others(restorer: Predictor, line: Line, scale: int) -> float:
+def time_without_network(predictor: Predictor, line: BackendResult, scale: int) -> float:
     """Time all of an upscaling but the network, in seconds for a million input pixels."""
-    swapped = _swap(restorer, line)
+    network_with_backend = _with_backend(predictor, line)
     loaded = Upscaler.load(find_model("rir-s", scale), UpscaleOptions(device="cpu"))
-    upscaler = replace(loaded, predictor=swapped)
+    upscaler = replace(loaded, predictor=network_with_backend)
     with TemporaryDirectory() as folder:
         start = time.perf_counter()
         opened = upscaler.read(Job(SOURCE, Path(folder) / "output.dcm"))
         upscaler.write(upscaler.upscale(opened))
         everything = time.perf_counter() - start
-    spent = cast("Swapped", swapped.network).seconds
+    spent = cast("BackendNetwork", network_with_backend.network).seconds
     return (everything - spent) / opened.frames.size * 1e6
 
 
-def _swap(restorer: Predictor, line: Line) -> Predictor:
+def _with_backend(predictor: Predictor, line: BackendResult) -> Predictor:
     if line.compute is None:
         raise ValueError("not installed")
-    return replace(restorer, network=Swapped(restorer.network, line.compute), program=None)
+    return replace(predictor, network=BackendNetwork(predictor.network, line.compute), program=None)
 
 
-def tabulate(lines: Sequence[Line], rest: float) -> str:
+def tabulate(lines: Sequence[BackendResult], rest: float) -> str:
     """Lay out what was found; the first line is the reference.
 
     "rest for 1.5" is what all but the network may take for the whole to be that much faster.
@@ -243,13 +247,13 @@ def tabulate(lines: Sequence[Line], rest: float) -> str:
     ]  # fmt: skip
     base, rows = min(lines[0].seconds), []
     for line in lines:
-        cells = [line.engine.name, line.engine.about]
+        cells = [line.backend.name, line.backend.about]
         if line.compute is None:
             rows.append([*cells, "not installed", *[""] * (len(titles) - 3)])
             continue
         seconds = min(line.seconds)
         turns = [one / other for one, other in zip(lines[0].seconds, line.seconds, strict=True)]
-        enough = (base - ASKED * seconds) / (ASKED - 1)
+        enough = (base - TARGET_SPEEDUP * seconds) / (TARGET_SPEEDUP - 1)
         gain = PairedDifference.of(line.gains, larger_is_better=True)
         peak = line.loading.peak_bytes
         cells += [
@@ -279,7 +283,7 @@ def note(images: int, rest: float, rounds: int) -> str:
     )
 
 
-def say(what: str) -> None:
+def print_progress(what: str) -> None:
     """Show what is being done."""
     print(f"{datetime.now().astimezone():%H:%M:%S} {what}", file=sys.stderr)
 

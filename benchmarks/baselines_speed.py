@@ -1,10 +1,10 @@
-"""Time and memory of this network and its rivals, beside what they reach.
+"""Time and memory of this network and its baselines, beside what they reach.
 
     python -m benchmarks.baselines_speed
 
 Every network on the example of 256x256 at x4, on the CPU in turns: speed and
 memory need no training, so that those too large to train here are timed with
-random weights. PSNR is that of the study of rivals, where it was trained
+random weights. PSNR is that of the study "rivals", where it was trained
 (`python -m benchmarks.run_study rivals`). Puts its table into docs/studies/speed.md.
 """
 
@@ -19,7 +19,7 @@ from statistics import median
 import torch
 
 from benchmarks.machine_info import machine
-from benchmarks.run_study import fill, judge, mean
+from benchmarks.run_study import evaluate_all, fill, mean
 from benchmarks.speed import CPU, MIB, PAGE, RANGE, ROUNDS, table
 from benchmarks.study_config import Training, load_study
 from benchmarks.synthetic_radiographs import mosaic, write
@@ -33,12 +33,12 @@ from cxrsr_cli.networks.resampling import upsample
 
 SCALE, SIDE = 4, 256
 NETWORKS = ("rir-32", "edsr-32", "rcan-32", "srcnn", "rir-64", "edsr", "rcan")
-SHOWN = ("clean", "early")
+TABLES = ("clean", "early")
 """Tables of the study that have their PSNR."""
 
 
 @dataclass(slots=True)
-class Rival:
+class Baseline:
     """What is timed.
 
     Attributes
@@ -71,24 +71,24 @@ class Rival:
 def main() -> None:
     """Time them and write the table."""
     with tempfile.TemporaryDirectory() as folder:
-        rivals = [*interpolations(Path(folder)), *networks()]
-        for rival in rivals:
+        baselines = [*interpolations(Path(folder)), *networks()]
+        for baseline in baselines:
             with measure_usage(CPU) as usage:
-                rival.work()
-            rival.peak_bytes = (usage.peak_bytes or 0) if rival.here else 0
+                baseline.work()
+            baseline.peak_bytes = (usage.peak_bytes or 0) if baseline.here else 0
         for _ in range(ROUNDS):
-            for rival in rivals:
-                rival.seconds.append(clock(rival.work)[1])
+            for baseline in baselines:
+                baseline.seconds.append(clock(baseline.work)[1])
     megapixels = SIDE**2 / 1e6
     rows = [
         [
-            rival.about,
-            f"{rival.macs:,}" if rival.macs else "",
-            f"{median(rival.seconds) / megapixels:.2f}",
-            f"{rival.peak_bytes / MIB / megapixels:.0f}" if rival.peak_bytes else "",
-            f"{rival.psnr:.2f}" if rival.psnr else "",
+            baseline.about,
+            f"{baseline.macs:,}" if baseline.macs else "",
+            f"{median(baseline.seconds) / megapixels:.2f}",
+            f"{baseline.peak_bytes / MIB / megapixels:.0f}" if baseline.peak_bytes else "",
+            f"{baseline.psnr:.2f}" if baseline.psnr else "",
         ]
-        for rival in rivals
+        for baseline in baselines
     ]
     titles = ["", "MACs", "s/MP", "MiB/MP", "PSNR dB"]
     text = table(titles, rows, words=1)
@@ -96,45 +96,47 @@ def main() -> None:
     print(text)
 
 
-def interpolations(folder: Path) -> list[Rival]:
+def interpolations(folder: Path) -> list[Baseline]:
     """Return what needs no network; dcmscale is a process, from a file to a file."""
     low = torch.from_numpy(mosaic(SIDE, SIDE).astype("float32"))[None, None]
     source = write(folder / "in.dcm", SIDE, SIDE)
     command = ["dcmscale", "+Sxf", str(SCALE), "+Syf", str(SCALE), str(source)]
     floor = partial(consistent_bicubic, low, SCALE, PixelRange(0, RANGE))
     return [
-        Rival(
+        Baseline(
             "DCMTK's dcmscale, a process",
             partial(subprocess.run, [*command, str(folder / "out.dcm")], check=True),
             here=False,
         ),
-        Rival("bicubic", partial(upsample, low, SCALE)),
-        Rival("range-aware consistent bicubic, iterated", floor, psnr=reached().get("floor")),
+        Baseline("bicubic", partial(upsample, low, SCALE)),
+        Baseline(
+            "range-aware consistent bicubic, iterated", floor, psnr=study_psnrs().get("floor")
+        ),
     ]
 
 
-def networks() -> list[Rival]:
+def networks() -> list[Baseline]:
     """Return the networks, made consistent."""
-    study, found = load_study("rivals"), reached()
+    study, found = load_study("rivals"), study_psnrs()
     low = mosaic(SIDE, SIDE).astype("int32")
-    rivals = []
+    baselines = []
     for name in NETWORKS:
         entry = study.entries[name]
         architecture = Training(name, entry, SCALE).config().architecture
-        restorer = Predictor.from_network(architecture.build().eval(), CPU)
-        work = partial(restorer.upscale, low, PixelRange(0, RANGE))
+        predictor = Predictor.from_network(architecture.build().eval(), CPU)
+        work = partial(predictor.upscale, low, PixelRange(0, RANGE))
         macs = architecture.complexity.macs
-        rivals.append(Rival(f"`{name}`, {entry.about}", work, macs, found.get(name)))
-    return rivals
+        baselines.append(Baseline(f"`{name}`, {entry.about}", work, macs, found.get(name)))
+    return baselines
 
 
-def reached() -> dict[str, float]:
-    """Return the PSNR of those that the study has trained and judged."""
+def study_psnrs() -> dict[str, float]:
+    """Return the PSNR of the networks that the study has evaluated."""
     study, found = load_study("rivals"), dict[str, float]()
     for each in study.tables:
-        if each.name in SHOWN:
-            for name, judged in judge(study, each, SCALE, "cpu").items():
-                found[name] = mean(judged, PSNR)
+        if each.name in TABLES:
+            for name, scores in evaluate_all(study, each, SCALE, "cpu").items():
+                found[name] = mean(scores, PSNR)
     return found
 
 

@@ -41,7 +41,7 @@ SCALE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     """A folder of equal files.
 
     Attributes
@@ -65,7 +65,7 @@ class Work:
         return folder
 
 
-NEXT_TO_NOTHING = Work(16, 32)
+TINY_IMAGES = Workload(16, 32)
 """Files that show what each costs beside the network."""
 
 KINDS: dict[str, tuple[str, TransferMode | None]] = {
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    work = Work(arguments.side, 8)
+    work = Workload(arguments.side, 8)
     starts, taken = measure(work, arguments.rounds)
     text = tabulate(work, starts, taken)
     note = f"{work.count} files of {work.side}x{work.side}, {arguments.rounds} rounds."
@@ -90,18 +90,18 @@ def main() -> None:
     print(text)
 
 
-Taken = dict[tuple[str, Work], list[float]]
+Taken = dict[tuple[str, Workload], list[float]]
 """Seconds of each kind at each work, one after the other."""
 
 
-def measure(work: Work, rounds: int) -> tuple[dict[str, float], Taken]:
+def measure(work: Workload, rounds: int) -> tuple[dict[str, float], Taken]:
     """Return the seconds that each kind takes to start, and to do each folder."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        sources = {each: each.folder(Path(folder)) for each in (work, NEXT_TO_NOTHING)}
+        sources = {each: each.folder(Path(folder)) for each in (work, TINY_IMAGES)}
         kinds: dict[str, Executor] = {}
         starts: dict[str, float] = {}
-        for name, (address, shipping) in KINDS.items():
-            kinds[name], starts[name] = clock(start, stack, address, shipping)
+        for name, (address, transfer) in KINDS.items():
+            kinds[name], starts[name] = clock(start, stack, address, transfer)
         taken: Taken = {}
         for turn in range(rounds + 1):
             for name, kind in kinds.items():
@@ -112,13 +112,13 @@ def measure(work: Work, rounds: int) -> tuple[dict[str, float], Taken]:
     return starts, taken
 
 
-def tabulate(work: Work, starts: dict[str, float], taken: Taken) -> str:
+def tabulate(work: Workload, starts: dict[str, float], taken: Taken) -> str:
     """Lay out a table in Markdown."""
     here = taken["this process", work]
-    least = median(taken["this process", NEXT_TO_NOTHING]) / NEXT_TO_NOTHING.count
+    least = median(taken["this process", TINY_IMAGES]) / TINY_IMAGES.count
     rows = []
     for name in KINDS:
-        each = median(taken[name, NEXT_TO_NOTHING]) / NEXT_TO_NOTHING.count
+        each = median(taken[name, TINY_IMAGES]) / TINY_IMAGES.count
         pairs = zip(here, taken[name, work], strict=True)
         rows.append(
             [
@@ -135,7 +135,7 @@ def tabulate(work: Work, starts: dict[str, float], taken: Taken) -> str:
     return Table([(title, 0) for title in titles], rows).as_markdown()
 
 
-def start(stack: ExitStack, address: str, shipping: TransferMode | None) -> Executor:
+def start(stack: ExitStack, address: str, transfer: TransferMode | None) -> Executor:
     """Load the model here, or start a cluster and have a worker load it."""
     model, options = find_model(DEFAULT_MODEL, SCALE), UpscaleOptions(device="cpu")
     if not address:
@@ -146,7 +146,7 @@ def start(stack: ExitStack, address: str, shipping: TransferMode | None) -> Exec
             model,
             options,
             clock=now,
-            transfer_mode=shipping,
+            transfer_mode=transfer,
         )
     )
 

@@ -1,4 +1,4 @@
-"""The convolution ceiling: what a network's convolutions alone would take, each at its best."""
+"""Lower limit of the time of a network: its convolutions alone, each at its largest speed."""
 
 import time
 from collections import Counter
@@ -16,18 +16,18 @@ _RUNS = 15
 def ceiling_seconds(program: ConvProgram, height: int, width: int, rows: int) -> float:
     """Return the seconds for the convolutions of an image without border.
 
-    Each shape of convolution is run by itself, channels last, again and again on
-    a strip of the same values, so that input and output lie in the processor's
-    cache: nothing that a network does between convolutions could make it faster.
+    Each shape of convolution is repeated, channels last, on a strip of the same
+    values, so that input and output are in the cache of the processor. A
+    network cannot be faster.
 
     Parameters
     ----------
-    program : Program
+    program : ConvProgram
         On the CPU.
     height, width : int
-        Of the image.
+        Size of the image.
     rows : int
-        Of a strip.
+        Height of a strip.
     """
     filters = [branch.conv for layer in program.layers for branch in layer.branches if branch.conv]
     counts = Counter(one.weight.shape for one in filters)

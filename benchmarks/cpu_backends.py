@@ -1,9 +1,9 @@
-"""Ways to compute what stands between a network's stem and its shuffle, on a CPU.
+"""Backends that compute a network between its stem and its pixel shuffle, on a CPU.
 
-All are given the same module: the network with every fusing 1x1 convolution
-taken apart into a sum of one for each input, which saves the concatenation.
-The stem stays in PyTorch and float32. What needs a package that is not there
-raises ImportError.
+All backends get the same module: the network with every fusing 1x1 convolution
+split into a sum of one per input, which saves the concatenation. The stem is
+computed by PyTorch in float32. A backend whose package is not installed raises
+ImportError.
 """
 
 import copy
@@ -21,15 +21,15 @@ from torch import nn
 from cxrsr_cli.networks.rir import ResidualBlock, ResidualGroup, ResidualInResidual
 
 Compute = Callable[[torch.Tensor], torch.Tensor]
-"""Maps what the stem made, ``(1, 9, H, W)`` float32, to the unscaled residual."""
+"""Maps the output of the stem, ``(1, 9, H, W)`` float32, to the unscaled residual."""
 
-SUMS = "Add"
-ENDS = ("shallow", "deep", "tail")
+ADDITIONS = "Add"
+OUTER_LAYERS = ("shallow", "deep", "tail")
 LAST_GROUP, LAST_GROUPS = ("groups.3",), ("groups.2", "groups.3")
-"""What is best left in float, by OpenVINO's and the network's names."""
+"""Layers to keep in float, by the names of OpenVINO and of the network."""
 
 
-class Lean(nn.Module):
+class SplitFusionNetwork(nn.Module):
     """`ResidualInResidual.residual` without a concatenation.
 
     Parameters
@@ -75,9 +75,9 @@ class _Block(nn.Module):
         self.negative_slope = block.negative_slope
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        *others, last = zip(self.branches, self.fuse, strict=True)
+        *time_without_network, last = zip(self.branches, self.fuse, strict=True)
         output = self._one(*last, x)
-        for branch, fuse in others:
+        for branch, fuse in time_without_network:
             output.add_(self._one(branch, fuse, x))
         return output.add_(x)
 
@@ -99,30 +99,32 @@ def _parts(whole: nn.Conv2d, count: int) -> list[nn.Conv2d]:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """What an engine is made from.
+class BackendInputs:
+    """What an backend is made from.
 
     Attributes
     ----------
     network : ResidualInResidual
         In evaluation mode, float32.
     examples : sequence of torch.Tensor
-        What the stem makes of real radiographs, to calibrate with.
+        Outputs of the stem for real radiographs, for calibration.
     folder : Path
-        Where engines may leave files.
+        Folder for files of the backends.
     """
 
     network: ResidualInResidual
     examples: Sequence[torch.Tensor]
     folder: Path
 
-    def lean(self) -> Lean:
-        """Make the module of which all are made."""
-        return Lean(copy.deepcopy(self.network).to(memory_format=torch.contiguous_format)).eval()  # type: ignore[call-overload]
+    def split_network(self) -> SplitFusionNetwork:
+        """Make the module that all backends compute."""
+        network = copy.deepcopy(self.network)
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return SplitFusionNetwork(network).eval()
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class Backend:
     """A line of the table.
 
     Attributes
@@ -138,15 +140,15 @@ class Engine:
 
     name: str
     about: str
-    prepare: Callable[[Material], Callable[[], Compute]]
+    prepare: Callable[[BackendInputs], Callable[[], Compute]]
 
 
-def torch_engine(dtype: torch.dtype) -> Callable[[Material], Callable[[], Compute]]:
+def torch_backend(dtype: torch.dtype) -> Callable[[BackendInputs], Callable[[], Compute]]:
     """PyTorch's own convolutions, channels last."""
 
-    def prepare(material: Material) -> Callable[[], Compute]:
+    def prepare(inputs: BackendInputs) -> Callable[[], Compute]:
         def load() -> Compute:
-            module = material.lean().to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module = inputs.split_network().to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             return lambda x: module(x.to(dtype, memory_format=torch.channels_last)).float()
 
         return load
@@ -154,19 +156,19 @@ def torch_engine(dtype: torch.dtype) -> Callable[[Material], Callable[[], Comput
     return prepare
 
 
-def openvino_engine(
+def openvino_backend(
     precision: str = "f32",
     quantise: Callable[[Any, Sequence[torch.Tensor]], Any] | None = None,
-) -> Callable[[Material], Callable[[], Compute]]:
-    """OpenVINO, compiled for each shape that it meets."""
+) -> Callable[[BackendInputs], Callable[[], Compute]]:
+    """Return OpenVINO, compiled for each shape of its input."""
 
-    def prepare(material: Material) -> Callable[[], Compute]:
+    def prepare(inputs: BackendInputs) -> Callable[[], Compute]:
         import openvino
 
-        path = material.folder / "openvino.xml"
-        model = openvino.convert_model(material.lean(), example_input=material.examples[0])
+        path = inputs.folder / "openvino.xml"
+        model = openvino.convert_model(inputs.split_network(), example_input=inputs.examples[0])
         if quantise is not None:
-            model = quantise(model, material.examples)
+            model = quantise(model, inputs.examples)
         openvino.save_model(model, path, compress_to_fp16=False)
 
         def load() -> Compute:
@@ -230,7 +232,7 @@ def nncf_int8(
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(examples),
             ignored_scope=nncf.IgnoredScope(
-                types=[] if sums else [SUMS],
+                types=[] if sums else [ADDITIONS],
                 patterns=[rf".*__module\.{re.escape(part)}\b.*" for part in keep],
                 validate=False,
             ),
@@ -242,28 +244,28 @@ def nncf_int8(
     return quantise
 
 
-def onnxruntime_engine(*, int8: bool = False) -> Callable[[Material], Callable[[], Compute]]:
+def onnxruntime_backend(*, int8: bool = False) -> Callable[[BackendInputs], Callable[[], Compute]]:
     """onnxruntime; INT8 by QDQ, static, weights by channel."""
 
-    def prepare(material: Material) -> Callable[[], Compute]:
+    def prepare(inputs: BackendInputs) -> Callable[[], Compute]:
         import onnxruntime
         from onnxruntime import quantization
 
-        path = material.folder / "plain.onnx"
+        path = inputs.folder / "plain.onnx"
         torch.onnx.export(
-            material.lean(),
-            (material.examples[0],),
+            inputs.split_network(),
+            (inputs.examples[0],),
             path,
             dynamo=False,
             input_names=["x"],
             dynamic_axes={"x": {2: "h", 3: "w"}},
         )
         if int8:
-            plain, path = path, material.folder / "int8.onnx"
+            plain, path = path, inputs.folder / "int8.onnx"
             quantization.quantize_static(
                 plain,
                 path,
-                _Reader(material.examples),
+                _Reader(inputs.examples),
                 quant_format=quantization.QuantFormat.QDQ,
                 activation_type=quantization.QuantType.QUInt8,
                 per_channel=True,
@@ -292,37 +294,37 @@ class _Reader:
         return next(({"x": x.numpy()} for x in self.left), None)
 
 
-ENGINES = (
-    Engine("PyTorch float32", "the reference", torch_engine(torch.float32)),
-    Engine("PyTorch bfloat16", "all but the stem", torch_engine(torch.bfloat16)),
-    Engine("OpenVINO float32", "", openvino_engine()),
-    Engine("OpenVINO bfloat16", "its precision hint", openvino_engine("bf16")),
-    Engine(
+BACKENDS = (
+    Backend("PyTorch float32", "the reference", torch_backend(torch.float32)),
+    Backend("PyTorch bfloat16", "all but the stem", torch_backend(torch.bfloat16)),
+    Backend("OpenVINO float32", "", openvino_backend()),
+    Backend("OpenVINO bfloat16", "its precision hint", openvino_backend("bf16")),
+    Backend(
         "OpenVINO INT8",
         "NNCF, mixed preset",
-        openvino_engine(quantise=nncf_int8(extremes=False)),
+        openvino_backend(quantise=nncf_int8(extremes=False)),
     ),
-    Engine("OpenVINO INT8", "ranges of extremes", openvino_engine(quantise=nncf_int8())),
-    Engine(
+    Backend("OpenVINO INT8", "ranges of extremes", openvino_backend(quantise=nncf_int8())),
+    Backend(
         "OpenVINO INT8",
         "and sums in float",
-        openvino_engine(quantise=nncf_int8(sums=False)),
+        openvino_backend(quantise=nncf_int8(sums=False)),
     ),
-    Engine(
+    Backend(
         "OpenVINO INT8",
         "and both ends in float",
-        openvino_engine(quantise=nncf_int8(sums=False, keep=ENDS)),
+        openvino_backend(quantise=nncf_int8(sums=False, keep=OUTER_LAYERS)),
     ),
-    Engine(
+    Backend(
         "OpenVINO INT8",
         "and last group, these in bfloat16",
-        openvino_engine("bf16", nncf_int8(sums=False, keep=(*ENDS, *LAST_GROUP))),
+        openvino_backend("bf16", nncf_int8(sums=False, keep=(*OUTER_LAYERS, *LAST_GROUP))),
     ),
-    Engine(
+    Backend(
         "OpenVINO INT8",
         "and the last two groups, in bfloat16",
-        openvino_engine("bf16", nncf_int8(sums=False, keep=(*ENDS, *LAST_GROUPS))),
+        openvino_backend("bf16", nncf_int8(sums=False, keep=(*OUTER_LAYERS, *LAST_GROUPS))),
     ),
-    Engine("onnxruntime float32", "", onnxruntime_engine()),
-    Engine("onnxruntime INT8", "QDQ, unsigned activations", onnxruntime_engine(int8=True)),
+    Backend("onnxruntime float32", "", onnxruntime_backend()),
+    Backend("onnxruntime INT8", "QDQ, unsigned activations", onnxruntime_backend(int8=True)),
 )

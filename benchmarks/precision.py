@@ -44,11 +44,11 @@ def main() -> None:
     rows = []
     for scale in arguments.scale:
         path = find_model(arguments.model, scale).path
-        restorers = {
+        predictors = {
             each: Predictor.load(path, device=str(device), precision=each) for each in precisions
         }
         for side in arguments.side:
-            rows += compare(restorers, peaks, side)
+            rows += compare(predictors, peaks, side)
     titles = ["scale", "input", "precision", "s", "input MP/s", "share of matrix products"]
     titles += ["times float32", "RMS error", "largest", "pixels that differ"]
     text = table(titles, rows)
@@ -58,27 +58,27 @@ def main() -> None:
 
 
 def compare(
-    restorers: dict[Precision, Predictor], peaks: dict[Precision, float], side: int
+    predictors: dict[Precision, Predictor], peaks: dict[Precision, float], side: int
 ) -> list[list[str]]:
     """Restore an image in every precision, in turns."""
     low = mosaic(side, side).astype(np.int32)
-    seconds: dict[Precision, list[float]] = {each: [] for each in restorers}
+    seconds: dict[Precision, list[float]] = {each: [] for each in predictors}
     made: dict[Precision, np.ndarray] = {}
     for _ in range(ROUNDS + 1):
-        for precision, restorer in restorers.items():
-            made[precision], taken = clock(restorer.upscale, low, PixelRange(0, RANGE))
+        for precision, predictor in predictors.items():
+            made[precision], taken = clock(predictor.upscale, low, PixelRange(0, RANGE))
             seconds[precision].append(taken)
     rows = []
     exact = made[Precision.FP32].astype(float)
-    for precision, restorer in restorers.items():
+    for precision, predictor in predictors.items():
         # The first round warms up.
         taken = median(seconds[precision][1:])
         pairs = zip(seconds[Precision.FP32][1:], seconds[precision][1:], strict=True)
-        work = _SUM * restorer.architecture.complexity.macs * side**2
+        work = _SUM * predictor.architecture.complexity.macs * side**2
         error = np.abs(made[precision] - exact)
         rows.append(
             [
-                f"x{restorer.architecture.scale}",
+                f"x{predictor.architecture.scale}",
                 f"{side}x{side}",
                 str(precision),
                 f"{taken:.2f}",

@@ -1,9 +1,8 @@
-"""A plain implementation of the restoration, to measure against.
+"""A simple reference implementation of upscaling, for comparison.
 
-The network as it was trained, in PyTorch's default memory format, on tiles
-with a halo as wide as its receptive field; the image skip and the projection
-iterated over the whole image. What most super-resolution tools do, and what
-this project did at first.
+It runs the network as trained, in PyTorch's default memory format, on tiles
+with a halo as wide as the receptive field, and iterates image skip and
+projection over the whole image. Most super-resolution tools do this.
 """
 
 from collections.abc import Iterator

@@ -1,12 +1,12 @@
-"""Train and judge the networks of a study, and put its tables into its page.
+"""Train and evaluate the networks of a study, and write its tables into its page.
 
     python -m benchmarks.run_study NAME [--table NAME] [--set KEY=VALUE] [--device auto]
 
-What is compared stands in models/studies/NAME.yaml, what was found in
-docs/studies/NAME.md. Everything is done by `cxrsr train` and `cxrsr evaluate`,
-whose commands are shown; what is done already in runs/studies is not done
-again, and a training that was cut off goes on. Needs a checkout with its
-package installed, and the images below data/.
+models/studies/NAME.yaml defines the study, docs/studies/NAME.md gets the
+results. `cxrsr train` and `cxrsr evaluate` do the work, and their commands are
+printed. Finished work in runs/studies is not repeated, and an interrupted
+training is resumed. Needs a checkout with its package installed, and the images
+below data/.
 """
 
 import argparse
@@ -43,15 +43,15 @@ from cxrsr_cli.networks.model_files import find_model, read_metadata
 from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 
 METRICS = (SSIM, MS_SSIM, HAARPSI_MED)
-"""Beside PSNR."""
+"""The metrics in addition to PSNR."""
 
 FEW = 6
-"""Fewer images than these say nothing of others: each one's difference is shown instead of an
-interval. Wilcoxon's p cannot fall below 0.05 either."""
+"""With fewer images, the difference of each image is shown instead of an interval. Wilcoxon's p
+cannot be below 0.05 either."""
 
 
 def main() -> None:
-    """Do what is missing of a study, and write its tables."""
+    """Complete a study and write its tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("study", choices=study_names())
     parser.add_argument("--table", action="append", help="only this one; can be repeated")
@@ -65,7 +65,7 @@ def main() -> None:
     for table in tables:
         for scale in table.scales:
             train_all(study, table, scale, extra, arguments.device)
-            scores = judge(study, table, scale, arguments.device)
+            scores = evaluate_all(study, table, scale, arguments.device)
             where = machine(choose_device(arguments.device))
             page = PAGES / f"{arguments.study}.md"
             fill(page, f"{table.name} x{scale}", tabulate(study, table, scores, where))
@@ -78,7 +78,7 @@ def train_all(study: Study, table: Table, scale: int, extra: tuple[str, ...], de
     Raises
     ------
     SystemExit
-        If a folder holds the weights of another training.
+        If a folder has the weights of another training.
     """
     for name in table.entries:
         entry = study.entries[name]
@@ -87,27 +87,27 @@ def train_all(study: Study, table: Table, scale: int, extra: tuple[str, ...], de
             continue
         if training.weights.exists():
             if read_metadata(training.weights).config_sha256 != training.config(extra).sha256():
-                raise SystemExit(f"{training.folder} holds another training; move it away")
+                raise SystemExit(f"{training.folder} has another training; move it away")
             continue
         command = ["train", str(RECIPE), "--run-dir", str(training.folder), "--device", device]
         command += ["--resume"] * (training.folder / CHECKPOINT_NAME).exists()
         for override in (*training.overrides, *extra):
             command += ["--set", override]
-        cxrsr(command)
+        run_cxrsr(command)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What `evaluate` found of one entry.
+class EntryScores:
+    """Results of `evaluate` for one entry.
 
     Attributes
     ----------
     images : dict
         Scores by image and metric.
     parameters : int
-        Of its network.
+        Number of parameters of its network.
     macs : float
-        Of its network, for each pixel of the input.
+        Multiply-accumulate operations of its network per pixel of the input.
     """
 
     images: dict[str, dict[str, float]]
@@ -115,15 +115,15 @@ class Judged:
     macs: float
 
 
-def judge(study: Study, table: Table, scale: int, device: str) -> dict[str, Judged]:
-    """Evaluate the entries of a table, but for what was done with the same weights.
+def evaluate_all(study: Study, table: Table, scale: int, device: str) -> dict[str, EntryScores]:
+    """Evaluate the entries of a table that have no results for the same weights.
 
-    Methods together, as they may share a network's output; every trained
-    network alone, as they come one after the other.
+    Methods are evaluated together, because they can share the output of a
+    network. Trained networks are evaluated one by one, as they are trained.
     """
     methods = [name for name in table.entries if study.entries[name].method]
     trained = [[name] for name in table.entries if name not in methods]
-    judged = dict[str, Judged]()
+    entry_scores = dict[str, EntryScores]()
     for names in [methods, *trained] if methods else trained:
         asked = {name: _method(study, table, name, scale) for name in names}
         what = table.name if names is methods else names[0] + table.suffix
@@ -136,13 +136,14 @@ def judge(study: Study, table: Table, scale: int, device: str) -> dict[str, Judg
             command = ["evaluate", "--data", table.data, "--scale", str(scale)]
             command += ["--methods", ",".join(asked.values()), "--reference", asked[names[0]]]
             command += ["--json", str(path), "--device", device]
-            cxrsr([*command, *(["--noise", table.noise] if table.noise else [])])
+            run_cxrsr([*command, *(["--noise", table.noise] if table.noise else [])])
             outcome = _scores(path, scale, set(labels.values())) or {}
         for name, label in labels.items():
             images = {image["name"]: image["scores"][label] for image in outcome["images"]}
             cost = outcome["methods"][label]["cost"]
-            judged[name] = Judged(images, cost["parameters"], cost["macs_per_input_pixel"])
-    return judged
+            macs = cost["macs_per_input_pixel"]
+            entry_scores[name] = EntryScores(images, cost["parameters"], macs)
+    return entry_scores
 
 
 def _method(study: Study, table: Table, name: str, scale: int) -> str:
@@ -151,7 +152,7 @@ def _method(study: Study, table: Table, name: str, scale: int) -> str:
 
 
 def _scores(path: Path, scale: int, labels: set[str]) -> dict[str, Any] | None:
-    """Read what `evaluate` wrote, if it is of these methods and the weights that are there."""
+    """Read the results of `evaluate`, if they are for these methods and the current weights."""
     if not path.exists():
         return None
     (outcome,) = json.loads(path.read_text(encoding="utf-8"))["outcomes"]
@@ -163,8 +164,8 @@ def _scores(path: Path, scale: int, labels: set[str]) -> dict[str, Any] | None:
     return dict(outcome)
 
 
-def tabulate(study: Study, table: Table, scores: dict[str, Judged], where: str) -> str:
-    """Lay out a table in Markdown, and say below it what was measured where."""
+def tabulate(study: Study, table: Table, scores: dict[str, EntryScores], where: str) -> str:
+    """Format a table in Markdown, with a note about images and machine."""
     reference = scores[table.reference]
     count = len(reference.images)
     titles = ["", "", "parameters", "MACs", "PSNR dB", f"to `{table.reference}`"]
@@ -172,12 +173,12 @@ def tabulate(study: Study, table: Table, scores: dict[str, Judged], where: str) 
     titles += ["better", "p", *(metric.title for metric in METRICS)]
     rows = []
     for name in table.entries:
-        judged = scores[name]
+        entry_scores = scores[name]
         cells = [f"`{name}`", study.entries[name].about]
-        cells += [f"{judged.parameters:,}", f"{judged.macs:,.0f}"]
-        cells += [f"{mean(judged, PSNR):.3f}"]
-        cells += _gain(judged, reference) if judged is not reference else [""] * 4
-        cells += [f"{mean(judged, metric):.{metric.decimals}f}" for metric in METRICS]
+        cells += [f"{entry_scores.parameters:,}", f"{entry_scores.macs:,.0f}"]
+        cells += [f"{mean(entry_scores, PSNR):.3f}"]
+        cells += _gain(entry_scores, reference) if entry_scores is not reference else [""] * 4
+        cells += [f"{mean(entry_scores, metric):.{metric.decimals}f}" for metric in METRICS]
         rows.append(cells)
     noise = f", noise `{table.noise}` on the input" if table.noise else ""
     note = f"{count} images of `{table.data}`{noise}. {where}"
@@ -185,14 +186,14 @@ def tabulate(study: Study, table: Table, scores: dict[str, Judged], where: str) 
     return f"{layout.as_markdown(left_columns=2)}\n\n{note}"
 
 
-def mean(judged: Judged, metric: Metric) -> float:
+def mean(entry_scores: EntryScores, metric: Metric) -> float:
     """Return the mean of a metric over the images."""
-    values = [scores[metric.key] for scores in judged.images.values()]
+    values = [scores[metric.key] for scores in entry_scores.images.values()]
     return sum(values) / len(values)
 
 
-def _gain(judged: Judged, reference: Judged) -> list[str]:
-    pairs = [(judged.images[name], other) for name, other in reference.images.items()]
+def _gain(entry_scores: EntryScores, reference: EntryScores) -> list[str]:
+    pairs = [(entry_scores.images[name], other) for name, other in reference.images.items()]
     gains = [one[PSNR.key] - other[PSNR.key] for one, other in pairs]
     found = PairedDifference.of(gains, larger_is_better=True)
     better = f"{found.wins}/{found.count}"
@@ -203,23 +204,23 @@ def _gain(judged: Judged, reference: Judged) -> list[str]:
 
 
 def fill(page: Path, place: str, text: str) -> None:
-    """Replace what stands between the marks of a table in a page.
+    """Replace the text between the marks of a table in a page.
 
     Raises
     ------
     SystemExit
-        If the page has no such place.
+        If the page has no marks of this table.
     """
     marks = re.compile(rf"(<!-- table {re.escape(place)} -->\n).*?(<!-- end -->)", re.DOTALL)
     old = page.read_text(encoding="utf-8")
     if not marks.search(old):
-        raise SystemExit(f"{page} has no place for '{place}'")
+        raise SystemExit(f"{page} has no table '{place}'")
     new = marks.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", old)
     page.write_text(new, encoding="utf-8")
 
 
-def cxrsr(arguments: list[str]) -> None:
-    """Run the command, and show it.
+def run_cxrsr(arguments: list[str]) -> None:
+    """Print a command and run it.
 
     Raises
     ------

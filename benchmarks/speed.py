@@ -63,7 +63,7 @@ def main() -> None:
         print(f"\n{name}\n\n{text}", flush=True)
 
 
-def restorer(scale: int) -> Predictor:
+def load_predictor(scale: int) -> Predictor:
     """Load the default model."""
     return Predictor.load(find_model(DEFAULT_MODEL, scale).path, device="cpu")
 
@@ -72,7 +72,7 @@ def ceiling(folder: Path) -> str:
     """Compare end to end with the convolutions alone, and show where the time goes."""
     rows = []
     for scale, side in ((4, 512), (4, 1024), (4, 2048), (2, 1024), (8, 1024)):
-        of = restorer(scale)
+        of = load_predictor(scale)
         source = write(folder / "in.dcm", side, side)
         strip = of.plan(side, side).rows
         options = UpscaleOptions(device="cpu", overwrite=True)
@@ -99,18 +99,18 @@ def ceiling(folder: Path) -> str:
     return table(titles, rows)
 
 
-def against_plain(_: Path) -> str:
+def against_reference(_: Path) -> str:
     """Compare with the same restoration, plainly written."""
     rows = []
     for scale in (2, 4, 8):
-        of = restorer(scale)
+        of = load_predictor(scale)
         low = mosaic(1024, 1024).astype(np.int32)
         made, plainly, ratios = [], [], []
         for _round in range(ROUNDS):
             first, quick = clock(of.upscale, low, PixelRange(0, RANGE))
             # Its network, in the memory format that PyTorch has by default.
             network = of.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            second, slow = clock(reference_tiled.upscale, network, low, PixelRange(0, RANGE))
+            second, slow = clock(reference_tiled.upscale, network, low, minimum=0, maximum=RANGE)
             made.append(quick)
             plainly.append(slow)
             ratios.append(slow / quick)
@@ -131,10 +131,12 @@ def projection(_: Path) -> str:
     """Compare both projections, iterated over the image and in closed form where possible."""
     rows = []
     for scale in (2, 4, 8):
-        of = restorer(scale)
+        of = load_predictor(scale)
         low = torch.from_numpy(mosaic(1024, 1024).astype(np.float32))[None, None]
         estimate = of.predict(low, PixelRange(0, RANGE), consistency=False)
-        finish = OutputAssembler(of.architecture, unit(), low, low, PixelRange(0, RANGE))
+        finish = OutputAssembler(
+            of.architecture, identity_normalisation(), low, low, PixelRange(0, RANGE)
+        )
         noise = estimate - consistent_bicubic(low, scale, PixelRange(0, RANGE))
         network, iterated, closed = [], [], []
         for _round in range(ROUNDS):
@@ -160,7 +162,7 @@ def projection(_: Path) -> str:
     return table(titles, rows)
 
 
-def unit() -> Normalisation:
+def identity_normalisation() -> Normalisation:
     """Return the map that leaves values as they are."""
     return Normalisation(0.0, 1.0)
 
@@ -288,7 +290,7 @@ def table(titles: Sequence[str], rows: list[list[str]], words: int = 2) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "ceiling": ceiling,
-    "plain": against_plain,
+    "plain": against_reference,
     "projection": projection,
     "memory": memory,
     "folder": folder_of_files,

@@ -111,9 +111,28 @@ class WorkerCrashedError(InputError):
 
 
 class OutputError(CxrsrError):
-    """The output cannot be written, or would replace a file that must be kept."""
+    """The output cannot be written, or would replace a file that must be kept.
+
+    Parameters
+    ----------
+    message : str
+        Has ``{path}`` where the path belongs, if there is one.
+    path : Path, optional
+        The output.
+    """
 
     exit_code = ExitCode.CANNOT_WRITE
+
+    def __init__(self, message: str, path: Path | None = None) -> None:
+        super().__init__(message, path)
+        self._message, self._path = message, path
+
+    def __str__(self) -> str:
+        return self._message.replace("{path}", str(self._path)) if self._path else self._message
+
+    def with_path(self, path: Path) -> "OutputError":
+        """Return the error for the path by which another process knows the output."""
+        return OutputError(self._message, self._path and path)
 
 
 class TrainingError(CxrsrError):

@@ -27,50 +27,30 @@ MAX_SERIES_DESCRIPTION = 64 - len(f", {NOT_FOR_DIAGNOSIS}")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to upscale.
-
-    Attributes
-    ----------
-    source, target : Path
-        The input and the output.
-    error : CxrsrError or None
-        Why planning found that it cannot be done.
-    """
+    """One file to upscale."""
 
     source: Path
     target: Path
     error: CxrsrError | None = None
+    """Why planning found that it cannot be done."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptionInfo:
-    """What is declared of an option besides its name, type and default.
-
-    Attributes
-    ----------
-    help : str
-        Text for the command line.
-    flags : tuple of str
-        Names on the command line; if empty, the field's name with dashes.
-    metavar : str or None
-        Stands for the value in the command's help.
-    parse : callable or None
-        Reads the command line's text; raises ValueError.
-    in_rules : bool
-        Whether each rule of ``cxrsr serve`` may set it.
-    in_ledger : bool
-        Whether another value makes the ledger's entry one of other work.
-    in_uids : bool
-        Whether another value gives the output other UIDs.
-    """
+    """What is declared of an option besides its name, type and default."""
 
     help: str
     flags: tuple[str, ...] = ()
+    """Names on the command line; if there are none, the field's name with dashes."""
     metavar: str | None = None
     parse: Callable[[str], Any] | None = None
+    """Reads the command line's text; raises ValueError."""
     in_rules: bool = True
+    """Whether each rule of ``cxrsr serve`` may set it."""
     in_ledger: bool = True
+    """Whether another value makes an output in the ledger one of other work."""
     in_uids: bool = True
+    """Whether another value gives the output other UIDs."""
 
     @classmethod
     def of(cls, one: "Field[Any]") -> Self:
@@ -79,42 +59,14 @@ class OptionInfo:
         return info
 
 
-def declare(text: str, *flags: str, **more: Any) -> dict[str, OptionInfo]:  # noqa: ANN401
-    """Return the metadata of a field that is an option; keywords are those of `OptionInfo`."""
-    return {"option": OptionInfo(text, flags, **more)}
+def option(default: object, text: str, *flags: str, **more: Any) -> Any:  # noqa: ANN401 - as `field`
+    """Declare a field that is an option; keywords are those of `OptionInfo`."""
+    return field(default=default, metadata={"option": OptionInfo(text, flags, **more)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpscaleOptions:
-    """How files are upscaled. The values may be compared, hashed and pickled.
-
-    Attributes
-    ----------
-    scale : int
-        Factor in each direction: 2, 4 or 8.
-    model : str
-        Name of a bundled model, or path of a weights file.
-    device : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-    precision : Precision
-        Arithmetic of the network.
-    memory : int or None
-        Bytes that the work on one image may take; None sets no limit.
-    consistency : bool or None
-        Whether the output is projected so that it downsamples to its input; None
-        leaves it to the model.
-    self_ensemble : bool
-        Mean over eight flips and rotations.
-    allow : frozenset of AcceptanceOverride
-        What is accepted besides chest radiographs for presentation.
-    transfer_syntax : OutputTransferSyntax
-        Transfer syntax of outputs.
-    series_description : str or None
-        The user's text before "not for diagnosis"; at most 45 ASCII characters.
-    keep_private : bool
-        Whether private elements are copied.
-    overwrite : bool
-        Whether existing outputs are replaced.
+    """How files are upscaled; each field is declared with its help text.
 
     Raises
     ------
@@ -125,98 +77,86 @@ class UpscaleOptions:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     # The SHA-256 of the weights decides scale and model; ledger and UIDs have it.
-    scale: int = field(
-        default=4,
-        metadata=declare("Scale factor.", "--scale", "-s", metavar="2|4|8", in_ledger=False),
-    )
-    model: str = field(
-        default=DEFAULT_MODEL,
-        metadata=declare(
-            "A bundled model (see cxrsr info) or a weights file.",
-            "--model",
-            "-m",
-            metavar="NAME|PATH",
-            in_ledger=False,
-            in_uids=False,
-        ),
+    scale: int = option(4, "Scale factor.", "--scale", "-s", metavar="2|4|8", in_ledger=False)
+    model: str = option(
+        DEFAULT_MODEL,
+        "A bundled model (see cxrsr info) or a weights file.",
+        *("--model", "-m"),
+        metavar="NAME|PATH",
+        in_ledger=False,
+        in_uids=False,
     )
     # Device and memory change values by rounding only. Two objects of one UID must not differ at
     # all; but a night without the GPU must not do an archive again.
-    device: str = field(
-        default="auto",
-        metadata=declare(
-            "Device that runs the network.",
-            metavar="auto|cpu|cuda[:N]|mps",
-            in_rules=False,
-            in_ledger=False,
-        ),
+    device: str = option(
+        "auto",
+        "Device that runs the network.",
+        metavar="auto|cpu|cuda[:N]|mps",
+        in_rules=False,
+        in_ledger=False,
     )
-    precision: Precision = field(
-        default=Precision.AUTO, metadata=declare("Number format of the network; auto is fp32.")
+    precision: Precision = option(Precision.AUTO, "Number format of the network; auto is fp32.")
+    memory: int | None = option(
+        None,
+        "Memory limit for one image, such as 1500MiB or 4GiB (of the GPU, if one is used). "
+        "Default: 2 GiB, or more where an image needs it.",
+        metavar="SIZE",
+        parse=parse_byte_size,
+        in_rules=False,
+        in_ledger=False,
     )
-    memory: int | None = field(
-        default=None,
-        metadata=declare(
-            "Memory limit for one image, such as 1500MiB or 4GiB (of the GPU, if one is used). "
-            "Default: 2 GiB, or more where an image needs it.",
-            metavar="SIZE",
-            parse=parse_byte_size,
-            in_rules=False,
-            in_ledger=False,
-        ),
+    consistency: bool | None = option(
+        None,
+        "Project the output so that downsampling it gives back the input. "
+        "Default: as the model states; off for models that remove noise.",
+        "--consistency/--no-consistency",
     )
-    consistency: bool | None = field(
-        default=None,
-        metadata=declare(
-            "Project the output so that downsampling it gives back the input. "
-            "Default: as the model states; off for models that remove noise.",
-            "--consistency/--no-consistency",
-        ),
+    self_ensemble: bool = option(
+        False, "Average over eight flips and rotations; takes eight times as long."
     )
-    self_ensemble: bool = field(
-        default=False,
-        metadata=declare("Average over eight flips and rotations; takes eight times as long."),
-    )
-    allow: frozenset[AcceptanceOverride] = field(
-        default=frozenset(),
-        metadata=declare(
-            "Also accept images of a kind the models were not trained on; repeatable.",
-            in_ledger=False,
-            in_uids=False,
-        ),
+    allow: frozenset[AcceptanceOverride] = option(
+        frozenset(),
+        "Also accept images of a kind the models were not trained on; repeatable.",
+        in_ledger=False,
+        in_uids=False,
     )
     # The object is the same in any transfer syntax.
-    transfer_syntax: OutputTransferSyntax = field(
-        default=OutputTransferSyntax.SAME,
-        metadata=declare("Transfer syntax of the output (lossless).", in_uids=False),
+    transfer_syntax: OutputTransferSyntax = option(
+        OutputTransferSyntax.SAME, "Transfer syntax of the output (lossless).", in_uids=False
     )
-    series_description: str | None = field(
-        default=None,
-        metadata=declare(
-            f"Series Description of the output; '{NOT_FOR_DIAGNOSIS}' is appended.",
-            metavar="TEXT",
-        ),
+    series_description: str | None = option(
+        None,
+        f"Series Description of the output; '{NOT_FOR_DIAGNOSIS}' is appended.",
+        metavar="TEXT",
     )
-    keep_private: bool = field(
-        default=True,
-        metadata=declare("Copy private elements, or drop them.", "--keep-private/--drop-private"),
+    keep_private: bool = option(
+        True, "Copy private elements, or drop them.", "--keep-private/--drop-private"
     )
-    overwrite: bool = field(
-        default=False,
-        metadata=declare(
-            "Replace existing outputs. An input is never replaced.",
-            in_rules=False,
-            in_ledger=False,
-            in_uids=False,
-        ),
+    overwrite: bool = option(
+        False,
+        "Replace existing outputs. An input is never replaced.",
+        in_rules=False,
+        in_ledger=False,
+        in_uids=False,
     )
 
     def __post_init__(self) -> None:
         """Refuse illegal values."""
         if self.scale not in SCALES:
             raise ValueError(f"scale: {self.scale} is not one of {', '.join(map(str, SCALES))}")
-        if self.series_description is not None:
-            _check_series_description(self.series_description)
+        text, longest = self.series_description, MAX_SERIES_DESCRIPTION
+        # The object has the character set of its source, and a backslash separates values.
+        if text is not None and not (
+            text.isascii()
+            and text.isprintable()
+            and "\\" not in text
+            and text.strip() == text
+            and 0 < len(text) <= longest
+        ):
+            raise ValueError(
+                f"a series description has 1 to {longest} ASCII characters, no backslash, and "
+                f"no space at its ends; ', {NOT_FOR_DIAGNOSIS}' is added"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options by name, as plain JSON types."""
@@ -244,16 +184,3 @@ def _plain(value: object) -> object:
     if isinstance(value, frozenset):
         return sorted(map(_plain, value))  # type: ignore[type-var] # options are sets of texts
     return value.value if isinstance(value, Enum) else value
-
-
-def _check_series_description(text: str) -> None:
-    """Refuse a text that cannot be written as it is.
-
-    The object's character set is that of its source, and a backslash separates values.
-    """
-    plain = text.isascii() and text.isprintable() and "\\" not in text
-    if not (plain and text.strip() == text and 0 < len(text) <= MAX_SERIES_DESCRIPTION):
-        raise ValueError(
-            f"a series description has 1 to {MAX_SERIES_DESCRIPTION} ASCII characters, no "
-            f"backslash, and no space at its ends; ', {NOT_FOR_DIAGNOSIS}' is added"
-        )

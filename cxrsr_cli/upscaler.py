@@ -47,30 +47,17 @@ _MAX_ROUNDING_RMS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DecodedSource:
-    """A source that was accepted, and its stored values.
-
-    Attributes
-    ----------
-    job : Job
-        The input and the output.
-    source : DicomSource
-        The object.
-    sha256 : str
-        SHA-256 of the file.
-    frames : numpy.ndarray
-        ``(F, H, W)`` int32 stored values.
-    plan : MemoryPlan
-        How the frames are divided into strips.
-    warnings : list of str
-        What the user should know of the source, without patient data.
-    """
+    """A source that was accepted, with the SHA-256 of its file."""
 
     job: Job
     source: DicomSource
     sha256: str
     frames: NDArray[np.int32]
+    """``(F, H, W)`` stored values."""
     plan: MemoryPlan
+    """How the frames are divided into strips."""
     warnings: list[str]
+    """What the user should know of the source, without patient data."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -81,64 +68,39 @@ class DecodedSource:
 
 @dataclass(frozen=True, slots=True)
 class UpscaledFrames:
-    """New stored values of a source.
-
-    Attributes
-    ----------
-    decoded : DecodedSource
-        The source.
-    frames : numpy.ndarray
-        ``(F, scale * H, scale * W)`` stored values, of `PixelFormat.dtype`.
-    deviation : ConsistencyDeviation
-        Of the worst frame.
-    notes : list of str
-        What did not go as planned.
-    """
+    """New stored values of a source."""
 
     decoded: DecodedSource
     frames: NDArray[np.integer]
+    """``(F, scale * H, scale * W)`` stored values, of `PixelFormat.dtype`."""
     deviation: ConsistencyDeviation
+    """Of the worst frame."""
     notes: list[str] = field(default_factory=list)
+    """What did not go as planned."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file that was written.
-
-    Attributes
-    ----------
-    sha256 : str
-        SHA-256 of the file.
-    warnings : list of str
-        What the user should know of the output, without patient data.
-    """
+    """A file that was written."""
 
     sha256: str
     warnings: list[str]
+    """What the user should know of the output, without patient data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upscaler:
     """A loaded model and the options that it is run with.
 
-    Nothing in it changes, so that any number of threads may use it at the same time.
-
-    Attributes
-    ----------
-    predictor : Predictor
-        The network on its device.
-    model : ModelFile
-        The weights file, for the provenance.
-    options : UpscaleOptions
-        Resolved: nothing in them is left to model or machine.
-    clock : callable
-        Gives the time of derivation, with its time zone.
+    Nothing in it changes, so any number of threads may use it at the same time.
     """
 
     predictor: Predictor
     model: ModelFile
     options: UpscaleOptions
+    """Resolved: nothing in them is left to model or machine."""
     clock: Callable[[], datetime] = now
+    """Gives the time of derivation, with its time zone."""
 
     @classmethod
     def load(
@@ -148,16 +110,7 @@ class Upscaler:
         *,
         clock: Callable[[], datetime] = now,
     ) -> Self:
-        """Load a model.
-
-        Parameters
-        ----------
-        model : ModelFile
-            The weights file. It decides the scale.
-        options : UpscaleOptions, optional
-            How the model is run; the defaults if not given.
-        clock : callable
-            Gives the time of derivation, with its time zone.
+        """Load a model, which decides the scale, to be run with the options or the defaults.
 
         Raises
         ------
@@ -206,7 +159,7 @@ class Upscaler:
         Parameters
         ----------
         source, target : str or Path
-            The input and the output.
+            Input and output.
         advance : callable
             Gets the share that was done since the last call. An exception that it raises
             cancels the work and reaches the caller; no output is left then.
@@ -308,7 +261,7 @@ class Upscaler:
             )
             values = high[0, 0].double().numpy() * unit + minimum
             return values.clip(minimum, maximum).astype(np.float32)
-        if maximum - minimum > np.iinfo(np.uint16).max:
+        if max(abs(minimum), abs(maximum)) > np.iinfo(np.uint16).max:
             raise ValueError("integers of more than 16 bits are not upscaled")
         strips = self.predictor.predict_strips(
             array.astype(np.int32),
@@ -319,16 +272,6 @@ class Upscaler:
 
     def read(self, job: Job) -> DecodedSource:
         """Read a source, and check it and its target before any work is done.
-
-        Parameters
-        ----------
-        job : Job
-            The input and the output.
-
-        Returns
-        -------
-        DecodedSource
-            The source, decoded.
 
         Raises
         ------
@@ -362,13 +305,7 @@ class Upscaler:
         decoded : DecodedSource
             The source.
         advance : callable
-            Gets the share of the source that was done since the last call; the sum is
-            almost 1.
-
-        Returns
-        -------
-        UpscaledFrames
-            New stored values.
+            Gets the share that was done since the last call; the sum is almost 1.
 
         Raises
         ------
@@ -412,11 +349,6 @@ class Upscaler:
         before_publish : callable
             Gets the SHA-256 of the output just before the file gets its name.
 
-        Returns
-        -------
-        WrittenFile
-            What was written.
-
         Raises
         ------
         UnsupportedImageError
@@ -437,7 +369,6 @@ class Upscaler:
         return WrittenFile(written, warnings)
 
     def _derive(self, upscaled: UpscaledFrames) -> tuple[FileDataset, list[str]]:
-        """Derive the object; return also what the user should know."""
         decoded = upscaled.decoded
         derived, warnings = derive(
             decoded.source, decoded.frames, upscaled.frames, self.parameters, self.clock()

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.networks.config import Precision
-from cxrsr_cli.options import OptionInfo, UpscaleOptions, declare
+from cxrsr_cli.options import OptionInfo, UpscaleOptions, option
 from cxrsr_cli.serve.routing import RoutingRule
 
 OTHER: dict[str, tuple[Any, list[str], Any]] = {
@@ -98,7 +98,7 @@ def test_without_options_the_command_line_gives_the_defaults() -> None:
 class MoreOptions(UpscaleOptions):
     """The options, and one that the package does not know."""
 
-    sharpness: int = field(default=0, metadata=declare("How sharp.", metavar="N"))
+    sharpness: int = option(0, "How sharp.", metavar="N")
 
 
 def test_a_new_option_is_known_everywhere_by_its_declaration() -> None:
@@ -126,9 +126,6 @@ def test_a_text_cannot_imitate_other_options() -> None:
 
 def test_every_option_is_explained() -> None:
     assert all(OptionInfo.of(one).help for one in fields(UpscaleOptions))
-    documented = str(UpscaleOptions.__doc__)
-    missing = [name for name in OTHER if f"    {name} :" not in documented]
-    assert missing == []
 
 
 @pytest.mark.parametrize("change", [{"scale": 3}, {"series_description": "x" * 46}], ids=str)

@@ -11,21 +11,13 @@ from cxrsr_cli.errors import CxrsrError, NotDicomError, OutputError, UnreadableF
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file to work on.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    relative_path : Path
-        Relative to the folder that was searched; empty for a file that the user named.
-    error : CxrsrError or None
-        Why it cannot be read.
-    """
+    """A file to work on."""
 
     path: Path
     relative_path: Path = Path()
+    """To the folder that was searched; empty for a file that the user named."""
     error: CxrsrError | None = None
+    """Why it cannot be read."""
 
 
 def find_inputs(source: Path, skipped: Sequence[Path] = ()) -> list[InputFile]:

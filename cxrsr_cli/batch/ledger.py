@@ -23,14 +23,9 @@ _SCHEMA = Schema(
         (
             """
             CREATE TABLE IF NOT EXISTS outputs (
-                target TEXT NOT NULL,
-                source_sha256 TEXT NOT NULL,
-                model_sha256 TEXT NOT NULL,
-                options TEXT NOT NULL,
-                output_sha256 TEXT NOT NULL,
-                done INTEGER NOT NULL,
-                changed TEXT NOT NULL,
-                PRIMARY KEY (target, output_sha256)
+                target TEXT NOT NULL, source_sha256 TEXT NOT NULL, model_sha256 TEXT NOT NULL,
+                options TEXT NOT NULL, output_sha256 TEXT NOT NULL, done INTEGER NOT NULL,
+                changed TEXT NOT NULL, PRIMARY KEY (target, output_sha256)
             ) WITHOUT ROWID
             """,
         ),

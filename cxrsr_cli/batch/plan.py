@@ -12,18 +12,11 @@ from cxrsr_cli.options import Job
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """The files of a run.
-
-    Attributes
-    ----------
-    jobs : list of Job
-        In order.
-    output_folder : Path or None
-        The folder of the outputs; None if the user named the output file.
-    """
+    """The files of a run, in order."""
 
     jobs: list[Job]
     output_folder: Path | None
+    """None if the user named the output file."""
 
 
 def plan_batch(
@@ -120,15 +113,7 @@ def _reject_conflicts(jobs: Sequence[Job]) -> list[Job]:
 
 @dataclass(frozen=True, slots=True)
 class RecordPaths:
-    """Files and folders that a run keeps its records in.
-
-    Attributes
-    ----------
-    ledger, report : Path or None
-        Files.
-    quarantine : Path or None
-        A folder.
-    """
+    """Files, and the folder of the quarantine, that a run keeps its records in."""
 
     ledger: Path | None = None
     report: Path | None = None

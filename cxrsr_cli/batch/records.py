@@ -17,19 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunRecords:
-    """Ledger and quarantine of a run. May be used from several threads.
-
-    Attributes
-    ----------
-    parameters : DerivationParameters
-        What is done to the files.
-    ledger : Ledger or None
-        Knows what was done before; None does everything again.
-    quarantine : Quarantine or None
-        Takes copies of the files that could not be upscaled.
-    dry_run : bool
-        Whether nothing is written.
-    """
+    """Ledger and quarantine of a run, as of `BatchRunner`. Threads may share it."""
 
     parameters: DerivationParameters
     ledger: Ledger | None = None

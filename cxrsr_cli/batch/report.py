@@ -25,29 +25,13 @@ _SCHEMA_WITHIN_BYTES = 100
 
 @dataclass(frozen=True, slots=True)
 class BatchRun:
-    """A run that has ended.
-
-    Attributes
-    ----------
-    parameters : DerivationParameters
-        What was done to the files.
-    jobs : sequence of Job
-        All that were planned.
-    results : sequence of Result
-        Of the files that were processed, in any order.
-    started, finished : datetime
-        With a time zone.
-    exit_code : ExitCode
-        Of the process.
-    peak_rss_bytes : int
-        Largest resident memory of the process.
-    dry_run : bool
-        Whether nothing was written.
-    """
+    """A run that has ended; its times have a time zone."""
 
     parameters: DerivationParameters
     jobs: Sequence[Job]
+    """All that were planned."""
     results: Sequence[Result]
+    """Of the files that were processed, in any order."""
     started: datetime
     finished: datetime
     exit_code: ExitCode

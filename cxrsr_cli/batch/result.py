@@ -60,13 +60,7 @@ class FileStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of wall time in each stage.
-
-    Attributes
-    ----------
-    read, upscale, write : float
-        Reading and decoding; the network; deriving, encoding, and reading back.
-    """
+    """Seconds of wall time in each stage."""
 
     read: float = 0.0
     upscale: float = 0.0
@@ -80,39 +74,16 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a job. What the job did not reach is None.
-
-    Attributes
-    ----------
-    job : Job
-        The job.
-    status : FileStatus
-        How it ended.
-    error : CxrsrError or None
-        Why there is no output.
-    warnings : list of str
-        What the user should know, without patient data.
-    record_errors : list of str
-        Errors of the ledger or the quarantine.
-    timing : Timing
-        How long it took.
-    input_shape, output_shape : tuple of int or None
-        ``(rows, columns)``.
-    deviation : ConsistencyDeviation or None
-        Difference of the downsampled output from the input.
-    plan : MemoryPlan or None
-        How the image was divided into strips.
-    source_sha256, output_sha256 : str or None
-        Of the files.
-    peak_rss_bytes : int
-        Largest resident memory of the process until the job ended.
-    """
+    """The result of a job. What the job did not reach is None; shapes are rows and columns."""
 
     job: Job
     status: FileStatus
     error: CxrsrError | None = None
+    """Why there is no output."""
     warnings: list[str] = field(default_factory=list)
+    """What the user should know, without patient data."""
     record_errors: list[str] = field(default_factory=list)
+    """Of the ledger or the quarantine."""
     timing: Timing = field(default_factory=Timing)
     input_shape: tuple[int, int] | None = None
     output_shape: tuple[int, int] | None = None
@@ -121,6 +92,7 @@ class Result:
     source_sha256: str | None = None
     output_sha256: str | None = None
     peak_rss_bytes: int = 0
+    """Of the process, until the job ended."""
 
 
 def failed_result(

@@ -121,11 +121,6 @@ class JobStages:
 
     Every error becomes the result of its file, except an interruption: a defect that one
     file shows must not stop the others.
-
-    Attributes
-    ----------
-    upscaler : Upscaler
-        Does the work.
     """
 
     upscaler: "Upscaler"

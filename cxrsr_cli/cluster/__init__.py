@@ -1,1 +1,1 @@
-"""Many machines: the same work on the workers of a Dask cluster."""
+"""Run a batch on the workers of a Dask cluster."""

@@ -1,4 +1,4 @@
-"""Where a cluster is, as the user says it."""
+"""The address of a cluster, as the user gives it."""
 
 import json
 import re
@@ -49,7 +49,7 @@ class ClusterAddress:
         if _is_scheduler(text):
             return cls(text)
         if text.endswith(".json"):
-            return cls(_address_in(Path(text)))
+            return cls(_read_scheduler_file(Path(text)))
         raise UsageError(
             f"--cluster '{text}' is none of tcp://HOST:PORT, tls://HOST:PORT, "
             f"local:N (1 to {_MAX_LOCAL_PROCESSES} processes) and FILE.json"
@@ -60,16 +60,19 @@ def _is_scheduler(text: str) -> bool:
     return bool(re.fullmatch(r"(tcp|tls)://[^\s/]+:[0-9]{1,5}", text))
 
 
-def _address_in(path: Path) -> str:
-    """Read what a scheduler wrote with ``--scheduler-file``."""
+def _read_scheduler_file(path: Path) -> str:
+    """Read the address from what a scheduler wrote with ``--scheduler-file``.
+
+    Dask reads such a file, too (`Client(scheduler_file=...)`), but waits for it without end.
+    """
     try:
         address = json.loads(path.read_text(encoding="utf-8"))["address"]
     except OSError as error:
         raise UsageError(
-            f"cannot read the scheduler file {path}: {error.strerror}; does the scheduler run?"
+            f"cannot read the scheduler file {path}: {error.strerror}; is the scheduler running?"
         ) from error
     except (ValueError, KeyError, TypeError):
         address = None
     if not (isinstance(address, str) and _is_scheduler(address)):
-        raise ConfigError(f"{path} is no scheduler file of Dask: it holds no legal address")
+        raise ConfigError(f"{path} is not a scheduler file of Dask: it has no valid address")
     return address

@@ -1,4 +1,4 @@
-"""What a local worker process does first, as ``--preload`` of Dask."""
+"""What Dask runs first in a local worker process (``--preload``)."""
 
 import signal
 
@@ -6,11 +6,10 @@ from cxrsr_cli.common.quiet_libraries import quiet_dask
 
 
 def dask_setup(_worker: object) -> None:
-    """Leave signals to the client.
+    """Ignore the signals that end the client.
 
-    A terminal's Ctrl-C and a batch system's SIGTERM go to all processes; files
-    in hand can be finished only by workers that live on. The client ends
-    them, and they end with it.
+    A terminal's Ctrl-C and a batch system's SIGTERM go to all processes. The client handles
+    them and ends the workers, which must finish their files first.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -1,40 +1,34 @@
-"""What travels: a sealed errand to a worker, a sealed answer back.
+"""How requests and responses travel: pickled, so that Dask's processes do not open them.
 
-Imported by the scheduler, too, which unpickles a task's arguments; so it
-imports nothing, and what is sealed is opened by client and worker only.
+Dask's scheduler unpickles the arguments of every task. This module therefore imports neither
+torch nor another module of the cluster; only client and worker unpack.
 """
 
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 from cxrsr_cli import __version__
 
 
+@dataclass(frozen=True, slots=True, repr=False)
 class VersionedPickle:
-    """Values on their way, with the version of cxrsr that packed them.
+    """A pickled value, and the version of cxrsr that packed it.
 
-    Its text says nothing: Dask logs a task's arguments when the task fails,
-    and shows them to whoever asks the scheduler.
+    Dask compares versions when a client connects (`Client.get_versions`), but a worker of
+    another version can join later. Its text shows no content: Dask logs the arguments of a
+    task that fails.
 
-    Parameters
+    Attributes
     ----------
     version : str
-        Whoever has another must not open it: classes change.
+        Another version must not unpack it, because classes change.
     content : bytes
-        Pickled.
+        The pickle.
     """
 
-    __slots__ = ("content", "version")
-
-    def __init__(self, version: str, content: bytes) -> None:
-        self.version = version
-        self.content = content
-
-    def __repr__(self) -> str:
-        return "<sealed>"
-
-    def __reduce__(self) -> tuple[type["VersionedPickle"], tuple[str, bytes]]:
-        return VersionedPickle, (self.version, self.content)
+    version: str
+    content: bytes
 
 
 def pack(value: object) -> VersionedPickle:
@@ -42,16 +36,16 @@ def pack(value: object) -> VersionedPickle:
     return VersionedPickle(__version__, pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
 
 
-def unpack(sealed: VersionedPickle) -> Any:  # noqa: ANN401 - who opens it knows
+def unpack(packed: VersionedPickle) -> Any:  # noqa: ANN401 - the caller knows the type
     """Unpack a value that this version packed."""
-    # Who can send to a Dask cluster can run anything there: docs/scale.md.
-    return pickle.loads(sealed.content)  # noqa: S301
+    # Anyone who can send to a Dask cluster can run any code there: docs/scale.md.
+    return pickle.loads(packed.content)  # noqa: S301
 
 
-def handle_packed_request(sealed: VersionedPickle) -> VersionedPickle:
-    """Do an errand on a worker; one of another version is sent back unopened."""
-    if sealed.version != __version__:
+def handle_packed_request(packed: VersionedPickle, weights: bytes) -> VersionedPickle:
+    """Do what a request says, on a worker; answer another version with an empty response."""
+    if packed.version != __version__:
         return VersionedPickle(__version__, b"")
     from cxrsr_cli.cluster.worker import handle_request
 
-    return pack(handle_request(unpack(sealed)))
+    return pack(handle_request(unpack(packed), weights))

@@ -1,4 +1,4 @@
-"""What a client asks of a worker, and what that answers."""
+"""What a client asks a worker to do, and what the worker responds."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,77 +13,49 @@ from cxrsr_cli.options import UpscaleOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkRequest:
-    """What a worker is to do.
+    """A file to upscale, or the question how a worker would upscale.
 
     Attributes
     ----------
-    model : Model
-        The client's weights file; the worker takes one with the same hash.
-    options : UpscaleOptions
-        How it is to be run.
+    model, options
+        As `Upscaler.load` takes them; the weights file is the client's.
+    derived_at : datetime
+        Time of derivation. The client sets it, so that a file that is upscaled twice gets the
+        same bytes.
     parameters : DerivationParameters or None
-        What the run's other workers do; None for the first that is asked.
-    parcel : Parcel or None
-        The file; None to say only what would be done.
-    when : datetime
-        Time of the derivation, of the client: a file that is done twice
-        becomes the same bytes.
+        What the worker must compute with; None for the first worker, which decides it.
+    transfer : FileTransfer or None
+        The file; None to ask for the `DerivationParameters`.
     dry_run : bool
-        Read and judge only.
+        Whether to read and check only.
     threads : int or None
-        For the network; as many as Dask gave the worker, if None.
-    weights : bytes or None
-        The weights file, for a worker that has none.
+        Threads of the network; None takes as many as Dask gave the worker.
     """
 
     model: ModelFile
     options: UpscaleOptions
-    parameters: DerivationParameters | None
-    transfer: FileTransfer | None
     derived_at: datetime
+    parameters: DerivationParameters | None = None
+    transfer: FileTransfer | None = None
     dry_run: bool = False
     threads: int | None = None
-    weights: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileResponse:
-    """An answer: what the worker would do."""
-
-    parameters: DerivationParameters
 
 
 @dataclass(frozen=True, slots=True)
 class FileResponse:
-    """An answer: what became of the file.
+    """The result of a file.
 
     Attributes
     ----------
     result : Result
-        Its job names the files as the worker saw them.
+        Its job has the worker's paths.
     content : bytes or None
-        The output, if it is to be shipped.
+        The output, if it is returned as bytes.
     """
 
     result: Result
     content: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsMissing:
-    """An answer: no file with the weights' hash is here."""
-
-
-@dataclass(frozen=True, slots=True)
-class RequestRejected:
-    """An answer: nothing can be done here, whatever the file."""
-
-    error: CxrsrError
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """An answer that nobody waits for any more."""
-
-
-WorkResponse = ProfileResponse | FileResponse | WeightsMissing | RequestRejected | Cancelled
+WorkResponse = DerivationParameters | FileResponse | CxrsrError | None
+"""An error ends the run: it does not depend on the file. None: the task was cancelled."""

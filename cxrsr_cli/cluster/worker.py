@@ -1,9 +1,8 @@
-"""What a worker process does with an errand: it keeps models, and makes no name."""
+"""What a worker does with a request."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,141 +12,118 @@ from distributed import get_worker
 from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result, to_reportable_error
 from cxrsr_cli.batch.runner import JobStages
 from cxrsr_cli.cluster.file_transfer import FileTransfer
-from cxrsr_cli.cluster.messages import (
-    Cancelled,
-    FileResponse,
-    ProfileResponse,
-    RequestRejected,
-    WeightsMissing,
-    WorkRequest,
-    WorkResponse,
-)
+from cxrsr_cli.cluster.messages import FileResponse, WorkRequest, WorkResponse
 from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.common.process import disable_malloc_trim, peak_rss_bytes
-from cxrsr_cli.errors import UsageError
-from cxrsr_cli.networks.model_files import SUFFIX, ModelFile, bundled_models
+from cxrsr_cli.errors import ModelError, UsageError
+from cxrsr_cli.networks.model_files import SUFFIX
 from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 
 _MAX_CACHED_MODELS = 2
-"""Models that a process keeps; runs with more kinds of errands at once load again and again."""
+"""Models that a process keeps; one more in use would be loaded again and again."""
 _MAX_CONCURRENT_FILES = 3
-"""Files at work in a process: one is read, one is in the network, one is written."""
+"""Files in a process: one is read, one is in the network, one is written."""
 
-_loaded: OrderedDict[tuple[str, UpscaleOptions], Upscaler] = OrderedDict()
-_loading = threading.Lock()
+# Dask's resources could limit both, but only on workers that were started with them.
 _network = threading.Lock()
 _files = threading.BoundedSemaphore(_MAX_CONCURRENT_FILES)
 
+# Not the result of a Dask task: Dask would pickle a model to send it to another worker.
+_loaded: dict[tuple[str, UpscaleOptions], Upscaler] = {}
+_loading = threading.Lock()
+
 
 class _TaskCancelledError(BaseException):
-    """The errand was cancelled; no kind of failure, so nothing may catch it."""
+    """The task was cancelled. Not an `Exception`: no handler of a file's errors may catch it."""
 
 
-def handle_request(errand: WorkRequest) -> WorkResponse:
-    """Do an errand, in a thread of a Dask worker.
+def handle_request(request: WorkRequest, weights: bytes) -> WorkResponse:
+    """Do what a request says, in a thread of a Dask worker.
 
-    Nothing is raised: Dask would log it.
+    Raises nothing: Dask would log it.
     """
     try:
-        upscaler = _upscaler(errand)
-        if upscaler is None:
-            return WeightsMissing()
-        theirs = errand.parameters
-        if theirs and upscaler.parameters.fingerprint() != theirs.fingerprint():
-            return RequestRejected(
-                UsageError(
-                    "the workers do not all compute alike: version of cxrsr, kind of device or "
-                    "precision differ; choose --device and --precision, install one version"
-                )
+        upscaler = _load_upscaler(request, weights)
+        required, actual = request.parameters, upscaler.parameters
+        if required and required.fingerprint() != actual.fingerprint():
+            return UsageError(
+                "the workers do not all compute alike: their version of cxrsr, kind of device or "
+                "precision differs; give --device and --precision, and install one version"
             )
-        if errand.transfer is None:
-            return ProfileResponse(upscaler.parameters)
+        if request.transfer is None:
+            return actual
         with _files:
-            return _worked(errand, errand.transfer, upscaler)
+            return _upscale_file(request, request.transfer, upscaler)
     except _TaskCancelledError:
-        return Cancelled()
+        return None
     except Exception as error:
-        return RequestRejected(to_reportable_error(error))
+        return to_reportable_error(error)
 
 
-def _upscaler(errand: WorkRequest) -> Upscaler | None:
-    """Find a model in memory, else on the disk; None if it is not there."""
-    # Only the client knows whether an output may be replaced.
-    options = replace(errand.options, overwrite=True)
-    key = errand.model.sha256, options
+def _load_upscaler(request: WorkRequest, weights: bytes) -> Upscaler:
+    """Load a model, unless this process has it."""
+    # The client decides if an output may be replaced. Here Dask may run a task a second time.
+    options = replace(request.options, overwrite=True)
+    key = request.model.sha256, options
     with _loading:
-        upscaler = _loaded.get(key)
+        upscaler = _loaded.pop(key, None)
         if upscaler is None:
-            model = _model(errand)
-            if model is None:
-                return None
+            path = _scratch() / f"{request.model.sha256}{SUFFIX}"
+            path.write_bytes(weights)
+            if sha256_file(path) != request.model.sha256:
+                raise ModelError("the weights were damaged on the way to a worker")
             disable_malloc_trim()
-            upscaler = Upscaler.load(model, options)
-            _loaded[key] = upscaler
-        _loaded.move_to_end(key)
+            upscaler = Upscaler.load(replace(request.model, path=path), options)
+        _loaded[key] = upscaler  # the last one is the most recently used
         while len(_loaded) > _MAX_CACHED_MODELS:
-            _loaded.popitem(last=False)
-    return replace(upscaler, clock=lambda: errand.derived_at)
+            del _loaded[next(iter(_loaded))]
+    return replace(upscaler, clock=lambda: request.derived_at)
 
 
-def _model(errand: WorkRequest) -> ModelFile | None:
-    model = errand.model
-    if errand.weights is not None:
-        path = _scratch() / f"{model.sha256}{SUFFIX}"
-        path.write_bytes(errand.weights)
-        return replace(model, path=path) if _is(path, model) else None
-    if _is(model.path, model):
-        return model
-    return next((other for other in bundled_models() if other.sha256 == model.sha256), None)
-
-
-def _is(path: Path, model: ModelFile) -> bool:
+def _upscale_file(request: WorkRequest, transfer: FileTransfer, upscaler: Upscaler) -> FileResponse:
+    content = None
     try:
-        return sha256_file(path) == model.sha256
-    except OSError:
-        return False
-
-
-def _worked(errand: WorkRequest, parcel: FileTransfer, upscaler: Upscaler) -> FileResponse:
-    try:
-        with parcel.unpack_on_worker(_scratch()) as job:
-            result = _result(errand, job, JobStages(upscaler))
-            with _cleanup_if_cancelled(parcel):
-                content = parcel.content(job) if result.status is FileStatus.DONE else None
+        with transfer.unpack_on_worker(_scratch()) as job, _removed_if_cancelled(transfer.staged):
+            result = _run_stages(request, job, JobStages(upscaler))
+            if result.status is FileStatus.DONE and transfer.staged is None:
+                content = job.target.read_bytes()
     except Exception as error:
-        result, content = failed_result(Job(Path(), Path()), error, Timing()), None
+        result = failed_result(Job(Path(), Path()), error, Timing())
     return FileResponse(replace(result, peak_rss_bytes=peak_rss_bytes()), content)
 
 
-def _result(errand: WorkRequest, job: Job, stages: JobStages) -> Result:
+def _run_stages(request: WorkRequest, job: Job, stages: JobStages) -> Result:
     read = stages.read(job)
     if isinstance(read, Result):
         return read
-    if errand.dry_run:
+    if request.dry_run:
         return stages.dry_run_result(read)
     with _network:
         _raise_if_cancelled()
-        torch.set_num_threads(errand.threads or get_worker().state.nthreads)
-        made = stages.upscale(read, lambda _: _raise_if_cancelled())
-    if isinstance(made, Result):
-        return made
-    return stages.write(made, lambda _: _raise_if_cancelled())
+        torch.set_num_threads(request.threads or get_worker().state.nthreads)
+        upscaled = stages.upscale(read, _raise_if_cancelled)
+    return upscaled if isinstance(upscaled, Result) else stages.write(upscaled, _raise_if_cancelled)
 
 
 @contextmanager
-def _cleanup_if_cancelled(parcel: FileTransfer) -> Iterator[None]:
-    """Remove what was written if the client went away meanwhile."""
+def _removed_if_cancelled(staged: Path | None) -> Iterator[None]:
+    """Remove the output if the task is cancelled meanwhile; the client may be gone."""
     try:
         yield
         _raise_if_cancelled()
     except _TaskCancelledError:
-        parcel.discard()
+        if staged:
+            with suppress(OSError):
+                staged.unlink(missing_ok=True)
         raise
 
 
-def _raise_if_cancelled() -> None:
-    """Stop if the task was cancelled; also if its client has died."""
+def _raise_if_cancelled(_: object = None) -> None:
+    """Stop if the client cancelled the task or died.
+
+    Dask forgets such a task, but does not interrupt its thread.
+    """
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
     if task is None or task.state != "executing":
@@ -155,5 +131,5 @@ def _raise_if_cancelled() -> None:
 
 
 def _scratch() -> Path:
-    """Return a folder of the worker's, which Dask removes even after a kill."""
+    """Return the worker's folder, which Dask removes even after the worker was killed."""
     return Path(get_worker().local_directory)

@@ -8,17 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cxrsr_cli import __version__
-from cxrsr_cli.commands import (
-    datasets,
-    evaluate,
-    info,
-    queue,
-    send,
-    serve,
-    train,
-    upscale,
-    verify,
-)
+from cxrsr_cli.commands import datasets, evaluate, info, queue, send, serve, train, upscale, verify
 from cxrsr_cli.commands.console import (
     ensure_standard_streams,
     install_interrupt_handlers,

@@ -14,16 +14,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def print_line(line: str, *, err: bool = False) -> None:
-    """Write a line to stdout or stderr; a closed stream is ignored from then on.
-
-    Parameters
-    ----------
-    line : str
-        Characters that do not print, such as a line break in a file name, are
-        replaced.
-    err : bool
-        Write to stderr.
-    """
+    """Write a line to stdout or stderr; after an error the stream is ignored."""
     try:
         typer.echo(replace_unprintable(line), err=err)
     except OSError:
@@ -64,13 +55,7 @@ def install_interrupt_handlers() -> None:
 
 @contextmanager
 def graceful_stop() -> Iterator[Callable[[], bool]]:
-    """Let the first stop signal only request a stop; a second one interrupts.
-
-    Yields
-    ------
-    callable
-        Returns True once a stop was requested.
-    """
+    """Yield a function that returns whether a stop signal came; a second one interrupts."""
     is_requested = False
 
     def request(_signal: int, _frame: FrameType | None) -> None:

@@ -48,18 +48,7 @@ def with_upscale_options(
 ) -> Callable[..., None]:
     """Give a command an option for each field of `UpscaleOptions`.
 
-    Parameters
-    ----------
-    command : callable
-        Has a parameter ``chosen``, which gets the values by field name, for `make_options`.
-        Its other parameters are kept.
-    kind : type
-        The class of the fields.
-
-    Returns
-    -------
-    callable
-        For Typer.
+    The command's parameter ``chosen`` gets the values by field name, for `make_options`.
     """
     names = [one.name for one in fields(kind)]
 

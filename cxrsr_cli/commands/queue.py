@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.commands.console import print_line
 from cxrsr_cli.errors import NoInputError, UsageError
-from cxrsr_cli.serve.queue import ItemState, QueueItem
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueItem, QueueView
 
 if TYPE_CHECKING:
-    from cxrsr_cli.serve.queue_view import QueueView
     from cxrsr_cli.serve.spool import Spool
 
 app = typer.Typer(
@@ -63,18 +63,14 @@ def retry(
     all_: Annotated[bool, typer.Option("--all", help="All dead instances.")] = False,
     pending: Annotated[
         bool,
-        typer.Option(
-            "--pending", help="Also retry now what failed and waits for its next attempt."
-        ),
+        typer.Option("--pending", help="Also retry now what waits for its next attempt."),
     ] = False,
 ) -> None:
     """Retry dead instances from the step that failed.
 
-    Exit codes: 0 success, 2 usage, 3 no dead instance matches, 6 the queue cannot
-    be written.
+    Exit codes: 0 success, 2 usage, 3 no dead instance matches, 6 cannot write.
     """
     from cxrsr_cli.serve.maintenance import retry_dead
-    from cxrsr_cli.serve.queue import Queue
 
     spool, view = _open(folder)
     queue = Queue(spool.ledger)
@@ -96,19 +92,16 @@ def purge(
             "--older-than",
             min=0,
             metavar="DAYS",
-            help="Delete the records of instances that were done or ignored at least this long "
-            "ago. If one is received again, it is processed as new.",
+            help="Delete the records of instances that were finished longer ago; if received "
+            "again, they are processed as new.",
         ),
     ] = None,
 ) -> None:
     """Remove dead instances with their files, or the records of finished ones.
 
-    Exit codes: 0 success, 2 usage, 3 no dead instance matches, 6 the queue cannot
-    be written.
+    Exit codes: 0 success, 2 usage, 3 no dead instance matches, 6 cannot write.
     """
-    from cxrsr_cli.batch.ledger import Ledger
     from cxrsr_cli.serve.maintenance import delete_history, purge_dead
-    from cxrsr_cli.serve.queue import Queue
 
     spool, view = _open(folder)
     queue = Queue(spool.ledger)
@@ -121,7 +114,6 @@ def purge(
 
 
 def _open(folder: Path) -> "tuple[Spool, QueueView]":
-    from cxrsr_cli.serve.queue_view import QueueView
     from cxrsr_cli.serve.spool import Spool
 
     spool = Spool(folder)
@@ -131,7 +123,7 @@ def _open(folder: Path) -> "tuple[Spool, QueueView]":
     return spool, view
 
 
-def _dead_keys(view: "QueueView", keys: list[str] | None, *, all_: bool) -> list[str]:
+def _dead_keys(view: QueueView, keys: list[str] | None, *, all_: bool) -> list[str]:
     from cxrsr_cli.serve.maintenance import find_dead
 
     if bool(keys) == all_:

@@ -1,10 +1,12 @@
 """``cxrsr send``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cxrsr_cli.batch.discover import InputFile
+from cxrsr_cli.batch.report import check_report_path, display_path
 from cxrsr_cli.commands.console import graceful_stop
 from cxrsr_cli.commands.options import (
     LogJsonOption,
@@ -17,12 +19,22 @@ from cxrsr_cli.commands.options import (
     verbosity,
 )
 from cxrsr_cli.commands.reporters import Message, Reporter, errors_as_json, make_reporter
+from cxrsr_cli.commands.run import collect_results, summary_message, write_report_and_summary
+from cxrsr_cli.common.process import now
+from cxrsr_cli.connections.destination import Destination, SendOutcome, SendResult
+from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from cxrsr_cli.batch.discover import InputFile
-    from cxrsr_cli.connections.destination import Destination, SendResult
-    from cxrsr_cli.send.run import SendRun
+from cxrsr_cli.send.run import (
+    SCHEMA,
+    SendRun,
+    build_report,
+    count_by_outcome,
+    exit_code,
+    file_record,
+    find_files,
+    is_retryable,
+    send_with_retries,
+)
 
 
 def send(
@@ -110,17 +122,12 @@ def send(
     failed, 5 all files failed, 6 cannot write the report, 8 all files failed
     because of the network or the peer, 130 interrupted.
     """
-    from cxrsr_cli.commands.run import write_report_and_summary
-
     with errors_as_json(log_json):
         level = verbosity(verbose=verbose, quiet=quiet)
         if not all([*sources, address]):
             raise UsageError("INPUT or DESTINATION is empty; is a variable not set?")
 
-        from cxrsr_cli.batch.report import check_report_path
-        from cxrsr_cli.connections.tls import TlsConfig
         from cxrsr_cli.send.destination_url import SendOptions, parse_destination
-        from cxrsr_cli.send.run import SCHEMA, build_report, find_files
 
         if report:
             check_report_path(report, SCHEMA)
@@ -152,22 +159,18 @@ def send(
 
 
 def _send_files(
-    destination: "Destination",
+    destination: Destination,
     address: str,
-    files: "list[InputFile]",
+    files: list[InputFile],
     reporter: Reporter,
     *,
     retries: int,
-) -> "SendRun":
+) -> SendRun:
     """Send files and report each."""
-    from cxrsr_cli.commands.run import collect_results
-    from cxrsr_cli.common.process import now
-    from cxrsr_cli.send.run import SendRun, exit_code, is_retryable, send_with_retries
-
     started = now()
     with graceful_stop() as stop, reporter.progress(len(files), "file") as advance:
 
-        def on_result(result: "SendResult") -> None:
+        def on_result(result: SendResult) -> None:
             reporter.report(_file_message(result))
             advance(1)
 
@@ -186,11 +189,7 @@ def _send_files(
     )
 
 
-def _file_message(result: "SendResult") -> Message:
-    from cxrsr_cli.batch.report import display_path
-    from cxrsr_cli.connections.destination import SendOutcome
-    from cxrsr_cli.send.run import file_record
-
+def _file_message(result: SendResult) -> Message:
     line = result.outcome.value + ", committed" * bool(result.committed)
     line += f": {display_path(result.path)}" + f": {result.message}" * bool(result.message)
     if not result.is_stored:
@@ -201,12 +200,7 @@ def _file_message(result: "SendResult") -> Message:
     return Message("file", level, file_record(result), [(shown_from, line)])
 
 
-def _summary(run: "SendRun") -> Message:
-    from cxrsr_cli.commands.run import summary_message
-    from cxrsr_cli.connections.destination import SendOutcome
-    from cxrsr_cli.send.run import count_by_outcome
-
+def _summary(run: SendRun) -> Message:
     counts = count_by_outcome(run)
-    outcomes = [outcome.value for outcome in SendOutcome]
-    parts = [f"{counts[outcome]} {outcome}" for outcome in outcomes if counts[outcome]]
+    parts = [f"{counts[outcome]} {outcome}" for outcome in SendOutcome if counts[outcome]]
     return summary_message(run, counts, parts)

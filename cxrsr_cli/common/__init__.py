@@ -1,1 +1,1 @@
-"""What every part uses and no reader of DICOM needs to know: files, configuration, retries."""
+"""Files, configuration, retries and other helpers that know nothing about DICOM."""

@@ -1,12 +1,13 @@
-"""Numbers of bytes as people write them."""
+"""Parse sizes in bytes as people write them."""
 
 import re
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_PATTERN = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 def parse_byte_size(text: str) -> int:
-    """Read a number of bytes, with K, M, G or T for powers of 1024.
+    """Return a number of bytes; K, M, G and T are powers of 1024.
 
     Parameters
     ----------
@@ -21,11 +22,10 @@ def parse_byte_size(text: str) -> int:
     Raises
     ------
     ValueError
-        If it is none.
+        If the text is not a size.
     """
-    form = r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([KMGT]?)(?:i?B)?"
-    read = re.fullmatch(form, text.strip(), re.IGNORECASE)
-    count = int(float(read[1]) * _UNITS[read[2].upper()]) if read else 0
+    match = _PATTERN.fullmatch(text.strip())
+    count = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if not count:
-        raise ValueError(f"'{text}' is no size; write one such as 1500MiB or 4GiB")
+        raise ValueError(f"'{text}' is not a size; write for example 1500MiB or 4GiB")
     return count

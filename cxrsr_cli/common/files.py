@@ -1,4 +1,4 @@
-"""Files appear under their final name whole, or not at all."""
+"""Write files atomically, hash them, and detect changes while they are read."""
 
 import errno
 import fcntl
@@ -20,11 +20,11 @@ _LOG = logging.getLogger(__name__)
 TEMPORARY_PREFIX = ".cxrsr-"
 TEMPORARY_SUFFIX = ".part"
 
-_GRACE = 10.0
-"""Seconds in which a new temporary file is not yet taken for an orphan."""
+_MIN_STALE_SECONDS = 10.0
+"""Age at which an unlocked temporary file counts as left behind."""
 
-_NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
-"""What flushing says of a folder that cannot be read, or is where none can be flushed."""
+_UNFLUSHABLE_FOLDER_ERRORS = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
+"""Errors for a folder that cannot be opened, or on a file system that flushes no folders."""
 
 
 def _umask() -> int:
@@ -33,25 +33,25 @@ def _umask() -> int:
     return mask
 
 
-# Asking means setting it, for the whole process: once, before there are threads.
+# Reading the umask means setting it for the whole process, so it is read before threads start.
 _UMASK = _umask()
 
 
 @contextmanager
 def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """Give a temporary file beside `path`, renamed to it if the block succeeds.
+    """Yield a temporary file beside `path`, and rename it to `path` if the block succeeds.
 
-    The temporary file is in the same folder because a rename is atomic only
-    within one file system. It is flushed to the disk before the rename, so
-    that a power cut cannot leave a renamed but empty file.
+    The temporary file is in the same folder, because a rename is atomic only within one
+    file system. It is flushed to the disk before the rename, so that a power cut cannot
+    leave a renamed but empty file.
 
     Parameters
     ----------
     path : Path
         Final name; its folder must exist.
     overwrite : bool
-        Whether an existing `path` may be replaced. If not, one that appears
-        while the block runs is kept too.
+        Whether an existing `path` may be replaced. If not, a file that appears while the
+        block runs is kept too.
 
     Yields
     ------
@@ -68,7 +68,7 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(TEMPORARY_SUFFIX, TEMPORARY_PREFIX, path.parent)
     temporary = Path(name)
     try:
-        # Held while this process lives: what nobody holds is an orphan.
+        # Locked while this process lives; an unlocked temporary file was left behind.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
@@ -81,16 +81,7 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 
 def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    """Rename a file that is whole and on the disk, within its folder.
-
-    Parameters
-    ----------
-    temporary : Path
-        The file; may be left under this name, too.
-    path : Path
-        Final name.
-    overwrite : bool
-        Whether an existing `path` may be replaced.
+    """Rename a complete and flushed file within its folder; it may keep the old name as well.
 
     Raises
     ------
@@ -107,34 +98,27 @@ def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """Invent a name beside `path` that is an orphan's if nobody comes back to it."""
+    """Return a unique name beside `path` that `remove_stale_temporaries` recognises."""
     return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
 
 
 def remove_stale_temporaries(folder: Path) -> None:
-    """Remove temporary files of processes that were killed.
-
-    Parameters
-    ----------
-    folder : Path
-        Where outputs were written to; need not exist. Files that another
-        process still writes are left alone.
-    """
-    for orphan in folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
+    """Remove the temporary files of killed processes from a folder, which need not exist."""
+    for stale in folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
         with suppress(OSError):
-            if time.time() - orphan.stat().st_mtime < _GRACE:
+            if time.time() - stale.stat().st_mtime < _MIN_STALE_SECONDS:
                 continue
-            descriptor = os.open(orphan, os.O_RDONLY)
+            descriptor = os.open(stale, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                orphan.unlink()
-                _LOG.info("removed a temporary file of a process that was killed: %s", orphan)
+                stale.unlink()
+                _LOG.info("removed a temporary file of a process that was killed: %s", stale)
             finally:
                 os.close(descriptor)
 
 
 def _rename_new(temporary: Path, path: Path) -> None:
-    """Rename without replacing: a hard link fails where the name exists."""
+    """Rename without replacing: making a hard link fails if the name exists."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -146,13 +130,14 @@ def _rename_new(temporary: Path, path: Path) -> None:
 
 
 def fsync_path(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk.
+    """Wait until the content of a file, or the names in a folder, are on the disk.
+
+    A folder that cannot be opened or flushed is ignored (`_UNFLUSHABLE_FOLDER_ERRORS`).
 
     Raises
     ------
     OSError
-        If it cannot be flushed. A folder that may not be read is left, and one on a file
-        system that flushes none.
+        If it cannot be flushed.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -161,7 +146,7 @@ def fsync_path(path: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        if error.errno not in _NOT_FOR_FOLDERS or not path.is_dir():
+        if error.errno not in _UNFLUSHABLE_FOLDER_ERRORS or not path.is_dir():
             raise
 
 
@@ -173,21 +158,21 @@ def sha256_file(path: Path) -> str:
     OSError
         If it cannot be read.
     """
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def ensure_unchanged(path: Path) -> Iterator[None]:
-    """Make sure that a file is the same after the block as before it.
+    """Check that a file is the same after the block as before it.
 
-    A receiver may still be writing it; half a file can read as a whole one.
-    A pipe or a device is refused before anything waits for its end.
+    A receiver may still be writing it, and half a file can read like a whole one. A pipe or
+    a device is refused, because reading it could wait for ever.
 
     Raises
     ------
-    NotReadableError
-        If it changed, is no regular file, or cannot be read.
+    UnreadableFileError
+        If the file changed, is not a regular file, or cannot be read.
     """
     try:
         before = _state(path)

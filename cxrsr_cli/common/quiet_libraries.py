@@ -1,92 +1,68 @@
-"""Silence libraries whose warnings quote patients' values."""
+"""Silence libraries whose log lines and warnings quote values of patients."""
 
 import logging
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-# Their children inherit the level.
-_LOGGERS = (
-    "pydicom",
-    "pylibjpeg",
-    "openjpeg",
-    "highdicom",
-    "pynetdicom",
-    "urllib3",
-)
+_DICOM_LIBRARIES = ("pydicom", "pylibjpeg", "openjpeg", "highdicom", "pynetdicom", "urllib3")
+_DASK_LIBRARIES = ("distributed", "dask", "tornado", "asyncio")
 _SILENT = logging.CRITICAL + 1
 
 
-class _Silence:
-    """Counts who needs it: levels and filters belong to the process, not to a thread.
+class _Silence(AbstractContextManager[None]):
+    """Silences libraries while at least one thread is inside.
 
-    Were each thread to restore what it found, the first to leave would open
-    the mouth of a library that another still works with.
+    Levels and filters belong to the process. If each thread restored the state that it
+    found, the first to leave would end the silence for the others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, libraries: tuple[str, ...], warning_modules: str) -> None:
+        self._libraries = libraries
+        self._warning_modules = warning_modules
         self._lock = threading.Lock()
         self._inside = 0
-        self._levels: list[int] = []
+        self._levels: dict[logging.Logger, int] = {}
         self._filters = warnings.catch_warnings()
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside > 1:
                 return
-            self._levels = [logging.getLogger(name).level for name in _LOGGERS]
-            for name in _LOGGERS:
-                logging.getLogger(name).setLevel(_SILENT)
+            # Child loggers can have levels of their own.
+            known = {name for name in list(logging.root.manager.loggerDict)
+                     if name.split(".")[0] in self._libraries}  # fmt: skip
+            loggers = [logging.getLogger(name) for name in known.union(self._libraries)]
+            self._levels = {logger: logger.level for logger in loggers}
+            for logger in loggers:
+                logger.setLevel(_SILENT)
             self._filters = warnings.catch_warnings()
             self._filters.__enter__()
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", module=self._warning_modules)
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside:
                 return
             self._filters.__exit__(None, None, None)
-            for name, level in zip(_LOGGERS, self._levels, strict=True):
-                logging.getLogger(name).setLevel(level)
+            for logger, level in self._levels.items():
+                logger.setLevel(level)
 
 
-_SILENCE = _Silence()
+_DICOM_SILENCE = _Silence(_DICOM_LIBRARIES, warning_modules="")
+_DASK_SILENCE = _Silence(_DASK_LIBRARIES, warning_modules="(distributed|dask|tornado)")
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Silence pydicom and its codecs as long as any thread is inside."""
-    _SILENCE.enter()
-    try:
-        yield
-    finally:
-        _SILENCE.leave()
+def quiet_libraries() -> AbstractContextManager[None]:
+    """Silence all warnings and the loggers of pydicom, its codecs and the network libraries."""
+    return _DICOM_SILENCE
 
 
-_LIBRARIES = ("distributed", "dask", "tornado", "asyncio")
-_DASK_LEVEL = logging.CRITICAL + 1
+def quiet_dask() -> AbstractContextManager[None]:
+    """Silence the loggers and warnings of Dask, once it is imported.
 
-
-@contextmanager
-def quiet_dask() -> Iterator[None]:
-    """Silence the loggers and warnings of Dask, once it is imported, in this process.
-
-    What matters to a user is said by whoever meets it: a worker that died, a
-    scheduler that is gone.
+    cxrsr itself reports what matters to a user, such as a crashed worker.
     """
-    # Dask gives many of its loggers levels of their own.
-    known = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _LIBRARIES]
-    loggers = [logging.getLogger(name) for name in {*_LIBRARIES, *known}]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(_DASK_LEVEL)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="(distributed|dask|tornado)")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return _DASK_SILENCE

@@ -1,4 +1,4 @@
-"""YAML in, checked dataclasses out; what is wrong is said by key."""
+"""Read YAML configurations into validated dataclasses; errors name the key."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +15,14 @@ _T = TypeVar("_T")
 ByteSize = Annotated[
     int, BeforeValidator(lambda given: parse_byte_size(given) if isinstance(given, str) else given)
 ]
-"""A number, or a size such as ``4GiB``."""
+"""A number of bytes, or a size such as ``4GiB``."""
 
 StrOrList = BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
-"""For a list of texts: a text alone is a list of one."""
+"""Annotation for a list of strings that may be given as one string."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice; PyYAML would keep the last and say nothing."""
+    """Refuses a key that is given twice, of which PyYAML would silently keep the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401
         node = super().compose_mapping_node(anchor)
@@ -31,34 +31,34 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if (key.tag, key.value) in seen:
-                where = f"on line {key.start_mark.line + 1}"
-                raise yaml.YAMLError(f"the key {key.value!a} is given twice, again {where}")
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key.value!a} is given twice, also on line {line}")
             seen.add((key.tag, key.value))
         return node
 
 
 def load_yaml_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds keys and values.
+    """Read a YAML file that is a mapping.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, holds something else, or gives a key twice.
+        If it cannot be read, is not a mapping, or gives a key twice.
     """
     try:
-        plain = _plain(path.read_text(encoding="utf-8"))
+        values = _parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {type(error).__name__}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
-    except Exception as error:  # a date of month 99 and the like; PyYAML has no one kind for them
-        raise ConfigError(f"{path} is not YAML that can be read: {_describe(error)}") from error
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{path} holds no mapping of keys to values")
-    return plain
+    except Exception as error:  # for example a date with month 99, which PyYAML does not catch
+        raise ConfigError(f"{path} is not readable YAML: {_describe(error)}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is not a mapping of keys to values")
+    return values
 
 
-def _plain(text: str) -> object:
+def _parse(text: str) -> object:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -68,47 +68,41 @@ def _plain(text: str) -> object:
 
 def _describe(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "it is nested too deep"
-    return f"a value is illegal ({error})"
+        return "it is nested too deeply"
+    return f"a value is invalid ({error})"
 
 
 def validate(
-    adapter: TypeAdapter[_T], plain: dict[str, Any], path: Path, *, allow_empty: bool = True
+    adapter: TypeAdapter[_T], values: dict[str, Any], path: Path, *, allow_empty: bool = True
 ) -> _T:
-    """Turn plain values into what they describe.
+    """Convert the values of a YAML file to a typed object.
 
     Parameters
     ----------
     adapter : pydantic.TypeAdapter
-        Knows the type.
-    plain : dict
-        As read.
+        For the type of the result.
+    values : dict
+        As read from the file.
     path : Path
-        Where from, for the message.
-    empty : bool
-        Whether a key may be without a value.
+        The file, for the error message.
+    allow_empty : bool
+        Whether a key may have no value.
 
     Raises
     ------
     ConfigError
-        Naming every key that is unknown or has an illegal value.
+        Names every key that is unknown or has an invalid value.
     """
     try:
-        _refuse(path, _unrepresentable_values(plain, "", empty=allow_empty, seen=set()))
-        made = adapter.validate_python(plain)
+        _refuse(path, _unrepresentable_values(values, "", allow_empty=allow_empty, seen=set()))
+        result = adapter.validate_python(values)
     except ValidationError as error:
-        _refuse(
-            path,
-            (
-                f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-                for item in error.errors()
-            ),
-        )
+        _refuse(path, (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
         raise
     except (OverflowError, RecursionError) as error:
         raise ConfigError(f"{path}: {_describe(error)}") from error
-    _refuse(path, _wrongly_coerced(plain, made, ""))
-    return made
+    _refuse(path, _wrongly_coerced(values, result, ""))
+    return result
 
 
 def _refuse(path: Path, faults: Iterator[str]) -> None:
@@ -117,45 +111,49 @@ def _refuse(path: Path, faults: Iterator[str]) -> None:
 
 
 def _unrepresentable_values(
-    plain: object, place: str, *, empty: bool, seen: set[int]
+    values: object, key_path: str, *, allow_empty: bool, seen: set[int]
 ) -> Iterator[str]:
-    """Tell of what no value can be."""
-    if isinstance(plain, dict | list):
-        if id(plain) in seen:  # an alias, perhaps of what it is in
+    """Yield messages about values that no configuration can have."""
+    if isinstance(values, dict | list):
+        if id(values) in seen:  # an alias, possibly of one of its parents
             return
-        seen.add(id(plain))
-        for key, value in plain.items() if isinstance(plain, dict) else enumerate(plain):
+        seen.add(id(values))
+        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
             if isinstance(key, str) and not _is_text(key):
-                yield f"{place or 'the file'}: a key holds a character that no text has"
+                yield f"{key_path or 'the file'}: a key contains an invalid character"
             else:
                 yield from _unrepresentable_values(
-                    value, _under(place, key), empty=empty, seen=seen
+                    value, _join(key_path, key), allow_empty=allow_empty, seen=seen
                 )
-    elif isinstance(plain, str) and not _is_text(plain):
-        yield f"{place}: holds a character that no text has"
-    elif plain is None and not empty:
-        yield f"{place}: is without a value; give one, or leave the key out"
+    elif isinstance(values, str) and not _is_text(values):
+        yield f"{key_path}: contains an invalid character"
+    elif values is None and not allow_empty:
+        yield f"{key_path}: has no value; give one or remove the key"
 
 
-def _wrongly_coerced(plain: object, made: object, place: str) -> Iterator[str]:
-    """Tell of what pydantic takes for something else."""
-    if isinstance(plain, dict):
-        for key, value in plain.items():
-            part = made.get(key) if isinstance(made, dict) else getattr(made, str(key), None)
-            yield from _wrongly_coerced(value, part, _under(place, key))
-    elif isinstance(plain, list) and isinstance(made, list | tuple):
-        for index, (value, part) in enumerate(zip(plain, made, strict=False)):
-            yield from _wrongly_coerced(value, part, _under(place, index))
-    elif isinstance(plain, bool) and isinstance(made, int | float) and not isinstance(made, bool):
-        yield f"{place}: is a number, not true or false"
-    elif plain == "" and isinstance(made, Path):
-        yield f"{place}: is a path, and empty"
+def _wrongly_coerced(values: object, result: object, key_path: str) -> Iterator[str]:
+    """Yield messages about values that pydantic converts to another type."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            part = result.get(key) if isinstance(result, dict) else getattr(result, str(key), None)
+            yield from _wrongly_coerced(value, part, _join(key_path, key))
+    elif isinstance(values, list) and isinstance(result, list | tuple):
+        for index, (value, part) in enumerate(zip(values, result, strict=False)):
+            yield from _wrongly_coerced(value, part, _join(key_path, index))
+    elif (
+        isinstance(values, bool)
+        and isinstance(result, int | float)
+        and not isinstance(result, bool)
+    ):
+        yield f"{key_path}: must be a number, not true or false"
+    elif values == "" and isinstance(result, Path):
+        yield f"{key_path}: must be a path, and is empty"
 
 
-def _under(place: str, key: object) -> str:
-    return f"{place}.{key}" if place else str(key)
+def _join(key_path: str, key: object) -> str:
+    return f"{key_path}.{key}" if key_path else str(key)
 
 
 def _is_text(text: str) -> bool:
-    """Tell whether it can be in a path and a log: no NUL, no half of a surrogate pair."""
+    """Return whether a string has no NUL and no half of a surrogate pair, for paths and logs."""
     return not any(one == "\0" or "\ud800" <= one <= "\udfff" for one in text)

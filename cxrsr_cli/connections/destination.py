@@ -1,6 +1,6 @@
 """Where files are sent, and the outcome of each file."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -80,7 +80,7 @@ class Destination(Protocol):
 
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
-    ) -> Iterator[SendResult]:
+    ) -> Generator[SendResult, None, None]:
         """Send files, and yield the result of each in the order of `files`.
 
         Parameters

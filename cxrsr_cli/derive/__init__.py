@@ -1,1 +1,1 @@
-"""Derive: from a source object and new pixels to a derived object."""
+"""Make the derived DICOM object from a source object and upscaled pixels."""

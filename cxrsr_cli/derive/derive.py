@@ -68,7 +68,11 @@ def derive(
     pixel_format = PixelFormat.from_dataset(source.dataset)
     with quiet_libraries():
         derived = copy.deepcopy(source.raw_dataset)
-        warnings = _remove_private_elements(derived, source, keep=parameters.options.keep_private)
+        warnings = list[str]()
+        if parameters.options.keep_private:
+            warnings += drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
+        else:
+            drop_private(derived)
         warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
         warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
@@ -111,21 +115,10 @@ def _file_meta(derived: Dataset) -> FileMetaDataset:
     return meta
 
 
-def _remove_private_elements(derived: Dataset, source: DicomSource, *, keep: bool) -> list[str]:
-    if keep:
-        return drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
-    drop_private(derived)
-    return []
-
-
 def drop_private(dataset: Dataset) -> None:
-    """Remove every private element (PS3.5 7.8), also from the items of sequences.
+    """Remove every private element (PS3.5 7.8), also from the items of sequences, in place.
 
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        Changed in place. Only its sequences are parsed; all other elements stay the bytes
-        of the file.
+    Only sequences are parsed; all other elements stay the bytes of the file.
     """
     for tag in list(dataset.keys()):
         if tag.is_private:
@@ -139,19 +132,8 @@ def drop_image_copies(dataset: Dataset, pixels: int) -> list[str]:
     """Remove private elements that must be copies of the image in its former size.
 
     No dictionary of private elements identifies them, but their size does. Vendors keep the
-    original or a reduced bit depth, so the limit is one byte a pixel.
-
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        Changed in place.
-    pixels : int
-        Number of pixels in a frame of the source.
-
-    Returns
-    -------
-    list of str
-        A warning if something was dropped.
+    original or a reduced bit depth, so the limit is one byte for each of the source's
+    `pixels`. Returns a warning if something was dropped.
     """
     copies = [tag for tag in dataset.keys() if tag.is_private and _length(dataset, tag) >= pixels]
     for tag in copies:
@@ -176,13 +158,7 @@ def _length(dataset: Dataset, tag: BaseTag) -> int:
 
 
 def is_modified(tag: BaseTag) -> bool:
-    """Return whether a derivation writes, removes or rescales an element.
-
-    Parameters
-    ----------
-    tag : pydicom.tag.BaseTag
-        Of an element of the data set itself, not of an item in a sequence.
-    """
+    """Return whether a derivation writes, removes or rescales a top-level element."""
     return is_overlay_or_curve(tag) or keyword_for_tag(tag) in _modified_keywords()
 
 

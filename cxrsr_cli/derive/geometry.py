@@ -69,77 +69,54 @@ class PixelGeometryAttribute:
         return self.within[0] if self.within else self.keyword
 
 
+_line = PixelGeometryAttribute
+_Rule = ScalingRule
+
+
 def _edges(aperture: str) -> tuple[PixelGeometryAttribute, ...]:
     """Return the lines of the Display Shutter (C.7.6.11) or X-Ray Collimator (C.8.7.3) Module."""
-    first, last = ScalingRule.FIRST_PIXEL, ScalingRule.LAST_PIXEL
     column = "location with respect to pixels in the image given as column"
     row = "location with respect to pixels in the image given as row"
+    radius = "pixels along the row direction"
     return (
-        PixelGeometryAttribute(f"{aperture}LeftVerticalEdge", column, first),
-        PixelGeometryAttribute(f"{aperture}RightVerticalEdge", column, last),
-        PixelGeometryAttribute(f"{aperture}UpperHorizontalEdge", row, first),
-        PixelGeometryAttribute(f"{aperture}LowerHorizontalEdge", row, last),
-        PixelGeometryAttribute(f"CenterOfCircular{aperture}", "row and column", ScalingRule.CENTRE),
-        PixelGeometryAttribute(
-            f"RadiusOfCircular{aperture}", "pixels along the row direction", ScalingRule.MULTIPLY
-        ),
-        PixelGeometryAttribute(
-            f"VerticesOfThePolygonal{aperture}", "rows and columns", ScalingRule.CENTRE
-        ),
+        _line(f"{aperture}LeftVerticalEdge", column, _Rule.FIRST_PIXEL),
+        _line(f"{aperture}RightVerticalEdge", column, _Rule.LAST_PIXEL),
+        _line(f"{aperture}UpperHorizontalEdge", row, _Rule.FIRST_PIXEL),
+        _line(f"{aperture}LowerHorizontalEdge", row, _Rule.LAST_PIXEL),
+        _line(f"CenterOfCircular{aperture}", "row and column", _Rule.CENTRE),
+        _line(f"RadiusOfCircular{aperture}", radius, _Rule.MULTIPLY),
+        _line(f"VerticesOfThePolygonal{aperture}", "rows and columns", _Rule.CENTRE),
     )
 
 
 _BETWEEN_CENTRES = "mm between the centers of pixels"
+_FIRST_CENTRE = "mm to the center of the first voxel"
+_CURSOR = "with respect to pixels in the image, a column row pair"
+_ORIGIN = "first overlay point with respect to pixels, 1\\1"
 
 # Source column c (1-based) becomes columns (c - 1) * s + 1 to c * s. The standard does not
 # say on which side of its pixel an edge is; here the named row or column is still shown.
 PIXEL_GEOMETRY = (
-    PixelGeometryAttribute("Rows", "rows in the image", ScalingRule.MULTIPLY),
-    PixelGeometryAttribute("Columns", "columns in the image", ScalingRule.MULTIPLY),
-    PixelGeometryAttribute("ImagerPixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
-    PixelGeometryAttribute("NominalScannedPixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
-    PixelGeometryAttribute(
-        "ObjectPixelSpacingInCenterOfBeam", _BETWEEN_CENTRES, ScalingRule.DIVIDE
-    ),
-    PixelGeometryAttribute("PixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
-    PixelGeometryAttribute("ImagePlanePixelSpacing", _BETWEEN_CENTRES, ScalingRule.DIVIDE),
-    PixelGeometryAttribute(
-        "ImagePositionPatient",
-        "mm to the center of the first voxel",
-        ScalingRule.FIRST_PIXEL_POSITION,
-    ),
+    _line("Rows", "rows in the image", _Rule.MULTIPLY),
+    _line("Columns", "columns in the image", _Rule.MULTIPLY),
+    _line("ImagerPixelSpacing", _BETWEEN_CENTRES, _Rule.DIVIDE),
+    _line("NominalScannedPixelSpacing", _BETWEEN_CENTRES, _Rule.DIVIDE),
+    _line("ObjectPixelSpacingInCenterOfBeam", _BETWEEN_CENTRES, _Rule.DIVIDE),
+    _line("PixelSpacing", _BETWEEN_CENTRES, _Rule.DIVIDE),
+    _line("ImagePlanePixelSpacing", _BETWEEN_CENTRES, _Rule.DIVIDE),
+    _line("ImagePositionPatient", _FIRST_CENTRE, _Rule.FIRST_PIXEL_POSITION),
     *_edges("Shutter"),
     *_edges("Collimator"),
-    PixelGeometryAttribute("OverlayRows", "rows in the overlay", ScalingRule.MULTIPLY),
-    PixelGeometryAttribute("OverlayColumns", "columns in the overlay", ScalingRule.MULTIPLY),
-    PixelGeometryAttribute(
-        "OverlayOrigin", "first overlay point with respect to pixels, 1\\1", ScalingRule.FIRST_PIXEL
-    ),
-    PixelGeometryAttribute(
-        "ROIArea", "number of pixels in the ROI area", ScalingRule.MULTIPLY_AREA
-    ),
-    PixelGeometryAttribute(
-        "MaskSubPixelShift", "fractional pixels", ScalingRule.MULTIPLY, ("MaskSubtractionSequence",)
-    ),
+    _line("OverlayRows", "rows in the overlay", _Rule.MULTIPLY),
+    _line("OverlayColumns", "columns in the overlay", _Rule.MULTIPLY),
+    _line("OverlayOrigin", _ORIGIN, _Rule.FIRST_PIXEL),
+    _line("ROIArea", "number of pixels in the ROI area", _Rule.MULTIPLY_AREA),
+    _line("MaskSubPixelShift", "fractional pixels", _Rule.MULTIPLY, ("MaskSubtractionSequence",)),
     # C.8.21.5.2: from 0\0 at the top left corner to Columns\Rows at the bottom right one.
-    PixelGeometryAttribute(
-        "LocalizingCursorPosition",
-        "with respect to pixels in the image, a column row pair",
-        ScalingRule.MULTIPLY,
-        ("BiopsyTargetSequence",),
-    ),
-    PixelGeometryAttribute(
-        "SequenceOfUltrasoundRegions", "bounds and scales in pixels", ScalingRule.REFUSE
-    ),
-    PixelGeometryAttribute(
-        "RTImagePosition", "mm to the center of the first pixel", ScalingRule.REFUSE
-    ),
-    PixelGeometryAttribute(
-        "ImagePositionPatient",
-        "mm to the center of the first voxel",
-        ScalingRule.REFUSE,
-        ("DetectorInformationSequence",),
-    ),
+    _line("LocalizingCursorPosition", _CURSOR, _Rule.MULTIPLY, ("BiopsyTargetSequence",)),
+    _line("SequenceOfUltrasoundRegions", "bounds and scales in pixels", _Rule.REFUSE),
+    _line("RTImagePosition", "mm to the center of the first pixel", _Rule.REFUSE),
+    _line("ImagePositionPatient", _FIRST_CENTRE, _Rule.REFUSE, ("DetectorInformationSequence",)),
 )
 
 

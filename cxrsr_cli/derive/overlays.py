@@ -29,21 +29,8 @@ def is_overlay_or_curve(tag: BaseTag) -> bool:
 def upscale_overlays(derived: Dataset, source: DicomSource, scale: int) -> list[str]:
     """Upscale the bits of overlays, and drop curves.
 
-    The overlays' rows, columns, origin and area are in the table of `geometry`.
-
-    Parameters
-    ----------
-    derived : pydicom.Dataset
-        Changed in place.
-    source : DicomSource
-        The original.
-    scale : int
-        Scale factor.
-
-    Returns
-    -------
-    list of str
-        Warnings about what was dropped.
+    The overlays' rows, columns, origin and area are in the table of `geometry`. Changes
+    `derived` in place, and returns warnings about what was dropped.
 
     Raises
     ------

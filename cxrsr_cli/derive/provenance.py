@@ -118,25 +118,10 @@ def write_provenance(
     pixels_sha256: str,
     now: datetime,
 ) -> list[str]:
-    """Give the derived object its own identity and its history.
+    """Give the derived object its own identity and its history, in place.
 
-    Parameters
-    ----------
-    derived : pydicom.Dataset
-        Changed in place.
-    source : pydicom.Dataset
-        The original.
-    parameters : DerivationParameters
-        How one became the other.
-    pixels_sha256 : str
-        SHA-256 of the source's stored values.
-    now : datetime
-        Time of the derivation, with its time zone.
-
-    Returns
-    -------
-    list of str
-        Warnings about what could not be kept.
+    Takes the SHA-256 of the source's stored values and the time of the derivation, with its
+    time zone. Returns warnings about what could not be kept.
     """
     derivation = _Derivation(
         derived, source, parameters, pixels_sha256, _in_time_zone_of(source, now)
@@ -229,18 +214,7 @@ def _in_time_zone_of(source: Dataset, now: datetime) -> datetime:
 
 
 def series_description(source: Dataset, scale: int, wanted: str | None) -> str:
-    """Return the Series Description of the derived object.
-
-    Parameters
-    ----------
-    source : pydicom.Dataset
-        The original.
-    scale : int
-        Scale factor.
-    wanted : str or None
-        The user's text. Without it, the source's description if it is ASCII, and what was
-        done.
-    """
+    """Return the user's text, or the source's description (if ASCII) and what was done."""
     if wanted is not None:
         return _with_warning(wanted)
     ours = _with_warning(f"AI super-resolution x{scale}")
@@ -267,13 +241,6 @@ def mark_lossy(derived: Dataset, source: DicomSource) -> None:
 
     If the source states it, its attributes are copied like all others. JPEG 2000 can be
     lossless under the UID of the lossy syntax; then the mark is wrong, but safe.
-
-    Parameters
-    ----------
-    derived : pydicom.Dataset
-        Changed in place.
-    source : DicomSource
-        The original.
     """
     method = LOSSY_METHODS.get(source.transfer_syntax)
     if method is None or source.dataset.get("LossyImageCompression") == "01":

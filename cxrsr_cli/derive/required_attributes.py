@@ -61,23 +61,10 @@ class _Level:
     sequences: dict[str, "_Level"]
 
 
-def has_iod_table(sop_class_uid: str) -> bool:
-    """Return whether there is a table for a SOP Class."""
-    return _table(sop_class_uid) is not None
-
-
 def missing_attributes(dataset: Dataset) -> set[MissingAttribute]:
-    """Find the attributes that the standard requires and the object lacks.
+    """Find the attributes that the standard requires and a whole object lacks.
 
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        A whole object. Its raw elements are not parsed in place.
-
-    Returns
-    -------
-    set of MissingAttribute
-        Also empty for a SOP Class without a table (`has_iod_table`).
+    Raw elements are not parsed in place. A SOP Class without a table requires nothing.
     """
     table = _table(str(dataset.get("SOPClassUID")))
     return set(_missing(dataset, table, "")) if table else set()
@@ -86,17 +73,8 @@ def missing_attributes(dataset: Dataset) -> set[MissingAttribute]:
 def lost_attributes(derived: Dataset, source: Dataset) -> set[MissingAttribute]:
     """Find the required attributes that the source has and the derived object lacks.
 
-    The tables are large, so they are read only if anything was lost.
-
-    Parameters
-    ----------
-    derived, source : pydicom.Dataset
-        Whole objects. Their raw elements are not parsed in place.
-
-    Returns
-    -------
-    set of MissingAttribute
-        Also empty for a SOP Class without a table.
+    The tables are large, so they are read only if anything was lost. Raw elements are not
+    parsed in place.
     """
     if not _lacks_something(derived, source):
         return set()

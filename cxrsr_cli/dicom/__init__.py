@@ -1,1 +1,1 @@
-"""Read DICOM files and write them."""
+"""Read and write DICOM files."""

@@ -30,6 +30,8 @@ class AcceptanceOverride(StrEnum):
 MAX_SIDE = 65535
 """Largest Rows and Columns: unsigned shorts (PS3.3 C.7.6.3)."""
 
+_GRAYSCALE = ("MONOCHROME1", "MONOCHROME2")
+_FLOAT_PIXELS = ("FloatPixelData", "DoubleFloatPixelData")
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 RADIOGRAPHS = (
@@ -85,17 +87,9 @@ def is_cxrsr_output(dataset: Dataset) -> bool:
     )
 
 
-def _has_float_pixels(dataset: Dataset, _scale: int) -> bool:
-    floats = "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
-    return "PixelData" not in dataset and floats
-
-
 def _is_colour(dataset: Dataset, _scale: int) -> bool:
     photometric = str(dataset.get("PhotometricInterpretation", ""))
-    return dataset.get("SamplesPerPixel", 1) != 1 or photometric not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    )
+    return dataset.get("SamplesPerPixel", 1) != 1 or photometric not in _GRAYSCALE
 
 
 def _lacks_size(dataset: Dataset, _scale: int) -> bool:
@@ -123,7 +117,10 @@ def _is_other_body_part(dataset: Dataset, _scale: int) -> bool:
 
 
 ACCEPTANCE_RULES = (
-    AcceptanceRule(_has_float_pixels, "floating-point pixels are not supported"),
+    AcceptanceRule(
+        lambda dataset, _: "PixelData" not in dataset and any(k in dataset for k in _FLOAT_PIXELS),
+        "floating-point pixels are not supported",
+    ),
     AcceptanceRule(
         lambda dataset, _: "PixelData" not in dataset,
         "the object has no Pixel Data",

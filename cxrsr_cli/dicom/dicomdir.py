@@ -18,17 +18,7 @@ def is_dicomdir(path: Path) -> bool:
 
 
 def dicomdir_images(dicomdir: Path) -> list[Path]:
-    """List the image files that a DICOMDIR refers to.
-
-    Parameters
-    ----------
-    dicomdir : Path
-        The DICOMDIR file.
-
-    Returns
-    -------
-    list of Path
-        Paths below its folder, in its order. Missing files are listed too.
+    """List the image files that a DICOMDIR refers to, in its order, missing files too.
 
     Raises
     ------

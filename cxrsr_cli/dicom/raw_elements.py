@@ -29,10 +29,7 @@ _LUT_DESCRIPTOR = Tag("LUTDescriptor")
 def to_little_endian(dataset: Dataset) -> None:
     """Convert a big endian data set to little endian (PS3.5 7.3), in place.
 
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        As read from a file, none of its elements parsed.
+    None of its elements may be parsed yet.
     """
     for tag in list(dataset.keys()):
         element = dataset.get_item(tag)
@@ -46,13 +43,7 @@ def to_little_endian(dataset: Dataset) -> None:
 
 
 def to_explicit_vr(dataset: Dataset) -> None:
-    """Give every element of an implicit VR data set its VR, in place.
-
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        As read from a file, apart from elements that were set since.
-    """
+    """Give every element of an implicit VR data set its VR, in place."""
     _set_text_vrs(dataset)
     for item in dataset.get("VOILUTSequence") or ():
         _set_descriptor_vr(item, signed=_is_modality_output_signed(dataset))
@@ -64,11 +55,6 @@ def to_implicit_vr(dataset: Dataset) -> None:
     """Declare a data set implicit VR, so that pydicom writes its values unchanged, in place.
 
     Only sequences are encoded again, because the elements in their items have VRs too.
-
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        As read from a file of explicit VR, apart from elements that were set since.
     """
     for tag in list(dataset.keys()):
         raw = dataset.get_item(tag)

@@ -50,21 +50,21 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     """
     try:
         if target.is_dir():
-            raise OutputError(f"{target} is a folder")
+            raise OutputError("{path} is a folder", target)
         if target.exists() and source.samefile(target):
             raise OutputError("input and output are the same file; a source is never overwritten")
         if not overwrite and (target.exists() or target.is_symlink()):
-            raise OutputError(f"{target} exists; use --overwrite to replace it")
+            raise OutputError("{path} exists; use --overwrite to replace it", target)
         check_writable(target)
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror}") from error
+        raise OutputError(f"cannot write {{path}}: {error.strerror}", target) from error
 
 
 def check_writable(path: Path) -> None:
     """Raise OutputError if a file cannot be written in its folder, which need not exist yet."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise OutputError(f"cannot write {path}: {folder} is not a writable folder")
+        raise OutputError(f"cannot write {{path}}: {folder} is not a writable folder", path)
 
 
 @contextmanager
@@ -79,15 +79,17 @@ def os_errors_as_output_error(target: Path) -> Iterator[None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot write to {target.parent}: {error.strerror}") from error
+        raise OutputError(f"cannot write {{path}}: {error.strerror}", target) from error
     try:
         yield
     except FileExistsError:
         raise OutputError(
-            f"{target} was created by another process; use --overwrite to replace it"
+            "{path} was created by another process; use --overwrite to replace it", target
         ) from None
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or 'I/O error'}") from error
+        raise OutputError(
+            f"cannot write {{path}}: {error.strerror or 'I/O error'}", target
+        ) from error
 
 
 def write_dicom(
@@ -135,7 +137,7 @@ def write_dicom(
             _encode(dataset, syntax)
             _save(dataset, temporary, syntax)
         if not verify_written_file(temporary, dataset, pixels):
-            raise OutputError(f"{temporary.parent}: the written file does not read back the same")
+            raise OutputError("{path}: the written file does not read back the same", target)
         sha256 = sha256_file(temporary)
         before_publish(sha256)
     return sha256

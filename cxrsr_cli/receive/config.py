@@ -1,4 +1,4 @@
-"""Where the node listens, to whom, and within which limits."""
+"""Configuration of the SCP: address, allowed peers and limits."""
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -14,15 +14,15 @@ from cxrsr_cli.common.yaml_config import ByteSize
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedPeer:
-    """Who may send.
+    """A peer that may send.
 
     Attributes
     ----------
     ae_title : str or None
-        Calling AE title that it must give; None for any.
+        Required calling AE title; None for any.
     address : str or None
-        IP address or network in CIDR notation that it must connect from; None for
-        any. One of the two is needed: ``0.0.0.0/0`` says that all may send.
+        Required IP address, or network in CIDR notation; None for any. One of the two
+        must be given. ``0.0.0.0/0`` allows every address.
     """
 
     ae_title: str | None = None
@@ -40,31 +40,31 @@ class AllowedPeer:
                 raise ValueError(f"peer's address: {error}") from None
 
     def matches_address(self, address: str) -> bool:
-        """Tell whether it may connect from an IP address."""
-        return self.address is None or _plain(address) in ip_network(self.address)
+        """Tell whether the peer may connect from an IP address."""
+        return self.address is None or _parse_ip(address) in ip_network(self.address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScpLimits:
-    """What a peer may ask for.
+    """Limits for peers.
 
     Attributes
     ----------
-    instance_bytes : int
-        Largest data set, also after it is inflated.
-    associations : int
-        At the same time. Further ones are rejected, not queued.
-    per_minute : int or None
+    max_instance_bytes : int
+        Limit of a data set, also after inflating.
+    max_associations : int
+        Simultaneous associations. Further ones are rejected, not queued.
+    max_associations_per_minute : int or None
         Associations that one peer may open within any 60 seconds.
-    idle : float
-        Seconds: from connecting to the end of the A-ASSOCIATE-RQ, between messages,
+    idle_timeout : float
+        Seconds from the connection to the end of the A-ASSOCIATE-RQ, between messages,
         and from the first to the last byte of a PDU.
-    instance_seconds : float
-        Within which a message must be whole.
-    association_seconds : float
-        After which an association is ended, between two messages.
-    free_bytes : int
-        Disk space that is left free.
+    instance_timeout : float
+        Seconds in which a message must be complete.
+    association_timeout : float
+        Seconds after which an association is ended, between two messages.
+    min_free_bytes : int
+        Disk space that stays free.
     """
 
     max_instance_bytes: ByteSize = 1 << 30
@@ -91,24 +91,24 @@ class ScpLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScpConfig:
-    """A place where peers connect.
+    """Configuration of an SCP.
 
     Attributes
     ----------
     ae_title : str
-        Ours, which peers must call.
+        Our AE title, which peers must call.
     address : str
-        IP address or name to listen on. The default is loopback: DICOM without TLS
-        knows neither who sends nor hides what is sent, so to be reachable from other
-        machines is for the user to decide. ``0.0.0.0`` is every IPv4 address, ``::`` every one.
+        IP address or host name to listen on. The default is loopback, because DICOM
+        without TLS neither authenticates nor encrypts. ``0.0.0.0`` stands for all IPv4
+        addresses, ``::`` for all addresses.
     port : int
-        11112 is registered for DICOM, and needs no privilege. 0 lets the system choose.
-    any_called_ae : bool
-        Whether peers may call another title.
-    peers : list of Peer
-        Who may send. If empty: who connects from this machine, with any title.
-    limits : Limits
-        What each may ask for.
+        TCP port. 11112 is registered for DICOM and needs no privilege; 0 is any free port.
+    accept_any_called_ae : bool
+        Whether peers may call other AE titles.
+    peers : list of AllowedPeer
+        Peers that may send. If empty, every peer on this machine may.
+    limits : ScpLimits
+        Limits for peers.
     """
 
     ae_title: str = "CXRSR"
@@ -127,25 +127,26 @@ class ScpConfig:
     def address_allowed(self, address: str) -> bool:
         """Tell whether any peer may connect from an IP address."""
         if not self.peers:
-            return _plain(address).is_loopback
+            return _parse_ip(address).is_loopback
         return any(peer.matches_address(address) for peer in self.peers)
 
-    def is_allowed(self, address: str, title: str) -> bool:
-        """Tell whether a peer of this address and calling AE title may send."""
+    def is_allowed(self, address: str, calling_ae: str) -> bool:
+        """Tell whether a peer with this address and calling AE title may send."""
         if not self.peers:
-            return _plain(address).is_loopback
+            return _parse_ip(address).is_loopback
         return any(
-            peer.matches_address(address) and peer.ae_title in (None, title) for peer in self.peers
+            peer.matches_address(address) and peer.ae_title in (None, calling_ae)
+            for peer in self.peers
         )
 
-    def lists_ae_title(self, title: str) -> bool:
-        """Tell whether a calling AE title is one of those listed."""
-        return any(peer.ae_title == title for peer in self.peers)
+    def lists_ae_title(self, calling_ae: str) -> bool:
+        """Tell whether a calling AE title belongs to a listed peer."""
+        return any(peer.ae_title == calling_ae for peer in self.peers)
 
 
-def _plain(address: str) -> IPv4Address | IPv6Address:
-    """Read an IP address; one of IPv4 also where a socket for both shows it as IPv6."""
-    plain = ip_address(address.partition("%")[0])
-    if isinstance(plain, IPv6Address) and plain.ipv4_mapped is not None:
-        return plain.ipv4_mapped
-    return plain
+def _parse_ip(address: str) -> IPv4Address | IPv6Address:
+    """Parse an IP address; a dual-stack socket shows IPv4 addresses as IPv6."""
+    parsed = ip_address(address.partition("%")[0])
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        return parsed.ipv4_mapped
+    return parsed

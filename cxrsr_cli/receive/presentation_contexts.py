@@ -1,4 +1,4 @@
-"""Which presentation contexts are accepted, and with which transfer syntax."""
+"""Presentation contexts that are accepted, and their transfer syntaxes."""
 
 from collections.abc import Sequence
 
@@ -32,17 +32,14 @@ try:
 except ImportError:
     raise MissingExtraError("receiving needs pynetdicom: pip install 'cxrsr[net]'") from None
 
-Supported = list[PresentationContext]
-"""Presentation contexts that may be accepted."""
-
 MAX_PDU_BYTES = 1 << 17
-"""Bytes; announced as the Maximum Length that is received (PS3.8 annex D.1)."""
+"""Maximum Length that we announce (PS3.8 annex D.1)."""
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
-"""The application context of DICOM (PS3.7 annex A)."""
+"""Application Context Name of DICOM (PS3.7 annex A)."""
 
-# Of monochrome pixels, and without functional groups.
+# Monochrome images without functional groups.
 _OTHER_MODALITIES = (
     DigitalMammographyXRayImageStorageForPresentation,
     DigitalMammographyXRayImageStorageForProcessing,
@@ -63,17 +60,17 @@ _OTHER_MODALITIES = (
 
 
 def storage_classes(allowed: frozenset[AcceptanceOverride] = frozenset()) -> tuple[UID, ...]:
-    """Return the SOP Classes that are received; more with the permission for other modalities."""
-    taken = (*RADIOGRAPHS, SecondaryCaptureImageStorage)
-    return (*taken, *_OTHER_MODALITIES) if AcceptanceOverride.MODALITY in allowed else taken
+    """Return the SOP Classes that are received; overriding the modality check adds others."""
+    classes = (*RADIOGRAPHS, SecondaryCaptureImageStorage)
+    return (*classes, *_OTHER_MODALITIES) if AcceptanceOverride.MODALITY in allowed else classes
 
 
 def readable_syntaxes() -> tuple[UID, ...]:
-    """Return the transfer syntaxes whose images this installation decodes."""
-    return tuple(syntax for syntax in AllTransferSyntaxes if _is_read(syntax))
+    """Return the transfer syntaxes that this installation can decode."""
+    return tuple(syntax for syntax in AllTransferSyntaxes if _can_decode(syntax))
 
 
-def _is_read(syntax: UID) -> bool:
+def _can_decode(syntax: UID) -> bool:
     try:
         find_decoder(syntax)
     except UndecodablePixelDataError:
@@ -81,11 +78,11 @@ def _is_read(syntax: UID) -> bool:
     return True
 
 
-def supported_contexts(sop_classes: Sequence[UID]) -> Supported:
-    """Return what is supported: verification, and the storage of `sop_classes`."""
+def supported_contexts(sop_classes: Sequence[UID]) -> list[PresentationContext]:
+    """Return the supported contexts: verification, and storage of `sop_classes`."""
     syntaxes = readable_syntaxes()
-    plain = [syntax for syntax in syntaxes if not syntax.is_compressed]
-    contexts = [(VERIFICATION, plain), *((uid, list(syntaxes)) for uid in sop_classes)]
+    uncompressed = [syntax for syntax in syntaxes if not syntax.is_compressed]
+    contexts = [(VERIFICATION, uncompressed), *((uid, list(syntaxes)) for uid in sop_classes)]
     return [_context(uid, accepted) for uid, accepted in contexts]
 
 
@@ -96,16 +93,17 @@ def _context(abstract_syntax: UID, transfer_syntaxes: list[UID]) -> Presentation
     return context
 
 
-def accept_first_proposed_syntax(proposed: Supported, supported: Supported) -> None:
-    """Leave only the first readable transfer syntax in each proposed context.
+def accept_first_proposed_syntax(
+    proposed: list[PresentationContext], supported: list[PresentationContext]
+) -> None:
+    """Reduce each proposed context to its first transfer syntax that we can decode.
 
-    The choice is the acceptor's (PS3.8 9.3.3.2). A peer puts what it has, or would
-    rather send, first; any order of ours would make some peer decompress, or
-    compress, what it need not.
+    The acceptor chooses (PS3.8 9.3.3.2). Peers list the syntax of their file, or their
+    preferred one, first. Any other choice would make some of them transcode.
     """
     readable = {context.abstract_syntax: context.transfer_syntax for context in supported}
     for context in proposed:
-        taken = readable.get(context.abstract_syntax, [])
-        first = next((syntax for syntax in context.transfer_syntax if syntax in taken), None)
+        usable = readable.get(context.abstract_syntax, [])
+        first = next((syntax for syntax in context.transfer_syntax if syntax in usable), None)
         if first is not None:
             context.transfer_syntax = [first]

@@ -1,4 +1,4 @@
-"""Why a peer was refused, and how it is told."""
+"""Reasons to refuse a peer, and the answers that it gets."""
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -8,13 +8,13 @@ from cxrsr_cli.errors import NetworkError
 
 
 class RefusalReason(StrEnum):
-    """Why an association or an instance was refused."""
+    """Why a connection, association or instance was refused."""
 
-    # Of a connection, which is closed.
+    # The connection is closed.
     ADDRESS = "address not allowed"
     CROWDED = "too many connections"
     TLS = "no TLS, or no certificate that is trusted"
-    # Of an association, which is rejected.
+    # The association is rejected.
     LIMIT = "too many associations"
     RATE = "too many associations a minute"
     CALLING_AE = "calling AE title not known"
@@ -22,7 +22,7 @@ class RefusalReason(StrEnum):
     VERSION = "another version of the protocol"
     APPLICATION = "another application context"
     STOPPING = "the node is stopping"
-    # Of an association, which is aborted.
+    # The association is aborted.
     NOT_DICOM = "not a PDU of DICOM"
     UNEXPECTED = "a PDU or message out of turn"
     TOO_LONG = "a PDU or command set beyond its limit"
@@ -30,7 +30,7 @@ class RefusalReason(StrEnum):
     SLOW = "too little came in time"
     BROKEN_OFF = "the peer broke off"
     INTERNAL = "an error of ours"
-    # Of an instance, which is answered with a status.
+    # The request is answered with a failure status.
     FULL = "too little free disk space"
     INSTANCE_TOO_LONG = "instance beyond the limit"
     ILLEGAL_UID = "illegal UID"
@@ -61,7 +61,7 @@ REJECTIONS: dict[RefusalReason, Rejection] = {
     RefusalReason.VERSION: Rejection(1, 2, 2),
     RefusalReason.INTERNAL: Rejection(2, 1, 1),
 }
-"""How an association is rejected."""
+"""Answer to an association request, by reason."""
 
 
 class AbortReason(IntEnum):
@@ -83,7 +83,7 @@ ABORTS: dict[RefusalReason, AbortReason] = {
     RefusalReason.BROKEN_OFF: AbortReason.NOT_SPECIFIED,
     RefusalReason.INTERNAL: AbortReason.NOT_SPECIFIED,
 }
-"""How an association is aborted."""
+"""Reason in the A-ABORT, by our reason."""
 
 STATUSES: dict[RefusalReason, DimseStatus] = {
     RefusalReason.FULL: DimseStatus.OUT_OF_RESOURCES,
@@ -96,21 +96,21 @@ STATUSES: dict[RefusalReason, DimseStatus] = {
     RefusalReason.SOP_CLASS: DimseStatus.SOP_CLASS_NOT_SUPPORTED,
     RefusalReason.OPERATION: DimseStatus.UNRECOGNISED_OPERATION,
 }
-"""How a C-STORE is answered; where none of them stands, with what `accept` returned."""
+"""Status of the response, by reason. For other reasons, `accept` returns the status."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusalEvent:
-    """A refusal, for the log and for counters; free of what a peer could make up.
+    """A refusal, for log and metrics. A peer cannot forge its content.
 
     Attributes
     ----------
-    reason : Reason
+    reason : RefusalReason
         Why.
     address : str
         IP address of the peer.
     calling_ae : str
-        Its AE title, cleaned; empty if it did not come to say one.
+        AE title of the peer, sanitized; empty if it sent no association request.
     """
 
     reason: RefusalReason
@@ -119,7 +119,7 @@ class RefusalEvent:
 
 
 class ProtocolViolationError(NetworkError):
-    """The association cannot go on."""
+    """The association must be aborted."""
 
     def __init__(self, reason: RefusalReason) -> None:
         super().__init__(f"association ended: {reason}")
@@ -127,7 +127,7 @@ class ProtocolViolationError(NetworkError):
 
 
 class InstanceRejectedError(NetworkError):
-    """An instance is not taken; the association goes on."""
+    """An instance is refused; the association continues."""
 
     def __init__(self, reason: RefusalReason) -> None:
         super().__init__(f"instance not taken: {reason}")

@@ -79,7 +79,7 @@ class RemoteAE:
     Attributes
     ----------
     host : str
-        Name or address.
+        Name or address; with TLS its certificate must be for it.
     port : int
         TCP port.
     called_ae, calling_ae : str
@@ -93,7 +93,7 @@ class RemoteAE:
     host: str
     port: int
     called_ae: str
-    calling_ae: str
+    calling_ae: str = "CXRSR"
     tls: TlsConfig | None = None
     timeout: float = 30.0
 
@@ -178,9 +178,8 @@ class RemoteAE:
     def local_address(self) -> str:
         """Return the address of this machine that faces the peer; nothing is sent."""
         try:
-            family, *_, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)[
-                0
-            ]
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)
+            family, *_, address = found[0]
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
                 probe.connect(address)
                 local: str = probe.getsockname()[0]

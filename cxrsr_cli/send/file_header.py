@@ -1,4 +1,4 @@
-"""What must be known of a file before it is offered to a peer."""
+"""The UIDs of a file, which a peer needs before the file is sent."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,29 +22,22 @@ from cxrsr_cli.dicom.source import LengthCheckedFile, read_source
 from cxrsr_cli.errors import CxrsrError, NotDicomError, UnreadableFileError
 
 FALLBACK_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-"""What any object can be converted to, the better first (PS3.5 10.1)."""
+"""Transfer syntaxes that any object can have, preferred first (PS3.5 10.1)."""
 
 Context = tuple[UID, tuple[UID, ...]]
-"""A SOP Class and the transfer syntaxes that it is offered in, in one presentation context."""
+"""A presentation context to propose: a SOP Class and its transfer syntaxes."""
 
 _SOP_INSTANCE_UID = 0x00080018
-_SMALL = 4096
-"""Bytes; longer values are left in the file."""
+_DEFER_BYTES = 4096
+"""Longer values stay in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileHeader:
-    """A file that can be offered.
+    """A file that can be sent, and its UIDs.
 
-    Attributes
-    ----------
-    path : Path
-        The file.
-    sop_class, sop_instance : pydicom.uid.UID
-        Of its data set.
-    syntax : pydicom.uid.UID or None
-        Its transfer syntax; None for a bare data set, which is no file of
-        PS3.10 and must be converted.
+    `syntax` is None for a data set without file meta information, which is not a file of
+    PS3.10 and must be transcoded.
     """
 
     path: Path
@@ -54,10 +47,10 @@ class FileHeader:
 
     @property
     def contexts(self) -> frozenset[Context]:
-        """Presentation contexts to propose: its own syntax alone, and a fallback.
+        """Presentation contexts to propose: the file's own syntax alone, and a fallback.
 
-        A peer takes one syntax of each context (PS3.8 9.3.3.2): were its own among
-        others, the peer might choose another although it takes its own.
+        A peer accepts one syntax of each context (PS3.8 9.3.3.2). If the file's own were
+        one of several, the peer could choose another although it supports it.
         """
         fallback = (self.sop_class, FALLBACK_SYNTAXES)
         if self.syntax is None:
@@ -66,28 +59,30 @@ class FileHeader:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read no more than the beginning of a file, but all of one that is deflated or bare.
+        """Read the beginning of a file; all of it if it is deflated or has no meta information.
 
         Raises
         ------
-        NotReadableError
+        UnreadableFileError
             If it cannot be read now.
         NotDicomError
-            If it is no DICOM instance, or says two things of itself.
+            If it is not a DICOM instance, or its UIDs contradict each other.
         """
         with ensure_unchanged(path), quiet_libraries():
             try:
                 with LengthCheckedFile(path) as opened:
-                    beginning = read_partial(opened, stop_when=_is_past, defer_size=_SMALL)
+                    beginning = read_partial(
+                        opened, stop_when=_is_past_uids, defer_size=_DEFER_BYTES
+                    )
             except InvalidDicomError:
-                return cls._of_bare(path)
+                return cls._of_data_set(path)
             except OSError as error:
                 raise UnreadableFileError(
                     f"cannot read the file ({error.strerror or 'I/O error'})"
                 ) from None
             except CxrsrError:
                 raise
-            # A damaged file makes pydicom raise anything, with values in the text.
+            # pydicom can raise anything for a damaged file, with values in the text.
             except Exception as error:
                 raise NotDicomError(f"damaged DICOM ({type(error).__name__})") from None
             return cls._of(path, beginning)
@@ -96,10 +91,10 @@ class FileHeader:
     def _of(cls, path: Path, beginning: FileDataset) -> Self:
         meta = beginning.file_meta
         if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            raise NotDicomError("a DICOMDIR, which lists instances and is none")
+            raise NotDicomError("a DICOMDIR, which is not an instance")
         sop_class, sop_instance, syntax = (
-            UID(str(stated or ""))
-            for stated in (
+            UID(str(value or ""))
+            for value in (
                 beginning.get("SOPClassUID"),
                 beginning.get("SOPInstanceUID"),
                 meta.get("TransferSyntaxUID"),
@@ -107,13 +102,13 @@ class FileHeader:
         )
         if not (sop_class.is_valid and sop_instance.is_valid and syntax.is_valid):
             raise NotDicomError("no valid SOP Class, SOP Instance and Transfer Syntax UID")
-        announced = meta.get("MediaStorageSOPClassUID"), meta.get("MediaStorageSOPInstanceUID")
-        if announced != (sop_class, sop_instance):
+        meta_uids = meta.get("MediaStorageSOPClassUID"), meta.get("MediaStorageSOPInstanceUID")
+        if meta_uids != (sop_class, sop_instance):
             raise NotDicomError("its meta information is of another instance than its data set")
         return cls(path, sop_class, sop_instance, syntax)
 
     @classmethod
-    def _of_bare(cls, path: Path) -> Self:
+    def _of_data_set(cls, path: Path) -> Self:
         dataset = read_source(path).dataset
         found = cls(path, UID(dataset.SOPClassUID), UID(dataset.SOPInstanceUID), None)
         if not (found.sop_class.is_valid and found.sop_instance.is_valid):
@@ -121,16 +116,12 @@ class FileHeader:
         return found
 
 
-def _is_past(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+def _is_past_uids(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) > _SOP_INSTANCE_UID
 
 
 def file_failure(path: Path, error: CxrsrError) -> SendResult:
-    """Tell of a file that is itself the reason; one that cannot be read may be later."""
-    later = isinstance(error, UnreadableFileError)
-    return SendResult(
-        path,
-        SendOutcome.FAILED if later else SendOutcome.REFUSED,
-        str(error),
-        decided_by_peer=False,
-    )
+    """Return the result of a file that cannot be sent; reading it may succeed later."""
+    is_transient = isinstance(error, UnreadableFileError)
+    outcome = SendOutcome.FAILED if is_transient else SendOutcome.REFUSED
+    return SendResult(path, outcome, str(error), decided_by_peer=False)

@@ -3,7 +3,7 @@
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,12 +16,12 @@ from cxrsr_cli.send.file_header import file_failure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """A folder that takes copies of files, by the names they have.
+    """A folder that gets copies of files, under their own names.
 
     Attributes
     ----------
     path : Path
-        It must be there: a share that is not mounted must not fill the disk below.
+        It must exist: a share that is not mounted must not fill the disk below.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -29,23 +29,23 @@ class Folder:
     path: Path
 
     def check(self) -> str:
-        """Look for the folder; as `Destination.check`."""
+        """Check that the folder exists; see `Destination.check`."""
         try:
             mode = self.path.stat().st_mode
         except OSError as error:
             return f"cannot find {self.path}: {error.strerror or 'I/O error'}"
         if not stat.S_ISDIR(mode):
-            raise UsageError(f"{self.path} is no folder")
+            raise UsageError(f"{self.path} is not a folder")
         may_write = os.access(self.path, os.W_OK | os.X_OK)
-        return "" if may_write else f"{self.path} may not be written to"
+        return "" if may_write else f"{self.path} is not writable"
 
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
-    ) -> Iterator[SendResult]:
-        """Copy files, each whole or not at all; as `Destination.send`.
+    ) -> Generator[SendResult, None, None]:
+        """Copy each file completely or not at all; see `Destination.send`.
 
-        The same file there already counts as stored, another one of its name
-        is kept and refuses it.
+        A file that is there already counts as stored; a different file of the same name is
+        not replaced, and ours is refused.
         """
         self.check()
         for file in files:
@@ -59,7 +59,7 @@ class Folder:
             with atomic_write(target, overwrite=False) as temporary, ensure_unchanged(file):
                 _copy(file, temporary)
         except FileExistsError:
-            return _compare(file, target)
+            return _compare_existing(file, target)
         except UnreadableFileError as error:
             return file_failure(file, error)
         except OutputError as error:
@@ -71,7 +71,7 @@ class Folder:
 
 
 def _copy(file: Path, target: Path) -> None:
-    """Copy, and tell the trouble of writing from that of reading."""
+    """Copy; an error of writing, not of reading, is an OutputError."""
     with file.open("rb") as reading:
         try:
             with target.open("wb") as writing:
@@ -80,7 +80,7 @@ def _copy(file: Path, target: Path) -> None:
             raise OutputError(error.strerror or "I/O error") from None
 
 
-def _compare(file: Path, target: Path) -> SendResult:
+def _compare_existing(file: Path, target: Path) -> SendResult:
     try:
         same = sha256_file(file) == sha256_file(target)
     except OSError as error:
@@ -88,4 +88,6 @@ def _compare(file: Path, target: Path) -> SendResult:
         return SendResult(file, SendOutcome.FAILED, f"cannot compare with {target}: {reason}")
     if same:
         return SendResult(file, SendOutcome.STORED)
-    return SendResult(file, SendOutcome.REFUSED, f"{target} is another file; it is kept")
+    return SendResult(
+        file, SendOutcome.REFUSED, f"{target} is a different file and is not replaced"
+    )

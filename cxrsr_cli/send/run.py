@@ -1,5 +1,6 @@
 """A run of ``cxrsr send``: find the files, send them with retries, report on them."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -14,6 +15,8 @@ from cxrsr_cli.connections.destination import Destination, SendOutcome, SendResu
 from cxrsr_cli.errors import CxrsrError, ExitCode, NoInputError
 from cxrsr_cli.send.file_header import file_failure
 from cxrsr_cli.versions import NOTICE, versions
+
+_LOG = logging.getLogger(__name__)
 
 SCHEMA = "cxrsr-send-report/1"
 """Of the report; keys may be added, and another number means that one was changed or removed."""
@@ -87,8 +90,10 @@ def send_with_retries(
     waiting: dict[Path, SendResult] = {}
     try:
         for attempt in range(retries + 1):
-            if attempt and not _pause(attempt, stop):
-                break
+            if attempt:
+                _LOG.info("retry %d of %d: sending %d files again", attempt, retries, len(pending))
+                if not _pause(attempt, stop):
+                    break
             for result in destination.send(pending, stop):
                 waiting.pop(result.path, None)
                 if attempt < retries and is_retryable(result):

@@ -22,7 +22,7 @@ from cxrsr_cli.send.association import (
     accepted_syntaxes,
     make_ae,
 )
-from cxrsr_cli.send.file_header import FALLBACK_SYNTAXES
+from cxrsr_cli.send.file_header import FALLBACK_SYNTAXES, FileHeader
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -37,14 +37,6 @@ _MAX_REFERENCES = 10_000
 _POLL_SECONDS = 0.1
 _RELEASE_TIMEOUT = 5.0
 """Seconds in which the peer should release its own association."""
-
-
-@dataclass(frozen=True, slots=True)
-class SopReference:
-    """An instance by its SOP Class and SOP Instance UID."""
-
-    sop_class: UID
-    sop_instance: UID
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +95,8 @@ class StorageCommitmentScu:
         except OSError as error:
             raise _cannot_listen(self.port, error) from None
 
-    def request(self, references: Sequence[SopReference]) -> dict[UID, CommitmentResult]:
-        """Request commitment and wait for the result.
-
-        Parameters
-        ----------
-        references : sequence of SopReference
-            Instances that the peer has stored.
+    def request(self, headers: Sequence[FileHeader]) -> dict[UID, CommitmentResult]:
+        """Request commitment for stored instances, and wait for the result of each.
 
         Returns
         -------
@@ -118,11 +105,11 @@ class StorageCommitmentScu:
         """
         results: dict[UID, CommitmentResult] = {}
         with quiet_libraries():
-            for start in range(0, len(references), _MAX_REFERENCES):
-                results |= self._request(references[start : start + _MAX_REFERENCES])
+            for start in range(0, len(headers), _MAX_REFERENCES):
+                results |= self._request(headers[start : start + _MAX_REFERENCES])
         return results
 
-    def _request(self, references: Sequence[SopReference]) -> dict[UID, CommitmentResult]:
+    def _request(self, headers: Sequence[FileHeader]) -> dict[UID, CommitmentResult]:
         receiver = _ResultReceiver(UID(f"2.25.{uuid.uuid4().int}"))
         try:
             with ExitStack() as stack:
@@ -132,21 +119,21 @@ class StorageCommitmentScu:
                     self.peer.association([(_PUSH_MODEL, FALLBACK_SYNTAXES)], receiver.handlers())
                 )
                 if not accepted_syntaxes(association, _PUSH_MODEL):
-                    return _failed(references, f"{self.peer} does not support storage commitment")
-                action = _action_information(references, receiver.transaction)
+                    return _failed(headers, f"{self.peer} does not support storage commitment")
+                action = _action_information(headers, receiver.transaction)
                 status = self._send_action(association, action)
                 if status is None:
-                    return _failed(references, f"{self.peer} did not answer the request")
+                    return _failed(headers, f"{self.peer} did not answer the request")
                 if status != DimseStatus.SUCCESS:
                     message = f"{self.peer}: {describe_status(status)}"
-                    return _failed(references, message, status)
+                    return _failed(headers, message, status)
                 self._wait(receiver, association)
         # Also if the port is in use by now: the files are stored and need a result.
         except CxrsrError as error:
-            return _failed(references, str(error))
+            return _failed(headers, str(error))
         if not receiver.is_complete.is_set():
-            return _failed(references, f"no result from {self.peer} in time")
-        return _read_results(receiver.information, references, self.peer)
+            return _failed(headers, f"no result from {self.peer} in time")
+        return _read_results(receiver.information, headers, self.peer)
 
     def _send_action(self, association: "Association", information: Dataset) -> int | None:
         try:
@@ -199,14 +186,8 @@ class StorageCommitmentScu:
 class _ResultReceiver:
     """Receives the N-EVENT-REPORT of one transaction (PS3.4 J.3.3).
 
-    Attributes
-    ----------
-    transaction : pydicom.uid.UID
-        Transaction UID of the request.
-    information : Dataset
-        The Event Information; empty until it came.
-    is_complete : threading.Event
-        Set when it came and our response to it was sent.
+    `information` is the Event Information, empty until it came; `is_complete` is set when
+    our response to it was sent.
     """
 
     def __init__(self, transaction: UID) -> None:
@@ -236,33 +217,33 @@ def _cannot_listen(port: int, error: OSError) -> UsageError:
     return UsageError(f"cannot listen on port {port}: {error.strerror}")
 
 
-def _action_information(references: Sequence[SopReference], transaction: UID) -> Dataset:
+def _action_information(headers: Sequence[FileHeader], transaction: UID) -> Dataset:
     """Build the Action Information (PS3.4 table J.3-1)."""
     information = Dataset()
     information.TransactionUID = transaction
-    information.ReferencedSOPSequence = [_reference_item(reference) for reference in references]
+    information.ReferencedSOPSequence = [_item(header) for header in headers]
     return information
 
 
-def _reference_item(reference: SopReference) -> Dataset:
+def _item(header: FileHeader) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID = reference.sop_class
-    item.ReferencedSOPInstanceUID = reference.sop_instance
+    item.ReferencedSOPClassUID = header.sop_class
+    item.ReferencedSOPInstanceUID = header.sop_instance
     return item
 
 
 def _failed(
-    references: Sequence[SopReference], message: str, reason: int | None = None
+    headers: Sequence[FileHeader], message: str, reason: int | None = None
 ) -> dict[UID, CommitmentResult]:
     result = CommitmentResult(committed=False, message=message, reason=reason)
-    return {reference.sop_instance: result for reference in references}
+    return {header.sop_instance: result for header in headers}
 
 
 def _read_results(
-    information: Dataset, references: Sequence[SopReference], peer: RemoteAE
+    information: Dataset, headers: Sequence[FileHeader], peer: RemoteAE
 ) -> dict[UID, CommitmentResult]:
     """Read the Event Information (PS3.4 table J.3-2); what it does not list is not committed."""
-    results = _failed(references, f"{peer} does not mention it in its result")
+    results = _failed(headers, f"{peer} does not mention it in its result")
 
     def put(item: Dataset, result: CommitmentResult) -> None:
         uid = UID(str(item.get("ReferencedSOPInstanceUID")))
@@ -279,5 +260,5 @@ def _read_results(
     # What a peer sends can make pydicom raise anything, with values in the text.
     except Exception as error:
         message = f"the result of {peer} cannot be read ({type(error).__name__})"
-        return _failed(references, message)
+        return _failed(headers, message)
     return results

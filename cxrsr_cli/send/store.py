@@ -1,5 +1,6 @@
 """C-STORE as SCU: files to an archive, each in its own transfer syntax (PS3.4 annex B)."""
 
+import logging
 import queue
 import tempfile
 from collections import deque
@@ -20,7 +21,6 @@ from cxrsr_cli.common.validators import (
 )
 from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_stop
 from cxrsr_cli.connections.dimse_status import classify_status
-from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import CxrsrError, UnreadableFileError
 from cxrsr_cli.send.association import (
     MAX_CONTEXTS,
@@ -32,11 +32,13 @@ from cxrsr_cli.send.association import (
     make_ae,
 )
 from cxrsr_cli.send.file_header import FALLBACK_SYNTAXES, Context, FileHeader, file_failure
-from cxrsr_cli.send.storage_commitment import SopReference, StorageCommitmentScu
+from cxrsr_cli.send.storage_commitment import StorageCommitmentScu
 from cxrsr_cli.send.transcode import transcode
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
+
+_LOG = logging.getLogger(__name__)
 
 _MAX_FILES_PER_ASSOCIATION = 1000
 """Files whose headers are read before their association is requested."""
@@ -53,21 +55,11 @@ class PartialSendError(UnreadableFileError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CStoreDestination:
-    """A Storage SCP.
+class CStoreDestination(RemoteAE):
+    """A Storage SCP, to which files are sent by C-STORE.
 
     Attributes
     ----------
-    host : str
-        Name or address; with TLS its certificate must be for it.
-    port : int
-        TCP port.
-    called_ae, calling_ae : str
-        Its Application Entity title, and ours.
-    tls : TlsConfig or None
-        None for no TLS.
-    timeout : float
-        Seconds to wait for connecting, sending and replies.
     storage_commitment : bool
         Request storage commitment (PS3.4 annex J). A file that the peer does not commit to
         keep has failed, and all results come at the end.
@@ -80,12 +72,6 @@ class CStoreDestination:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    host: str
-    port: int
-    called_ae: str
-    calling_ae: str = "CXRSR"
-    tls: TlsConfig | None = None
-    timeout: float = 30.0
     storage_commitment: bool = False
     commitment_port: int | None = None
     commitment_timeout: float = 60.0
@@ -110,14 +96,14 @@ class CStoreDestination:
 
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
-    ) -> Iterator[SendResult]:
+    ) -> Generator[SendResult, None, None]:
         """Store files over as few associations as their presentation contexts allow.
 
         See `Destination.send`. A file's data set is sent byte for byte from the disk if the
         peer accepts its transfer syntax, else it is transcoded to an uncompressed one.
         """
         self.check()
-        scu = StorageCommitmentScu(self._peer, self.commitment_port, self.commitment_timeout)
+        scu = StorageCommitmentScu(self, self.commitment_port, self.commitment_timeout)
         if self.storage_commitment:
             scu.check()
         with quiet_libraries():
@@ -126,27 +112,12 @@ class CStoreDestination:
             else:
                 yield from (result for result, _ in self._store(files, stop))
 
-    @property
-    def _peer(self) -> RemoteAE:
-        return RemoteAE(
-            host=self.host,
-            port=self.port,
-            called_ae=self.called_ae,
-            calling_ae=self.calling_ae,
-            tls=self.tls,
-            timeout=self.timeout,
-        )
-
     def _send_with_commitment(
         self, files: Sequence[Path], scu: StorageCommitmentScu, stop: Callable[[], bool]
     ) -> Iterator[SendResult]:
         results = list(self._store(files, stop))
-        references = [
-            SopReference(header.sop_class, header.sop_instance)
-            for result, header in results
-            if result.is_stored and header
-        ]
-        commitments = scu.request(references) if references else {}
+        stored = [header for result, header in results if result.is_stored and header]
+        commitments = scu.request(stored) if stored else {}
         for result, header in results:
             if not (result.is_stored and header):
                 yield result
@@ -165,7 +136,7 @@ class CStoreDestination:
     ) -> Iterator[tuple[SendResult, FileHeader | None]]:
         for group in _group_by_association(files):
             # Closed early, it releases its association before commitment is requested.
-            with closing(_StoreSession(self._peer, group).run()) as session:
+            with closing(_StoreSession(self, group).run()) as session:
                 for result in session:
                     yield result
                     if stop():
@@ -221,6 +192,7 @@ class _StoreSession:
                 pass  # not the peer's fault, and the file has its result
             except AssociationLostError as error:
                 losses += 1
+                _LOG.info("the association with %s was lost: %s", self._peer, error)
                 in_flight, self._in_flight = self._in_flight, None
                 if in_flight is None:
                     continue

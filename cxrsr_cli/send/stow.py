@@ -2,7 +2,7 @@
 
 import ipaddress
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ class StowDestination:
 
     def send(
         self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
-    ) -> Iterator[SendResult]:
+    ) -> Generator[SendResult, None, None]:
         """Store each file's bytes unchanged in a request of its own; see `Destination.send`."""
         with closing(self._client()) as client:
             for file in files:
@@ -178,19 +178,12 @@ class StowDestination:
 
 @dataclass(frozen=True, slots=True)
 class _StoreInstancesResponse:
-    """What a Store Instances Response says about our instance.
-
-    Attributes
-    ----------
-    failure, warning : int or None
-        Failure Reason and Warning Reason, if the response has one.
-    is_referenced : bool
-        Whether it lists the instance in its Referenced SOP Sequence.
-    """
+    """What a Store Instances Response says about our instance: its reasons, if any."""
 
     failure: int | None
     warning: int | None
     is_referenced: bool
+    """Whether the Referenced SOP Sequence lists the instance."""
 
 
 def _classify_http_status(status: int) -> tuple[SendOutcome, str]:

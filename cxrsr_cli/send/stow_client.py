@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import requests
@@ -34,15 +33,7 @@ class MultipartRelatedFile:
     read from the disk in pieces, so that memory does not depend on the size of the file.
     It has no ``tell``: requests would take the position for the end and send no bytes.
 
-    Parameters
-    ----------
-    path : Path
-        Opened for reading only, until the end of the ``with`` block.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
+    The file is open until the end of the ``with`` block; raises OSError if it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,30 +75,15 @@ class MultipartRelatedFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
 
 class StowClient:
     """An HTTP session with a DICOMweb service.
 
-    Parameters
-    ----------
-    url : str
-        URL of the service's studies resource (PS3.18 10.5.1).
-    timeout : float
-        Seconds to wait for connecting, sending a chunk and receiving one.
-    context : ssl.SSLContext or None
-        TLS for ``https``.
-    token : str or None
-        Bearer token (RFC 6750).
-    user : tuple of str or None
-        Name and password for HTTP's Basic authentication.
+    `url` is that of the service's studies resource (PS3.18 10.5.1), `token` a bearer token
+    (RFC 6750), `user` name and password for HTTP's Basic authentication.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""An instance in an uncompressed transfer syntax, for a peer that does not take its own."""
+"""Transcoding to an uncompressed transfer syntax, for a peer that does not accept a file's own."""
 
 from pathlib import Path
 from typing import cast
@@ -15,14 +15,13 @@ from cxrsr_cli.dicom.source import DicomSource, read_source
 from cxrsr_cli.errors import NotDicomError, UnsupportedImageError
 
 _OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
-"""Of encapsulated pixel data only (PS3.3 C.7.6.3.1.8)."""
+"""Attributes of encapsulated pixel data only (PS3.3 C.7.6.3.1.8)."""
 
 
 def transcode(path: Path, syntax: UID, target: Path) -> None:
-    """Write an instance in another transfer syntax; nothing else of it changes.
+    """Write an instance to `target` in another transfer syntax; nothing else changes.
 
-    Values of text are passed on as the bytes they are, legal or not. Pixels are
-    decoded to the stored values that they hold, in cells as the header says.
+    Text values keep their bytes, legal or not. Pixels keep their stored values.
 
     Parameters
     ----------
@@ -31,21 +30,21 @@ def transcode(path: Path, syntax: UID, target: Path) -> None:
     syntax : pydicom.uid.UID
         Implicit or explicit VR little endian.
     target : Path
-        A file of the DICOM File Format is written here.
+        Path of the new file in the DICOM File Format (PS3.10).
 
     Raises
     ------
     CxrsrError
-        If it cannot be read or decoded, or not be converted without loss.
+        If the file cannot be read, decoded or transcoded without loss.
     OSError
-        If it cannot be written.
+        If `target` cannot be written.
     """
     source = read_source(path)
     dataset = cast("FileDataset", source.raw_dataset)
     with quiet_libraries():
         if source.transfer_syntax.is_encapsulated:
-            _put_pixels(source, dataset)
-        _announce(source, dataset, syntax)
+            _decompress(source, dataset)
+        _write_file_meta(source, dataset, syntax)
         try:
             if dataset.original_encoding[0] and not syntax.is_implicit_VR:
                 to_explicit_vr(dataset)
@@ -54,19 +53,18 @@ def transcode(path: Path, syntax: UID, target: Path) -> None:
             dataset.save_as(target, enforce_file_format=True, overwrite=True)
         except OSError:
             raise
-        # As in write/dicom.py: pydicom raises anything, with values in the text.
+        # pydicom can raise anything for a damaged element, with values in the text.
         except Exception as error:
             raise NotDicomError(
-                f"it holds elements that cannot be converted ({type(error).__name__})"
+                f"it contains elements that cannot be transcoded ({type(error).__name__})"
             ) from None
 
 
-def _put_pixels(source: DicomSource, dataset: FileDataset) -> None:
-    """Replace encapsulated pixels by what they hold."""
+def _decompress(source: DicomSource, dataset: FileDataset) -> None:
+    """Replace encapsulated pixels by native ones."""
     if source.dataset.get("SamplesPerPixel", 1) != 1:
         raise UnsupportedImageError(
-            f"colour pixels in {source.transfer_syntax.name}, "
-            "which only a peer that takes them so gets unchanged"
+            f"colour pixels in {source.transfer_syntax.name} cannot be decompressed unchanged"
         )
     cells = PixelFormat.from_dataset(source.dataset).pack(decode_compact(source)).tobytes()
     # PS3.5 8.1.1 and A.2: an even length, and OW above 8 bits or in implicit VR.
@@ -76,9 +74,9 @@ def _put_pixels(source: DicomSource, dataset: FileDataset) -> None:
             del dataset[keyword]
 
 
-def _announce(source: DicomSource, dataset: FileDataset, syntax: UID) -> None:
+def _write_file_meta(source: DicomSource, dataset: FileDataset, syntax: UID) -> None:
     meta = dataset.file_meta
     meta.TransferSyntaxUID = syntax
-    # A bare data set has none of these.
+    # A data set without file meta information has none of these.
     meta.MediaStorageSOPClassUID = UID(source.dataset.SOPClassUID)
     meta.MediaStorageSOPInstanceUID = UID(source.dataset.SOPInstanceUID)

@@ -1,87 +1,76 @@
-"""Acknowledge an instance: only when neither a kill nor a power cut can lose it."""
-
-from collections.abc import Callable
+"""Acknowledge an instance once neither a kill nor a power cut can lose it."""
 
 from cxrsr_cli.common.files import fsync_path
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.receive.context import ReceivedInstance
-from cxrsr_cli.serve.events import Event, EventKind, Say
-from cxrsr_cli.serve.queue import ItemState, Queue
-from cxrsr_cli.serve.spool import Spool, instance_key
+from cxrsr_cli.receive.store_sink import ReceivedInstance
+from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.node_context import NodeContext
+from cxrsr_cli.serve.queue import ItemState
+from cxrsr_cli.serve.spool import instance_key
 
-_KNOWN = (ItemState.RECEIVED, ItemState.SENDING, ItemState.DONE)
+_KNOWN_STATES = (ItemState.RECEIVED, ItemState.SENDING, ItemState.DONE)
 
 
 class InstanceAcceptor:
-    """Takes instances from the network into spool and queue.
+    """Moves received instances into spool and queue.
 
     Parameters
     ----------
-    spool : Spool
-        Gets the files.
-    queue : Queue
-        Gets the entries.
-    said : callable
-        Is told.
-    wake : callable
-        Called when there is something to work on.
+    context : NodeContext
+        Spool, queue and observer.
     """
 
-    def __init__(self, spool: Spool, queue: Queue, said: Say, wake: Callable[[], None]) -> None:
-        self._spool = spool
-        self._queue = queue
-        self._said = said
-        self._wake = wake
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
 
-    def accept(self, arrival: ReceivedInstance) -> DimseStatus:
+    def accept(self, instance: ReceivedInstance) -> DimseStatus:
         """Take an instance.
 
         Parameters
         ----------
-        arrival : Arrival
-            Whole; its file is moved away or removed if this succeeds.
+        instance : ReceivedInstance
+            Complete. On success, its file is moved or removed.
 
         Returns
         -------
-        Status
-            Success (PS3.4 B.2.3) once file and entry are flushed to the disk; or out of
-            resources, so that the sender tries again.
+        DimseStatus
+            Success (PS3.4 B.2.3) once file and entry are flushed to the disk; otherwise
+            out of resources, so that the sender tries again.
         """
-        peer = f"{arrival.calling_ae} {arrival.address}"
+        peer = f"{instance.calling_ae} {instance.address}"
+        report = self._context.report
         try:
-            key = instance_key(arrival)
-            fsync_path(arrival.path)
-            is_new = self._take(key, arrival)
-            arrival.path.unlink(missing_ok=True)
+            key = instance_key(instance)
+            fsync_path(instance.path)
+            is_new = self._enqueue(key, instance)
+            instance.path.unlink(missing_ok=True)
         except (OutputError, OSError) as error:
             reason = error.strerror or "I/O error" if isinstance(error, OSError) else str(error)
-            self._said(Event(kind=EventKind.ERROR, peer=peer, reason=reason))
+            report(Event(kind=EventKind.ERROR, peer=peer, reason=reason))
             return DimseStatus.OUT_OF_RESOURCES
         kind = EventKind.RECEIVED if is_new else EventKind.DUPLICATE
-        self._said(Event(kind=kind, key=key, peer=peer))
-        self._wake()
+        report(Event(kind=kind, key=key, peer=peer))
+        self._context.announce_work()
         return DimseStatus.SUCCESS
 
-    def _take(self, key: str, arrival: ReceivedInstance) -> bool:
-        """Take an instance, if it is not here already; tell whether it was not.
+    def _enqueue(self, key: str, instance: ReceivedInstance) -> bool:
+        """Move an instance into spool and queue; return false if it is there already.
 
-        Its file is never removed again here: the same one may have been there before,
-        and the next start makes something of a file without an entry.
+        A failure after the move leaves the file: it may be that of an earlier reception,
+        and the next start queues files without an entry.
         """
-        with self._queue.transaction():
-            state = self._queue.state_of(key)
-            if state in _KNOWN:
+        spool, queue = self._context.spool, self._context.queue
+        with queue.transaction():
+            state = queue.state_of(key)
+            if state in _KNOWN_STATES:
                 return False
-            if state is ItemState.DEAD and self._is_made(key):
-                # Made again it would be another file, and go twice to who has it.
-                self._spool.remove_dead_letter(key)
-                self._queue.requeue(key)
+            if state is ItemState.DEAD and queue.has_deliveries(key) and spool.output(key).exists():
+                # A second output would be a different file, which some destinations get twice.
+                spool.remove_dead_letter(key)
+                queue.requeue(key)
                 return False
-            self._spool.move_to_received(arrival.path, key)
-            self._queue.enqueue(key, arrival.calling_ae, arrival.called_ae, arrival.address)
-            self._spool.reset(key)
+            spool.move_to_received(instance.path, key)
+            queue.enqueue(key, instance.calling_ae, instance.called_ae, instance.address)
+            spool.reset(key)
         return True
-
-    def _is_made(self, key: str) -> bool:
-        return self._queue.has_deliveries(key) and self._spool.output(key).exists()

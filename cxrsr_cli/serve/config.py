@@ -1,4 +1,4 @@
-"""The node's configuration: YAML in, checked dataclasses out."""
+"""Configuration of a node, read from YAML and checked."""
 
 import math
 from dataclasses import dataclass, field
@@ -29,29 +29,29 @@ _KINDS: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def _of_its_kind(plain: object) -> Destination:
+def _make_destination(plain: object) -> Destination:
     kind = plain.get("kind") if isinstance(plain, dict) else None
     if not isinstance(plain, dict) or not isinstance(kind, str) or kind not in _KINDS:
-        raise ValueError(f"a destination has a key 'kind', one of {', '.join(_KINDS)}")
-    given = {name: value for name, value in plain.items() if name != "kind"}
-    made: Destination = _KINDS[kind].validate_python(given)
-    return made
+        raise ValueError(f"a destination needs a key 'kind', one of {', '.join(_KINDS)}")
+    options = {name: value for name, value in plain.items() if name != "kind"}
+    destination: Destination = _KINDS[kind].validate_python(options)
+    return destination
 
 
-AnyDestination = Annotated[Destination, PlainValidator(_of_its_kind)]
-"""Of the class that its key ``kind`` names."""
+AnyDestination = Annotated[Destination, PlainValidator(_make_destination)]
+"""A destination of the class that its key ``kind`` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthConfig:
-    """Where the node says how it is.
+    """Where the node answers requests for health and metrics.
 
     Attributes
     ----------
     port : int
-        0 for any.
+        TCP port; 0 for any free port.
     address : str
-        Of loopback, IPv4.
+        IPv4 loopback address.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -60,10 +60,12 @@ class HealthConfig:
     address: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
-        """Refuse to tell the hospital's network."""
+        """Raise ValueError for an address that other machines reach, or an illegal port."""
         address = ip_address(self.address)
         if not address.is_loopback:
-            raise ValueError(f"{self.address} is not on loopback; put a proxy before it instead")
+            raise ValueError(
+                f"{self.address} is not a loopback address; use a reverse proxy instead"
+            )
         if not isinstance(address, IPv4Address):
             raise ValueError(f"address {self.address} is not IPv4; give one such as 127.0.0.1")
         validate_port(self.port, min_port=0)
@@ -71,30 +73,30 @@ class HealthConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeConfig:
-    """All of a node.
+    """Configuration of a node.
 
     Attributes
     ----------
     spool : Path
-        Its own folder, on a local disk (`Spool`).
+        Folder of the node, on a local disk (`Spool`).
     scp : ScpConfig
-        Where, as whom, and whom it listens to.
+        AE title and address of the node, allowed peers and limits.
     tls : TlsConfig or None
-        With it, associations are encrypted, and without them none is accepted.
+        Certificates. With them, every association must be encrypted.
     destinations : dict of str to Destination
-        Where outputs can go.
+        Destinations of outputs, by name.
     rules : tuple of RoutingRule
-        What is done with which object; the first that holds.
+        Processing of objects; the first rule that matches counts.
     retry : RetryPolicy
-        When what failed is tried again.
+        Retries of upscaling and of deliveries.
     device : str
-        Where the networks run, as ``--device``.
+        Device of the networks, as ``--device``.
     memory : int or None
-        Bytes that the work on one image may take, as ``--memory``.
+        Memory for one image in bytes, as ``--memory``.
     health : HealthConfig or None
-        A port that tells how the node is.
+        Port for health and metrics.
     history_retention_days : float
-        How long instances are known after they are done, so that they are not done again.
+        Days for which finished instances are remembered, so that they are not repeated.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -111,9 +113,9 @@ class ServeConfig:
     history_retention_days: float = 90.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Raise ValueError for values that cannot work."""
         if self.tls and not self.tls.certificate:
-            raise ValueError("tls needs a certificate; leave tls out for none")
+            raise ValueError("tls needs a certificate; remove tls for plain connections")
         if self.memory is not None and self.memory < 1:
             raise ValueError("memory must be at least 1")
         if not 0 <= self.history_retention_days < math.inf:
@@ -139,8 +141,8 @@ def load_serve_config(path: Path) -> ServeConfig:
     Raises
     ------
     ConfigError
-        If the file cannot be read, a key is unknown or its value illegal, or a rule
-        sends to no destination.
+        If the file cannot be read, a key is unknown, a value is illegal, or a rule
+        names an unknown destination.
     """
     config = validate(_ADAPTER, load_yaml_mapping(path), path, allow_empty=False)
     validate_rules(config.rules, list(config.destinations))
@@ -148,37 +150,37 @@ def load_serve_config(path: Path) -> ServeConfig:
 
 
 def check_environment(config: ServeConfig) -> list[str]:
-    """Look at what a configuration names: files of TLS, secrets, folders, libraries.
+    """Check the certificates, secrets, folders and libraries that a configuration needs.
 
     Parameters
     ----------
     config : ServeConfig
-        As read.
+        The configuration.
 
     Returns
     -------
     list of str
-        What is amiss but can pass, such as a share that is not mounted, each with the
-        name of its destination.
+        Warnings about problems that may be temporary, such as a share that is not
+        mounted; each names its destination.
 
     Raises
     ------
     UsageError
-        Naming the key, and a file that is missing or not what it should be.
+        If a file is missing or unusable; names the key and the file.
     MissingExtraError
-        If a library is not installed that a destination needs.
+        If a destination needs a library that is not installed.
     """
     if config.tls:
         try:
             config.tls.server_context()
         except UsageError as error:
             raise UsageError(f"tls: {error}") from None
-    amiss = []
+    warnings = []
     for name, destination in config.destinations.items():
         try:
-            told = destination.check()
+            warning = destination.check()
         except UsageError as error:
             raise type(error)(f"destinations.{name}: {error}") from None
-        if told:
-            amiss.append(f"destinations.{name}: {told}")
-    return amiss
+        if warning:
+            warnings.append(f"destinations.{name}: {warning}")
+    return warnings

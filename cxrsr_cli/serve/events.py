@@ -1,6 +1,5 @@
-"""What happens in a node, told to whoever listens: log and metrics."""
+"""Events of a node, for log and metrics."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,41 +10,41 @@ class EventKind(StrEnum):
     LISTENING = "listening"
     RECEIVED = "received"
     DUPLICATE = "duplicate"
-    """The same instance came before; acknowledged, and nothing else."""
+    """The instance was received before; it was acknowledged, and nothing else is done."""
     REFUSED = "refused"
-    """A connection, association or instance was turned away; its sender was told."""
+    """A connection, association or instance was refused; the peer was told."""
     IGNORED = "ignored"
     UPSCALED = "upscaled"
     SENT = "sent"
     RETRY = "retry"
-    """It failed, and will be tried again."""
+    """A step failed and will be tried again."""
     DEAD = "dead"
-    """It failed, and will not be tried again by itself."""
+    """A step failed and will not be tried again automatically."""
     ERROR = "error"
-    """The node itself could not do something."""
+    """The node itself failed to do something."""
     STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened.
+    """Something that happened in a node.
 
     Attributes
     ----------
     kind : EventKind
-        What.
+        What happened.
     key : str
-        Of the instance, if it is about one.
+        Key of the instance; empty if the event is not about one.
     peer : str
-        Whom it came from: title and address.
+        AE title and IP address of the sender.
     destination : str
-        Where it goes.
+        Name of the destination.
     rule : str
-        That was followed.
+        Name of the rule.
     reason : str
-        Why, or with what reserve; free of patient data.
+        Reason or warnings; free of patient data.
     seconds : float or None
-        How long it took.
+        Duration.
     """
 
     kind: EventKind
@@ -55,6 +54,3 @@ class Event:
     rule: str = ""
     reason: str = ""
     seconds: float | None = None
-
-
-Say = Callable[[Event], None]

@@ -1,25 +1,27 @@
-"""What a start, people and time do to a queue and its files, which others use at that moment."""
+"""Keep queue and files consistent: at the start, on request of a user, and as time passes.
+
+Other threads and processes may use queue and spool at the same time.
+"""
 
 import time
 from collections.abc import Iterable, Sequence
 
 from cxrsr_cli.batch.ledger import Ledger
-from cxrsr_cli.serve.queue import FINAL, Delivery, ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import FINAL, Delivery, ItemState, Queue, QueueView
 from cxrsr_cli.serve.spool import Spool
 
-_DAY = 86400.0
-_EVERYTHING = 1 << 30
+_SECONDS_PER_DAY = 86400.0
+_NO_LIMIT = 1 << 30
 
 
 def reconcile(queue: Queue, spool: Spool) -> int:
-    """Make files and queue agree after a process that was killed, or a queue that was lost.
+    """Make files and queue agree after a process was killed or the queue was lost.
 
     Returns
     -------
     int
-        Instances that are taken in anew: whole files that no entry is of. Perhaps their
-        senders were told of success.
+        Number of instances queued again: complete files without an entry. Their
+        senders may have been told of success.
 
     Raises
     ------
@@ -40,9 +42,9 @@ def reconcile(queue: Queue, spool: Spool) -> int:
     return found
 
 
-def write_missing_dead_letters(queue: Queue, survey: QueueView, spool: Spool) -> None:
+def write_missing_dead_letters(queue: Queue, view: QueueView, spool: Spool) -> None:
     """Write the dead letters that a full disk or a kill prevented."""
-    for item in survey.items(ItemState.DEAD):
+    for item in view.items(ItemState.DEAD):
         if not spool.has_dead_letter(item.key):
             with queue.transaction():
                 if queue.state_of(item.key) is ItemState.DEAD:
@@ -50,21 +52,21 @@ def write_missing_dead_letters(queue: Queue, survey: QueueView, spool: Spool) ->
 
 
 def remove_files_if_finished(queue: Queue, spool: Spool, key: str) -> None:
-    """Remove the files of an instance that needs none; it may have come again meanwhile."""
+    """Remove the files of a finished instance, unless it was received again."""
     with queue.transaction():
         if queue.state_of(key) in (None, *FINAL):
             spool.clear(key)
 
 
 def delete_history(queue: Queue, ledger: Ledger, spool: Spool, days: float) -> int:
-    """Forget what was done or ignored so many days ago; return how many."""
-    keys = queue.delete_finished_before(time.time() - days * _DAY)
+    """Delete the entries of instances finished this many days ago; return their number."""
+    keys = queue.delete_finished_before(time.time() - days * _SECONDS_PER_DAY)
     ledger.delete([spool.output(key) for key in keys])
     return len(keys)
 
 
 def retry_dead(queue: Queue, spool: Spool, keys: Iterable[str]) -> int:
-    """Have dead instances tried again from where they died; return how many."""
+    """Queue dead instances again at the step that failed; return their number."""
     count = 0
     for key in keys:
         with queue.transaction():
@@ -76,34 +78,34 @@ def retry_dead(queue: Queue, spool: Spool, keys: Iterable[str]) -> int:
 
 
 def purge_dead(queue: Queue, spool: Spool, keys: Iterable[str]) -> int:
-    """Remove dead instances with their files; return how many.
+    """Remove dead instances with their files; return their number.
 
-    They are known as ignored for a while, so that a kill in the middle brings none back.
+    Their entries stay as ignored, so that a kill halfway does not queue the files again.
     """
     count = 0
     for key in keys:
         with queue.transaction():
-            dead = queue.state_of(key) is ItemState.DEAD
+            is_dead = queue.state_of(key) is ItemState.DEAD
             queue.discard(key, "removed by hand")
         remove_files_if_finished(queue, spool, key)
-        count += dead
+        count += is_dead
     return count
 
 
 def give_up_removed_destination(queue: Queue, spool: Spool, name: str) -> int:
-    """Make dead letters of what waits for a destination that is none any more."""
-    deliveries: list[Delivery] = queue.due_deliveries(name, _EVERYTHING)
+    """Give up the pending deliveries to a destination that the configuration lacks."""
+    deliveries: list[Delivery] = queue.due_deliveries(name, _NO_LIMIT)
     for delivery in deliveries:
-        reason = f"{name} is no destination any more"
+        reason = f"the configuration has no destination {name}"
         with queue.transaction():
             if queue.mark_failed(delivery, reason, None) is ItemState.DEAD:
                 spool.write_dead_letter(delivery.key, reason)
     return len(deliveries)
 
 
-def find_dead(survey: QueueView, beginnings: Sequence[str]) -> list[str]:
-    """Return the keys of dead instances that begin as given, of all if nothing is."""
-    keys = [item.key for item in survey.items(ItemState.DEAD)]
-    if not beginnings:
+def find_dead(view: QueueView, prefixes: Sequence[str]) -> list[str]:
+    """Return the keys of dead instances with one of the prefixes; all without prefixes."""
+    keys = [item.key for item in view.items(ItemState.DEAD)]
+    if not prefixes:
         return keys
-    return [key for key in keys if key.startswith(tuple(beginnings))]
+    return [key for key in keys if key.startswith(tuple(prefixes))]

@@ -1,4 +1,4 @@
-"""Counts of what happened, in the text format of Prometheus."""
+"""Health and metrics over HTTP; metrics in the text format of Prometheus."""
 
 import threading
 from collections import Counter
@@ -10,28 +10,27 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from cxrsr_cli import __version__
 from cxrsr_cli.errors import CxrsrError, NetworkError
 from cxrsr_cli.serve.events import Event, EventKind
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import QueueView
 
-_PATIENCE = 5.0
-"""Seconds that a client may be silent."""
+_CLIENT_TIMEOUT = 5.0
 
 
 @contextmanager
 def health_server(
-    address: str, port: int, healthy: Callable[[], bool], metrics: Callable[[], str]
+    address: str, port: int, is_healthy: Callable[[], bool], metrics: Callable[[], str]
 ) -> Iterator[int]:
     """Answer ``/health`` with 200 or 503, and ``/metrics``, while the block runs.
 
     Parameters
     ----------
     address : str
-        An address of loopback: there is neither encryption nor a password.
+        Loopback address: there is neither encryption nor a password.
     port : int
-        0 for any.
-    healthy : callable
+        TCP port; 0 for any free port.
+    is_healthy : callable
         Tells whether all parts run.
     metrics : callable
-        Gives the text.
+        Returns the text of the metrics.
 
     Yields
     ------
@@ -41,11 +40,11 @@ def health_server(
     Raises
     ------
     NetworkError
-        If the port cannot be had.
+        If the port is not available.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _PATIENCE
+    class MonitoringHandler(BaseHTTPRequestHandler):
+        timeout = _CLIENT_TIMEOUT
 
         def do_GET(self) -> None:
             status, text = HTTPStatus.OK, "ok\n"
@@ -56,7 +55,7 @@ def health_server(
                     status, text = HTTPStatus.SERVICE_UNAVAILABLE, "the queue cannot be read\n"
             elif self.path != "/health":
                 status, text = HTTPStatus.NOT_FOUND, "/health or /metrics\n"
-            elif not healthy():
+            elif not is_healthy():
                 status, text = HTTPStatus.SERVICE_UNAVAILABLE, "not healthy\n"
             body = text.encode()
             self.send_response(status)
@@ -66,16 +65,16 @@ def health_server(
             self.wfile.write(body)
 
         def log_message(self, *_arguments: object) -> None:
-            """Say nothing: requests are no events of the node."""
+            """Log nothing: requests are not events of the node."""
 
-    class Server(ThreadingHTTPServer):
+    class MonitoringServer(ThreadingHTTPServer):
         daemon_threads = True
 
         def handle_error(self, *_arguments: object) -> None:
-            """Say nothing: who asked is gone."""
+            """Log nothing: the client closed the connection."""
 
     try:
-        server = Server((address, port), Handler)
+        server = MonitoringServer((address, port), MonitoringHandler)
     except OSError as error:
         raise NetworkError(
             f"cannot listen on {address} port {port} for health: {error.strerror}"
@@ -92,28 +91,28 @@ def health_server(
 
 _EVENTS = {
     EventKind.RECEIVED: "Instances acknowledged.",
-    EventKind.DUPLICATE: "Instances that came again and were acknowledged again.",
-    EventKind.REFUSED: "Connections, associations and instances turned away.",
+    EventKind.DUPLICATE: "Instances received and acknowledged again.",
+    EventKind.REFUSED: "Connections, associations and instances refused.",
     EventKind.IGNORED: "Instances dropped by a rule.",
     EventKind.UPSCALED: "Instances upscaled.",
-    EventKind.SENT: "Outputs that arrived at a destination.",
+    EventKind.SENT: "Outputs delivered to a destination.",
     EventKind.RETRY: "Failures that will be tried again.",
     EventKind.DEAD: "Failures that will not be tried again.",
-    EventKind.ERROR: "Failures of the node itself.",
+    EventKind.ERROR: "Errors of the node itself.",
 }
 
 
 class Metrics:
-    """Counts events; may be told of them by any thread.
+    """Counts events; any thread may report them.
 
     Parameters
     ----------
-    survey : Survey
-        Asked how many instances stand where.
+    view : QueueView
+        Source of the numbers of instances and deliveries.
     """
 
-    def __init__(self, survey: QueueView) -> None:
-        self._survey = survey
+    def __init__(self, view: QueueView) -> None:
+        self._view = view
         self._lock = threading.Lock()
         self._counts: Counter[tuple[EventKind, str]] = Counter()
         self._seconds = 0.0
@@ -126,7 +125,7 @@ class Metrics:
                 self._seconds += event.seconds or 0.0
 
     def text(self) -> str:
-        """Return all counts, a line each, as Prometheus reads them (version 0.0.4).
+        """Return all metrics in the text format of Prometheus (version 0.0.4).
 
         Raises
         ------
@@ -143,19 +142,17 @@ class Metrics:
         for kind, meaning in _EVENTS.items():
             name = f"cxrsr_{kind.value}_total"
             yield from _head(name, "counter", meaning)
-            found = {place: n for (counted, place), n in counts.items() if counted is kind}
-            for place, number in sorted((found or {"": 0}).items()):
-                yield f"{name}{_label('destination', place)} {number}"
+            found = {to: n for (counted, to), n in counts.items() if counted is kind}
+            for destination, number in sorted((found or {"": 0}).items()):
+                yield f"{name}{_label('destination', destination)} {number}"
         yield from _head("cxrsr_upscale_seconds_total", "counter", "Seconds spent upscaling.")
         yield f"cxrsr_upscale_seconds_total {seconds:.3f}"
-        yield from _head("cxrsr_instances", "gauge", "Instances by where they stand.")
-        for state, number in self._survey.counts().items():
+        yield from _head("cxrsr_instances", "gauge", "Instances by state.")
+        for state, number in self._view.counts().items():
             yield f"cxrsr_instances{_label('state', state.value)} {number}"
-        yield from _head(
-            "cxrsr_pending_deliveries", "gauge", "Outputs that wait for a destination."
-        )
-        for place, number in sorted(self._survey.pending().items()):
-            yield f"cxrsr_pending_deliveries{_label('destination', place)} {number}"
+        yield from _head("cxrsr_pending_deliveries", "gauge", "Outputs waiting for a destination.")
+        for destination, number in sorted(self._view.pending().items()):
+            yield f"cxrsr_pending_deliveries{_label('destination', destination)} {number}"
 
 
 def _head(name: str, kind: str, meaning: str) -> Iterator[str]:

@@ -1,32 +1,80 @@
-"""What the parts of a node that do the work have in common."""
+"""What the parts of a node share: spool, queue, observer, and the signals to work and to stop."""
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cxrsr_cli.common.backoff import RetryPolicy
-from cxrsr_cli.serve.events import Say
+from cxrsr_cli.serve.events import Event
 from cxrsr_cli.serve.queue import Queue
 from cxrsr_cli.serve.spool import Spool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeContext:
-    """What worker and couriers work with.
+    """Shared by the acceptor and the workers of a node.
 
-    Attributes
+    Parameters
     ----------
-    spool, queue
-        Where files and accounts are.
-    retry : Retry
-        When what failed is tried again.
-    said : callable
-        Told what happens.
-    stop : callable
-        Asked between files.
+    spool : Spool
+        The files.
+    queue : Queue
+        The entries of the files.
+    retry : RetryPolicy
+        When failed work is tried again.
+    on_event : callable
+        Called with each event, by any thread.
     """
 
-    spool: Spool
-    queue: Queue
-    retry: RetryPolicy
-    on_event: Say
-    stop: Callable[[], bool]
+    def __init__(
+        self,
+        spool: Spool,
+        queue: Queue,
+        retry: RetryPolicy,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.spool = spool
+        self.queue = queue
+        self.retry = retry
+        self.report = on_event
+        self._changed = threading.Condition()
+        self._work_count = 0
+        self._is_stopping = False
+
+    def is_stopping(self) -> bool:
+        """Tell whether workers must end after the file in progress."""
+        return self._is_stopping
+
+    def stop(self) -> None:
+        """Tell all workers to end."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+
+    @property
+    def work_count(self) -> int:
+        """How often `announce_work` was called."""
+        return self._work_count
+
+    def announce_work(self) -> None:
+        """Wake all workers, because the queue changed."""
+        with self._changed:
+            self._work_count += 1
+            self._changed.notify_all()
+
+    def wait_for_work(self, seen: int, timeout: float) -> None:
+        """Wait until work is announced or the node stops, at most `timeout` seconds.
+
+        Parameters
+        ----------
+        seen : int
+            The `work_count` that the worker read before it looked at the queue. Work
+            announced after that ends the wait at once.
+        timeout : float
+            Seconds.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stopping or self._work_count != seen, timeout)
+
+    def pause(self, seconds: float) -> None:
+        """Wait some seconds, or until the node stops."""
+        with self._changed:
+            self._changed.wait_for(self.is_stopping, seconds)

@@ -1,4 +1,4 @@
-"""Upscale what was received, as its rule says."""
+"""Upscale received instances according to the rules."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,28 +21,28 @@ from cxrsr_cli.serve.routing import RoutingRule, first_match
 from cxrsr_cli.upscaler import Upscaler
 
 _BATCH_SIZE = 8
-"""Instances taken at once, so that reading and writing run beside the network."""
+"""Instances in a batch, so that reading and writing overlap with upscaling."""
 _MAX_CRASHES = 5
-"""Unfinished beginnings after which it is given up: it may be what kills the process."""
-_NO_RULE = "no rule holds for it"
+"""Crashes during its processing after which an instance is given up as their cause."""
+_NO_RULE = "no rule matches"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpscaleWorker:
-    """Takes instances from the queue, and puts outputs into it.
+    """Upscales the received instances of the queue, and queues the deliveries.
 
     Attributes
     ----------
-    rules : sequence of Rule
-        The first that holds is followed.
+    rules : sequence of RoutingRule
+        The first rule that matches counts.
     upscalers : mapping of UpscaleOptions to Upscaler
-        Loaded, for every rule.
+        A loaded upscaler for the options of every rule.
     ledger : Ledger
-        Knows what was upscaled before a kill.
-    means : Means
-        What it works with.
-    begun : set of str
-        Keys of what is in work, and counted as begun.
+        Knows the outputs that were complete before a kill.
+    context : NodeContext
+        Spool, queue and observer.
+    in_progress : set of str
+        Keys of instances that are marked as started.
     """
 
     rules: Sequence[RoutingRule]
@@ -52,49 +52,45 @@ class UpscaleWorker:
     in_progress: set[str] = field(default_factory=set)
 
     def run_once(self) -> bool:
-        """Work on what is there; tell whether anything was."""
+        """Process a batch of received instances; tell whether there was any."""
         queue = self.context.queue
         items = queue.due_items(_BATCH_SIZE)
         if not items:
             return False
-        # A suspect alone: what is worked on beside it would be suspected, too.
+        # An instance that may cause crashes runs alone; others in its batch would be suspected.
         items = [item for item in items if item.crash_count][:1] or items
-        # Once by each process: what only this one failed over is nobody's fault.
+        # Marked once by each process: an error that this process survives is no crash.
         queue.mark_started([item.key for item in items if item.key not in self.in_progress])
         self.in_progress.update(item.key for item in items)
-        chosen = []
-        for item in items:
-            rule = self._triage(item)
-            if rule:
-                chosen.append((rule, item))
-        for rule, group in groupby(chosen, itemgetter(0)):
+        matches = [(rule, item) for item in items if (rule := self._find_rule(item))]
+        for rule, group in groupby(matches, itemgetter(0)):
             self._upscale(rule, [item for _, item in group])
         queue.unmark_started(list(self.in_progress))
         self.in_progress.clear()
         return True
 
-    def _triage(self, item: QueueItem) -> RoutingRule | None:
-        """Find an instance's rule, or be done with it."""
+    def _find_rule(self, item: QueueItem) -> RoutingRule | None:
+        """Return the rule of an instance; None if it was ignored, given up or postponed."""
         if item.crash_count >= _MAX_CRASHES:
-            self._give_up(
-                item, f"the process ended {item.crash_count} times while this was in work"
-            )
+            self._give_up(item, f"the process ended {item.crash_count} times while processing it")
             return None
-        # Objects are odd in more ways than their readers know of.
+        # pydicom raises errors of many types for damaged objects.
         try:
             dataset = read_source(
                 self.context.spool.received(item.key), min_deferred_bytes=0
             ).dataset
-            is_ours = is_cxrsr_output(dataset)
+            is_own_output = is_cxrsr_output(dataset)
             rule = first_match(self.rules, item, dataset)
         except Exception as error:
-            self._failed(item, to_reportable_error(error))
+            self._record_failure(item, to_reportable_error(error))
             return None
-        if is_ours:
-            self._ignore(item, "", "it is an output of cxrsr already")
+        if is_own_output:
+            self._ignore(item, "", "it is an output of cxrsr")
             return None
         if rule is None or rule.ignore:
-            self._ignore(item, rule.name if rule else "", "by its rule" if rule else _NO_RULE)
+            self._ignore(
+                item, rule.name if rule else "", "its rule ignores it" if rule else _NO_RULE
+            )
             return None
         return rule
 
@@ -103,16 +99,18 @@ class UpscaleWorker:
         jobs = [
             Job(self.context.spool.received(i.key), self.context.spool.output(i.key)) for i in items
         ]
-        # Fewer results than jobs if asked to stop.
-        for result, item in zip(batch.run(jobs, stop=self.context.stop), items, strict=False):
+        # A stop ends the results early.
+        for result, item in zip(
+            batch.run(jobs, stop=self.context.is_stopping), items, strict=False
+        ):
             self._record_outcome(item, rule, result)
 
     def _record_outcome(self, item: QueueItem, rule: RoutingRule, result: Result) -> None:
         if result.error:
-            self._failed(item, result.error)
+            self._record_failure(item, result.error)
             return
         self.context.queue.add_deliveries(item.key, rule.name, rule.send_to)
-        self._ended(
+        self._report_end(
             item,
             EventKind.UPSCALED,
             "; ".join((*result.warnings, *result.record_errors)),
@@ -120,29 +118,29 @@ class UpscaleWorker:
             seconds=result.timing.total,
         )
 
-    def _failed(self, item: QueueItem, error: CxrsrError) -> None:
+    def _record_failure(self, item: QueueItem, error: CxrsrError) -> None:
         reason = str(error)
-        wait = self.context.retry.delay_after(item.attempts + 1)
-        if Quarantine.should_quarantine(error) or isinstance(error, ModelError) or wait is None:
+        delay = self.context.retry.delay_after(item.attempts + 1)
+        if Quarantine.should_quarantine(error) or isinstance(error, ModelError) or delay is None:
             self._give_up(item, reason)
             return
-        # An output of other options can be there if the configuration changed after a kill.
+        # After a kill and a change of the configuration, the output may have other options.
         self.context.spool.remove_output(item.key)
-        self.context.queue.retry_later(item.key, wait, reason)
-        self._ended(item, EventKind.RETRY, reason)
+        self.context.queue.retry_later(item.key, delay, reason)
+        self._report_end(item, EventKind.RETRY, reason)
 
     def _give_up(self, item: QueueItem, reason: str) -> None:
         with self.context.queue.transaction():
             self.context.spool.write_dead_letter(item.key, reason)
             self.context.queue.mark_dead(item.key, reason)
-        self._ended(item, EventKind.DEAD, reason)
+        self._report_end(item, EventKind.DEAD, reason)
 
     def _ignore(self, item: QueueItem, rule: str, reason: str) -> None:
         self.context.queue.ignore(item.key, rule, reason)
-        self._ended(item, EventKind.IGNORED, reason, rule=rule)
+        self._report_end(item, EventKind.IGNORED, reason, rule=rule)
         remove_files_if_finished(self.context.queue, self.context.spool, item.key)
 
-    def _ended(
+    def _report_end(
         self,
         item: QueueItem,
         kind: EventKind,
@@ -152,6 +150,6 @@ class UpscaleWorker:
         seconds: float | None = None,
     ) -> None:
         self.in_progress.discard(item.key)
-        self.context.on_event(
+        self.context.report(
             Event(kind=kind, key=item.key, rule=rule, reason=reason, seconds=seconds)
         )

@@ -1,9 +1,9 @@
-"""The queue: what was acknowledged and what is still to be done, on the disk.
+"""The queue of a node, on the disk: acknowledged instances and their pending work.
 
-It lives in the ledger's file. What a method writes is committed and flushed
-when it returns, or when the block of `held` ends, so that neither `kill -9` nor a
-power cut loses an instance. It holds keys, states, titles and addresses of
-peers, and our own sentences: nothing from inside an object.
+It shares the ledger's file. Changes are committed and flushed when a method
+returns, or when a `transaction` ends, so that neither `kill -9` nor a power cut
+loses an instance. It holds keys, states, AE titles and addresses of peers, and
+messages of cxrsr, but nothing from inside an object.
 """
 
 import time
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -18,26 +19,26 @@ from cxrsr_cli.common.sqlite_file import Schema, SqliteFile
 
 
 class ItemState(StrEnum):
-    """Of an instance."""
+    """State of an instance."""
 
     RECEIVED = "received"
-    """Acknowledged; to be upscaled."""
+    """Acknowledged, to be upscaled."""
     SENDING = "sending"
-    """Upscaled; not at every destination yet."""
+    """Upscaled, not at every destination yet."""
     DONE = "done"
-    """At every destination; its files are gone."""
+    """At every destination. Files are deleted."""
     IGNORED = "ignored"
-    """By a rule, for want of one, or because this program made it; its file is gone."""
+    """Dropped by a rule, no rule matched, or own output. Files are deleted."""
     DEAD = "dead"
-    """It will not be tried again unless asked to; its files are kept, and the reason."""
+    """Failed; retried only on request. Files and reason are kept."""
 
 
 FINAL = (ItemState.DONE, ItemState.IGNORED)
-"""States that need no files."""
+"""States without files."""
 
 
 class DeliveryState(StrEnum):
-    """Of an instance on its way to one destination."""
+    """State of the delivery to one destination."""
 
     PENDING = "pending"
     SENT = "sent"
@@ -46,28 +47,28 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueItem:
-    """An instance as the queue knows it.
+    """An instance in the queue.
 
     Attributes
     ----------
     key : str
-        32 hexadecimal digits, made of the instance; its files are named by it.
-    state : State
-        Where it stands.
+        Hash of the instance, 32 hexadecimal digits; the name of its files.
+    state : ItemState
+        Its state.
     calling_ae, called_ae, address : str
-        Whom it came from, and under which title.
-    begun : int
-        How often its upscaling was begun and not seen to end: the process was killed.
+        AE titles of the association and IP address of the sender.
+    crash_count : int
+        How often the process ended while it was being upscaled.
     attempts : int
-        How often its upscaling failed, and is to be tried again.
+        How often upscaling failed with an error that may be temporary.
     due : float
-        Seconds since 1970 before which it is left alone.
+        Time of the next attempt, in seconds since 1970.
     rule : str
-        Name of the rule that was followed, once there was one.
+        Name of the rule that was applied; empty before.
     reason : str
-        Why it stands where it stands.
+        Reason of the state.
     arrived : float
-        Seconds since 1970.
+        Time of reception, in seconds since 1970.
     """
 
     key: str
@@ -85,16 +86,16 @@ class QueueItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """An output on its way to one destination.
+    """The delivery of an output to one destination.
 
     Attributes
     ----------
     key : str
-        Of the instance.
+        Key of the instance.
     destination : str
-        Its name in the configuration.
+        Name of the destination in the configuration.
     attempts : int
-        How often it was tried.
+        Number of failed attempts.
     """
 
     key: str
@@ -102,35 +103,23 @@ class Delivery:
     attempts: int
 
 
-SCHEMA = Schema(
+_SCHEMA = Schema(
     "queue",
     (
         (
             """
             CREATE TABLE IF NOT EXISTS arrivals (
-                key TEXT PRIMARY KEY,
-                state TEXT NOT NULL,
-                calling_ae TEXT NOT NULL,
-                called_ae TEXT NOT NULL,
-                address TEXT NOT NULL,
-                begun INTEGER NOT NULL,
-                attempts INTEGER NOT NULL,
-                due REAL NOT NULL,
-                rule TEXT NOT NULL,
-                reason TEXT NOT NULL,
-                arrived REAL NOT NULL,
-                changed REAL NOT NULL
+                key TEXT PRIMARY KEY, state TEXT NOT NULL, calling_ae TEXT NOT NULL,
+                called_ae TEXT NOT NULL, address TEXT NOT NULL, begun INTEGER NOT NULL,
+                attempts INTEGER NOT NULL, due REAL NOT NULL, rule TEXT NOT NULL,
+                reason TEXT NOT NULL, arrived REAL NOT NULL, changed REAL NOT NULL
             ) WITHOUT ROWID
             """,
             "CREATE INDEX IF NOT EXISTS arrivals_by_state ON arrivals (state, arrived)",
             """
             CREATE TABLE IF NOT EXISTS deliveries (
-                key TEXT NOT NULL,
-                destination TEXT NOT NULL,
-                state TEXT NOT NULL,
-                attempts INTEGER NOT NULL,
-                due REAL NOT NULL,
-                reason TEXT NOT NULL,
+                key TEXT NOT NULL, destination TEXT NOT NULL, state TEXT NOT NULL,
+                attempts INTEGER NOT NULL, due REAL NOT NULL, reason TEXT NOT NULL,
                 PRIMARY KEY (key, destination)
             ) WITHOUT ROWID
             """,
@@ -146,28 +135,30 @@ SCHEMA = Schema(
         ),
     ),
 )
-ITEM = ", ".join(QueueItem.__slots__)
+_COLUMNS = ", ".join(QueueItem.__slots__)
 """Columns of a `QueueItem`."""
+_PAGE = 1000
+"""Rows read at once."""
 
 
-def item_from_row(row: Sequence[object]) -> QueueItem:
-    """Return the instance of a row with the columns `ITEM`."""
+def _item_from_row(row: Sequence[object]) -> QueueItem:
+    """Return the instance of a row with the columns `_COLUMNS`."""
     values = dict(zip(QueueItem.__slots__, row, strict=True))
     return QueueItem(**{**values, "state": ItemState(str(values["state"]))})  # type: ignore[arg-type]
 
 
 class Queue:
-    """What is to be done for every instance that was acknowledged.
+    """Instances and deliveries with their states.
 
     Parameters
     ----------
     path : Path
         The ledger's file.
     clock : callable
-        Gives seconds since 1970.
-    longest : float
-        Seconds that anything is left alone at most. What is due later was written
-        when the clock was wrong, and is due now.
+        Returns seconds since 1970.
+    max_delay : float
+        Longest delay of a retry, in seconds. A later due time was written while the
+        clock was wrong, and counts as now.
     """
 
     def __init__(
@@ -175,11 +166,11 @@ class Queue:
         path: Path,
         clock: Callable[[], float] = time.time,
         *,
-        longest: float = 3600.0,
+        max_delay: float = 3600.0,
     ) -> None:
-        self._file = SqliteFile(path, SCHEMA)
+        self._file = SqliteFile(path, _SCHEMA)
         self._clock = clock
-        self._longest = longest
+        self._max_delay = max_delay
 
     def close(self) -> None:
         """Close the file."""
@@ -198,21 +189,21 @@ class Queue:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Keep threads and processes from the queue while the block decides over files.
+        """Lock the queue for other threads and processes while the block changes files.
 
-        All that it writes is committed when it ends, or nothing if it raises.
+        The changes are committed together at the end, or rolled back if the block raises.
         """
-        with self._changing():
+        with self._transaction():
             yield
 
     def state_of(self, key: str) -> ItemState | None:
-        """Return where an instance stands; None if it never came."""
+        """Return the state of an instance; None if it is unknown."""
         with self._file.connection() as connection:
             row = connection.execute("SELECT state FROM items WHERE key = ?", (key,)).fetchone()
         return ItemState(row[0]) if row else None
 
     def has_deliveries(self, key: str) -> bool:
-        """Tell whether an instance's output was, or is, on its way."""
+        """Tell whether deliveries of an instance were queued."""
         with self._file.connection() as connection:
             (count,) = connection.execute(
                 "SELECT COUNT(*) FROM deliveries WHERE key = ?", (key,)
@@ -222,50 +213,50 @@ class Queue:
     def enqueue(
         self, key: str, calling_ae: str = "", called_ae: str = "", address: str = ""
     ) -> None:
-        """Take an instance, new or come again after it was given up or ignored."""
+        """Add an instance, or reset one that was dead or ignored and was received again."""
         now = self._clock()
-        with self._changing() as connection:
+        with self._transaction() as connection:
             connection.execute("DELETE FROM deliveries WHERE key = ?", (key,))
             connection.execute(
-                f"INSERT OR REPLACE INTO items ({ITEM}, changed)"  # noqa: S608
+                f"INSERT OR REPLACE INTO items ({_COLUMNS}, changed)"  # noqa: S608
                 " VALUES (?, ?, ?, ?, ?, 0, 0, 0, '', '', ?, ?)",
                 (key, ItemState.RECEIVED, calling_ae, called_ae, address, now, now),
             )
 
     def due_items(self, limit: int) -> list[QueueItem]:
-        """Return what is to be upscaled now, the oldest first."""
+        """Return instances to upscale now, oldest first."""
         now = self._clock()
         with self._file.connection() as connection:
             rows = connection.execute(
-                f"SELECT {ITEM} FROM items WHERE state = ?"  # noqa: S608
+                f"SELECT {_COLUMNS} FROM items WHERE state = ?"  # noqa: S608
                 " AND (due <= ? OR due > ?) ORDER BY arrived, key LIMIT ?",
-                (ItemState.RECEIVED, now, now + self._longest, limit),
+                (ItemState.RECEIVED, now, now + self._max_delay, limit),
             ).fetchall()
-        return [item_from_row(row) for row in rows]
+        return [_item_from_row(row) for row in rows]
 
     def mark_started(self, keys: Sequence[str]) -> None:
-        """Count that instances are in work; what comes of it sets the count to zero."""
+        """Increase the crash count of instances; their result sets it to zero."""
         self._count(keys, 1)
 
     def unmark_started(self, keys: Sequence[str]) -> None:
-        """Take back that instances were begun: they were not come to."""
+        """Undo `mark_started` for instances that were not processed."""
         self._count(keys, -1)
 
-    def retry_later(self, key: str, wait: float, reason: str) -> None:
-        """Leave an instance alone for some seconds."""
-        self._end(key, ItemState.RECEIVED, reason, due=self._clock() + wait, failures=1)
+    def retry_later(self, key: str, delay: float, reason: str) -> None:
+        """Try an instance again after some seconds."""
+        self._end(key, ItemState.RECEIVED, reason, due=self._clock() + delay, failures=1)
 
     def ignore(self, key: str, rule: str, reason: str) -> None:
-        """Have no more to do with an instance."""
+        """Mark an instance as ignored."""
         self._end(key, ItemState.IGNORED, reason, rule=rule)
 
     def mark_dead(self, key: str, reason: str) -> None:
-        """Give an instance up."""
+        """Mark an instance as dead."""
         self._end(key, ItemState.DEAD, reason)
 
     def add_deliveries(self, key: str, rule: str, destinations: Sequence[str]) -> None:
-        """Have an output sent."""
-        with self._changing() as connection:
+        """Queue the deliveries of an output."""
+        with self._transaction() as connection:
             self._end(key, ItemState.SENDING, "", rule=rule)
             connection.executemany(
                 "INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?, 0, 0, '')",
@@ -273,32 +264,32 @@ class Queue:
             )
 
     def due_deliveries(self, destination: str, limit: int) -> list[Delivery]:
-        """Return what a destination is to be sent now, the longest due first."""
+        """Return the deliveries to a destination that are due, longest due first."""
         now = self._clock()
         with self._file.connection() as connection:
             rows = connection.execute(
                 "SELECT key, attempts FROM deliveries WHERE destination = ? AND state = ?"
                 " AND (due <= ? OR due > ?) ORDER BY due, key LIMIT ?",
-                (destination, DeliveryState.PENDING, now, now + self._longest, limit),
+                (destination, DeliveryState.PENDING, now, now + self._max_delay, limit),
             ).fetchall()
         return [
             Delivery(key=key, destination=destination, attempts=attempts) for key, attempts in rows
         ]
 
     def mark_sent(self, delivery: Delivery) -> ItemState:
-        """Write down that a destination has an output; return where the instance stands."""
+        """Record a successful delivery; return the state of the instance."""
         return self._settle(delivery, DeliveryState.SENT, "", 0.0)
 
-    def mark_failed(self, delivery: Delivery, reason: str, wait: float | None) -> ItemState:
-        """Write down that it has not; without seconds to wait, give it up."""
-        if wait is None:
+    def mark_failed(self, delivery: Delivery, reason: str, delay: float | None) -> ItemState:
+        """Record a failed delivery; retry after `delay` seconds, or give up if it is None."""
+        if delay is None:
             return self._settle(delivery, DeliveryState.DEAD, reason, 0.0)
-        return self._settle(delivery, DeliveryState.PENDING, reason, self._clock() + wait)
+        return self._settle(delivery, DeliveryState.PENDING, reason, self._clock() + delay)
 
     def requeue(self, key: str) -> None:
-        """Have a dead instance tried again from where it died, now."""
+        """Retry a dead instance now, at the step that failed."""
         now = self._clock()
-        with self._changing() as connection:
+        with self._transaction() as connection:
             if self.state_of(key) is not ItemState.DEAD:
                 return
             sent = connection.execute(
@@ -313,8 +304,8 @@ class Queue:
             )
 
     def make_due_now(self) -> int:
-        """Make all that waits for another attempt due now; return how much it is."""
-        with self._changing() as connection:
+        """Make all waiting retries due now; return their number."""
+        with self._transaction() as connection:
             tables = {"items": ItemState.RECEIVED, "deliveries": DeliveryState.PENDING}
             return sum(
                 connection.execute(
@@ -325,16 +316,16 @@ class Queue:
             )
 
     def discard(self, key: str, reason: str) -> None:
-        """Have no more to do with a dead instance."""
-        with self._changing() as connection:
+        """Mark a dead instance as ignored."""
+        with self._transaction() as connection:
             connection.execute(
                 "UPDATE items SET state = ?, reason = ?, changed = ? WHERE key = ? AND state = ?",
                 (ItemState.IGNORED, reason, self._clock(), key, ItemState.DEAD),
             )
 
     def delete_finished_before(self, moment: float) -> list[str]:
-        """Know no more of what was done or ignored before a time; return their keys."""
-        with self._changing() as connection:
+        """Delete instances that were finished before a time; return their keys."""
+        with self._transaction() as connection:
             rows = connection.execute(
                 "SELECT key FROM items WHERE state IN (?, ?) AND changed < ?", (*FINAL, moment)
             ).fetchall()
@@ -343,7 +334,7 @@ class Queue:
         return [key for (key,) in rows]
 
     def _count(self, keys: Sequence[str], step: int) -> None:
-        with self._changing() as connection:
+        with self._transaction() as connection:
             connection.executemany(
                 "UPDATE items SET crash_count = MAX(crash_count + ?, 0)"
                 " WHERE key = ? AND state = ?",
@@ -360,8 +351,8 @@ class Queue:
         due: float = 0.0,
         failures: int = 0,
     ) -> None:
-        """Write down what came of the work on an instance."""
-        with self._changing() as connection:
+        """Record the result of upscaling an instance."""
+        with self._transaction() as connection:
             connection.execute(
                 "UPDATE items SET state = ?, reason = ?, rule = COALESCE(?, rule), due = ?,"
                 " crash_count = 0, attempts = attempts + ?, changed = ?"
@@ -372,7 +363,7 @@ class Queue:
     def _settle(
         self, delivery: Delivery, state: DeliveryState, reason: str, due: float
     ) -> ItemState:
-        with self._changing() as connection:
+        with self._transaction() as connection:
             connection.execute(
                 "UPDATE deliveries SET state = ?, attempts = ?, due = ?, reason = ?"
                 " WHERE key = ? AND destination = ?",
@@ -393,13 +384,70 @@ class Queue:
             return ended
 
     @contextmanager
-    def _changing(self) -> Iterator[Connection]:
-        """Commit what the block did, or nothing of it."""
+    def _transaction(self) -> Iterator[Connection]:
+        """Commit the changes of the block, or roll them back if it raises."""
         with self._file.connection() as connection:
-            if connection.in_transaction:  # that of `held`, in this thread
+            if connection.in_transaction:  # of `transaction`, in this thread
                 yield connection
                 return
-            # At once, so that what is read inside cannot change before it is written.
+            # Locks at once, so that nothing changes between reading and writing.
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 yield connection
+
+
+class QueueView:
+    """A read-only view of the queue.
+
+    It has its own connection, so that readers do not delay the workers.
+
+    Parameters
+    ----------
+    path : Path
+        The ledger's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # Opened for writing, because the transaction of a killed process must be rolled back.
+        self._file = SqliteFile(path, _SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def items(self, *states: ItemState) -> Iterator[QueueItem]:
+        """Yield instances in the given states, or in all, oldest first."""
+        wanted = states or tuple(ItemState)
+        marks = ", ".join("?" * len(wanted))
+        last: tuple[float, str] = (-inf, "")
+        while True:
+            with self._file.connection() as connection:
+                rows = connection.execute(
+                    f"SELECT {_COLUMNS} FROM items WHERE state IN ({marks})"  # noqa: S608
+                    " AND (arrived, key) > (?, ?) ORDER BY arrived, key LIMIT ?",
+                    (*wanted, *last, _PAGE),
+                ).fetchall()
+            found = [_item_from_row(row) for row in rows]
+            yield from found
+            if len(found) < _PAGE:
+                return
+            last = (found[-1].arrived, found[-1].key)
+
+    def counts(self) -> dict[ItemState, int]:
+        """Return the number of instances by state."""
+        with self._file.connection() as connection:
+            found = dict(
+                connection.execute("SELECT state, COUNT(*) FROM items GROUP BY state").fetchall()
+            )
+        return {state: found.get(state, 0) for state in ItemState}
+
+    def pending(self) -> dict[str, int]:
+        """Return the number of pending deliveries by destination."""
+        with self._file.connection() as connection:
+            return dict(
+                connection.execute(
+                    "SELECT destination, COUNT(*) FROM deliveries WHERE state = ?"
+                    " GROUP BY destination",
+                    (DeliveryState.PENDING,),
+                ).fetchall()
+            )

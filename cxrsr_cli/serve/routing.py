@@ -1,4 +1,4 @@
-"""Rules: which objects become what, and go where."""
+"""Rules: which objects are upscaled how, and where the outputs go."""
 
 import re
 from collections.abc import Sequence
@@ -19,28 +19,27 @@ _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 _Texts = Annotated[tuple[str, ...], StrOrList]
 
-_LONGEST_DESCRIPTION = 64
-"""Characters of a value of VR LO (PS3.5 table 6.2-1); a peer may send more, and Python's regular
-expressions stop every thread for as long as they take."""
+_MAX_DESCRIPTION_LENGTH = 64
+"""Characters of a value of VR LO (PS3.5 table 6.2-1). Longer values are cut, because a regular
+expression blocks every thread while it runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleCondition:
-    """What an object must be for a rule to hold; what is not given may be anything.
+    """The objects that a rule matches. Conditions that are not given match all objects.
 
     Attributes
     ----------
     calling_ae, called_ae : tuple of str
-        Application Entity titles of the association, one of them.
+        Allowed AE titles of the association.
     modality, body_part : tuple of str
-        Modality and Body Part Examined, one of them, whatever the case; ``""`` stands
-        for an object that states none.
+        Allowed values of Modality and Body Part Examined, in upper or lower case; ``""``
+        matches objects without a value.
     description : str or None
-        A regular expression that is found in the first 64 characters of Series
-        Description or of Study Description, whatever the case.
+        Regular expression that is searched in the first 64 characters of Series
+        Description and Study Description, ignoring case.
     min_side, max_side : int or None
-        Bounds of Rows and Columns, themselves included. Neither holds for an object
-        that does not state both.
+        Inclusive limits of Rows and Columns. Objects without both do not match.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -54,12 +53,12 @@ class RuleCondition:
     max_side: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can hold for nothing."""
+        """Raise ValueError for conditions that no object can match."""
         if self.description is not None:
             try:
                 re.compile(self.description)
             except (re.error, OverflowError, RecursionError) as error:
-                raise ValueError(f"description is no regular expression ({error})") from None
+                raise ValueError(f"description is not a regular expression ({error})") from None
         sides = [side for side in (self.min_side, self.max_side) if side is not None]
         if any(side < 1 for side in sides):
             raise ValueError("min_side and max_side must be at least 1")
@@ -67,32 +66,32 @@ class RuleCondition:
             raise ValueError("min_side is larger than max_side")
 
     def matches(self, item: QueueItem, dataset: Dataset) -> bool:
-        """Tell whether an object is what is asked for; one with an illegal value is not.
+        """Tell whether an object matches; an illegal value does not match.
 
         Parameters
         ----------
-        item : Item
-            As the queue knows it.
+        item : QueueItem
+            Its entry in the queue.
         dataset : pydicom.Dataset
-            The object; its pixels are not looked at.
+            The object. Its pixel data are not used.
         """
         with quiet_libraries():
             return (
-                _among(item.calling_ae, self.calling_ae)
-                and _among(item.called_ae, self.called_ae)
+                _is_allowed(item.calling_ae, self.calling_ae)
+                and _is_allowed(item.called_ae, self.called_ae)
                 and _is_one_of(dataset, "Modality", self.modality)
                 and _is_one_of(dataset, "BodyPartExamined", self.body_part)
-                and self._described(dataset)
-                and self._sized(dataset)
+                and self._matches_description(dataset)
+                and self._matches_size(dataset)
             )
 
-    def _described(self, dataset: Dataset) -> bool:
+    def _matches_description(self, dataset: Dataset) -> bool:
         if self.description is None:
             return True
         texts = (_description(dataset, word) for word in ("SeriesDescription", "StudyDescription"))
         return any(re.search(self.description, text, re.IGNORECASE) for text in texts)
 
-    def _sized(self, dataset: Dataset) -> bool:
+    def _matches_size(self, dataset: Dataset) -> bool:
         if self.min_side is None and self.max_side is None:
             return True
         sides = [_value(dataset, "Rows"), _value(dataset, "Columns")]
@@ -120,20 +119,20 @@ def _check_rule_options(given: object) -> object:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingRule:
-    """What is done with the objects that it holds for.
+    """What is done with the objects that it matches.
 
     Attributes
     ----------
     name : str
-        For the log.
-    when : When
-        Which objects.
+        Name in log and queue.
+    when : RuleCondition
+        The objects that it matches.
     upscale : UpscaleOptions
-        How they are upscaled.
+        Options of the upscaling.
     send_to : tuple of str
-        Names of destinations; each gets the output.
+        Names of the destinations that get the output.
     ignore : bool
-        Acknowledge and drop them instead.
+        Acknowledge the objects and drop them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -147,7 +146,7 @@ class RoutingRule:
     ignore: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a rule that would upscale for nobody."""
+        """Raise ValueError unless the rule either sends or ignores."""
         if self.ignore == bool(self.send_to):
             raise ValueError(f"rule '{self.name}' needs either send_to or ignore: true")
 
@@ -155,12 +154,12 @@ class RoutingRule:
 def first_match(
     rules: Sequence[RoutingRule], item: QueueItem, dataset: Dataset
 ) -> RoutingRule | None:
-    """Return the first rule that holds for an object."""
+    """Return the first rule that matches an object."""
     return next((rule for rule in rules if rule.when.matches(item, dataset)), None)
 
 
 def validate_rules(rules: Sequence[RoutingRule], destinations: Sequence[str]) -> None:
-    """Refuse no rules, rules of one name, and those that send to nowhere.
+    """Raise ConfigError for an empty rule list, duplicate names, unknown destinations.
 
     Raises
     ------
@@ -168,7 +167,9 @@ def validate_rules(rules: Sequence[RoutingRule], destinations: Sequence[str]) ->
         Naming the rule.
     """
     if not rules:
-        raise ConfigError("rules: there is none, so that all that is received would be dropped")
+        raise ConfigError(
+            "rules: at least one is needed; without rules, every object would be dropped"
+        )
     names = [rule.name for rule in rules]
     for rule in rules:
         if names.count(rule.name) > 1:
@@ -177,16 +178,16 @@ def validate_rules(rules: Sequence[RoutingRule], destinations: Sequence[str]) ->
             if name not in destinations:
                 known = ", ".join(destinations) or "none"
                 raise ConfigError(
-                    f"rule '{rule.name}' sends to '{name}', which is no destination; "
-                    f"those given: {known}"
+                    f"rule '{rule.name}' sends to '{name}', which is not a destination; "
+                    f"known destinations: {known}"
                 )
 
 
 def _value(dataset: Dataset, keyword: str) -> object:
-    """Return a value as pydicom has it, None for none, and nothing of use for an illegal one."""
+    """Return a value as pydicom has it; None if absent, an opaque object if illegal."""
     try:
         return dataset.get(keyword)
-    except Exception:  # pydicom has no one kind for what it cannot convert
+    except Exception:  # pydicom raises errors of many types for illegal values
         return object()
 
 
@@ -195,19 +196,19 @@ def _is_one_of(dataset: Dataset, keyword: str, wanted: Sequence[str]) -> bool:
         return True
     value = _value(dataset, keyword)
     term = "" if value is None else value
-    return isinstance(term, str) and _plain(term) in map(_plain, wanted)
+    return isinstance(term, str) and _normalize(term) in map(_normalize, wanted)
 
 
-def _plain(term: str) -> str:
+def _normalize(term: str) -> str:
     return term.strip().upper()
 
 
 def _description(dataset: Dataset, keyword: str) -> str:
     value = _value(dataset, keyword)
-    if isinstance(value, MultiValue):  # a backslash, which the VR does not allow
+    if isinstance(value, MultiValue):  # the value has a backslash, which VR LO does not allow
         value = "\\".join(str(one) for one in value)
-    return value[:_LONGEST_DESCRIPTION] if isinstance(value, str) else ""
+    return value[:_MAX_DESCRIPTION_LENGTH] if isinstance(value, str) else ""
 
 
-def _among(value: str, wanted: Sequence[str]) -> bool:
+def _is_allowed(value: str, wanted: Sequence[str]) -> bool:
     return not wanted or value in wanted

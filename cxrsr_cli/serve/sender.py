@@ -1,4 +1,4 @@
-"""Bring outputs to one destination, and be stubborn about it."""
+"""Deliver outputs to one destination, and retry until they arrive."""
 
 import logging
 import time
@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from cxrsr_cli.batch.result import to_reportable_error
 from cxrsr_cli.connections.destination import Destination, SendOutcome, SendResult
@@ -18,31 +17,31 @@ from cxrsr_cli.serve.queue import Delivery, ItemState
 _LOG = logging.getLogger(__name__)
 
 _BATCH_SIZE = 32
-"""Outputs sent in one go, over one association."""
+"""Outputs sent over one association."""
 
 
 @dataclass(slots=True, kw_only=True)
 class DeliveryWorker:
-    """Sends what waits for a destination.
+    """Sends the pending outputs of one destination.
 
-    While nothing arrives there, it is tried with one output at a time, less and less
-    often; the others wait without being counted as failed.
+    While the destination is down, one output at a time is sent at increasing intervals.
+    The other outputs wait, and do not use up their attempts.
 
     Attributes
     ----------
     name : str
-        Of the destination in the configuration.
+        Name of the destination in the configuration.
     destination : Destination
-        Where to.
-    means : Means
-        What it works with.
+        The destination.
+    context : NodeContext
+        Spool, queue and observer.
     """
 
     name: str
     destination: Destination
     context: NodeContext
     _failures: int = field(default=0, init=False)
-    """Rounds in a row in which nothing arrived."""
+    """Consecutive rounds in which nothing arrived."""
     _backoff_until: float = field(default=0.0, init=False)
 
     def run_once(self) -> bool:
@@ -50,43 +49,41 @@ class DeliveryWorker:
         if time.monotonic() < self._backoff_until:
             return False
         limit = 1 if self._failures else _BATCH_SIZE
-        waiting = self.context.queue.due_deliveries(self.name, limit)
-        if not waiting:
+        deliveries = self.context.queue.due_deliveries(self.name, limit)
+        if not deliveries:
             return False
-        files = [self.context.spool.output(delivery.key) for delivery in waiting]
+        files = [self.context.spool.output(delivery.key) for delivery in deliveries]
         outcomes: list[SendOutcome] = []
 
-        def stop() -> bool:
-            return self.context.stop() or outcomes == [SendOutcome.FAILED]
+        def should_stop() -> bool:
+            return self.context.is_stopping() or outcomes == [SendOutcome.FAILED]
 
-        with closing(self._sending(files, stop)) as sending:
-            for delivery, sent in zip(waiting, sending, strict=False):
-                # With storage commitment the rest was under way already.
-                if sent.is_stored or outcomes != [SendOutcome.FAILED]:
-                    outcomes.append(self._record_outcome(delivery, sent))
+        with closing(self._send(files, should_stop)) as results:
+            for delivery, result in zip(deliveries, results, strict=False):
+                # With storage commitment, further outputs were already sent.
+                if result.is_stored or outcomes != [SendOutcome.FAILED]:
+                    outcomes.append(self._record_outcome(delivery, result))
         self._update_backoff(outcomes)
         return True
 
-    def _sending(
-        self, files: Sequence[Path], stop: Callable[[], bool]
+    def _send(
+        self, files: Sequence[Path], should_stop: Callable[[], bool]
     ) -> Generator[SendResult, None, None]:
-        """Send, whatever goes wrong."""
+        """Yield the result of each file; an error is the result of those that are left."""
         left = list(files)
         try:
-            # Closed early, a destination ends its association in order.
-            with closing(
-                cast("Generator[SendResult, None, None]", self.destination.send(files, stop))
-            ) as sending:
-                for sent in sending:
+            # Closing a destination's generator early releases its association.
+            with closing(self.destination.send(files, should_stop)) as results:
+                for result in results:
                     left.pop(0)
-                    yield sent
+                    yield result
         except Exception as error:
             failure = to_reportable_error(error)
             for path in left:
                 yield SendResult(path, SendOutcome.FAILED, str(failure))
 
     def _update_backoff(self, outcomes: Sequence[SendOutcome]) -> None:
-        """Rest if nothing arrived."""
+        """Pause if nothing arrived."""
         if set(outcomes) != {SendOutcome.FAILED}:
             self._failures = 0
             return
@@ -96,26 +93,26 @@ class DeliveryWorker:
         self._backoff_until = time.monotonic() + delay
         _LOG.info("nothing arrives at %s; next attempt in %.0f s", self.name, delay)
 
-    def _record_outcome(self, delivery: Delivery, sent: SendResult) -> SendOutcome:
-        """Write down what became of an output; return it as it is seen here."""
-        queue, name = self.context.queue, self.name
-        if sent.is_stored:
+    def _record_outcome(self, delivery: Delivery, result: SendResult) -> SendOutcome:
+        """Record the result of a delivery; return how it counts for the destination."""
+        queue, spool = self.context.queue, self.context.spool
+        if result.is_stored:
             state = queue.mark_sent(delivery)
-            self._report(EventKind.SENT, delivery, sent)
+            self._report(EventKind.SENT, delivery, result)
             if state is ItemState.DONE:
-                remove_files_if_finished(queue, self.context.spool, delivery.key)
-            return sent.outcome
-        # Refused for what we are, such as an unknown title, all outputs would be.
-        for_good = sent.outcome is SendOutcome.REFUSED and not sent.sender_rejected
-        wait = None if for_good else self.context.retry.delay_after(delivery.attempts + 1)
+                remove_files_if_finished(queue, spool, delivery.key)
+            return result.outcome
+        # A destination that rejects the sender, such as its AE title, would refuse all outputs.
+        is_final = result.outcome is SendOutcome.REFUSED and not result.sender_rejected
+        delay = None if is_final else self.context.retry.delay_after(delivery.attempts + 1)
         with queue.transaction():
-            state = queue.mark_failed(delivery, sent.message, wait)
+            state = queue.mark_failed(delivery, result.message, delay)
             if state is ItemState.DEAD:
-                self.context.spool.write_dead_letter(delivery.key, f"{name}: {sent.message}")
-        self._report(EventKind.DEAD if wait is None else EventKind.RETRY, delivery, sent)
-        return SendOutcome.REFUSED if for_good else SendOutcome.FAILED
+                spool.write_dead_letter(delivery.key, f"{self.name}: {result.message}")
+        self._report(EventKind.DEAD if delay is None else EventKind.RETRY, delivery, result)
+        return SendOutcome.REFUSED if is_final else SendOutcome.FAILED
 
-    def _report(self, kind: EventKind, delivery: Delivery, sent: SendResult) -> None:
-        self.context.on_event(
-            Event(kind=kind, key=delivery.key, destination=self.name, reason=sent.message)
+    def _report(self, kind: EventKind, delivery: Delivery, result: SendResult) -> None:
+        self.context.report(
+            Event(kind=kind, key=delivery.key, destination=self.name, reason=result.message)
         )

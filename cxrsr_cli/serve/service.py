@@ -1,4 +1,4 @@
-"""The node: network, worker and couriers side by side, until told to stop."""
+"""The node: an SCP, an upscaling worker and a delivery worker for each destination."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ from cxrsr_cli.receive.storage_scp import StorageScp
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.config import ServeConfig, check_environment
-from cxrsr_cli.serve.events import Event, EventKind, Say
+from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.maintenance import (
     delete_history,
     give_up_removed_destination,
@@ -28,24 +28,22 @@ from cxrsr_cli.serve.maintenance import (
 from cxrsr_cli.serve.monitoring import Metrics, health_server
 from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.processor import UpscaleWorker
-from cxrsr_cli.serve.queue import Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import Queue, QueueView
 from cxrsr_cli.serve.sender import DeliveryWorker
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.upscaler import Upscaler
 
 _LOG = logging.getLogger(__name__)
 
-_POLL = 1.0
-"""Seconds between looks at the queue when nobody wakes: for what is due, or was revived."""
-_PAUSE = 5.0
-"""Seconds after the node's own trouble, such as a full disk."""
-_PATIENCE = 20.0
-"""Seconds that receptions, and what is being sent, get to end when the node stops."""
-_HOUR = 3600.0
-_GLANCE = 0.2
-"""Seconds between two looks whether it is time to stop."""
-_WORKER = "worker"
+_WORK_POLL_SECONDS = 1.0
+"""Wait before the queue is read again without a signal: for due retries and other processes."""
+_ERROR_PAUSE_SECONDS = 5.0
+"""Pause after an error of the node itself, such as a full disk."""
+_STOP_TIMEOUT = 20.0
+"""Seconds for receptions and deliveries in progress when the node stops."""
+_MAINTENANCE_SECONDS = 3600.0
+_STOP_POLL_SECONDS = 0.2
+_UPSCALING = "upscaling"
 
 
 class Node:
@@ -54,191 +52,181 @@ class Node:
     Parameters
     ----------
     config : ServeConfig
-        What it does.
-    said : callable
-        Told what happens, by any thread.
+        Its configuration.
+    on_event : callable
+        Called with each event, by any thread.
     """
 
-    def __init__(self, config: ServeConfig, said: Say) -> None:
+    def __init__(self, config: ServeConfig, on_event: Callable[[Event], None]) -> None:
         self._config = config
         self._spool = Spool(config.spool)
-        self._queue = Queue(self._spool.ledger, longest=config.retry.max_delay)
+        self._queue = Queue(self._spool.ledger, max_delay=config.retry.max_delay)
         self._ledger = Ledger(self._spool.ledger)
-        self._survey = QueueView(self._spool.ledger)
-        self._metrics = Metrics(self._survey)
-        self._said = said
-        self._stopping = threading.Event()
-        self._wake = threading.Event()
+        self._view = QueueView(self._spool.ledger)
+        self._metrics = Metrics(self._view)
+        self._on_event = on_event
+        self._context = NodeContext(self._spool, self._queue, config.retry, self._report)
         self._failure: CxrsrError | None = None
         self._is_asked_to_stop = False
-        self._tidy_due = 0.0
+        self._maintenance_due = 0.0
         self._failing_parts: set[str] = set()
         """Names of parts whose last round failed."""
 
-    def run(self, asked_to_stop: Callable[[], bool]) -> None:
-        """Serve until asked to stop; what is in hand is finished first.
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Serve until asked to stop, then finish the work in progress.
 
         Parameters
         ----------
-        asked_to_stop : callable
-            Asked some times a second.
+        should_stop : callable
+            Called several times a second.
 
         Raises
         ------
         UsageError, MissingExtraError
-            If a certificate, a secret or a library is not there.
+            If a certificate, a secret or a library is missing.
         ModelError, DeviceError
-            If a rule's model cannot be loaded.
+            If the model of a rule cannot be loaded.
         NetworkError
-            If a port cannot be had.
+            If a port is not available.
         OutputError
             If the spool cannot be used, or another node uses it.
-        UnexpectedError
-            If a part of the node failed over a defect.
+        InternalError
+            If a part of the node failed because of a defect.
         KeyboardInterrupt
-            If it came; threads are left that should be ended with the process.
+            If it was raised. Threads may be left; end the process.
         """
         config = self._config
         for warning in check_environment(config):
-            self._said(Event(kind=EventKind.ERROR, reason=warning))
+            self._on_event(Event(kind=EventKind.ERROR, reason=warning))
         upscalers = load_upscalers(config)
         self._spool.make()
         with ExitStack() as stack:
-            stack.enter_context(self._spool.held())
-            for account in (self._queue, self._ledger, self._survey):
-                stack.enter_context(closing(account))
+            stack.enter_context(self._spool.locked())
+            for file in (self._queue, self._ledger, self._view):
+                stack.enter_context(closing(file))
             self._queue.check()
             self._ledger.check()
             found = reconcile(self._queue, self._spool)
             if found:
-                reason = f"{found} files without an entry in the queue are taken in anew"
+                reason = f"{found} files without a queue entry were queued again"
                 self._report(Event(kind=EventKind.ERROR, reason=reason))
-            means = NodeContext(
-                spool=self._spool,
-                queue=self._queue,
-                retry=config.retry,
-                on_event=self._report,
-                stop=self._stopping.is_set,
-            )
-            worker = UpscaleWorker(
-                rules=config.rules, upscalers=upscalers, ledger=self._ledger, context=means
-            )
-            couriers = [
-                DeliveryWorker(name=name, destination=destination, context=means)
-                for name, destination in config.destinations.items()
-            ]
-            intake = InstanceAcceptor(self._spool, self._queue, self._report, self._wake.set)
-            receiver = StorageScp(
-                config.scp,
-                self._spool.incoming,
-                intake.accept,
-                self._refused,
-                tls=config.tls.server_context() if config.tls else None,
-                sop_classes=storage_classes(
-                    frozenset(allowed for rule in config.rules for allowed in rule.upscale.allow)
-                ),
-            )
+            scp = self._make_scp()
             if config.health:
                 stack.enter_context(
                     health_server(
                         config.health.address,
                         config.health.port,
-                        lambda: receiver.is_alive and self._is_well,
+                        lambda: scp.is_alive and self._is_healthy,
                         self._metrics.text,
                     )
                 )
-            with self._background_thread(_WORKER, worker.run_once), ExitStack() as sending:
-                sending.enter_context(
-                    self._background_thread("housekeeping", self._run_maintenance)
-                )
-                for courier in couriers:
-                    sending.enter_context(
-                        self._background_thread(f"to {courier.name}", courier.run_once)
+            upscale_worker = UpscaleWorker(
+                rules=config.rules,
+                upscalers=upscalers,
+                ledger=self._ledger,
+                context=self._context,
+            )
+            with self._background_thread(_UPSCALING, upscale_worker.run_once), ExitStack() as rest:
+                rest.enter_context(self._background_thread("maintenance", self._run_maintenance))
+                for name, destination in config.destinations.items():
+                    worker = DeliveryWorker(
+                        name=name, destination=destination, context=self._context
                     )
-                receiver.start()
-                patience = 0.0
+                    rest.enter_context(self._background_thread(f"to {name}", worker.run_once))
+                scp.start()
+                timeout = 0.0
                 try:
-                    self._wait(receiver, asked_to_stop)
-                    patience = _PATIENCE
+                    self._wait(scp, should_stop)
+                    timeout = _STOP_TIMEOUT
                 finally:
                     self._report(Event(kind=EventKind.STOPPING))
-                    receiver.stop(patience)
+                    scp.stop(timeout)
         if self._failure:
             raise self._failure
 
-    def _wait(self, receiver: StorageScp, asked_to_stop: Callable[[], bool]) -> None:
-        listen = self._config.scp
+    def _make_scp(self) -> StorageScp:
+        config = self._config
+        return StorageScp(
+            config.scp,
+            self._spool.incoming,
+            InstanceAcceptor(self._context).accept,
+            self._report_refusal,
+            tls=config.tls.server_context() if config.tls else None,
+            sop_classes=storage_classes(
+                frozenset(override for rule in config.rules for override in rule.upscale.allow)
+            ),
+        )
+
+    def _wait(self, scp: StorageScp, should_stop: Callable[[], bool]) -> None:
+        config = self._config.scp
         self._report(
             Event(
                 kind=EventKind.LISTENING,
-                reason=f"{listen.ae_title} on {listen.address} port {receiver.port}",
+                reason=f"{config.ae_title} on {config.address} port {scp.port}",
             )
         )
-        while not (asked_to_stop() or self._failure):
-            if not receiver.is_alive:
+        while not (should_stop() or self._failure):
+            if not scp.is_alive:
                 self._failure = InternalError("the receiving thread ended; please report it")
-            self._stopping.wait(_GLANCE)
+            self._context.pause(_STOP_POLL_SECONDS)
         self._is_asked_to_stop = True
 
     @property
-    def _is_well(self) -> bool:
+    def _is_healthy(self) -> bool:
         return not (self._failure or self._is_asked_to_stop or self._failing_parts)
 
     def _run_maintenance(self) -> bool:
-        """Do once an hour what time asks for.
+        """Once an hour, delete old entries and repair what failed before.
 
-        Not in the main thread: a second signal interrupts it, perhaps with the queue in hand.
+        Not in the main thread, which a second signal could interrupt inside the queue.
         """
-        if time.monotonic() < self._tidy_due:
+        if time.monotonic() < self._maintenance_due:
             return False
-        self._tidy_due = time.monotonic() + _HOUR
+        self._maintenance_due = time.monotonic() + _MAINTENANCE_SECONDS
         delete_history(self._queue, self._ledger, self._spool, self._config.history_retention_days)
-        write_missing_dead_letters(self._queue, self._survey, self._spool)
-        for name in self._survey.pending():
+        write_missing_dead_letters(self._queue, self._view, self._spool)
+        for name in self._view.pending():
             if name not in self._config.destinations:
-                lost = give_up_removed_destination(self._queue, self._spool, name)
-                reason = f"{lost} outputs were for '{name}', which is no destination any more"
+                count = give_up_removed_destination(self._queue, self._spool, name)
+                reason = f"gave up {count} outputs: the configuration has no destination '{name}'"
                 self._report(Event(kind=EventKind.ERROR, reason=reason))
         for destination in self._config.destinations.values():
             if isinstance(destination, Folder):
-                with suppress(OSError):  # a share that is away is its courier's to say
+                with suppress(OSError):  # its delivery worker reports an unavailable share
                     remove_stale_temporaries(destination.path)
         return False
 
     @contextmanager
-    def _background_thread(self, name: str, work: Callable[[], bool]) -> Iterator[None]:
-        """Repeat work in a thread until the node stops."""
-        thread = threading.Thread(target=self._loop, args=(name, work), name=name, daemon=True)
+    def _background_thread(self, name: str, run_once: Callable[[], bool]) -> Iterator[None]:
+        """Repeat work in a thread until the block ends."""
+        thread = threading.Thread(target=self._loop, args=(name, run_once), name=name, daemon=True)
         thread.start()
         try:
             yield
         except KeyboardInterrupt:
-            # In a hurry: what is in hand is done by the next start.
+            # Does not wait: the next start finishes the work in progress.
             raise
         except BaseException:
-            self._end(thread)
+            self._join(thread)
             raise
-        self._end(thread)
+        self._join(thread)
 
-    def _end(self, thread: threading.Thread) -> None:
-        self._stopping.set()
-        self._wake.set()
-        # A peer that takes a byte a minute must not hold up the end. The worker is waited for.
-        thread.join(None if thread.name == _WORKER else _PATIENCE)
+    def _join(self, thread: threading.Thread) -> None:
+        self._context.stop()
+        # The upscaling worker ends by itself; a slow peer must not delay the end.
+        thread.join(None if thread.name == _UPSCALING else _STOP_TIMEOUT)
 
-    def _loop(self, name: str, work: Callable[[], bool]) -> None:
-        while not self._stopping.is_set():
+    def _loop(self, name: str, run_once: Callable[[], bool]) -> None:
+        context = self._context
+        while not context.is_stopping():
+            seen = context.work_count
             try:
-                something = work()
-                self._failing_parts.discard(name)
-                if something:
-                    self._wake.set()
-                    continue
+                was_busy = run_once()
             except OutputError as error:
-                # A full disk can have room again.
+                # Temporary: a full disk may have space again later.
                 self._failing_parts.add(name)
                 self._report(Event(kind=EventKind.ERROR, reason=str(error)))
-                self._stopping.wait(_PAUSE)
+                context.pause(_ERROR_PAUSE_SECONDS)
                 continue
             except CxrsrError as error:
                 self._failure = error
@@ -247,20 +235,23 @@ class Node:
                 _LOG.debug("the part '%s' of the node failed", name, exc_info=error)
                 self._failure = InternalError.of(error)
                 return
-            self._wake.wait(_POLL)
-            self._wake.clear()
+            self._failing_parts.discard(name)
+            if was_busy:
+                context.announce_work()
+            else:
+                context.wait_for_work(seen, _WORK_POLL_SECONDS)
 
-    def _refused(self, refusal: RefusalEvent) -> None:
+    def _report_refusal(self, refusal: RefusalEvent) -> None:
         peer = f"{refusal.calling_ae} {refusal.address}".strip()
         self._report(Event(kind=EventKind.REFUSED, peer=peer, reason=refusal.reason))
 
     def _report(self, event: Event) -> None:
         self._metrics.count(event)
-        self._said(event)
+        self._on_event(event)
 
 
 def load_upscalers(config: ServeConfig) -> dict[UpscaleOptions, Upscaler]:
-    """Load what the rules ask for, once for each way of upscaling.
+    """Load an upscaler for each set of options that the rules have.
 
     Raises
     ------

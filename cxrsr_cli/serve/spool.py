@@ -1,4 +1,4 @@
-"""The node's own folder: what arrived, what was made of it, what was given up."""
+"""The spool: the folder of a node with received files, outputs and dead letters."""
 
 import fcntl
 import hashlib
@@ -20,7 +20,7 @@ from cxrsr_cli.common.files import (
     fsync_path,
 )
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.receive.context import ReceivedInstance
+from cxrsr_cli.receive.store_sink import ReceivedInstance
 
 _FOLDERS = ("arriving", "received", "outputs", "dead")
 _KEY_LENGTH = 32
@@ -29,18 +29,18 @@ _SCHEMA = "cxrsr-dead-letter/1"
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """A folder on one local file system, used by one node at a time.
+    """A folder on a local file system, used by one node at a time.
 
     Attributes
     ----------
     root : Path
-        The folder. ``arriving`` holds what is being received, ``received`` what was
-        acknowledged, ``outputs`` what was made of it, ``dead`` what was given up, each
-        with its reason. All names are ours.
+        The folder. ``arriving`` holds files that are being received, ``received``
+        acknowledged ones, ``outputs`` the upscaled ones, ``dead`` those given up, with
+        their reasons. cxrsr generates all names.
 
     Notes
     -----
-    Whatever its methods cannot do on the disk is an `OutputError`.
+    Methods raise `OutputError` for errors of the disk.
     """
 
     root: Path
@@ -57,26 +57,26 @@ class Spool:
 
     @property
     def incoming(self) -> Path:
-        """The folder of what is not acknowledged yet."""
+        """The folder of files that are not acknowledged yet."""
         return self.root / "arriving"
 
     def received(self, key: str) -> Path:
-        """Return where an acknowledged instance lies."""
+        """Return the path of an acknowledged instance."""
         return self.root / "received" / f"{key}.dcm"
 
     def output(self, key: str) -> Path:
-        """Return where its output lies."""
+        """Return the path of its output."""
         return self.root / "outputs" / f"{key}.dcm"
 
     def dead(self, key: str) -> Path:
-        """Return where it lies if it was given up; its reason lies beside it."""
+        """Return its path if it is dead; a file with the reason is beside it."""
         return self.root / "dead" / f"{key}.dcm"
 
     def _reason(self, key: str) -> Path:
         return self.root / "dead" / f"{key}.reason.json"
 
     def make(self) -> None:
-        """Make the folders, which hold patients' images, for their owner only."""
+        """Create the folders. Only the owner may read them, as they hold patients' images."""
         with self._os_errors_as_output_error("cannot use the spool"):
             self.root.mkdir(parents=True, exist_ok=True)
             for folder in (self.root, *(self.root / name for name in _FOLDERS)):
@@ -84,13 +84,13 @@ class Spool:
                 folder.chmod(0o700)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other nodes out of this spool.
+    def locked(self) -> Iterator[None]:
+        """Lock the spool against other nodes.
 
         Raises
         ------
         OutputError
-            If one is in it.
+            If another node uses it.
         """
         with self._os_errors_as_output_error("cannot lock the spool"):
             descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -100,23 +100,23 @@ class Spool:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise OutputError(
-                        f"another cxrsr serve works in {self.root}; give each its own spool"
+                        f"another cxrsr serve uses {self.root}; give each its own spool"
                     ) from None
             yield
         finally:
             os.close(descriptor)
 
-    def move_to_received(self, arrived: Path, key: str) -> None:
-        """Move a file that arrived, and is flushed, to where acknowledged ones lie."""
+    def move_to_received(self, source: Path, key: str) -> None:
+        """Move a flushed file to the acknowledged ones."""
         target = self.received(key)
         with self._os_errors_as_output_error("cannot write to the spool"):
-            arrived.replace(target)
+            source.replace(target)
             fsync_path(target.parent)
 
     def write_dead_letter(self, key: str, reason: str) -> None:
-        """Show a dead instance, and why, where people look for it."""
+        """Link a dead instance into the folder ``dead``, with a file of the reason."""
         source, dead = self.received(key), self.dead(key)
-        words = {
+        letter = {
             "schema": _SCHEMA,
             "key": key,
             "reason": reason,
@@ -124,24 +124,24 @@ class Spool:
         }
         with self._os_errors_as_output_error("no dead letter written to"):
             with atomic_write(self._reason(key)) as temporary:
-                temporary.write_text(json.dumps(words, indent=2) + "\n", encoding="utf-8")
+                temporary.write_text(json.dumps(letter, indent=2) + "\n", encoding="utf-8")
             if source.exists() and not dead.exists():
                 _link(source, dead)
 
     def has_dead_letter(self, key: str) -> bool:
-        """Tell whether the letter of a dead instance is there."""
+        """Tell whether the dead letter of an instance exists."""
         return self._reason(key).exists()
 
     def remove_dead_letter(self, key: str) -> None:
-        """Remove a dead instance from where it is shown; its files stay."""
+        """Remove the dead letter of an instance; its other files stay."""
         self._remove(self.dead(key), self._reason(key))
 
     def remove_output(self, key: str) -> None:
-        """Remove what was made of an instance."""
+        """Remove the output of an instance."""
         self._remove(self.output(key))
 
     def reset(self, key: str) -> None:
-        """Leave nothing of an instance but the file that was received."""
+        """Remove all files of an instance except the received one."""
         self.remove_dead_letter(key)
         self.remove_output(key)
 
@@ -151,13 +151,13 @@ class Spool:
         self._remove(self.received(key))
 
     def keys(self, folder: str) -> list[str]:
-        """List the instances that have files in one of the folders."""
+        """Return the keys of instances with files in one of the folders."""
         with self._os_errors_as_output_error("cannot read the spool"):
-            beginnings = {path.name.partition(".")[0] for path in (self.root / folder).iterdir()}
-        return sorted(filter(is_key, beginnings))
+            stems = {path.name.partition(".")[0] for path in (self.root / folder).iterdir()}
+        return sorted(filter(is_key, stems))
 
     def remove_partial_files(self) -> None:
-        """Remove what a killed process was writing; nobody else may use the spool."""
+        """Remove the incomplete files of a killed process; the spool must be locked."""
         pattern = f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"
         with self._os_errors_as_output_error("cannot read the spool"):
             self._remove(*self.root.glob(pattern), *self.root.glob(f"*/{pattern}"))
@@ -169,12 +169,12 @@ class Spool:
 
     @contextmanager
     def _os_errors_as_output_error(self, what: str) -> Iterator[None]:
-        """Say what the disk refuses, without the name of a file.
+        """Translate errors of the disk, and leave out the names of files.
 
         Raises
         ------
         OutputError
-            In place of any `OSError`.
+            Instead of an `OSError`.
         """
         try:
             yield
@@ -187,26 +187,26 @@ def is_key(text: str) -> bool:
     return re.fullmatch(f"[0-9a-f]{{{_KEY_LENGTH}}}", text) is not None
 
 
-def instance_key(arrival: ReceivedInstance) -> str:
-    """Return the key of an instance: the same object sent again has the same.
+def instance_key(instance: ReceivedInstance) -> str:
+    """Return the key of an instance; the same object sent again has the same key.
 
-    Made of its SOP Instance UID and its data set, not of the meta information, which
-    names this software's version.
+    It is a hash of the SOP Instance UID and the data set, without the File Meta
+    Information, which names the version of cxrsr.
 
     Returns
     -------
     str
-        32 hexadecimal digits, from which nothing can be found again.
+        32 hexadecimal digits.
     """
-    with arrival.path.open("rb") as opened:
-        opened.seek(arrival.dataset_offset)
+    with instance.path.open("rb") as opened:
+        opened.seek(instance.dataset_offset)
         digest = hashlib.file_digest(opened, "sha256")
-    digest.update(arrival.sop_instance_uid.encode("ascii", "replace"))
+    digest.update(instance.sop_instance_uid.encode("ascii", "replace"))
     return digest.hexdigest()[:_KEY_LENGTH]
 
 
 def _link(source: Path, target: Path) -> None:
-    """Show a file at a second place; copy it where the file system has no links."""
+    """Link a file to a second path; copy it if the file system has no links."""
     with suppress(FileExistsError):
         try:
             os.link(source, target)

@@ -1,1 +1,1 @@
-"""Verify: audit a derived object against its source, from the two files alone."""
+"""Verify derived objects against their sources."""

@@ -1,4 +1,4 @@
-"""The whole audit of a derived object."""
+"""Verify a derived object against its source, from the two files alone."""
 
 from dataclasses import dataclass
 from math import isinf
@@ -26,18 +26,18 @@ from cxrsr_cli.verify.checks import (
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """All findings on a derived object.
+    """All findings about a derived object.
 
     Attributes
     ----------
     scale : int
-        Factor between the two images.
+        Scale factor between the two images.
     findings : list of Finding
-        In the order of the aspects.
-    deviation : Deviation
-        Downsampled output against input, of the worst frame.
+        In the order of the checks.
+    deviation : ConsistencyDeviation
+        Downsampled output against the source, for the worst frame.
     lr_psnr : float
-        Of the same in dB; the peak is the legal range of stored values.
+        The same in dB; the peak is the legal range of stored values.
     """
 
     scale: int
@@ -52,55 +52,56 @@ class VerificationReport:
 
 
 def verify(source: Path, derived: Path, *, min_lr_psnr: float) -> VerificationReport:
-    """Check that a derived object says and shows what its source does, magnified.
+    """Check that a derived object has the content of its source and shows the same image.
 
     Parameters
     ----------
     source, derived : Path
         The two files.
-    least_lr_psnr : float
-        dB that the downsampled output must reach against the input.
+    min_lr_psnr : float
+        PSNR in dB that the downsampled output must reach against the source.
 
     Returns
     -------
-    Verification
-        What was found.
+    VerificationReport
+        All findings.
 
     Raises
     ------
     InputError
         If one of the files cannot be read or decoded.
-    NotVerifiedError
-        If their sizes are not those of an image and its magnification.
+    VerificationError
+        If the images' sizes or numbers of frames do not match at any scale.
     """
     with ensure_unchanged(source), ensure_unchanged(derived):
         old, new = read_source(source), read_source(derived)
     scale = _scale(old.dataset, new.dataset)
-    low, high = decode(old), decode_compact(new)
-    if len(low) != len(high):
+    source_pixels, derived_pixels = decode(old), decode_compact(new)
+    if len(source_pixels) != len(derived_pixels):
         raise VerificationError("source and derived image have different numbers of frames")
-    padding, form = Padding.from_dataset(old.dataset), PixelFormat.from_dataset(old.dataset)
-    deviation = ConsistencyDeviation.worst_frame(high, low, padding)
-    lr_psnr = deviation.lr_psnr(form.maximum - form.minimum)
+    padding, pixel_format = Padding.from_dataset(old.dataset), PixelFormat.from_dataset(old.dataset)
+    deviation = ConsistencyDeviation.worst_frame(derived_pixels, source_pixels, padding)
+    lr_psnr = deviation.lr_psnr(pixel_format.maximum - pixel_format.minimum)
     with quiet_libraries():
         findings = [
             *check_provenance(old, new, scale),
             *check_content(old, new),
             *check_geometry(old, new, scale),
-            *check_photometry(old, new, low, high),
+            *check_photometry(old, new, source_pixels, derived_pixels),
         ]
+    psnr = "infinite" if isinf(lr_psnr) else f"{lr_psnr:.1f} dB"
     consistency = Finding(
         Aspect.CONSISTENCY,
-        f"downsampled, it is its source to {min_lr_psnr:g} dB",
+        f"the downsampled output matches the source (LR-PSNR >= {min_lr_psnr:g} dB)",
         lr_psnr >= min_lr_psnr,
-        f"RMS {deviation.rms:.3f} and at most {deviation.largest:.2f} stored units off, LR-PSNR "
-        + ("infinite" if isinf(lr_psnr) else f"{lr_psnr:.1f} dB"),
+        f"LR-PSNR {psnr}; difference in stored units: RMS {deviation.rms:.3f}, "
+        f"largest {deviation.largest:.2f}",
     )
     return VerificationReport(scale, [*findings, consistency], deviation, lr_psnr)
 
 
-def _scale(old: Dataset, new: Dataset) -> int:
-    small, large = ((each.get("Rows"), each.get("Columns")) for each in (old, new))
+def _scale(source: Dataset, derived: Dataset) -> int:
+    small, large = ((each.get("Rows"), each.get("Columns")) for each in (source, derived))
     for scale in SCALES:
         if all(isinstance(side, int) for side in small) and large == (
             small[0] * scale,

@@ -12,8 +12,7 @@ import yaml
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger, OutputKey
 from cxrsr_cli.common.sqlite_file import Schema, SqliteFile
 from cxrsr_cli.errors import ExitCode, OutputError
-from cxrsr_cli.serve.queue import ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueView
 from cxrsr_cli.serve.spool import Spool
 from tests.conftest import EXAMPLE, Command
 

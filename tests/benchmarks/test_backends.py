@@ -1,4 +1,4 @@
-"""The benchmark of backends compares the shipped network, whatever is installed."""
+"""The benchmark of backends computes the shipped network and marks missing packages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from benchmarks import backends
-from benchmarks.cpu_backends import Compute, Engine, Lean, Material, torch_engine
+from benchmarks.cpu_backends import (
+    Backend,
+    BackendInputs,
+    Compute,
+    SplitFusionNetwork,
+    torch_backend,
+)
 from benchmarks.study_config import PAGES
 from cxrsr_cli.evaluation.resource_usage import ResourceUsage
 from cxrsr_cli.inference.predictor import Predictor
@@ -22,33 +28,33 @@ def shipped(scale: int) -> Predictor:
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @torch.inference_mode()
-def test_without_concatenation_it_is_the_same_network(scale: int) -> None:
+def test_the_network_with_split_fusions_computes_the_same(scale: int) -> None:
     network = cast("ResidualInResidual", shipped(scale).network)
     values = torch.randn(1, 9, 12, 14, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(Lean(network)(values), network.residual(values))
+    torch.testing.assert_close(SplitFusionNetwork(network)(values), network.residual(values))
 
 
-def test_the_engine_makes_the_residual_of_the_pipeline(tmp_path: Path) -> None:
-    restorer = shipped(4)
-    material = Material(cast("ResidualInResidual", restorer.network), (), tmp_path)
-    compute = torch_engine(torch.float32)(material)()
-    swapped = backends.Swapped(restorer.network, compute)
+def test_a_backend_computes_the_residual_of_the_network(tmp_path: Path) -> None:
+    predictor = shipped(4)
+    inputs = BackendInputs(cast("ResidualInResidual", predictor.network), (), tmp_path)
+    compute = torch_backend(torch.float32)(inputs)()
+    network_with_backend = backends.BackendNetwork(predictor.network, compute)
     low = torch.rand(1, 1, 16, 16)
     with torch.inference_mode():
-        torch.testing.assert_close(swapped(low), restorer.network(low))
-    assert swapped.seconds > 0
+        torch.testing.assert_close(network_with_backend(low), predictor.network(low))
+    assert network_with_backend.seconds > 0
 
 
-def absent(material: Material) -> Callable[[], Compute]:
-    raise ImportError(material.folder)
+def absent(inputs: BackendInputs) -> Callable[[], Compute]:
+    raise ImportError(inputs.folder)
 
 
-def test_what_is_not_installed_says_so(tmp_path: Path) -> None:
+def test_the_table_marks_backends_that_are_not_installed(tmp_path: Path) -> None:
     network = cast("ResidualInResidual", shipped(4).network)
-    missing = backends.prepare(Engine("Other", "INT8", absent), network, (), tmp_path / "other")
+    missing = backends.prepare(Backend("Other", "INT8", absent), network, (), tmp_path / "other")
     assert missing.compute is None
     reference, faster = (
-        backends.Line(Engine(name, "", torch_engine(torch.float32)), torch.relu,
+        backends.BackendResult(Backend(name, "", torch_backend(torch.float32)), torch.relu,
                       ResourceUsage(1.0, 2**20), seconds=seconds, gains=[0.0, gain],
                       largest=[0.0, 1.0], squares=[0.0, 0.5])
         for name, seconds, gain in (("One", [4.0, 6.0], 0.0), ("Two", [2.0, 2.0], -0.02))
@@ -60,6 +66,6 @@ def test_what_is_not_installed_says_so(tmp_path: Path) -> None:
     assert one.count("|") == two.count("|") == other.count("|")
 
 
-def test_the_table_has_its_place() -> None:
+def test_the_page_has_the_marks_of_the_table() -> None:
     page = (PAGES / "backends.md").read_text(encoding="utf-8")
     assert page.count("<!-- table backends x4 -->") == page.count("<!-- end -->") == 1

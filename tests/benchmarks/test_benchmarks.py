@@ -1,4 +1,4 @@
-"""What the benchmarks measure against is the same work, and they measure all of it."""
+"""The references of the benchmarks do the same work, and the benchmarks measure all of it."""
 
 import time
 from dataclasses import replace
@@ -24,28 +24,30 @@ from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 
 
-def restorer(scale: int, precision: Precision = Precision.FP32) -> Predictor:
+def load_predictor(scale: int, precision: Precision = Precision.FP32) -> Predictor:
     return Predictor.load(find_model("rir-s", scale).path, device="cpu", precision=precision)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_the_plain_implementation_does_the_same(
+def test_the_tiled_reference_has_the_same_output(
     scale: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reference_tiled, "TILE", 48)
     low = mosaic(1024, 1024)[200:280, 500:600].astype(np.int32)
-    of = restorer(scale)
+    of = load_predictor(scale)
     quick = of.upscale(low, PixelRange(0, 4095))
-    assert np.abs(quick - reference_tiled.upscale(of.network, low, PixelRange(0, 4095))).max() <= 1
+    assert (
+        np.abs(quick - reference_tiled.upscale(of.network, low, minimum=0, maximum=4095)).max() <= 1
+    )
 
 
-def test_a_mosaic_is_the_radiograph_and_its_mirror_image(tmp_path: Path) -> None:
+def test_a_synthetic_radiograph_is_the_radiograph_and_its_mirror_image(tmp_path: Path) -> None:
     values = mosaic(1500, 700)
     assert np.array_equal(values[1024:], values[1023:547:-1])
     assert np.array_equal(decode(read_source(write(tmp_path / "a.dcm", 1500, 700)))[0], values)
 
 
-def test_the_budget_is_all_of_the_time(tmp_path: Path) -> None:
+def test_the_parts_of_the_budget_are_within_the_total_time(tmp_path: Path) -> None:
     upscaler = Upscaler.load(find_model("rir-s", 2), UpscaleOptions(device="cpu"))
     job = Job(write(tmp_path / "in.dcm", 64, 64), tmp_path / "out.dcm")
     budget, seconds = clock(Budget.of, upscaler, job)
@@ -54,11 +56,11 @@ def test_the_budget_is_all_of_the_time(tmp_path: Path) -> None:
     assert job.target.exists()
 
 
-def test_the_ceiling_counts_every_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With convolutions that take a second each, as many seconds as there are strips of each."""
+def test_the_convolution_limit_counts_every_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a second per convolution, the limit is the number of convolutions of all strips."""
     seconds = iter(range(10**6))
     monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
-    program = restorer(4).program
+    program = load_predictor(4).program
     assert program
     filters = sum(bool(branch.conv) for layer in program.layers for branch in layer.branches)
     assert ceiling_seconds(program, 64, 64, 32) == 2 * filters
@@ -68,7 +70,7 @@ def test_precisions_are_compared_with_float32(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("benchmarks.precision.ROUNDS", 1)
     kinds = (Precision.FP32, Precision.BF16)
     exact, half = compare(
-        {each: restorer(2, each) for each in kinds}, dict.fromkeys(kinds, 1.0), 64
+        {each: load_predictor(2, each) for each in kinds}, dict.fromkeys(kinds, 1.0), 64
     )
     assert exact[6:] == ["1.00", "0.000", "0", "0.00 %"]
     assert 0 < float(half[7]) < 1
@@ -88,7 +90,7 @@ COSTS = Costs(
 )
 
 
-def test_an_archive_is_added_up() -> None:
+def test_the_needs_of_an_archive_are_computed_from_the_costs() -> None:
     archive = Archive(images=8.64e6, megapixels=2, days=1, gpu_teraflops=1, memory_gib=1)
     needs = Needs.of(archive, COSTS, 4)
     assert needs.core_hours == pytest.approx(8.64e6 * 2 * 7.2 / 3600)
@@ -105,7 +107,7 @@ def test_an_archive_is_added_up() -> None:
     assert "disk limits it" in breaks_first(replace(archive, images=1e6), COSTS)
 
 
-def test_costs_are_read_from_the_page() -> None:
+def test_the_costs_are_read_from_the_page() -> None:
     costs = Costs.read(PAGE.read_text(encoding="utf-8"))
     assert 0 < costs.jpegls_x4 < costs.jpegls_in < 1
     assert costs.core_seconds_per_megapixel_x2 > 0

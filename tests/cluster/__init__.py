@@ -1,1 +1,1 @@
-"""Tests of cluster."""
+"""Tests of `cxrsr_cli.cluster`."""

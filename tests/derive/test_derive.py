@@ -1,4 +1,4 @@
-"""The derived object says what it is, in the right size, and keeps the rest byte for byte."""
+"""The derived object states its provenance and geometry, and keeps all else unchanged."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.options import UpscaleOptions
 
 NOW = datetime(2026, 11, 22, 10, 30, 15, tzinfo=UTC)
-RECIPE = DerivationParameters(
+PARAMETERS = DerivationParameters(
     software="0.1.0",
     model_sha256="ab" * 32,
     options=UpscaleOptions(
@@ -38,11 +38,11 @@ RECIPE = DerivationParameters(
 
 def at_scale(scale: int) -> DerivationParameters:
     """Return parameters that differ by the scale."""
-    return replace(RECIPE, options=replace(RECIPE.options, scale=scale))
+    return replace(PARAMETERS, options=replace(PARAMETERS.options, scale=scale))
 
 
 def derived_from(path: Path, scale: int = 4) -> tuple[FileDataset, list[str]]:
-    """Derive with every pixel repeated, which needs no network."""
+    """Derive with every pixel repeated, without a network."""
     source = read_source(path)
     pixels = decode(source)
     larger = pixels.repeat(scale, 1).repeat(scale, 2)
@@ -95,18 +95,20 @@ def example(chest: FileDataset, tmp_path: Path) -> Dataset:
         ("ImagerPixelSpacing", [0.4169925, 0.4169925]),
     ],
 )
-def test_values(example: Dataset, keyword: str, value: object) -> None:
+def test_attributes_have_their_derived_values(
+    example: Dataset, keyword: str, value: object
+) -> None:
     assert example[keyword].value == value
 
 
 @pytest.mark.parametrize(
     "keyword", ["IconImageSequence", "LargestPixelValueInSeries", "PixelSpacing"]
 )
-def test_what_is_not_true_or_not_known_is_absent(example: Dataset, keyword: str) -> None:
+def test_attributes_that_are_no_longer_true_are_absent(example: Dataset, keyword: str) -> None:
     assert keyword not in example
 
 
-def test_provenance(example: Dataset, chest: FileDataset) -> None:
+def test_the_derived_object_states_its_provenance(example: Dataset, chest: FileDataset) -> None:
     (image,) = example.SourceImageSequence
     assert image.ReferencedSOPInstanceUID == chest.SOPInstanceUID
     assert image.ReferencedSOPClassUID == chest.SOPClassUID
@@ -114,18 +116,20 @@ def test_provenance(example: Dataset, chest: FileDataset) -> None:
     assert image.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
     assert example.DerivationCodeSequence[-1].CodeValue == "113085"
     assert "AI super-resolution" in example.DerivationDescription
-    assert RECIPE.model_sha256 in example.DerivationDescription
+    assert PARAMETERS.model_sha256 in example.DerivationDescription
     assert example.DerivationDescription.endswith("Earlier: windowed")
     earlier, ours = example.ContributingEquipmentSequence
     assert earlier.Manufacturer == "somebody"
     assert ours.ManufacturerModelName == "cxrsr"
     assert ours.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
-    assert RECIPE.model_sha256[:32] in ours.SoftwareVersions[2]
-    assert ours.DeviceUID == RECIPE.device_uid()
+    assert PARAMETERS.model_sha256[:32] in ours.SoftwareVersions[2]
+    assert ours.DeviceUID == PARAMETERS.device_uid()
     assert "not for diagnosis" in ours.ContributionDescription
 
 
-def test_identity(example: Dataset, chest: FileDataset) -> None:
+def test_the_derived_object_has_new_uids_in_the_same_study(
+    example: Dataset, chest: FileDataset
+) -> None:
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
         assert example[keyword].value != chest[keyword].value
         assert UID(example[keyword].value).is_valid
@@ -134,7 +138,7 @@ def test_identity(example: Dataset, chest: FileDataset) -> None:
     assert example.StudyInstanceUID == chest.StudyInstanceUID
 
 
-def test_smallest_and_largest_are_those_of_the_pixels(example: Dataset) -> None:
+def test_smallest_pixel_value_is_that_of_the_new_pixels(example: Dataset) -> None:
     assert example.SmallestImagePixelValue == example.pixel_array.min()
     assert "LargestImagePixelValue" not in example
 
@@ -155,17 +159,19 @@ def test_smallest_and_largest_are_those_of_the_pixels(example: Dataset) -> None:
     ],
     ids=str,
 )
-def test_uids_name_everything_that_decides_the_pixels(change: dict[str, Any]) -> None:
+def test_uids_depend_on_every_parameter(change: dict[str, Any]) -> None:
     own = change.keys() & {"software", "model_sha256"}
-    other = replace(RECIPE, **change if own else {"options": replace(RECIPE.options, **change)})
-    assert RECIPE.instance_uid("1.2", "p") == RECIPE.instance_uid("1.2", "p")
-    assert RECIPE.instance_uid("1.2", "p") != other.instance_uid("1.2", "p")
-    assert RECIPE.series_uid("1.2") != other.series_uid("1.2")
+    other = replace(
+        PARAMETERS, **change if own else {"options": replace(PARAMETERS.options, **change)}
+    )
+    assert PARAMETERS.instance_uid("1.2", "p") == PARAMETERS.instance_uid("1.2", "p")
+    assert PARAMETERS.instance_uid("1.2", "p") != other.instance_uid("1.2", "p")
+    assert PARAMETERS.series_uid("1.2") != other.series_uid("1.2")
 
 
-def test_same_uid_with_other_pixels_is_another_instance() -> None:
-    assert RECIPE.instance_uid("1.2", "pixels") != RECIPE.instance_uid("1.2", "others")
-    assert RECIPE.series_uid("1.2") != RECIPE.series_uid("1.3")
+def test_uids_depend_on_the_pixels_and_the_series_of_the_source() -> None:
+    assert PARAMETERS.instance_uid("1.2", "pixels") != PARAMETERS.instance_uid("1.2", "others")
+    assert PARAMETERS.series_uid("1.2") != PARAMETERS.series_uid("1.3")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +188,9 @@ def test_same_uid_with_other_pixels_is_another_instance() -> None:
          ["DERIVED", "SECONDARY", "AXIAL"]),
     ],
 )  # fmt: skip
-def test_image_type(sop_class: str, before: list[str] | None, after: list[str]) -> None:
+def test_image_type_is_derived_and_keeps_later_values(
+    sop_class: str, before: list[str] | None, after: list[str]
+) -> None:
     source = Dataset()
     source.SOPClassUID = sop_class
     if before:
@@ -190,7 +198,7 @@ def test_image_type(sop_class: str, before: list[str] | None, after: list[str]) 
     assert image_type(source) == [*after, "SUPERRESOLUTION"]
 
 
-def test_earlier_equipment_is_byte_for_byte(chest: FileDataset, tmp_path: Path) -> None:
+def test_earlier_equipment_keeps_its_bytes(chest: FileDataset, tmp_path: Path) -> None:
     item = Dataset()
     item.Manufacturer = "somebody"
     item.InstitutionName = "INSTITUTION-NAME"
@@ -202,13 +210,15 @@ def test_earlier_equipment_is_byte_for_byte(chest: FileDataset, tmp_path: Path) 
     assert illegal in saved(derived, tmp_path / "out.dcm").read_bytes()
 
 
-def test_times_are_in_the_objects_zone(chest: FileDataset, tmp_path: Path) -> None:
+def test_times_are_in_the_time_zone_of_the_object(chest: FileDataset, tmp_path: Path) -> None:
     chest.TimezoneOffsetFromUTC = "-0400"
     derived, _ = derived_from(saved(chest, tmp_path / "in.dcm"))
     assert derived.InstanceCreationTime == "063015"
 
 
-def test_a_description_that_cannot_be_kept_is_said(chest: FileDataset, tmp_path: Path) -> None:
+def test_a_warning_names_a_derivation_description_that_cannot_be_kept(
+    chest: FileDataset, tmp_path: Path
+) -> None:
     chest.SpecificCharacterSet = "ISO_IR 100"
     chest.DerivationDescription = "agrandi \u00e9"
     derived, warnings = derived_from(saved(chest, tmp_path / "in.dcm"))
@@ -216,7 +226,7 @@ def test_a_description_that_cannot_be_kept_is_said(chest: FileDataset, tmp_path:
     assert derived.DerivationDescription.isascii()
 
 
-def test_lossy_by_syntax_alone_is_flagged(shared: Path) -> None:
+def test_a_source_that_is_lossy_only_by_its_syntax_is_marked(shared: Path) -> None:
     source = read_source(shared / "dicom" / "chest" / "Fake_MONOHR1.dcm")
     assert source.transfer_syntax == JPEGBaseline8Bit
     derived = Dataset()

@@ -1,4 +1,4 @@
-"""Whatever is counted in pixels is counted in the pixels of the magnified image."""
+"""Attributes that are counted in pixels are rescaled to the upscaled image."""
 
 import copy
 from decimal import Decimal
@@ -61,7 +61,7 @@ def test_the_image_keeps_its_size_in_millimetres(
     ],
     ids=str,
 )
-def test_counted_in_pixels_at_scale_4(keyword: str, before: object, after: object) -> None:
+def test_attributes_are_rescaled_by_their_rule(keyword: str, before: object, after: object) -> None:
     source, derived = Dataset(), Dataset()
     setattr(source, keyword, before)
     assert rescale_geometry(derived, source, 4) == []
@@ -77,7 +77,7 @@ def test_counted_in_pixels_at_scale_4(keyword: str, before: object, after: objec
         ("BiopsyTargetSequence", "LocalizingCursorPosition", [0.0, 25.5], [0.0, 102.0]),
     ],
 )
-def test_items_of_sequences_are_counted_too(
+def test_attributes_in_sequence_items_are_rescaled(
     sequence: str, keyword: str, before: list[float], after: list[float]
 ) -> None:
     source, item = Dataset(), Dataset()
@@ -92,10 +92,10 @@ def test_items_of_sequences_are_counted_too(
 
 
 @pytest.mark.parametrize("line", PIXEL_GEOMETRY, ids=lambda line: line.keyword)
-def test_every_line_of_the_table_leaves_what_can_be_written(
+def test_every_line_of_the_table_gives_a_value_that_can_be_written(
     line: PixelGeometryAttribute, chest: FileDataset, tmp_path: Path
 ) -> None:
-    """Whatever its VR; a line that refuses does so."""
+    """For every VR; a line with the rule REFUSE refuses the object."""
     chest.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     chest.PixelSpacing = ["0.5", "0.5"]
     place = chest
@@ -133,14 +133,14 @@ def described(keyword: str) -> tuple[int, str, str]:
     ("keyword", "value"),
     [("ShutterLeftVerticalEdge", 2**30), ("CollimatorRightVerticalEdge", -(2**30))],
 )
-def test_what_does_not_fit_is_refused(keyword: str, value: int) -> None:
+def test_a_value_that_does_not_fit_its_vr_is_refused(keyword: str, value: int) -> None:
     source = Dataset()
     setattr(source, keyword, value)
     with pytest.raises(UnsupportedImageError, match=f"{keyword} is too large"):
         rescale_geometry(Dataset(), source, 4)
 
 
-def test_a_zero_spacing_is_kept_and_said(chest: FileDataset) -> None:
+def test_a_zero_spacing_is_kept_with_a_warning(chest: FileDataset) -> None:
     source, derived = Dataset(), Dataset()
     source.PixelSpacing = derived.PixelSpacing = ["0.000", "0.000"]
     (warning,) = rescale_geometry(derived, source, 4)
@@ -154,7 +154,7 @@ def test_no_spacing_is_invented() -> None:
     assert len(derived) == 0
 
 
-def test_the_first_pixels_centre_moves_into_the_first_old_pixel() -> None:
+def test_the_centre_of_the_first_pixel_moves_inside_the_first_old_pixel() -> None:
     source, derived = Dataset(), Dataset()
     source.ImagePositionPatient = [-100, -50, 7]
     source.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
@@ -166,7 +166,7 @@ def test_the_first_pixels_centre_moves_into_the_first_old_pixel() -> None:
 # Overlays
 
 
-def test_overlays_are_magnified(chest: FileDataset, tmp_path: Path) -> None:
+def test_overlays_are_upscaled(chest: FileDataset, tmp_path: Path) -> None:
     plane = np.zeros((256, 256), np.uint8)
     plane[10:20, 30:50] = 1
     chest.add_new(0x60000010, "US", 256)
@@ -185,8 +185,10 @@ def test_overlays_are_magnified(chest: FileDataset, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("syntax", [None, RLELossless, JPEGLSLossless])
-def test_overlays_in_unused_bits(chest: FileDataset, tmp_path: Path, syntax: UID | None) -> None:
-    """They get planes of their own, or are dropped where the codec lost them."""
+def test_overlays_in_unused_bits_get_planes_or_are_dropped(
+    chest: FileDataset, tmp_path: Path, syntax: UID | None
+) -> None:
+    """They are dropped if the codec did not keep the bits."""
     plane = np.zeros((256, 256), np.uint16)
     plane[100:120, 5:9] = 1
     cells = np.frombuffer(chest.PixelData, "<u2").reshape(256, 256) | plane << 13
@@ -218,13 +220,13 @@ def test_empty_overlay_data_are_kept(chest: FileDataset, tmp_path: Path) -> None
     assert derived[0x60000010].value == 1024
 
 
-def test_an_overlay_too_far_out_is_refused(chest: FileDataset, tmp_path: Path) -> None:
+def test_an_overlay_with_a_too_large_origin_is_refused(chest: FileDataset, tmp_path: Path) -> None:
     chest.add_new(0x60000050, "SS", [9000, 1])
     with pytest.raises(UnsupportedImageError, match="OverlayOrigin is too large"):
         derived_from(saved(chest, tmp_path / "in.dcm"))
 
 
-def test_curves_are_dropped_and_said(chest: FileDataset, tmp_path: Path) -> None:
+def test_curves_are_dropped_with_a_warning(chest: FileDataset, tmp_path: Path) -> None:
     chest.add_new(0x50000005, "US", 2)
     chest.add_new(0x50003000, "OW", b"\0\0")
     derived, warnings = derived_from(saved(chest, tmp_path / "in.dcm"))

@@ -1,4 +1,4 @@
-"""No attribute of a radiograph that counts pixels is missing from the table of geometry."""
+"""Every attribute of a radiograph that counts pixels is in the table of geometry."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -123,14 +123,14 @@ def places() -> dict[str, set[tuple[str, ...]]]:
     return found
 
 
-def of_the_iods() -> Iterator[Place]:
+def iod_attributes() -> Iterator[Place]:
     modules = {module["key"] for iod in IODS for module in standard.get_iod_module_map()[iod]}
     for module in modules:
         for attribute in standard.get_module_attribute_map()[module]:
             yield tuple(attribute["path"]), attribute["keyword"]
 
 
-def of_the_dictionary() -> Iterator[Place]:
+def dictionary_attributes() -> Iterator[Place]:
     used = places()
     groups = (0x0018, 0x0020, 0x0028)
     keywords = [entry[4] for tag, entry in DicomDictionary.items() if tag >> 16 in groups]
@@ -140,7 +140,7 @@ def of_the_dictionary() -> Iterator[Place]:
         yield from ((path, keyword) for path in used.get(keyword, {()}))
 
 
-def speaks_of_geometry(place: Place) -> bool:
+def is_geometric(place: Place) -> bool:
     keyword = place[1]
     entries = (*DicomDictionary.values(), *RepeatersDictionary.values())
     vrs = {vr for entry in entries if entry[4] == keyword for vr in entry[0].split(" or ")}
@@ -161,22 +161,22 @@ def is_known(place: Place) -> bool:
     return any(keyword in names.split() for names in NOT_COUNTED_IN_IMAGE_PIXELS.values())
 
 
-@pytest.mark.parametrize("attributes", [of_the_iods, of_the_dictionary])
-def test_every_attribute_that_speaks_of_geometry_is_decided(
+@pytest.mark.parametrize("attributes", [iod_attributes, dictionary_attributes])
+def test_every_geometric_attribute_is_in_the_table_or_has_a_reason(
     attributes: Callable[[], Iterator[Place]],
 ) -> None:
-    screened = {place for place in set(attributes()) if speaks_of_geometry(place)}
+    screened = {place for place in set(attributes()) if is_geometric(place)}
     assert {place for place in screened if not is_known(place)} == set()
 
 
-def test_no_reason_is_stated_twice_or_for_nothing() -> None:
+def test_every_reason_is_stated_once_and_is_needed() -> None:
     names = [name for text in NOT_COUNTED_IN_IMAGE_PIXELS.values() for name in text.split()]
-    screened = {place[1] for place in {*of_the_iods(), *of_the_dictionary()}}
+    screened = {place[1] for place in {*iod_attributes(), *dictionary_attributes()}}
     assert sorted(names) == sorted(set(names) & screened)
     assert set(names).isdisjoint(line.keyword for line in PIXEL_GEOMETRY)
 
 
-def test_the_table_is_of_the_standards_attributes() -> None:
+def test_the_table_names_attributes_of_the_standard() -> None:
     used = places()
     dictionary = {entry[4] for entry in (*DicomDictionary.values(), *RepeatersDictionary.values())}
     for line in PIXEL_GEOMETRY:

@@ -1,4 +1,4 @@
-"""What the standard requires of an object is found where it lacks, and never lost."""
+"""Attributes that the standard requires are found if missing, and are never lost."""
 
 import copy
 import re
@@ -26,7 +26,6 @@ from cxrsr_cli.derive import provenance, required_attributes
 from cxrsr_cli.derive.required_attributes import (
     AttributeType,
     MissingAttribute,
-    has_iod_table,
     lost_attributes,
     missing_attributes,
 )
@@ -47,13 +46,13 @@ RADIOGRAPHS = [
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_the_examples_and_what_is_derived_of_them_lack_nothing(path: Path) -> None:
+def test_the_examples_and_their_derived_objects_lack_no_attribute(path: Path) -> None:
     assert missing_attributes(pydicom.dcmread(path)) == set()
     derived, _ = derived_from(path, scale=2)
     assert missing_attributes(derived) == set()
 
 
-def test_what_is_derived_of_real_files_lacks_nothing_new(shared: Path) -> None:
+def test_objects_derived_from_real_files_lack_no_more_than_their_sources(shared: Path) -> None:
     derived_files = 0
     for path in sorted(shared.rglob("*.dcm")):
         try:
@@ -81,7 +80,7 @@ def test_what_is_derived_of_real_files_lacks_nothing_new(shared: Path) -> None:
         ("AcquisitionContextSequence", TYPE_2, "acquisition-context"),
     ],
 )
-def test_what_is_absent_is_missing(
+def test_an_absent_attribute_is_missing(
     chest: FileDataset, keyword: str, kind: AttributeType, module: str
 ) -> None:
     del chest[keyword]
@@ -89,7 +88,7 @@ def test_what_is_absent_is_missing(
 
 
 @pytest.mark.parametrize(("keyword", "misses"), [("Modality", True), ("StudyID", False)])
-def test_what_is_empty_is_missing_only_of_type_1(
+def test_an_empty_attribute_is_missing_only_if_it_is_of_type_1(
     chest: FileDataset, keyword: str, misses: bool
 ) -> None:
     chest[keyword].value = None
@@ -105,12 +104,14 @@ def test_what_is_empty_is_missing_only_of_type_1(
         "ContentQualification",  # unknown to the object
     ],
 )
-def test_what_is_conditional_or_optional_is_not_missing(chest: FileDataset, keyword: str) -> None:
+def test_conditional_and_optional_attributes_are_not_missing(
+    chest: FileDataset, keyword: str
+) -> None:
     chest.pop(keyword, None)
     assert missing_attributes(chest) == set()
 
 
-def test_items_of_sequences_are_looked_into(chest: FileDataset) -> None:
+def test_attributes_missing_in_sequence_items_are_found(chest: FileDataset) -> None:
     whole, partial, reference = Dataset(), Dataset(), Dataset()
     for item in (whole, partial):
         item.CodeValue, item.CodingSchemeDesignator = "1", "99TEST"
@@ -125,7 +126,7 @@ def test_items_of_sequences_are_looked_into(chest: FileDataset) -> None:
     }
 
 
-def test_mammography_needs_its_view(chest: FileDataset) -> None:
+def test_a_mammogram_requires_its_view(chest: FileDataset) -> None:
     chest.SOPClassUID = DigitalMammographyXRayImageStorageForPresentation
     view = Dataset()
     view.CodeValue, view.CodingSchemeDesignator = "399162004", "SCT"
@@ -138,19 +139,19 @@ def test_mammography_needs_its_view(chest: FileDataset) -> None:
 
 
 @pytest.mark.parametrize("sop_class", RADIOGRAPHS, ids=lambda uid: uid.keyword)
-def test_radiographs_are_known(sop_class: UID) -> None:
-    assert has_iod_table(sop_class)
+def test_radiographs_have_a_table(sop_class: UID) -> None:
+    assert required_attributes._table(sop_class) is not None
 
 
-def test_a_class_without_a_table_is_not_known() -> None:
+def test_a_sop_class_without_a_table_lacks_nothing() -> None:
     dataset = Dataset()
     assert missing_attributes(dataset) == set()
     dataset.SOPClassUID = "1.2.3"
-    assert not has_iod_table(dataset.SOPClassUID)
+    assert required_attributes._table(dataset.SOPClassUID) is None
     assert missing_attributes(dataset) == set()
 
 
-def test_a_highdicom_without_tables_stops_nothing(
+def test_a_highdicom_without_tables_is_no_error(
     chest: FileDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "highdicom._standard_utils", None)
@@ -158,11 +159,11 @@ def test_a_highdicom_without_tables_stops_nothing(
     monkeypatch.setattr(
         required_attributes, "_table", cache(required_attributes._table.__wrapped__)
     )
-    assert not has_iod_table(chest.SOPClassUID)
+    assert required_attributes._table(chest.SOPClassUID) is None
     assert lost_attributes(Dataset(), chest) == set()
 
 
-def test_looking_leaves_the_files_bytes(tmp_path: Path, chest: FileDataset) -> None:
+def test_the_check_does_not_parse_the_elements(tmp_path: Path, chest: FileDataset) -> None:
     path = saved(chest, tmp_path / "in.dcm")
     dataset = pydicom.dcmread(path)
     missing_attributes(dataset)
@@ -189,7 +190,7 @@ def test_looking_leaves_the_files_bytes(tmp_path: Path, chest: FileDataset) -> N
         (lambda dataset: dataset.add_new("StudyID", "SH", None), set()),
     ],
 )
-def test_what_a_copy_lost_is_found(
+def test_an_attribute_that_a_copy_lost_is_found(
     chest: FileDataset, change: Callable[[Dataset], object], lost: set[str]
 ) -> None:
     chest.StudyID = "7"
@@ -198,7 +199,7 @@ def test_what_a_copy_lost_is_found(
     assert {missing.path for missing in lost_attributes(derived, chest)} == lost
 
 
-def test_a_gap_of_the_source_is_not_lost(chest: FileDataset) -> None:
+def test_an_attribute_that_the_source_lacks_is_not_lost(chest: FileDataset) -> None:
     del chest.Modality
     derived = copy.deepcopy(chest)
     del derived.WindowCenter
@@ -213,14 +214,14 @@ def test_the_tables_are_not_read_for_a_copy_that_lost_nothing(
 
 
 @pytest.mark.parametrize("sop_class", RADIOGRAPHS, ids=lambda uid: uid.keyword)
-def test_nothing_that_is_removed_is_required(sop_class: UID) -> None:
+def test_no_removed_attribute_is_required(sop_class: UID) -> None:
     empty = Dataset()
     empty.SOPClassUID = sop_class
     assert {gap.path for gap in missing_attributes(empty)}.isdisjoint(provenance.INVALIDATED)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["info"]])
-def test_commands_that_derive_nothing_do_not_wait_for_it(arguments: list[str]) -> None:
+def test_commands_that_derive_nothing_do_not_import_highdicom(arguments: list[str]) -> None:
     program = (
         "import atexit, sys; from cxrsr_cli.commands.app import main;"
         "atexit.register(lambda: print('imported:', {'highdicom', 'torch'} & set(sys.modules)));"
@@ -232,7 +233,7 @@ def test_commands_that_derive_nothing_do_not_wait_for_it(arguments: list[str]) -
     assert done.stdout.endswith("imported: set()\n")
 
 
-def test_an_output_that_lost_something_is_not_made(
+def test_an_output_that_lost_a_required_attribute_is_not_made(
     chest: FileDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(provenance, "INVALIDATED", ("PatientName", "Modality", "WindowCenter"))
@@ -240,7 +241,7 @@ def test_an_output_that_lost_something_is_not_made(
         derived_from(saved(chest, tmp_path / "in.dcm"), scale=2)
 
 
-# Another judge
+# Comparison with dciodvfy
 
 # C.7.3.1 has it of Type 1; dciodvfy makes it 1C where only General Series demands it.
 MODALITY_IS_CONDITIONAL_FOR_DCIODVFY = (
@@ -249,8 +250,8 @@ MODALITY_IS_CONDITIONAL_FOR_DCIODVFY = (
 )
 
 
-def judged(errors: set[str]) -> set[tuple[str, str]]:
-    """Give path and strictest type of what dciodvfy misses, its items counted from 0."""
+def dciodvfy_findings(errors: set[str]) -> set[tuple[str, str]]:
+    """Return path and strictest type of the attributes that dciodvfy reports as missing."""
     found: dict[str, str] = {}
     for line in sorted(errors):
         stated = re.match(r"Error - </(\S+)> - (?:Missing|Empty) attribute .*Type ([12]) Req", line)
@@ -262,10 +263,10 @@ def judged(errors: set[str]) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("sop_class", RADIOGRAPHS, ids=lambda uid: uid.keyword)
-def test_dciodvfy_misses_the_same(
+def test_dciodvfy_finds_the_same_missing_attributes(
     chest: FileDataset, sop_class: UID, dciodvfy: Callable[[Path], set[str]], tmp_path: Path
 ) -> None:
-    """Every attribute that is required at the top is removed, and emptied, in turn."""
+    """Each required top-level attribute is removed, then emptied."""
     chest.SOPClassUID = chest.file_meta.MediaStorageSOPClassUID = sop_class
     table = required_attributes._table(sop_class)
     assert table is not None
@@ -281,20 +282,20 @@ def test_dciodvfy_misses_the_same(
             ours = {(missing.path, missing.type.value) for missing in missing_attributes(dataset)}
             if sop_class in MODALITY_IS_CONDITIONAL_FOR_DCIODVFY:
                 ours.discard(("Modality", "1"))
-            assert judged(dciodvfy(saved(dataset, tmp_path / "x.dcm"))) == ours, keyword
+            assert dciodvfy_findings(dciodvfy(saved(dataset, tmp_path / "x.dcm"))) == ours, keyword
 
 
-def test_dciodvfy_misses_the_same_in_real_files(
+def test_dciodvfy_finds_the_same_in_real_files(
     shared: Path, dciodvfy: Callable[[Path], set[str]]
 ) -> None:
     for path in (shared / "dicom" / "chest").glob("*.dcm"):
         ours = {(it.path, it.type.value) for it in missing_attributes(pydicom.dcmread(path))}
-        assert judged(dciodvfy(path)) == ours, path.name
+        assert dciodvfy_findings(dciodvfy(path)) == ours, path.name
 
 
-def test_dciodvfy_misses_the_same_in_an_item(
+def test_dciodvfy_finds_the_same_in_a_sequence_item(
     chest: FileDataset, dciodvfy: Callable[[Path], set[str]], tmp_path: Path
 ) -> None:
     del chest.AnatomicRegionSequence[0].CodeMeaning
     ours = {(missing.path, missing.type.value) for missing in missing_attributes(chest)}
-    assert judged(dciodvfy(saved(chest, tmp_path / "x.dcm"))) == ours != set()
+    assert dciodvfy_findings(dciodvfy(saved(chest, tmp_path / "x.dcm"))) == ours != set()

@@ -1,4 +1,4 @@
-"""What must hold of the output whatever the header says."""
+"""Properties of the output that must hold for any header."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,11 +27,11 @@ from tests.helpers.headers import COLUMNS, PADDED, ROWS, SPACINGS, Header, build
 
 SCALE = 2
 REACH = 3
-"""Input pixels that the kernel reaches over, rounded up."""
+"""Radius of the kernel in source pixels, rounded up."""
 
 
 def inflated(path: Path) -> Path:
-    """Make what is deflated readable for dciodvfy."""
+    """Return an inflated copy of a deflated file, which dciodvfy can read."""
     dataset = pydicom.dcmread(path)
     if dataset.file_meta.TransferSyntaxUID != DeflatedExplicitVRLittleEndian:
         return path
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_whatever_the_header(
+def test_the_output_is_correct_for_any_header(
     tiny_model: Path, dciodvfy: Callable[[Path], set[str]], folder: Path, header: Header
 ) -> None:
     source, target = folder / "in.dcm", folder / "out.dcm"
@@ -88,7 +88,7 @@ def check_picture(
     old: Dataset,
     new: Dataset,
 ) -> None:
-    """Downsampled, the output is the input; shown or not."""
+    """Check that the downsampled output matches the source, as stored and as rendered."""
     clear = slice(PADDED + REACH if header.padding != "none" else 0, None)
     stored = torch.from_numpy(high.astype(np.float64))[:, None]
     off = downsample(stored, SCALE)[:, 0].numpy() - low
@@ -109,7 +109,7 @@ def check_picture(
 
 
 def check_geometry(header: Header, old: Dataset, new: Dataset) -> None:
-    """Every place is the same millimetres from the corner of the image as it was."""
+    """Check that every position keeps its distance in millimetres from the corner of the image."""
     for keyword, (between_rows, between_columns) in header.spacing.items():
         spacing = [float(number) for number in new[keyword].value]
         assert spacing[0] * new.Rows == pytest.approx(float(between_rows) * ROWS, rel=1e-9)

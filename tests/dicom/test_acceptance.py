@@ -1,4 +1,4 @@
-"""What is upscaled, and why the rest is not."""
+"""Rules of acceptance: what is upscaled, and why other objects are refused."""
 
 from typing import Any
 
@@ -59,7 +59,9 @@ def test_chest_radiographs_are_accepted(
     assert check_acceptance(chest, 4, NOTHING) == []
 
 
-def test_no_stated_body_part_is_accepted_with_a_warning(chest: pydicom.FileDataset) -> None:
+def test_an_image_without_a_stated_body_part_is_accepted_with_a_warning(
+    chest: pydicom.FileDataset,
+) -> None:
     del chest.BodyPartExamined
     del chest.AnatomicRegionSequence
     (warning,) = check_acceptance(chest, 4, NOTHING)
@@ -90,7 +92,7 @@ def test_no_stated_body_part_is_accepted_with_a_warning(chest: pydicom.FileDatas
     ],
     ids=str,
 )
-def test_what_the_models_never_saw_must_be_allowed(
+def test_an_image_of_a_kind_the_models_were_not_trained_on_needs_its_override(
     chest: pydicom.FileDataset, changes: dict[str, Any], says: str, permission: AcceptanceOverride
 ) -> None:
     change(chest, changes)
@@ -113,7 +115,9 @@ def test_what_the_models_never_saw_must_be_allowed(
     ],
     ids=str,
 )
-def test_never_accepted(chest: pydicom.FileDataset, changes: dict[str, Any], says: str) -> None:
+def test_no_override_accepts_an_unsupported_image(
+    chest: pydicom.FileDataset, changes: dict[str, Any], says: str
+) -> None:
     change(chest, changes)
     with pytest.raises(UnsupportedImageError, match=says):
         check_acceptance(chest, 4, frozenset(AcceptanceOverride))
@@ -122,7 +126,9 @@ def test_never_accepted(chest: pydicom.FileDataset, changes: dict[str, Any], say
 @pytest.mark.parametrize(
     ("floating", "error"), [(False, NoPixelDataError), (True, UnsupportedImageError)]
 )
-def test_no_pixels(chest: pydicom.FileDataset, floating: bool, error: type[CxrsrError]) -> None:
+def test_an_object_without_integer_pixel_data_is_refused(
+    chest: pydicom.FileDataset, floating: bool, error: type[CxrsrError]
+) -> None:
     del chest.PixelData
     if floating:
         chest.FloatPixelData = b"\0" * 8

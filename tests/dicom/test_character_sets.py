@@ -1,4 +1,4 @@
-"""Text of patient and study is the source's bytes, in any character set and encoding."""
+"""Text of patient and study keeps the source's bytes in every character set and encoding."""
 
 import zlib
 from io import BytesIO
@@ -98,10 +98,10 @@ def split(file: bytes) -> tuple[bytes, bytes]:
     ids=lambda value: value.keyword if isinstance(value, UID) else str(value),
 )
 @pytest.mark.parametrize("language", TEXTS)
-def test_text_is_byte_for_byte(
+def test_text_keeps_its_bytes(
     chest: FileDataset, tmp_path: Path, language: str, syntax: UID, wanted: OutputTransferSyntax
 ) -> None:
-    """Also where the bytes are illegal in the stated character set, or that is not known."""
+    """Also if the bytes are illegal in the stated character set, or the set is unknown."""
     chest.PixelData = chest.pixel_array[:16, :16].tobytes()
     chest.Rows = chest.Columns = 16
     character_set, text = TEXTS[language]

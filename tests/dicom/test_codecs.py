@@ -1,4 +1,4 @@
-"""Real radiographs in every transfer syntax in the wild, from encoders that are not ours."""
+"""Radiographs in every transfer syntax, encoded by other software, are decoded."""
 
 import struct
 from collections.abc import Callable
@@ -55,7 +55,7 @@ Save = Callable[[str, Encode], tuple[Path, NDArray[np.int32]]]
 
 @pytest.mark.parametrize("picture", PICTURES)
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda syntax: UID(syntax).keyword)
-def test_lossless_is_bit_identical(save: Save, syntax: UID, picture: str) -> None:
+def test_lossless_pixels_are_decoded_bit_for_bit(save: Save, syntax: UID, picture: str) -> None:
     path, values = save(picture, LOSSLESS[syntax])
     assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
     assert np.array_equal(decode(read_source(path))[0], values)
@@ -68,7 +68,7 @@ def test_lossless_is_bit_identical(save: Save, syntax: UID, picture: str) -> Non
     [(syntax, picture) for syntax, lossy in LOSSY.items() for picture in lossy.pictures],
     ids=lambda value: UID(value).keyword if str(value).startswith("1.2") else value,
 )
-def test_lossy_is_close_flagged_and_not_compressed_again(
+def test_the_output_of_a_lossy_source_is_marked_lossy_and_written_losslessly(
     save: Save, tmp_path: Path, syntax: UID, picture: str
 ) -> None:
     lossy = LOSSY[syntax]
@@ -104,7 +104,7 @@ def test_lossy_is_close_flagged_and_not_compressed_again(
     ids=lambda value: value.keyword if isinstance(value, UID) else value,
 )
 def test_a_truncated_frame_is_refused(save: Save, syntax: UID, missing: int) -> None:
-    """Codecs would fill what is missing with grey, and say nothing."""
+    """Codecs would fill missing pixels with grey and report no error."""
     encode = LOSSY[syntax].encode if syntax in LOSSY else LOSSLESS[syntax]
     path, _ = save("8 bits" if syntax == JPEGBaseline8Bit else "12 bits", encode)
     dataset = pydicom.dcmread(path)
@@ -115,8 +115,8 @@ def test_a_truncated_frame_is_refused(save: Save, syntax: UID, missing: int) -> 
         decode(read_source(path))
 
 
-def test_a_frame_that_a_codec_panics_on_is_refused(save: Save) -> None:
-    """One written in Rust raises what is no Exception, and would end a whole run."""
+def test_a_frame_that_makes_a_codec_panic_is_refused(save: Save) -> None:
+    """A codec written in Rust raises a BaseException, which would end a whole run."""
     path, values = save("12 bits", LOSSLESS[RLELossless])
     dataset = pydicom.dcmread(path)
     run = bytes([129, 0])  # 128 zeros
@@ -128,8 +128,8 @@ def test_a_frame_that_a_codec_panics_on_is_refused(save: Save) -> None:
         decode(read_source(path))
 
 
-def test_every_syntax_that_is_decoded_is_in_the_tables() -> None:
-    """A syntax that pydicom learns must be tested here before it is said to be read."""
+def test_every_syntax_that_pydicom_decodes_is_tested_here() -> None:
+    """A syntax that pydicom adds must be tested here before the documentation names it."""
     from pydicom.pixels.decoders.base import _PIXEL_DATA_DECODERS
 
     assert _PIXEL_DATA_DECODERS.keys() == LOSSLESS.keys() | LOSSY.keys()
@@ -152,15 +152,15 @@ def test_every_syntax_that_is_decoded_is_in_the_tables() -> None:
         ("1.2.840.10008.1.2.Doe^John", "not one of the DICOM standard"),
     ],
 )
-def test_a_syntax_without_decoder_is_named(syntax: str, says: str) -> None:
+def test_the_error_names_a_syntax_without_decoder(syntax: str, says: str) -> None:
     with quiet_libraries(), pytest.raises(UndecodablePixelDataError, match=says) as refusal:
         find_decoder(UID(syntax))
     assert "Doe" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("core", [True, False], ids=["core codecs", "no codecs"])
-def test_a_missing_codec_names_the_extra(save: Save, core: bool) -> None:
-    """12-bit JPEG Extended is beyond the codecs in the core, with or without them."""
+def test_the_error_for_a_missing_codec_names_the_extra(save: Save, core: bool) -> None:
+    """The codecs of the core package cannot decode 12-bit JPEG Extended."""
     path, _ = save("12 bits", LOSSY[JPEGExtended12Bit].encode)
     decoder = get_decoder(JPEGExtended12Bit)
     without = {name: decoder._available[name] for name in ("gdcm", "pillow")} if core else {}
@@ -173,7 +173,7 @@ def test_a_missing_codec_names_the_extra(save: Save, core: bool) -> None:
 
 
 def test_signed_lossy_jpeg_is_refused(save: Save) -> None:
-    """Its codec knows no sign, so its values would be clipped or wrapped."""
+    """The codec supports no sign, so values would be clipped or wrapped."""
     path, _ = save("12 bits", LOSSY[JPEGExtended12Bit].encode)
     dataset = pydicom.dcmread(path)
     dataset.PixelRepresentation = 1
@@ -183,8 +183,8 @@ def test_signed_lossy_jpeg_is_refused(save: Save) -> None:
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000, HTJ2K], ids=lambda syntax: UID(syntax).keyword)
-def test_a_lossy_stream_deeper_than_the_header_is_refused(save: Save, syntax: UID) -> None:
-    """What a codec overshoots is clipped; twice the range is no overshoot."""
+def test_a_lossy_stream_with_more_bits_than_bits_stored_is_refused(save: Save, syntax: UID) -> None:
+    """A small overshoot is clipped; twice the range is not an overshoot."""
     path, _ = save("16 bits", LOSSY[syntax].encode)
     dataset = pydicom.dcmread(path)
     dataset.BitsStored, dataset.HighBit = 12, 11

@@ -1,4 +1,4 @@
-"""Stored values come out of every cell and codec as they went in."""
+"""Every cell and codec gives back the stored values that were encoded."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from tests.conftest import EXAMPLE
 
 
 @given(data=st.data())
-def test_cells_hold_what_was_packed(data: st.DataObject) -> None:
+def test_unpacking_packed_values_gives_the_same_values(data: st.DataObject) -> None:
     allocated = data.draw(st.sampled_from([8, 16]))
     stored = data.draw(st.integers(8, allocated))
     high = data.draw(st.integers(stored - 1, allocated - 1))
@@ -39,7 +39,7 @@ def test_cells_hold_what_was_packed(data: st.DataObject) -> None:
     assert np.array_equal(pixel_format.unpack(cells), values)
 
 
-def test_bits_above_and_below_the_stored_ones_are_ignored() -> None:
+def test_unused_bits_are_ignored() -> None:
     pixel_format = PixelFormat(16, 10, 12, signed=False)
     assert pixel_format.unpack(np.array([0b101_1000000001_111], np.uint16)) == 0b1000000001
 
@@ -48,7 +48,9 @@ def test_bits_above_and_below_the_stored_ones_are_ignored() -> None:
     ("stored", "signed", "legal"),
     [(8, False, (0, 255)), (12, False, (0, 4095)), (16, True, (-32768, 32767))],
 )
-def test_legal_range(stored: int, signed: bool, legal: tuple[int, int]) -> None:
+def test_bits_stored_and_sign_decide_the_legal_range(
+    stored: int, signed: bool, legal: tuple[int, int]
+) -> None:
     pixel_format = PixelFormat(16, stored, stored - 1, signed)
     assert (pixel_format.minimum, pixel_format.maximum) == legal
 
@@ -66,7 +68,9 @@ def test_legal_range(stored: int, signed: bool, legal: tuple[int, int]) -> None:
     ],
     ids=str,
 )
-def test_refuses_other_formats(chest: pydicom.FileDataset, changes: dict[str, int | None]) -> None:
+def test_other_pixel_formats_are_refused(
+    chest: pydicom.FileDataset, changes: dict[str, int | None]
+) -> None:
     for keyword, value in changes.items():
         setattr(chest, keyword, value)
     with pytest.raises(UnsupportedImageError):
@@ -89,7 +93,7 @@ def test_every_lossless_syntax_gives_the_same_values(
     chest: pydicom.FileDataset, syntax: str, tmp_path: Path
 ) -> None:
     expected = decode(read_source(EXAMPLE))
-    assert expected.max() > 255, "the example must not fit in 8 bits"
+    assert expected.max() > 255, "the example must need more than 8 bits"
     path = tmp_path / "chest.dcm"
     if UID(syntax).is_compressed:
         chest.compress(syntax, generate_instance_uid=False)
@@ -111,7 +115,9 @@ def test_every_lossless_syntax_gives_the_same_values(
         ("other-body-parts/RG2_JPLY_fixed.dcm", 10, "JPEG Extended"),
     ],
 )
-def test_real_compressed_radiographs(shared: Path, name: str, bits: int, syntax: str) -> None:
+def test_real_compressed_radiographs_are_decoded(
+    shared: Path, name: str, bits: int, syntax: str
+) -> None:
     source = read_source(shared / "dicom" / name)
     assert syntax in source.transfer_syntax.name
     values = decode(source)
@@ -136,7 +142,7 @@ def compress_and_cut(dataset: pydicom.FileDataset) -> None:
     ],
     ids=["half the pixels", "too many rows", "unknown syntax", "half a stream"],
 )
-def test_damage_is_named(
+def test_the_error_names_the_damage(
     chest: pydicom.FileDataset, tmp_path: Path, change: object, says: str
 ) -> None:
     assert callable(change)
@@ -147,8 +153,8 @@ def test_damage_is_named(
         decode(read_source(path))
 
 
-def test_what_a_lossy_codec_overshoots_is_clipped_not_wrapped(shared: Path) -> None:
-    """White must not turn black: this leg's JPEG decodes to 1024 in 10 bits."""
+def test_the_overshoot_of_a_lossy_codec_is_clipped(shared: Path) -> None:
+    """White must not become black: this JPEG of a leg decodes to 1024 in 10 bits."""
     source = read_source(shared / "dicom" / "other-body-parts" / "RG3_JPLY.dcm")
     assert source.dataset.BitsStored == 10
     decoder = find_decoder(source.transfer_syntax)
@@ -164,10 +170,10 @@ def test_what_a_lossy_codec_overshoots_is_clipped_not_wrapped(shared: Path) -> N
 @pytest.mark.parametrize("rle", [False, True])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("high_bit", [9, 12, 15])
-def test_cells_in_files(
+def test_values_are_read_at_any_high_bit_with_garbage_in_the_unused_bits(
     chest: pydicom.FileDataset, tmp_path: Path, high_bit: int, signed: bool, rle: bool
 ) -> None:
-    """10 bits anywhere in 16, garbage around them."""
+    """10 bits stored anywhere in 16, with garbage around them."""
     pixel_format = PixelFormat(16, 10, high_bit, signed)
     span = (pixel_format.minimum, pixel_format.maximum + 1)
     random = np.random.default_rng(0)
@@ -185,10 +191,10 @@ def test_cells_in_files(
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless], ids=["J2K", "JPEG-LS"])
-def test_a_stream_deeper_than_the_header_is_refused(
+def test_a_lossless_stream_with_more_bits_than_bits_stored_is_refused(
     chest: pydicom.FileDataset, tmp_path: Path, syntax: UID
 ) -> None:
-    """Cutting its bits off would band the image."""
+    """Cutting the extra bits off would make bands in the image."""
     chest.BitsStored, chest.HighBit = 16, 15
     chest.PixelData = (chest.pixel_array.astype("<u2") * 16).tobytes()
     chest.compress(syntax, generate_instance_uid=False)
@@ -199,7 +205,7 @@ def test_a_stream_deeper_than_the_header_is_refused(
 
 
 @pytest.mark.parametrize("stream_signed", [True, False])
-def test_a_stream_of_another_sign_is_refused(
+def test_a_stream_whose_sign_differs_from_the_header_is_refused(
     chest: pydicom.FileDataset, tmp_path: Path, stream_signed: bool
 ) -> None:
     chest.PixelRepresentation = int(stream_signed)

@@ -1,8 +1,8 @@
-"""The picture stays the same: what turns stored values into grey is kept bit for bit.
+"""The image is displayed as before: what maps stored values to grey is kept bit for bit.
 
-Pixels are repeated instead of restored, so the output shown must be the input
-shown, repeated. pydicom does the showing, but for look-up tables, of which it
-reads too few kinds.
+Pixels are repeated instead of upscaled by a network, so the rendered output must be the
+rendered input, repeated. pydicom renders, except for kinds of look-up tables that it does
+not support.
 """
 
 from collections.abc import Callable, Iterator
@@ -212,7 +212,7 @@ def raw(path: Path, keyword: str) -> object:
     ],
     ids=["implicit", "implicit to explicit", "explicit", "explicit to RLE"],
 )
-def test_the_picture_stays_the_same(
+def test_every_view_of_the_object_shows_the_same_image(
     case: FileDataset, tmp_path: Path, implicit: bool, wanted: OutputTransferSyntax
 ) -> None:
     source, target = tmp_path / "in.dcm", tmp_path / "out.dcm"
@@ -247,7 +247,7 @@ def test_the_picture_stays_the_same(
         (True, "2048", 40000, "US"),
     ],
 )
-def test_descriptor_of_a_voi_lut_has_the_sign_of_what_it_maps(
+def test_the_vr_of_a_voi_lut_descriptor_follows_the_modality_output(
     chest: FileDataset,
     tmp_path: Path,
     signed: bool,
@@ -255,7 +255,7 @@ def test_descriptor_of_a_voi_lut_has_the_sign_of_what_it_maps(
     first: int,
     vr: str,
 ) -> None:
-    """Implicit VR does not say; the Modality LUT's output does, not the pixels (C.11.2.1.1)."""
+    """Implicit VR does not state the VR. The Modality LUT's output decides it (C.11.2.1.1)."""
     if signed:
         SIGNED(chest)
     if intercept is None:
@@ -272,8 +272,8 @@ def test_descriptor_of_a_voi_lut_has_the_sign_of_what_it_maps(
     assert (item["LUTDescriptor"].VR, item.LUTDescriptor) == (vr, [40000, first, 16])
 
 
-def test_values_shifted_in_their_cells(chest: FileDataset, tmp_path: Path) -> None:
-    """High Bit 13 of 12 bits, garbage on both sides; pydicom does not show it right."""
+def test_high_bit_is_kept(chest: FileDataset, tmp_path: Path) -> None:
+    """High Bit 13 of 12 bits, garbage on both sides, which pydicom does not render correctly."""
     values = decode(read_source(Path(str(chest.filename))))
     stores(high=13, garbage=True)(chest)
     chest.save_as(tmp_path / "in.dcm")

@@ -1,4 +1,4 @@
-"""What is not a chest radiograph, upscaled because the user said so: still the right object."""
+"""Images other than chest radiographs that the user allows give correct objects."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +37,7 @@ Upscale = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def upscale(tiny_model: Path) -> Upscale:
-    """Upscale a file with permissions."""
+    """Upscale a file with overrides."""
     loaded = Upscaler.load(find_model(str(tiny_model), SCALE))
 
     def run(source: Path, target: Path, *allowed: AcceptanceOverride) -> Result:
@@ -73,14 +73,14 @@ def places(dataset: Dataset, larger: int = 1) -> NDArray[np.float64]:
     "orientation", [None, ["0.6", "0.8", "0", "0", "0", "-1"]], ids=["as it is", "oblique"]
 )
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm"])
-def test_a_slice_by_permission(
+def test_the_pixels_of_an_allowed_slice_keep_their_position_in_the_patient(
     upscale: Upscale,
     dciodvfy: Callable[[Path], set[str]],
     tmp_path: Path,
     name: str,
     orientation: list[str] | None,
 ) -> None:
-    """Every old pixel stays where it was in the patient, and means what it meant."""
+    """Every old pixel stays where it was in the patient, with the same meaning."""
     source, target = tmp_path / name, tmp_path / "out.dcm"
     old = pydicom.dcmread(str(get_testdata_file(name, download=False)))
     if orientation:
@@ -106,8 +106,8 @@ def test_a_slice_by_permission(
     assert (downsample(high, SCALE) - low).abs().median() <= 0.5
 
 
-def test_a_place_without_orientation_is_refused(upscale: Upscale, tmp_path: Path) -> None:
-    """Where the first pixel went cannot be told, and a wrong place is worse than none."""
+def test_a_position_without_orientation_is_refused(upscale: Upscale, tmp_path: Path) -> None:
+    """The new position of the first pixel is unknown, and a wrong one is worse than none."""
     dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
     del dataset.ImageOrientationPatient
     dataset.save_as(tmp_path / "in.dcm")
@@ -142,7 +142,7 @@ CAPTURE = {"SOPClassUID": SecondaryCaptureImageStorage, "ConversionType": "WSD"}
         f"{UID(value['SOPClassUID']).name} {value['Modality']}" if isinstance(value, dict) else ""
     ),
 )
-def test_other_projections(
+def test_other_projections_need_exactly_their_overrides(
     upscale: Upscale,
     chest: pydicom.FileDataset,
     dciodvfy: Callable[[Path], set[str]],
@@ -150,7 +150,7 @@ def test_other_projections(
     changes: dict[str, str],
     needed: set[AcceptanceOverride],
 ) -> None:
-    """Done with just the permissions it needs, refused with any of them missing."""
+    """Accepted with the overrides that it needs, refused if one of them is missing."""
     source, target = tmp_path / "in.dcm", tmp_path / "out.dcm"
     chest.PixelData = chest.pixel_array[90:130, 60:96].tobytes()
     chest.Rows, chest.Columns = 40, 36

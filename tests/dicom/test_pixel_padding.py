@@ -1,4 +1,4 @@
-"""Padding is neither upscaled nor made."""
+"""Padding is kept exactly where it was."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from cxrsr_cli.dicom.pixel_format import Padding, PixelRange, fill_padding, reap
     ("value", "limit", "expected"),
     [(None, None, None), (0, None, Padding(0, 0)), (0, 10, Padding(0, 10)), (9, 4, Padding(4, 9))],
 )
-def test_reads_value_and_limit(
+def test_padding_is_read_from_value_and_range_limit(
     value: int | None, limit: int | None, expected: Padding | None
 ) -> None:
     dataset = Dataset()
@@ -24,41 +24,43 @@ def test_reads_value_and_limit(
     assert Padding.from_dataset(dataset) == expected
 
 
-def test_the_image_goes_on_into_its_padding() -> None:
+def test_padding_is_filled_with_the_nearest_image_pixel() -> None:
     stored = np.array([[0, 0, 5, 6], [0, 0, 7, 8]], np.int32)
     assert fill_padding(stored, stored == 0).tolist() == [[5, 5, 5, 6], [7, 7, 7, 8]]
 
 
-def test_nothing_but_padding_is_left_alone() -> None:
+def test_an_image_that_is_all_padding_is_not_filled() -> None:
     stored = np.zeros((2, 2), np.int32)
     assert np.array_equal(fill_padding(stored, stored == 0), stored)
 
 
 @given(seed=st.integers(0, 999), first=st.integers(0, 15), length=st.integers(0, 3))
-def test_padding_exactly_where_it_was(seed: int, first: int, length: int) -> None:
+def test_padding_is_exactly_where_the_source_has_it(seed: int, first: int, length: int) -> None:
     random = np.random.default_rng(seed)
     stored = random.integers(0, 16, (5, 4), dtype=np.int32)
-    restored = random.integers(0, 16, (10, 8), dtype=np.int32)
+    upscaled = random.integers(0, 16, (10, 8), dtype=np.int32)
     padding = Padding(first, min(first + length, 15))
-    output = reapply_padding(restored, stored, padding, PixelRange(0, 15))
+    output = reapply_padding(upscaled, stored, padding, PixelRange(0, 15))
     expected = padding.mask(stored).repeat(2, 0).repeat(2, 1)
     assert np.array_equal(padding.mask(output), expected)
     assert np.array_equal(output[expected], stored.repeat(2, 0).repeat(2, 1)[expected])
-    untouched = ~expected & ~padding.mask(restored)
-    assert np.array_equal(output[untouched], restored[untouched])
+    untouched = ~expected & ~padding.mask(upscaled)
+    assert np.array_equal(output[untouched], upscaled[untouched])
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32])
 @pytest.mark.parametrize("padding", [Padding(0, 0), Padding(14, 15), Padding(3, 6), Padding(0, 15)])
-def test_bands_are_covered_like_the_whole(kind: type[np.integer], padding: Padding) -> None:
+def test_strips_get_the_same_padding_as_the_whole_image(
+    kind: type[np.integer], padding: Padding
+) -> None:
     random = np.random.default_rng(0)
     stored = random.integers(0, 16, (5, 4), dtype=np.int32)
-    restored = random.integers(0, 16, (10, 8)).astype(kind)
-    whole = reapply_padding(restored, stored, padding, PixelRange(0, 15))
+    upscaled = random.integers(0, 16, (10, 8)).astype(kind)
+    whole = reapply_padding(upscaled, stored, padding, PixelRange(0, 15))
     assert whole.dtype == kind
     bands = [
         reapply_padding(
-            restored[2 * top : 2 * top + 4], stored[top : top + 2], padding, PixelRange(0, 15)
+            upscaled[2 * top : 2 * top + 4], stored[top : top + 2], padding, PixelRange(0, 15)
         )
         for top in (0, 2, 4)
     ]
@@ -68,13 +70,15 @@ def test_bands_are_covered_like_the_whole(kind: type[np.integer], padding: Paddi
 @pytest.mark.parametrize(
     ("padding", "moved"), [(Padding(0, 2), 3), (Padding(13, 15), 12), (Padding(4, 6), 3)]
 )
-def test_image_values_move_to_the_nearest_legal_one(padding: Padding, moved: int) -> None:
+def test_image_values_that_read_as_padding_change_to_the_nearest_legal_value(
+    padding: Padding, moved: int
+) -> None:
     stored = np.array([[padding.last + 1 if padding.first == 0 else 0]], np.int32)
-    restored = np.full((2, 2), padding.first, np.uint8)
-    assert (reapply_padding(restored, stored, padding, PixelRange(0, 15)) == moved).all()
+    upscaled = np.full((2, 2), padding.first, np.uint8)
+    assert (reapply_padding(upscaled, stored, padding, PixelRange(0, 15)) == moved).all()
 
 
-def test_unsigned_padding_of_signed_pixels() -> None:
+def test_unsigned_padding_values_of_signed_pixels_are_corrected() -> None:
     """Vendors write -2048 as US 63488."""
     dataset = Dataset()
     dataset.PixelRepresentation = 1

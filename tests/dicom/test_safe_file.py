@@ -1,4 +1,4 @@
-"""What a file claims is not what it gets: small files that claim gigabytes end in an error."""
+"""Small files that claim gigabytes are refused without allocating them."""
 
 import re
 import struct
@@ -91,7 +91,7 @@ def content_of(dataset: FileDataset, path: Path, syntax: UID = ExplicitVRLittleE
     [ExplicitVRLittleEndian, RLELossless, JPEGLosslessSV1, JPEGBaseline8Bit, JPEG2000Lossless],
     ids=lambda syntax: UID(syntax).keyword,
 )
-def test_pixels_claimed_by_the_header(
+def test_a_header_that_claims_too_many_pixels_is_refused(
     small: FileDataset,
     refused: Callable[[bytes], str],
     tmp_path: Path,
@@ -109,14 +109,14 @@ def test_pixels_claimed_by_the_header(
 
 @pytest.mark.parametrize("element", [b"\xe0\x7f\x10\x00OW\x00\x00", b"\x20\x00\x00\x40UT\x00\x00"])
 @pytest.mark.parametrize("claimed", [0xFFFFFFF0, 0x7FFFFFF0])
-def test_a_length_claimed_by_an_element(
+def test_an_element_that_claims_too_many_bytes_is_refused(
     small: FileDataset,
     refused: Callable[[bytes], str],
     tmp_path: Path,
     element: bytes,
     claimed: int,
 ) -> None:
-    """The value ends with the file; pydicom would allocate the length first."""
+    """The file is shorter than the claimed value, which pydicom would allocate first."""
     small.ImageComments = "x"
     content = content_of(small, tmp_path / "x")
     content = content.replace(b"\x20\x00\x00\x40LT", element[:4] + b"LT")
@@ -133,7 +133,7 @@ def bomb(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [256 << 20, 4 << 30])
-def test_a_deflated_bomb(
+def test_a_deflated_bomb_is_refused(
     small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path, size: int
 ) -> None:
     whole = content_of(small, tmp_path / "x", DeflatedExplicitVRLittleEndian)
@@ -146,8 +146,8 @@ def test_a_deflated_bomb(
     assert "inflates to more than" in refused(whole[:start] + packed)
 
 
-def test_an_honest_deflated_file_is_read(chest: FileDataset, tmp_path: Path) -> None:
-    """Also a blank one, which deflates a thousand times."""
+def test_a_deflated_radiograph_is_read(chest: FileDataset, tmp_path: Path) -> None:
+    """Also a blank image, which deflates by a factor of a thousand."""
     chest.Rows = chest.Columns = 3000
     chest.PixelData = bytes(2 * 3000 * 3000)
     content = content_of(chest, tmp_path / "x.dcm", DeflatedExplicitVRLittleEndian)
@@ -168,17 +168,17 @@ def claims(stream: bytes, side: int) -> bytes:
 @pytest.mark.parametrize(
     "syntax", [JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless], ids=lambda s: UID(s).keyword
 )
-def test_a_size_claimed_by_a_stream(
+def test_a_compressed_frame_that_claims_another_size_is_refused(
     chest: FileDataset, refused: Callable[[bytes], str], tmp_path: Path, syntax: UID
 ) -> None:
-    """A codec would allocate it; the header says better."""
+    """A codec would allocate the size; the header states the right one."""
     chest.compress(
         JPEGLSLossless if syntax == JPEGLSLossless else JPEG2000Lossless,
         generate_instance_uid=False,
     )
     stream = next(generate_frames(chest.PixelData, number_of_frames=1))
     assert FrameSize.from_stream(stream) == FrameSize(256, 256)
-    boxed = bytes(4) + b"jP  " + bytes(40)  # JP2, which is not allowed, and seen
+    boxed = bytes(4) + b"jP  " + bytes(40)  # JP2, which is not allowed but occurs
     for before in (b"",) if syntax == JPEGLSLossless else (b"", boxed):
         chest.PixelData = encapsulate([before + claims(stream, 60_000)])
         assert "another size" in refused(content_of(chest, tmp_path / "x", syntax))
@@ -194,7 +194,7 @@ def test_a_size_claimed_by_a_stream(
         ("other-body-parts/RG3_JLSL.dcm", None),
     ],
 )
-def test_the_size_that_real_streams_state(
+def test_the_size_in_real_compressed_frames_is_read_and_checked(
     shared: Path,
     refused: Callable[[bytes], str],
     tmp_path: Path,
@@ -218,12 +218,12 @@ def test_the_size_that_real_streams_state(
     "stream", [b"", b"\xff\xd8", b"\xff\xd8\xff\xff\xff", b"\xff\xd8\xff\xe0\x00\x00" * 9,
                b"\xff\xd8\xff\xda" + bytes(9), b"\xff\x4f\xff\x51", bytes(64), b"\xff\xd8" * 40],
 )  # fmt: skip
-def test_a_stream_that_states_no_size(stream: bytes) -> None:
+def test_a_frame_without_a_readable_size_gives_none(stream: bytes) -> None:
     assert FrameSize.from_stream(stream) is None
 
 
 @pytest.mark.parametrize("damage", ["offsets", "segments"])
-def test_a_length_claimed_inside_encapsulated_pixels(
+def test_encapsulated_pixels_that_claim_too_many_bytes_are_refused(
     small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path, damage: str
 ) -> None:
     """In the Extended Offset Table, or of an RLE segment."""
@@ -237,8 +237,10 @@ def test_a_length_claimed_inside_encapsulated_pixels(
     refused(content_of(small, tmp_path / "x", RLELossless))
 
 
-def test_a_length_claimed_by_a_fragment(small: FileDataset, tmp_path: Path) -> None:
-    """It gets what there is, which is the whole frame here."""
+def test_a_fragment_that_claims_too_many_bytes_gets_the_bytes_that_exist(
+    small: FileDataset, tmp_path: Path
+) -> None:
+    """Here the remaining bytes are the whole frame."""
     values = small.pixel_array.copy()
     small.compress(RLELossless, generate_instance_uid=False)
     content = content_of(small, tmp_path / "x", RLELossless)

@@ -1,4 +1,4 @@
-"""Any source encoding into any lossless one: the same object, bit for bit."""
+"""Every source encoding is converted to every lossless encoding without any change."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def encoded(chest: pydicom.FileDataset, syntax: UID, path: Path) -> Path:
 
 @pytest.mark.parametrize("wanted", list(OutputTransferSyntax))
 @pytest.mark.parametrize("syntax", SOURCES, ids=lambda syntax: UID(syntax).keyword)
-def test_same_object_in_every_encoding(
+def test_every_encoding_holds_the_same_object(
     chest: pydicom.FileDataset, tmp_path: Path, syntax: UID, wanted: OutputTransferSyntax
 ) -> None:
     source = encoded(chest, syntax, tmp_path / "in.dcm")
@@ -89,7 +89,9 @@ def test_same_object_in_every_encoding(
     ],
     ids=lambda syntax: UID(syntax).keyword,
 )
-def test_same_is_lossless_or_explicit(source: UID, expected: UID) -> None:
+def test_same_means_the_source_syntax_if_lossless_and_writable_else_explicit(
+    source: UID, expected: UID
+) -> None:
     assert resolve_transfer_syntax(OutputTransferSyntax.SAME, source) == expected
 
 
@@ -98,14 +100,14 @@ def test_same_is_lossless_or_explicit(source: UID, expected: UID) -> None:
 @pytest.mark.parametrize(
     "wanted", [OutputTransferSyntax.JPEGLS, OutputTransferSyntax.J2K, OutputTransferSyntax.RLE]
 )
-def test_values_shifted_in_their_cells(
+def test_values_survive_compression_at_any_high_bit(
     chest: pydicom.FileDataset,
     tmp_path: Path,
     wanted: OutputTransferSyntax,
     bits: int,
     signed: bool,
 ) -> None:
-    """RLE keeps cells as they are; the other codecs know no High Bit."""
+    """RLE keeps cells as they are; the other codecs do not keep High Bit."""
     pixels = PixelFormat(16, bits, 15, signed)
     values = (chest.pixel_array.astype(np.int32) >> (12 - bits)) + pixels.minimum
     chest.BitsStored, chest.HighBit, chest.PixelRepresentation = bits, 15, int(signed)
@@ -120,8 +122,10 @@ def test_values_shifted_in_their_cells(
     assert written.dataset.HighBit == (15 if wanted is OutputTransferSyntax.RLE else bits - 1)
 
 
-def test_what_cannot_be_encoded_is_said(chest: pydicom.FileDataset, tmp_path: Path) -> None:
-    """OpenJPEG takes no image narrower than 32 pixels."""
+def test_the_error_names_a_syntax_that_cannot_hold_the_image(
+    chest: pydicom.FileDataset, tmp_path: Path
+) -> None:
+    """OpenJPEG does not encode images narrower than 32 pixels."""
     chest.Rows = chest.Columns = 16
     chest.PixelData = chest.PixelData[:512]
     chest.save_as(tmp_path / "in.dcm")
@@ -136,7 +140,7 @@ def test_what_cannot_be_encoded_is_said(chest: pydicom.FileDataset, tmp_path: Pa
     "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian],
     ids=lambda syntax: UID(syntax).keyword,
 )  # fmt: skip
-def test_files_without_preamble_and_meta(
+def test_files_without_preamble_and_meta_information_are_read(
     chest: pydicom.FileDataset, tmp_path: Path, syntax: UID
 ) -> None:
     expected = decode(read_source(EXAMPLE))
@@ -148,7 +152,7 @@ def test_files_without_preamble_and_meta(
     assert derived.file_meta.MediaStorageSOPInstanceUID == derived.SOPInstanceUID
 
 
-def test_encapsulated_pixels_without_meta_are_refused(
+def test_encapsulated_pixels_without_meta_information_are_refused(
     chest: pydicom.FileDataset, tmp_path: Path
 ) -> None:
     whole = encoded(chest, JPEGLSLossless, tmp_path / "whole.dcm").read_bytes()

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and nothing is overwritten unasked."""
+"""Files are written completely or not at all, and never over other files unasked."""
 
 import errno
 import itertools
@@ -30,7 +30,7 @@ from tests.conftest import EXAMPLE
 from tests.derive.test_derive import NOW, at_scale
 
 
-def test_appears_at_the_end(tmp_path: Path) -> None:
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with atomic_write(path) as temporary:
         assert temporary.parent == tmp_path
@@ -41,7 +41,7 @@ def test_appears_at_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("existing", [None, b"old"])
-def test_a_failure_leaves_what_was(tmp_path: Path, existing: bytes | None) -> None:
+def test_a_failure_keeps_the_existing_file(tmp_path: Path, existing: bytes | None) -> None:
     path = tmp_path / "file"
     if existing:
         path.write_bytes(existing)
@@ -63,7 +63,7 @@ def appear_meanwhile(path: Path) -> None:
 
 
 @pytest.mark.parametrize("hard_links", [True, False])
-def test_what_appears_meanwhile_is_kept(tmp_path: Path, hard_links: bool) -> None:
+def test_a_file_that_appears_while_writing_is_kept(tmp_path: Path, hard_links: bool) -> None:
     path = tmp_path / "file"
     refusal = None if hard_links else OSError("no hard links")
     with (
@@ -77,7 +77,7 @@ def test_what_appears_meanwhile_is_kept(tmp_path: Path, hard_links: bool) -> Non
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM])
 @pytest.mark.parametrize("call", ["fsync", "open"])
-def test_a_folder_that_cannot_be_flushed_is_left(tmp_path: Path, call: str, number: int) -> None:
+def test_a_folder_that_cannot_be_flushed_is_ignored(tmp_path: Path, call: str, number: int) -> None:
     file = tmp_path / "file"
     file.touch()
     with patch.object(os, call, side_effect=OSError(number, "")):
@@ -87,8 +87,8 @@ def test_a_folder_that_cannot_be_flushed_is_left(tmp_path: Path, call: str, numb
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE])
-def test_a_name_that_is_not_on_the_disk_is_said(tmp_path: Path, number: int) -> None:
-    """Whoever is told of success may remove the file elsewhere."""
+def test_an_error_while_flushing_the_folder_is_raised(tmp_path: Path, number: int) -> None:
+    """After a success, a caller may remove its own copy of the file."""
     real, target = os.fsync, tmp_path / "file"
 
     def fsync(descriptor: int) -> None:
@@ -104,14 +104,14 @@ def test_a_name_that_is_not_on_the_disk_is_said(tmp_path: Path, number: int) -> 
         temporary.write_bytes(b"x")
 
 
-def test_umask_decides_the_permissions(tmp_path: Path) -> None:
+def test_the_umask_decides_the_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     with atomic_write(tmp_path / "file"):
         pass
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_the_source_is_refused_by_any_name(tmp_path: Path) -> None:
+def test_the_source_is_refused_as_target_under_any_name(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"")
     (tmp_path / "soft").symlink_to(source)
@@ -121,7 +121,7 @@ def test_the_source_is_refused_by_any_name(tmp_path: Path) -> None:
             check_target(source, tmp_path / name, overwrite=True)
 
 
-def test_what_does_not_read_back_is_not_written(tmp_path: Path) -> None:
+def test_a_file_that_does_not_read_back_is_not_kept(tmp_path: Path) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
     other = np.array(dataset.pixel_array[None], np.int32)
     other[0, 3, 3] ^= 1
@@ -169,7 +169,7 @@ SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, JPEGLSL
     ],
     ids=lambda value: value.keyword if isinstance(value, UID) else value,
 )
-def test_what_is_damaged_as_it_is_written_is_not_kept(
+def test_a_file_that_is_damaged_while_writing_is_not_kept(
     tmp_path: Path, syntax: UID, damage: str
 ) -> None:
     save = pydicom.FileDataset.save_as
@@ -192,7 +192,7 @@ def test_what_is_damaged_as_it_is_written_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
+def test_the_error_names_a_full_disk(tmp_path: Path) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
     pixels = np.array(dataset.pixel_array[None], np.int32)
     with (

@@ -46,8 +46,8 @@ def test_there_are_four_studies() -> None:
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_a_training_differs_from_the_recipe_as_its_line_says(name: str) -> None:
-    """By its network; some also by one thing that the network cannot hold."""
+def test_a_training_differs_from_the_recipe_by_its_network(name: str) -> None:
+    """Some also differ by one key that is not part of the network."""
     beside = {
         "seed1": "seed", "seed2": "seed", "projected": "projection_steps stages",
         "sp": "degradation", "unfiltered": "loss",
@@ -62,7 +62,7 @@ def test_a_training_differs_from_the_recipe_as_its_line_says(name: str) -> None:
     assert config.name == name.partition(" ")[2]
 
 
-def test_no_two_trainings_of_a_study_are_the_same() -> None:
+def test_all_trainings_of_a_study_differ() -> None:
     for study in STUDIES:
         own = [
             replace(training.config(), name="one")
@@ -72,7 +72,7 @@ def test_no_two_trainings_of_a_study_are_the_same() -> None:
         assert len({config.sha256() for config in own}) == len(own)
 
 
-def test_one_name_is_one_training() -> None:
+def test_a_name_has_the_same_training_in_all_studies() -> None:
     """Studies share a folder of runs."""
     by_name: dict[str, str] = {}
     for name, training in TRAININGS.items():
@@ -90,7 +90,7 @@ def test_entries_at_equal_work_have_equal_macs(study: str, table: Table, name: s
 
 
 def test_matched_rivals_share_all_but_the_body() -> None:
-    shared = ("scale", "channels", "tail", "stem", "image_skip", "residual_scale")
+    shared = ("scale", "channels", "upsampler", "stem", "image_skip", "residual_scale")
     for name in ("edsr-32", "rcan-32", "edsr-64", "rcan-64"):
         ours, theirs = (architecture("rivals", each) for each in (f"rir-{name[-2:]}", name))
         assert [getattr(theirs, each) for each in shared] == [
@@ -106,25 +106,25 @@ def test_the_references_are_the_models(scale: int) -> None:
     assert architecture("rivals", "rir-64", scale) == full
 
 
-def test_every_rival_and_every_part_is_studied() -> None:
+def test_every_baseline_and_every_part_of_the_network_is_studied() -> None:
     all_of_them = [training.config().architecture for training in TRAININGS.values()]
     assert {each.network for each in all_of_them} == set(FAMILIES)
     ours = [each for each in all_of_them if isinstance(each, RirConfig)]
     seen = {
         field: {getattr(each, field) for each in ours}
         for field in (
-            "attention", "dense", "long_skip", "image_skip", "stem", "tail", "impulse_filter"
+            "attention", "dense", "long_skip", "image_skip", "stem", "upsampler", "impulse_filter"
         )
     }  # fmt: skip
     assert seen == {
         "attention": set(Attention), "dense": {True, False}, "long_skip": {True, False},
-        "image_skip": set(ImageSkip), "stem": set(Stem), "tail": set(Upsampler),
+        "image_skip": set(ImageSkip), "stem": set(Stem), "upsampler": set(Upsampler),
         "impulse_filter": {True, False},
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_table_has_its_place(name: str) -> None:
+def test_every_page_has_the_marks_of_its_tables(name: str) -> None:
     page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
     places = [f"<!-- table {table.name} x{scale} -->" for table in STUDIES[name].tables
               for scale in table.scales]  # fmt: skip
@@ -132,13 +132,13 @@ def test_every_table_has_its_place(name: str) -> None:
     assert page.count("<!-- table") == page.count("<!-- end -->") == len(places)
 
 
-def scores(*psnr: float) -> command.Judged:
+def scores(*psnr: float) -> command.EntryScores:
     metrics = {"ssim": 0.9, "ms_ssim": 0.99, "haarpsi_med": 0.5}
     images = {f"{index}.png": {"psnr": value, **metrics} for index, value in enumerate(psnr)}
-    return command.Judged(images, parameters=1000, macs=2000.0)
+    return command.EntryScores(images, parameters=1000, macs=2000.0)
 
 
-def test_a_table_is_paired_by_image(tmp_path: Path) -> None:
+def test_the_differences_of_a_table_are_paired_by_image(tmp_path: Path) -> None:
     study = load_study("out-of-domain")
     table = replace(study.tables[0], reference="floor", entries=("floor", "rir-s"))
     found = {"floor": scores(30, 40, 35), "rir-s": scores(31, 40.5, 36.5)}
@@ -163,19 +163,19 @@ def test_a_table_is_paired_by_image(tmp_path: Path) -> None:
     assert "old" not in filled
     assert filled.startswith("# T\n\n<!-- table a x2 -->\n\n|  |")
     assert filled.endswith("Here.\n\n<!-- end -->\n\nprose\n")
-    with pytest.raises(SystemExit, match="no place"):
+    with pytest.raises(SystemExit, match="has no table"):
         command.fill(page, "b x2", text)
 
 
 def test_results_of_other_weights_are_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise it is not; and methods are judged together."""
+    """Otherwise they are used again. Methods are evaluated together."""
     monkeypatch.chdir(tmp_path)
     asked = list[list[str]]()
     sha256 = find_model("rir-s", 2).sha256
 
-    def evaluate(arguments: list[str]) -> None:
+    def write_results(arguments: list[str]) -> None:
         asked.append(arguments)
         methods = arguments[arguments.index("--methods") + 1].split(",")
         cost = {"parameters": 1, "macs_per_input_pixel": 2.0}
@@ -187,19 +187,19 @@ def test_results_of_other_weights_are_computed_again(
         path = Path(arguments[arguments.index("--json") + 1])
         path.write_text(json.dumps({"outcomes": [outcome]}), encoding="utf-8")
 
-    monkeypatch.setattr(command, "cxrsr", evaluate)
+    monkeypatch.setattr(command, "run_cxrsr", write_results)
     study = load_study("consistency")
 
-    def judge() -> dict[str, command.Judged]:
-        return command.judge(study, study.tables[0], 2, "cpu")
+    def evaluate() -> dict[str, command.EntryScores]:
+        return command.evaluate_all(study, study.tables[0], 2, "cpu")
 
-    assert judge() == judge()
+    assert evaluate() == evaluate()
     assert len(asked) == 1
     assert asked[0][:5] == ["evaluate", "--data", "data/cxr/nih/test", "--scale", "2"]
     assert asked[0][6] == "bicubic,bicubic+consistent,rir-s,rir-s+consistent"
     (path,) = (tmp_path / "runs" / "studies" / "scores").iterdir()
     path.write_text(path.read_text(encoding="utf-8").replace(sha256, "0" * 64), "utf-8")
-    assert judge()["floor"].images == {"a": {"psnr": 40.0}}
+    assert evaluate()["floor"].images == {"a": {"psnr": 40.0}}
     assert len(asked) == 2
 
 
@@ -217,7 +217,7 @@ def test_an_invalid_study_is_refused(changes: dict[str, Any], says: str) -> None
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_papers_configuration(scale: int) -> None:
+def test_the_configuration_of_the_paper_is_as_published(scale: int) -> None:
     config = load_train_config(ROOT / "models" / f"rir-paper-x{scale}.yaml")
     millions = {2: 2.76, 4: 2.91, 8: 3.06}[scale]
     assert round(config.architecture.complexity.parameters / 1e6, 2) == millions

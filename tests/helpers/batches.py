@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
 from cxrsr_cli.batch.plan import plan_batch
+from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.options import Job
@@ -16,11 +17,18 @@ def jobs(inputs: Path) -> list[Job]:
     return plan_batch([inputs], inputs.parent / "out").jobs
 
 
-def run(upscaler: Upscaler, inputs: Path, **options: object) -> list[Result]:
+def run(
+    upscaler: Upscaler,
+    inputs: Path,
+    *,
+    io_workers: int = 1,
+    quarantine: Quarantine | None = None,
+) -> list[Result]:
     """Run with the ledger in the output folder, as the command does."""
     ledger = Ledger(inputs.parent / "out" / LEDGER_NAME)
     try:
-        return list(BatchRunner(LocalExecutor(upscaler), ledger, **options).run(jobs(inputs)))  # type: ignore[arg-type]
+        executor = LocalExecutor(upscaler, io_workers)
+        return list(BatchRunner(executor, ledger, quarantine).run(jobs(inputs)))
     finally:
         ledger.close()
 

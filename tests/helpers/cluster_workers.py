@@ -1,4 +1,4 @@
-"""What the tests' workers load first (``--preload``): they die, or are blind, when told to."""
+"""What the tests' workers load first (``--preload``), so that files can tell them to die."""
 
 import os
 import signal
@@ -6,24 +6,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cxrsr_cli.cluster import file_transfer, worker
-from cxrsr_cli.networks.model_files import ModelFile
+from cxrsr_cli.cluster import file_transfer
 from cxrsr_cli.upscaler import DecodedSource, UpscaledFrames, Upscaler
 
 KILL = "KILL"
 """Image Comments of a file that kills every worker; followed by a path: only the first."""
 SLOW = "SLOW"
-"""Of a file that takes its time."""
+"""Image Comments of a file that takes 0.2 seconds."""
+ELSEWHERE = "elsewhere.dcm"
+"""Name of a file that workers see with another content."""
 
 
 def dask_setup(_worker: object) -> None:
     """Change what a worker does."""
-    restore, look, is_model = Upscaler.upscale, file_transfer._look, worker._is
+    upscale, fingerprint = Upscaler.upscale, file_transfer._fingerprint
 
-    def restoring(
-        self: Upscaler, opened: DecodedSource, advance: Callable[[float], None]
+    def upscale_or_die(
+        self: Upscaler, decoded: DecodedSource, advance: Callable[[float], None]
     ) -> UpscaledFrames:
-        word, _, marker = str(opened.source.dataset.get("ImageComments")).partition(" ")
+        word, _, marker = str(decoded.source.dataset.get("ImageComments")).partition(" ")
         if word == KILL and not (marker and Path(marker).exists()):
             if marker:
                 Path(marker).touch()
@@ -32,15 +33,11 @@ def dask_setup(_worker: object) -> None:
             for _ in range(20):
                 time.sleep(0.01)
                 advance(0)
-        return restore(self, opened, advance)
+        return upscale(self, decoded, advance)
 
-    def looking(path: Path) -> tuple[int, str]:
-        size, head = look(path)
-        return (size, "another") if path.name == "elsewhere.dcm" else (size, head)
+    def other_fingerprint(path: Path) -> tuple[int, str]:
+        size, head = fingerprint(path)
+        return (size, "another") if path.name == ELSEWHERE else (size, head)
 
-    def seeing(path: Path, model: ModelFile) -> bool:
-        return path.name != "hidden.safetensors" and is_model(path, model)
-
-    Upscaler.upscale = restoring  # type: ignore[assignment, method-assign]
-    file_transfer._look = looking
-    worker._is = seeing
+    Upscaler.upscale = upscale_or_die  # type: ignore[assignment, method-assign]
+    file_transfer._fingerprint = other_fingerprint

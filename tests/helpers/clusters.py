@@ -1,15 +1,16 @@
-"""Dask clusters of real processes, to run batches on."""
+"""Dask clusters of real processes to run batches on, and a client whose workers are the test."""
 
 import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from distributed import KilledWorker
 
@@ -21,14 +22,16 @@ from cxrsr_cli.batch.runner import BatchRunner
 from cxrsr_cli.cluster.address import ClusterAddress
 from cxrsr_cli.cluster.connect import connected_cluster
 from cxrsr_cli.cluster.envelope import VersionedPickle, pack, unpack
-from cxrsr_cli.cluster.file_transfer import BytesTransfer, TransferMode
+from cxrsr_cli.cluster.executor import ClusterExecutor
+from cxrsr_cli.cluster.file_transfer import TransferMode
 from cxrsr_cli.cluster.messages import WorkRequest, WorkResponse
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import UpscaleOptions
+from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import ROOT
 from tests.helpers.waiting import HANG_SECONDS, wait_until
 
-WHEN = datetime(2026, 11, 25, tzinfo=UTC)
+DERIVED_AT = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,9 @@ class Cluster:
     Attributes
     ----------
     file : Path
-        The scheduler's.
+        The scheduler file.
     logs : list of Path
-        What each process said.
+        Standard output and error of each process.
     scheduler : subprocess.Popen
         The scheduler.
     """
@@ -51,7 +54,7 @@ class Cluster:
 
     @property
     def address(self) -> ClusterAddress:
-        """Return where it is."""
+        """Return the scheduler's address."""
         return ClusterAddress.parse(str(self.file))
 
 
@@ -90,13 +93,13 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait(HANG_SECONDS)
 
 
-def run_on(
+def run_on_cluster(
     address: ClusterAddress,
     weights: Path,
     sources: Path,
     out: Path,
     *,
-    shipping: TransferMode = TransferMode.PATHS,
+    transfer_mode: TransferMode = TransferMode.PATHS,
     quarantine: Path | None = None,
     dry_run: bool = False,
 ) -> list[Result]:
@@ -108,56 +111,99 @@ def run_on(
             address,
             model,
             UpscaleOptions(device="cpu"),
-            clock=lambda: WHEN,
-            transfer_mode=shipping,
+            clock=lambda: DERIVED_AT,
+            transfer_mode=transfer_mode,
             io_workers=2,
         ) as executor:
-            set_apart = Quarantine(quarantine, out) if quarantine else None
-            results = list(BatchRunner(executor, ledger, set_apart, dry_run=dry_run).run(jobs))
+            copies = Quarantine(quarantine, out) if quarantine else None
+            results = list(BatchRunner(executor, ledger, copies, dry_run=dry_run).run(jobs))
     finally:
         ledger.close()
     return sorted(results, key=lambda result: jobs.index(result.job))
 
 
-class Pretended:
-    """A client of Dask whose workers are the test; keeps nothing of what it is given.
+class FakeFuture(Future[Any]):
+    """A future as Dask's: it has a status, and no exception if it is cancelled."""
+
+    @property
+    def status(self) -> str:
+        """Return a word of Dask."""
+        if self.cancelled():
+            return "cancelled"
+        return "pending" if not self.done() else "error" if self.exception() else "finished"
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait, and return what the task raised."""
+        try:
+            return super().exception(timeout)
+        except CancelledError:
+            return None
+
+
+class FakeClient:
+    """A client of Dask with one worker, which is the test; it keeps nothing of a request.
 
     Parameters
     ----------
-    answer : callable, optional
-        Is given each errand, and gives an answer, or raises what became of it;
-        nothing comes back if there is none.
+    respond : callable, optional
+        Is given each request, and returns a response or raises what the task raises. Without it
+        no response comes.
     """
 
-    status = "running"
-
-    def __init__(self, answer: Callable[[WorkRequest], WorkResponse] | None = None) -> None:
-        self.futures: list[Future[VersionedPickle]] = []
+    def __init__(self, respond: Callable[[WorkRequest], WorkResponse] | None = None) -> None:
+        self.futures: list[FakeFuture] = []
         self.sources: list[bytes] = []
-        """Of the files that came as bytes, the hashes."""
-        self._answer = answer
+        """SHA-256 of the files that came as bytes."""
+        self._respond = respond
 
     def submit(
-        self, _run: object, sealed: VersionedPickle, *, key: str
-    ) -> "Future[VersionedPickle]":
-        """Take an errand."""
-        assert key.startswith("cxrsr-")
-        errand, future = unpack(sealed), Future[VersionedPickle]()
-        if isinstance(errand.parcel, BytesTransfer):
-            self.sources.append(hashlib.sha256(errand.parcel.source).digest())
+        self, _function: object, packed: VersionedPickle, _weights: object, *, pure: bool
+    ) -> FakeFuture:
+        """Take a request."""
+        assert not pure
+        request, future = unpack(packed), FakeFuture()
+        if request.transfer and isinstance(request.transfer.source, bytes):
+            self.sources.append(hashlib.sha256(request.transfer.source).digest())
         self.futures.append(future)
-        if self._answer:
+        if self._respond:
             try:
-                future.set_result(pack(self._answer(errand)))
+                future.set_result(pack(self._respond(request)))
             except KilledWorker as error:
                 future.set_exception(error)
         return future
 
-    def cancel(self, _futures: object, *, reason: str) -> None:
-        """Forget what is under way; nothing is."""
+    def cancel(self, futures: list[FakeFuture], *, reason: str) -> None:
+        """Cancel tasks."""
         assert reason
+        for future in futures:
+            future.cancel()
+
+    def nthreads(self, *, callback_timeout: float) -> dict[str, int]:
+        """Return the threads of each worker."""
+        assert callback_timeout
+        return {"tcp://127.0.0.1:1": 2}
 
 
-def lacking(_: VersionedPickle) -> VersionedPickle:
-    """Do what `run` does on a worker that lacks one of PyTorch's libraries."""
+def fake_executor(client: FakeClient, upscaler: Upscaler, io_workers: int = 1) -> ClusterExecutor:
+    """Return an executor that sends bytes to a test's workers."""
+    return ClusterExecutor(
+        client=client,  # type: ignore[arg-type]
+        weights=FakeFuture(),  # type: ignore[arg-type]
+        request=WorkRequest(
+            model=upscaler.model, options=UpscaleOptions(device="cpu"), derived_at=DERIVED_AT
+        ),
+        parameters=upscaler.parameters,
+        clock=lambda: DERIVED_AT,
+        transfer_mode=TransferMode.BYTES,
+        io_workers=io_workers,
+    )
+
+
+def killed_worker() -> KilledWorker:
+    """Return what Dask raises for a task whose worker died."""
+    return KilledWorker("task", None, 0)  # type: ignore[arg-type]
+
+
+def raise_os_error(_packed: VersionedPickle, _weights: bytes) -> VersionedPickle:
+    """Do what a worker does that lacks one of PyTorch's libraries."""
     raise OSError("libtorch_cpu.so: cannot open shared object file")

@@ -31,9 +31,9 @@ from pynetdicom.presentation import build_context
 
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.receive.config import ScpConfig, ScpLimits
-from cxrsr_cli.receive.context import ReceivedInstance
 from cxrsr_cli.receive.refusal import RefusalEvent, RefusalReason
 from cxrsr_cli.receive.storage_scp import StorageScp
+from cxrsr_cli.receive.store_sink import ReceivedInstance
 from tests.conftest import EXAMPLE, skip_or_fail
 from tests.helpers.waiting import HANG_SECONDS, wait_until
 

@@ -52,6 +52,8 @@ from tests.helpers.receiving import (
 )
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.peer
+
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 HASTY = replace(LIMITS, idle_timeout=0.5, instance_timeout=1.5)
 """For peers that are waited for; real ones are done much earlier."""
@@ -88,7 +90,7 @@ GARBAGE: dict[str, tuple[bytes, RefusalReason]] = {
 
 
 @pytest.mark.parametrize("name", GARBAGE)
-def test_what_is_no_request_is_aborted(node: Node, name: str) -> None:
+def test_bytes_that_are_not_an_association_request_are_aborted(node: Node, name: str) -> None:
     sent, said = GARBAGE[name]
     with node:
         with RawPeer(node.port) as peer:
@@ -99,7 +101,7 @@ def test_what_is_no_request_is_aborted(node: Node, name: str) -> None:
     assert node.reasons() == {said}
 
 
-def test_items_of_random_bytes(node: Node) -> None:
+def test_requests_with_random_items_do_no_harm(node: Node) -> None:
     generator = random.Random(1)  # noqa: S311
     whole = request((DX, [ImplicitVRLittleEndian, JPEG2000Lossless]))
     with node:
@@ -114,7 +116,7 @@ def test_items_of_random_bytes(node: Node) -> None:
     assert RefusalReason.INTERNAL not in node.reasons()
 
 
-def test_messages_of_random_bytes(node: Node) -> None:
+def test_messages_of_random_bytes_do_no_harm(node: Node) -> None:
     generator = random.Random(2)  # noqa: S311
     head = command_set(sop_class=padded(DX), sop_instance=padded("1.2.3"))
     whole = value(head, command=True) + value(data_set(EXAMPLE)[:2000]) + pdu(5, bytes(4))
@@ -139,7 +141,7 @@ def test_messages_of_random_bytes(node: Node) -> None:
 
 
 @pytest.mark.parametrize("after", [pdu(5, bytes(4)), value(b"x"), pdu(9), request(), b"x"])
-def test_whatever_comes_after_a_release(node: Node, after: bytes) -> None:
+def test_bytes_after_a_release_do_no_harm(node: Node, after: bytes) -> None:
     with node:
         with RawPeer(node.port) as peer:
             peer.associate()
@@ -148,7 +150,7 @@ def test_whatever_comes_after_a_release(node: Node, after: bytes) -> None:
         is_well(node)
 
 
-def test_who_does_not_wait_for_the_acceptance(node: Node) -> None:
+def test_a_message_sent_before_the_acceptance_is_handled(node: Node) -> None:
     with node:
         with RawPeer(node.port) as peer:
             peer.send(request() + value(_echo(), command=True) + pdu(5, bytes(4)))
@@ -159,7 +161,7 @@ def test_who_does_not_wait_for_the_acceptance(node: Node) -> None:
     assert node.refusals == []
 
 
-def test_another_protocol_version_and_application(node: Node) -> None:
+def test_other_protocol_versions_and_applications_are_rejected(node: Node) -> None:
     ours = request()
     version = ours[:6] + b"\0\2" + ours[8:]
     no_items = pdu(1, ours[6:74])
@@ -177,7 +179,7 @@ def test_another_protocol_version_and_application(node: Node) -> None:
     assert node.reasons() == {RefusalReason.VERSION, RefusalReason.APPLICATION}
 
 
-def test_nothing_of_a_title_can_forge_a_log(node: Node) -> None:
+def test_an_ae_title_cannot_forge_lines_of_a_log(node: Node) -> None:
     forged = request().replace(b"MODALITY  ", b"A\nB\x1b[2J\xff\x00X")
     with node:
         with RawPeer(node.port) as peer:
@@ -188,7 +190,7 @@ def test_nothing_of_a_title_can_forge_a_log(node: Node) -> None:
     assert sanitize_ae_title("A\\\r\nB" + "C" * 99) == "A???B" + "C" * 11
 
 
-def test_nothing_is_logged(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_that_a_peer_sends_is_logged(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     whole = data_set(EXAMPLE)
     with node:
@@ -203,7 +205,7 @@ def test_nothing_is_logged(node: Node, caplog: pytest.LogCaptureFixture) -> None
     assert caplog.records == []
 
 
-def test_who_only_looks_is_nothing_to_tell_of(node: Node) -> None:
+def test_a_connection_without_data_is_not_reported(node: Node) -> None:
     with node:
         for _ in range(20):
             with RawPeer(node.port):
@@ -247,7 +249,7 @@ _ASSOCIATED = (_then_nothing, _half_a_pdu, _half_an_instance)
     "start",
     [_say_nothing, _half_a_header, _half_a_request, _then_nothing, _half_a_pdu, _half_an_instance],
 )
-def test_the_silent_are_left(hasty: Node, start: Callable[[RawPeer], None]) -> None:
+def test_silent_peers_are_disconnected(hasty: Node, start: Callable[[RawPeer], None]) -> None:
     with hasty as node:
         with RawPeer(node.port) as peer:
             start(peer)
@@ -259,7 +261,7 @@ def test_the_silent_are_left(hasty: Node, start: Callable[[RawPeer], None]) -> N
 
 
 @pytest.mark.parametrize("what", ["request", "command", "instance"])
-def test_a_trickle_is_not_enough(hasty: Node, what: str) -> None:
+def test_a_peer_that_sends_too_slowly_is_aborted(hasty: Node, what: str) -> None:
     """Each byte comes within the time that is waited for one, and the whole does not."""
 
     def trickle(peer: RawPeer, sent: bytes, size: int) -> None:
@@ -290,7 +292,7 @@ def test_a_trickle_is_not_enough(hasty: Node, what: str) -> None:
     assert node.reasons() == {RefusalReason.SLOW}
 
 
-def test_an_association_ends_some_day(tmp_path: Path) -> None:
+def test_an_association_ends_after_its_timeout(tmp_path: Path) -> None:
     limits = replace(LIMITS, association_timeout=0.5)
     with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port) as peer:
@@ -313,7 +315,7 @@ def _echo() -> bytes:
     return command_set(sop_class=padded("1.2.840.10008.1.1"), field=b"\x30\0", data_set=b"\x01\x01")
 
 
-def test_who_does_not_read_answers_is_left(hasty: Node) -> None:
+def test_a_peer_that_does_not_read_responses_is_disconnected(hasty: Node) -> None:
     question = value(_echo(), command=True)
     with hasty as node:
         with RawPeer(node.port) as peer:
@@ -363,7 +365,7 @@ MESSAGES: dict[str, tuple[list[bytes], RefusalReason]] = {
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_what_is_no_message_is_aborted(node: Node, name: str) -> None:
+def test_bytes_that_are_not_a_message_are_aborted(node: Node, name: str) -> None:
     sent, said = MESSAGES[name]
     with node:
         with RawPeer(node.port) as peer:
@@ -375,7 +377,7 @@ def test_what_is_no_message_is_aborted(node: Node, name: str) -> None:
     assert said in node.reasons()
 
 
-def test_other_operations_are_answered(node: Node) -> None:
+def test_unsupported_operations_get_a_failure_status(node: Node) -> None:
     with node:
         with RawPeer(node.port) as peer:
             peer.associate((DX, [ExplicitVRLittleEndian]))
@@ -413,7 +415,7 @@ ILLEGAL = {
 
 @pytest.mark.parametrize("uid", ILLEGAL.values(), ids=ILLEGAL)
 @pytest.mark.parametrize("where", ["SOPClassUID", "SOPInstanceUID"])
-def test_illegal_uids(node: Node, tmp_path: Path, where: str, uid: str) -> None:
+def test_illegal_uids_are_refused(node: Node, tmp_path: Path, where: str, uid: str) -> None:
     encoded = uid.encode("latin-1")
     encoded += b"\0" * (len(encoded) % 2)
     name = "sop_class" if where == "SOPClassUID" else "sop_instance"
@@ -450,7 +452,7 @@ def _with_uid(encoded: bytes, where: str, true: str, uid: bytes) -> bytes:
     return encoded.replace(old, tag + struct.pack("<H", len(uid)) + uid)
 
 
-def test_another_instance_than_announced(node: Node) -> None:
+def test_an_instance_other_than_announced_is_refused(node: Node) -> None:
     with node:
         with RawPeer(node.port) as peer:
             begin(peer, data_set(EXAMPLE), last=True, sop_instance=padded("1.2.3"))
@@ -527,7 +529,7 @@ _NESTED = {
 
 @pytest.mark.parametrize("nested", _NESTED.values(), ids=_NESTED)
 @pytest.mark.parametrize("vr", [b"SQ", b"UN"])
-def test_more_elements_than_any_radiograph_has(node: Node, vr: bytes, nested: bytes) -> None:
+def test_a_data_set_with_too_many_elements_is_refused(node: Node, vr: bytes, nested: bytes) -> None:
     element = b"\x09\x70\x10\0" + vr + bytes(2) + struct.pack("<I", len(nested)) + nested
     with node:
         with RawPeer(node.port) as peer:
@@ -541,7 +543,7 @@ def test_more_elements_than_any_radiograph_has(node: Node, vr: bytes, nested: by
     assert node.reasons() == {RefusalReason.UNREADABLE}
 
 
-def test_only_what_is_truncated_is_damaged_among_real_files(shared: Path) -> None:
+def test_of_real_files_only_truncated_ones_are_refused(shared: Path) -> None:
     """All that pydicom reads without complaint, of any kind and syntax, is walked to its end."""
     walked, damaged = 0, set()
     of_pydicom = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -564,7 +566,7 @@ def test_only_what_is_truncated_is_damaged_among_real_files(shared: Path) -> Non
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damaged_instances(node: Node, name: str) -> None:
+def test_damaged_instances_are_refused(node: Node, name: str) -> None:
     syntax, sent = DAMAGED[name]
     with node:
         with RawPeer(node.port) as peer:
@@ -576,7 +578,7 @@ def test_damaged_instances(node: Node, name: str) -> None:
     assert node.reasons() == {RefusalReason.UNREADABLE}
 
 
-def test_a_whole_encapsulated_one_is_taken(node: Node) -> None:
+def test_a_complete_encapsulated_instance_is_accepted(node: Node) -> None:
     with node:
         with RawPeer(node.port) as peer:
             peer.associate((DX, [JPEG2000Lossless]))
@@ -587,7 +589,7 @@ def test_a_whole_encapsulated_one_is_taken(node: Node) -> None:
 
 
 @pytest.mark.parametrize("ending", ["close", "abort", "reset"])
-def test_broken_off_in_the_middle(node: Node, ending: str) -> None:
+def test_a_connection_lost_in_the_middle_leaves_no_file(node: Node, ending: str) -> None:
     with node:
         with RawPeer(node.port) as peer:
             begin(peer, halves()[0])
@@ -600,7 +602,7 @@ def test_broken_off_in_the_middle(node: Node, ending: str) -> None:
     assert node.reasons() == {RefusalReason.BROKEN_OFF}
 
 
-def test_too_long_an_instance(tmp_path: Path) -> None:
+def test_an_instance_above_the_size_limit_is_refused(tmp_path: Path) -> None:
     limits = replace(LIMITS, max_instance_bytes=200_000)
     with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port) as peer:
@@ -619,7 +621,7 @@ def test_too_long_an_instance(tmp_path: Path) -> None:
     assert node.reasons() == {RefusalReason.INSTANCE_TOO_LONG}
 
 
-def test_a_mostly_black_deflated_one_is_taken(node: Node) -> None:
+def test_a_highly_compressible_deflated_instance_is_accepted(node: Node) -> None:
     size = 4 << 20
     black = b"\x09\x70\x10\0OB\0\0" + struct.pack("<I", size) + bytes(size)
     with node:
@@ -631,7 +633,7 @@ def test_a_mostly_black_deflated_one_is_taken(node: Node) -> None:
         is_well(node)
 
 
-def test_a_bomb_is_not_inflated(tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     bomb = _deflated(
         _without_pixels() + b"\x09\x70\x10\0OB\0\0" + struct.pack("<I", 64 << 20) + bytes(64 << 20)
     )
@@ -647,9 +649,7 @@ def test_a_bomb_is_not_inflated(tmp_path: Path) -> None:
     assert node.reasons() == {RefusalReason.INSTANCE_TOO_LONG}
 
 
-def test_a_write_that_fails_is_out_of_resources(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_is_out_of_resources(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full takes nothing; a disk that is full shows itself on writing or on closing."""
     opened = os.open
 
@@ -658,7 +658,7 @@ def test_a_write_that_fails_is_out_of_resources(
 
     with node:
         with monkeypatch.context() as patch:
-            patch.setattr("cxrsr_cli.receive.part10_writer.os.open", full)
+            patch.setattr("cxrsr_cli.receive.store_sink.os.open", full)
             assert store(node.port, EXAMPLE) == DimseStatus.OUT_OF_RESOURCES
         is_well(node)
     assert node.reasons() == {RefusalReason.FULL}
@@ -667,7 +667,7 @@ def test_a_write_that_fails_is_out_of_resources(
 # Many at once.
 
 
-def test_more_associations_than_allowed(tmp_path: Path) -> None:
+def test_associations_above_the_limit_are_rejected(tmp_path: Path) -> None:
     limits = replace(LIMITS, max_associations=4)
     with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         everybody_asked = threading.Barrier(64)
@@ -687,7 +687,7 @@ def test_more_associations_than_allowed(tmp_path: Path) -> None:
     assert len(node.refusals) == 60
 
 
-def test_the_silent_hold_only_their_own_places(tmp_path: Path) -> None:
+def test_silent_peers_occupy_only_their_own_associations(tmp_path: Path) -> None:
     limits = replace(LIMITS, max_associations=3)
     with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port), RawPeer(node.port):
@@ -698,7 +698,7 @@ def test_the_silent_hold_only_their_own_places(tmp_path: Path) -> None:
     assert node.reasons() == {RefusalReason.LIMIT}
 
 
-def test_a_place_is_free_when_release_is_answered(tmp_path: Path) -> None:
+def test_an_association_no_longer_counts_once_its_release_is_answered(tmp_path: Path) -> None:
     limits = replace(LIMITS, max_associations=1)
     with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         for _ in range(100):
@@ -710,7 +710,7 @@ def test_a_place_is_free_when_release_is_answered(tmp_path: Path) -> None:
     assert node.refusals == []
 
 
-def test_a_place_of_the_silent_is_free_in_the_end(tmp_path: Path) -> None:
+def test_the_association_of_a_silent_peer_is_freed_by_its_timeout(tmp_path: Path) -> None:
     limits = replace(HASTY, max_associations=1)
     with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
         with RawPeer(node.port):
@@ -719,7 +719,7 @@ def test_a_place_of_the_silent_is_free_in_the_end(tmp_path: Path) -> None:
         is_well(node)
 
 
-def test_a_flood_of_connections(node: Node) -> None:
+def test_a_flood_of_connections_does_not_stop_the_scp(node: Node) -> None:
     with node:
         peers = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(300)]
         try:
@@ -733,7 +733,7 @@ def test_a_flood_of_connections(node: Node) -> None:
 # Memory.
 
 
-def test_memory_is_bounded(tmp_path: Path) -> None:
+def test_memory_stays_bounded_while_receiving(tmp_path: Path) -> None:
     with process(tmp_path / "spool", idle_timeout=20.0, max_instance_bytes=8 << 20) as (port, peak):
         echo(port)
         store(port, EXAMPLE)

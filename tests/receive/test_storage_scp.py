@@ -51,6 +51,8 @@ from tests.helpers.receiving import (
 )
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.peer
+
 CR = UID("1.2.840.10008.5.1.4.1.1.1")
 ENCODERS = LOSSLESS | {syntax: lossy.encode for syntax, lossy in LOSSY.items()}
 
@@ -98,7 +100,9 @@ def test_every_transfer_syntax_arrives_byte_for_byte(
     assert node.refusals == []
 
 
-def test_whole_chests_from_dcmtk(node: Node, shared: Path, tmp_path: Path) -> None:
+def test_real_radiographs_sent_by_dcmtk_arrive_unchanged(
+    node: Node, shared: Path, tmp_path: Path
+) -> None:
     chests = sorted((shared / "dicom" / "chest").glob("*.dcm"))
     with node:
         done = dcmtk("dcmsend", "127.0.0.1", node.port, "-aet", "DCMSEND", *chests)
@@ -117,7 +121,7 @@ def test_whole_chests_from_dcmtk(node: Node, shared: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "option", ["-xe", "-xb", "-xi", "-xs", "-xt", "-xu", "-xv", "-xw", "-xr", "-xd"]
 )
-def test_storescu_proposes_what_it_likes(node: Node, option: str) -> None:
+def test_any_proposal_of_storescu_is_accepted(node: Node, option: str) -> None:
     with node:
         done = dcmtk("storescu", option, "127.0.0.1", node.port, EXAMPLE)
         assert done.returncode == 0, done.stderr
@@ -126,7 +130,7 @@ def test_storescu_proposes_what_it_likes(node: Node, option: str) -> None:
         ).all()
 
 
-def test_what_is_received_is_as_it_was_announced(node: Node) -> None:
+def test_a_received_instance_has_the_announced_uids_and_titles(node: Node) -> None:
     with node:
         store(node.port, EXAMPLE)
         received = pydicom.dcmread(node.arrivals[0].path)
@@ -137,7 +141,7 @@ def test_what_is_received_is_as_it_was_announced(node: Node) -> None:
     assert node.arrivals[0].path.stat().st_mode & 0o777 == 0o600
 
 
-def test_many_small_instances_over_several_associations(node: Node, tmp_path: Path) -> None:
+def test_many_small_instances_arrive_over_several_associations(node: Node, tmp_path: Path) -> None:
     paths = []
     for index in range(200):
         paths.append(tmp_path / f"{index}.dcm")
@@ -160,7 +164,7 @@ def accepted(node: Node, *contexts: tuple[str, list[str]]) -> dict[int, UID]:
     return {int(cx.context_id or 0): cx.transfer_syntax[0] for cx in results if cx.result == 0}
 
 
-def test_the_first_proposed_syntax_that_is_read_is_accepted(node: Node) -> None:
+def test_the_first_proposed_transfer_syntax_that_can_be_decoded_is_accepted(node: Node) -> None:
     unreadable = "1.2.840.10008.1.2.4.100"  # MPEG2
     proposals: list[list[str]] = [
         [ImplicitVRLittleEndian, JPEG2000Lossless],
@@ -178,7 +182,7 @@ def test_the_first_proposed_syntax_that_is_read_is_accepted(node: Node) -> None:
         }
 
 
-def test_modalities_beyond_radiographs_need_the_permission(tmp_path: Path) -> None:
+def test_other_modalities_are_accepted_only_with_the_override(tmp_path: Path) -> None:
     few = storage_classes()
     many = storage_classes(frozenset({AcceptanceOverride.MODALITY}))
     assert len(few) == 4
@@ -189,12 +193,12 @@ def test_modalities_beyond_radiographs_need_the_permission(tmp_path: Path) -> No
             assert set(accepted(node, (ct, [ImplicitVRLittleEndian]))) == taken
 
 
-def test_syntaxes_received_are_those_read() -> None:
+def test_received_transfer_syntaxes_are_those_that_can_be_decoded() -> None:
     assert set(readable_syntaxes()) == ENCODERS.keys()
     assert HTJ2KLossless in readable_syntaxes()
 
 
-def test_a_status_of_accept_is_passed_on_and_the_file_removed(node: Node) -> None:
+def test_a_failure_status_of_accept_reaches_the_peer_and_the_file_is_removed(node: Node) -> None:
     node.answer = lambda _: DimseStatus.NOT_AUTHORISED
     with node:
         assert store(node.port, EXAMPLE) == DimseStatus.NOT_AUTHORISED
@@ -224,7 +228,7 @@ def test_a_full_disk_is_out_of_resources(tmp_path: Path) -> None:
     assert full.reasons() == {RefusalReason.FULL}
 
 
-def test_leftovers_are_removed_and_nothing_else(node: Node) -> None:
+def test_only_partial_files_of_a_killed_process_are_removed(node: Node) -> None:
     node.arriving.mkdir()
     leftover = node.arriving / f"arriving-{'0a' * 16}.dcm"
     others = {node.arriving / "arriving-notes.dcm", node.arriving / "mine.dcm"}
@@ -234,7 +238,7 @@ def test_leftovers_are_removed_and_nothing_else(node: Node) -> None:
         assert set(node.arriving.iterdir()) == others
 
 
-def test_a_taken_port_is_named(node: Node, tmp_path: Path) -> None:
+def test_a_port_in_use_is_named_in_the_error(node: Node, tmp_path: Path) -> None:
     with node:
         second = Node(tmp_path / "second", ScpConfig(port=node.port))
         with pytest.raises(NetworkError, match=f"127.0.0.1 port {node.port}"):
@@ -243,20 +247,20 @@ def test_a_taken_port_is_named(node: Node, tmp_path: Path) -> None:
         is_well(node)
 
 
-def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match=r"192\.0\.2\.1 port 0"):
         Node(tmp_path / "spool", ScpConfig(address="192.0.2.1", port=0)).receiver.start()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     node = Node(tmp_path / "spool")
-    node.receiver._node = replace(node.receiver._node, folder=tmp_path / "file" / "arriving")
+    node.receiver._context = replace(node.receiver._context, folder=tmp_path / "file" / "arriving")
     with pytest.raises(OutputError, match="arriving"):
         node.receiver.start()
 
 
-def test_stop_finishes_what_is_received_and_rejects_what_comes(node: Node) -> None:
+def test_stop_finishes_a_message_and_rejects_new_associations(node: Node) -> None:
     pieces = halves()
     with (
         node,
@@ -282,7 +286,7 @@ def test_stop_finishes_what_is_received_and_rejects_what_comes(node: Node) -> No
     assert RefusalReason.STOPPING in node.reasons()
 
 
-def test_stop_aborts_what_does_not_end(node: Node) -> None:
+def test_stop_aborts_messages_that_do_not_end(node: Node) -> None:
     with node, RawPeer(node.port) as peer:
         begin(peer, halves()[0])
         wait_until(lambda: len(list(node.arriving.iterdir())) == 1, "the instance begins")
@@ -292,7 +296,7 @@ def test_stop_aborts_what_does_not_end(node: Node) -> None:
     assert node.arrivals == []
 
 
-def test_starts_again_where_it_was(node: Node) -> None:
+def test_a_new_scp_can_listen_on_the_same_port(node: Node) -> None:
     with node:
         port = node.port
         is_well(node)
@@ -301,7 +305,7 @@ def test_starts_again_where_it_was(node: Node) -> None:
         is_well(again)
 
 
-def test_addresses_of_both_families(tmp_path: Path) -> None:
+def test_a_dual_stack_socket_serves_both_address_families(tmp_path: Path) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 here")
     peers = [AllowedPeer(address="127.0.0.0/8"), AllowedPeer(address="::1")]
@@ -335,7 +339,7 @@ def test_addresses_of_both_families(tmp_path: Path) -> None:
         ([AllowedPeer(address="0.0.0.0/0")], "ANY", True),
     ],
 )
-def test_who_may_send(
+def test_only_allowed_peers_may_send(
     tmp_path: Path, peers: list[AllowedPeer], calling: str, admitted: bool
 ) -> None:
     listener = ScpConfig(port=0, peers=peers, limits=LIMITS)
@@ -351,7 +355,7 @@ def test_who_may_send(
             assert node.refusals[0].calling_ae == calling
 
 
-def test_an_address_of_nobody_is_dropped(tmp_path: Path) -> None:
+def test_a_connection_from_an_unlisted_address_is_closed(tmp_path: Path) -> None:
     listener = ScpConfig(port=0, peers=[AllowedPeer(address="10.0.0.0/8")], limits=LIMITS)
     with Node(tmp_path / "spool", listener) as node:
         with RawPeer(node.port) as peer:
@@ -367,7 +371,7 @@ def test_without_peers_only_this_machine_may_send() -> None:
     assert not ScpConfig().is_allowed("192.168.0.1", "ANY")
 
 
-def test_called_ae_title(tmp_path: Path) -> None:
+def test_a_wrong_called_ae_title_is_rejected_unless_any_is_accepted(tmp_path: Path) -> None:
     for any_called in (False, True):
         listener = ScpConfig(port=0, accept_any_called_ae=any_called, limits=LIMITS)
         with Node(tmp_path / str(any_called), listener) as node, RawPeer(node.port) as peer:
@@ -377,7 +381,7 @@ def test_called_ae_title(tmp_path: Path) -> None:
                 assert tuple(answer[7:]) == (1, 1, 7)
 
 
-def test_associations_a_minute(tmp_path: Path) -> None:
+def test_associations_in_a_minute_are_limited_for_each_peer(tmp_path: Path) -> None:
     limits = replace(LIMITS, max_associations_per_minute=2)
     listener = ScpConfig(
         port=0, peers=[AllowedPeer(ae_title="A"), AllowedPeer(address="127.0.0.1")], limits=limits
@@ -398,7 +402,7 @@ def test_associations_a_minute(tmp_path: Path) -> None:
 # Configuration.
 
 
-def test_a_listener_is_read_from_plain_values() -> None:
+def test_a_configuration_is_read_from_plain_values() -> None:
     plain = {
         "ae_title": "NODE",
         "port": 104,
@@ -444,24 +448,24 @@ def test_a_listener_is_read_from_plain_values() -> None:
         {"address": ""},
     ],
 )
-def test_a_listener_that_cannot_be_right_is_refused(plain: dict[str, object]) -> None:
+def test_an_illegal_configuration_is_refused(plain: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(ScpConfig).validate_python(plain)
 
 
-def test_every_reason_has_an_answer() -> None:
+def test_every_refusal_reason_has_an_answer() -> None:
     closed = {RefusalReason.ADDRESS, RefusalReason.CROWDED, RefusalReason.TLS}
     answered = {*STATUSES, *REJECTIONS, *ABORTS, *closed, RefusalReason.NOT_TAKEN}
     assert answered == set(RefusalReason)
     assert all(status is not DimseStatus.SUCCESS for status in STATUSES.values())
 
 
-def test_without_pynetdicom_the_extra_is_named() -> None:
+def test_without_pynetdicom_the_error_names_the_extra() -> None:
     script = """
 import sys
 sys.modules["pynetdicom"] = None
 from cxrsr_cli.errors import MissingExtraError
-import cxrsr_cli.receive.context, cxrsr_cli.receive.config, cxrsr_cli.connections.dimse_status
+import cxrsr_cli.receive.store_sink, cxrsr_cli.receive.config, cxrsr_cli.connections.dimse_status
 try:
     import cxrsr_cli.receive.storage_scp
 except MissingExtraError as error:
@@ -512,7 +516,7 @@ def _client(certificates: Path, *, known: bool) -> ssl.SSLContext:
     return context
 
 
-def test_tls_with_a_certificate(secured: Node, certificates: Path) -> None:
+def test_a_peer_with_a_trusted_certificate_can_send(secured: Node, certificates: Path) -> None:
     options = (
         "+tls",
         certificates / "peer.key",
@@ -531,7 +535,9 @@ def test_tls_with_a_certificate(secured: Node, certificates: Path) -> None:
     assert node.refusals == []
 
 
-def test_tls_refuses_the_unknown_and_the_plain(secured: Node, certificates: Path) -> None:
+def test_tls_refuses_untrusted_certificates_and_plain_connections(
+    secured: Node, certificates: Path
+) -> None:
     with secured as node:
         with RawPeer(node.port) as peer:
             assert peer.associate()[:1] not in (b"\x02", b"\x03")
@@ -555,7 +561,9 @@ def _last_words(port: int, context: ssl.SSLContext) -> bytes:
             return b""
 
 
-def test_tls_is_not_held_up_by_the_silent(secured: Node, certificates: Path) -> None:
+def test_a_silent_peer_does_not_delay_the_tls_handshakes_of_others(
+    secured: Node, certificates: Path
+) -> None:
     with secured as node, RawPeer(node.port), RawPeer(node.port):
         assert (
             store(node.port, EXAMPLE, tls=_client(certificates, known=True)) == DimseStatus.SUCCESS

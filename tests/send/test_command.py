@@ -1,24 +1,17 @@
-"""The command as a user runs it: what it finds, says, reports and exits with."""
+"""``cxrsr send`` as a user runs it: inputs, messages, report and exit code."""
 
 import json
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
-from cxrsr_cli.batch.discover import InputFile
-from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_stop
-from cxrsr_cli.connections.tls import TlsConfig
-from cxrsr_cli.errors import ExitCode, UsageError
-from cxrsr_cli.send.destination_url import SendOptions, parse_destination
-from cxrsr_cli.send.run import exit_code, send_with_retries
+from cxrsr_cli.errors import ExitCode
 from tests.conftest import Command, small_chest
 from tests.helpers.orthanc import free_port
 from tests.helpers.peers import certificates, data_set, listener, program, storescp, unread
@@ -32,7 +25,7 @@ CONTEXTS = [(DX, [ExplicitVRLittleEndian])]
 
 @pytest.fixture
 def chests(tmp_path: Path) -> Path:
-    """Make a folder of three radiographs, one deeper, and what is left out."""
+    """Make a folder of three radiographs, one in a subfolder, and a hidden file."""
     folder = tmp_path / "in"
     (folder / "deeper").mkdir(parents=True)
     for index, name in enumerate(("a.dcm", "b.dcm", "deeper/c.dcm", ".hidden.dcm")):
@@ -70,7 +63,7 @@ def test_a_dicomdir_is_followed(cxrsr: Command, tmp_path: Path) -> None:
     assert done.stdout.startswith("1 stored, ")
 
 
-def test_one_that_is_not_dicom_fails_alone_and_is_reported(
+def test_a_file_that_is_not_dicom_is_reported_and_does_not_stop_the_others(
     cxrsr: Command, chests: Path, tmp_path: Path
 ) -> None:
     (chests / "b.dcm").write_text("Doe^Jane is no DICOM")
@@ -99,7 +92,7 @@ def test_one_that_is_not_dicom_fails_alone_and_is_reported(
     assert (facts["b.dcm"]["status"], facts["b.dcm"]["decided_by_peer"]) == (None, False)
 
 
-def test_lines_of_json_hold_what_the_report_does(
+def test_json_lines_contain_the_same_as_the_report(
     cxrsr: Command, chests: Path, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.json"
@@ -114,7 +107,7 @@ def test_lines_of_json_hold_what_the_report_does(
     assert summary["counts"] == told["counts"]
 
 
-def test_quiet_says_failures_only(cxrsr: Command, chests: Path) -> None:
+def test_quiet_prints_failures_only(cxrsr: Command, chests: Path) -> None:
     statuses = iter([0xB000, 0x0000, 0xC000])
     with listener(CONTEXTS, lambda _: next(statuses)) as scp:
         done = cxrsr("send", "-q", chests, address(scp.port))
@@ -123,7 +116,7 @@ def test_quiet_says_failures_only(cxrsr: Command, chests: Path) -> None:
     assert line.startswith("refused: ")
 
 
-def test_all_failed_by_the_network_is_8_and_by_the_files_5(
+def test_the_exit_code_is_8_for_network_failures_and_5_for_bad_files(
     cxrsr: Command, chests: Path, tmp_path: Path
 ) -> None:
     nowhere = address(free_port())
@@ -138,44 +131,11 @@ def test_all_failed_by_the_network_is_8_and_by_the_files_5(
     assert "connection refused" in stow.stderr
 
 
-def test_nothing_to_do(cxrsr: Command, tmp_path: Path) -> None:
+def test_no_input_has_its_exit_code(cxrsr: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for source in ("empty", "missing"):
         done = cxrsr("send", tmp_path / source, "dicom://PEER@localhost:104")
         assert done.returncode == ExitCode.NO_INPUT
-
-
-DICOM, WEB = "dicom://PEER@localhost:104", "https://localhost"
-FILE = Path("file")
-WRONG = [
-    ("PEER@localhost:104", SendOptions(), "DESTINATION is not dicom://"),
-    ("dicom://localhost:104", SendOptions(), "DESTINATION is not dicom://"),
-    ("dicom://PEER@localhost", SendOptions(), "DESTINATION is not dicom://"),
-    ("dicom://PEER:hunter2@localhost:104", SendOptions(), "DESTINATION is not dicom://"),
-    ("dicom://PEER@localhost:hunter2", SendOptions(), "DESTINATION is not dicom://"),
-    ("dicom://PEER@[hunter2", SendOptions(), "DESTINATION is not dicom://"),
-    ("dicom://PEER@localhost:104/path", SendOptions(), "must end with its port"),
-    ("dicom://SEVENTEEN_LETTERS@localhost:104", SendOptions(), "called_ae must be 1 to 16"),
-    (DICOM, SendOptions(tls=TlsConfig(ca_file=FILE)), "need dicoms://"),
-    (DICOM, SendOptions(token_file=FILE), "are for DICOMweb"),
-    (DICOM, SendOptions(commitment_port=1), "need --commitment"),
-    (DICOM, SendOptions(timeout=0), "timeout"),
-    (DICOM, SendOptions(storage_commitment=True, commitment_timeout=0), "commit"),
-    ("https://me:hunter2@localhost", SendOptions(), "not contain a user or password"),
-    ("http://pacs.example", SendOptions(token_file=FILE), "needs https://"),
-    (WEB, SendOptions(calling_ae="X"), "not for DICOMweb"),
-    (WEB, SendOptions(storage_commitment=True), "not for DICOMweb"),
-    (WEB, SendOptions(timeout=-1), "timeout"),
-]
-
-
-@pytest.mark.parametrize(("destination", "manner", "words"), WRONG)
-def test_a_destination_that_cannot_be_is_not_quoted(
-    destination: str, manner: SendOptions, words: str
-) -> None:
-    with pytest.raises(UsageError, match=words) as caught:
-        parse_destination(destination, manner)
-    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +147,7 @@ def test_a_destination_that_cannot_be_is_not_quoted(
         ([""], "DESTINATION is empty"),
     ],
 )
-def test_what_cannot_work_is_a_usage_error(
+def test_invalid_options_are_a_usage_error(
     cxrsr: Command, chests: Path, arguments: list[str], words: str
 ) -> None:
     done = cxrsr("send", chests, *arguments)
@@ -197,7 +157,9 @@ def test_what_cannot_work_is_a_usage_error(
     assert "Traceback" not in done.stderr
 
 
-def test_a_report_replaces_reports_only(cxrsr: Command, chests: Path, tmp_path: Path) -> None:
+def test_a_report_replaces_only_an_earlier_report(
+    cxrsr: Command, chests: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other.json"
     other.write_text("{}")
     done = cxrsr("send", chests, address(free_port()), "--report", other)
@@ -205,7 +167,7 @@ def test_a_report_replaces_reports_only(cxrsr: Command, chests: Path, tmp_path: 
     assert other.read_text() == "{}"
 
 
-def test_tls_and_titles_are_options(cxrsr: Command, chests: Path, tmp_path: Path) -> None:
+def test_tls_and_ae_titles_are_options(cxrsr: Command, chests: Path, tmp_path: Path) -> None:
     made = certificates(tmp_path)
     server, client = made.server, made.client
     options = ("+tls", str(server.key), str(server.certificate), "+cf", str(made.authority))
@@ -226,7 +188,7 @@ def test_commitment_is_an_option(cxrsr: Command, chests: Path) -> None:
     assert "stored, but not committed" in done.stderr
 
 
-def test_a_peer_that_is_busy_is_asked_again(cxrsr: Command, chests: Path) -> None:
+def test_files_that_a_busy_peer_failed_are_sent_again(cxrsr: Command, chests: Path) -> None:
     statuses = iter([0xA700, 0x0000, 0xC000, 0x0000])
     with listener(CONTEXTS, lambda _: next(statuses)) as scp:
         done = cxrsr("send", chests, address(scp.port), "--retries", "3", "-v")
@@ -236,8 +198,8 @@ def test_a_peer_that_is_busy_is_asked_again(cxrsr: Command, chests: Path) -> Non
     assert scp.associations == 2
 
 
-def test_sigterm_ends_after_the_file_in_hand(chests: Path, tmp_path: Path) -> None:
-    """The report says what was sent and what was not come to."""
+def test_sigterm_ends_the_run_after_the_current_file(chests: Path, tmp_path: Path) -> None:
+    """The report says which files were sent and which were not processed."""
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "cxrsr_cli", "send", str(chests), "--report", str(report)]
 
@@ -261,7 +223,7 @@ def test_sigterm_ends_after_the_file_in_hand(chests: Path, tmp_path: Path) -> No
     assert came == [data_set(chests / "a.dcm")[0]]
 
 
-def test_what_waits_to_be_sent_again_is_told_when_sigterm_ends_the_pause(
+def test_files_that_wait_for_a_retry_are_reported_when_sigterm_ends_the_pause(
     chests: Path, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.json"
@@ -286,10 +248,10 @@ def test_what_waits_to_be_sent_again_is_told_when_sigterm_ends_the_pause(
     assert [(item["outcome"], item["status"]) for item in told] == [("failed", 0xA700)] * 3
 
 
-def test_trouble_in_the_middle_ends_in_an_account(
+def test_an_error_during_a_retry_still_writes_the_report(
     cxrsr: Command, chests: Path, tmp_path: Path
 ) -> None:
-    """Certificates that are gone when files are sent again: what was sent is told nevertheless."""
+    """A certificate file that is missing when files are sent again."""
     report, made = tmp_path / "report.json", certificates(tmp_path)
     statuses = iter([0x0000, 0xA700, 0x0000])
 
@@ -311,45 +273,8 @@ def test_trouble_in_the_middle_ends_in_an_account(
     assert sorted(item["outcome"] for item in told["files"]) == ["failed", "stored", "stored"]
 
 
-@dataclass
-class Failing:
-    """A destination that never has room; `trouble` is what ends its second time."""
-
-    trouble: BaseException | None = None
-    times: int = 0
-
-    def check(self) -> str:
-        """Have nothing to object."""
-        return ""
-
-    def send(
-        self, files: Sequence[Path], stop: Callable[[], bool] = never_stop
-    ) -> Iterator[SendResult]:
-        """Fail over each file."""
-        self.times += 1
-        for file in files:
-            if self.times == 2 and self.trouble and file is files[1]:
-                raise self.trouble
-            yield SendResult(file, SendOutcome.FAILED, str(self.times))
-            if stop():
-                return
-
-
-@pytest.mark.parametrize("trouble", [UsageError("no token"), KeyboardInterrupt(), None])
-def test_each_file_that_was_come_to_is_told_once(trouble: BaseException | None) -> None:
-    names = ["a", "b", "c"]
-    found = [InputFile(Path(name)) for name in names]
-    told: list[SendResult] = []
-    sending = send_with_retries(Failing(trouble), found, retries=1)
-    with pytest.raises(type(trouble)) if trouble else nullcontext():
-        told.extend(sending)
-    said = {sent.path.name: sent.message for sent in told}
-    assert len(told) == 3
-    assert said == dict(zip(names, "211" if trouble else "222", strict=True))
-
-
 def test_ctrl_c_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> None:
-    """With a patience of an hour, an end means that nothing was waited for."""
+    """The timeout is an hour, so a run that ends did not wait for it."""
     large = tmp_path / "large.dcm"
     dataset = small_chest()
     dataset.Rows = dataset.Columns = 4096
@@ -377,7 +302,7 @@ def test_ctrl_c_does_not_wait_for_a_peer_that_does_not_read(tmp_path: Path) -> N
         ("requests", "http://127.0.0.1:1", "cxrsr[web]"),
     ],
 )
-def test_an_extra_that_is_missing_is_named(
+def test_the_error_names_a_missing_extra(
     chests: Path, library: str, destination: str, extra: str
 ) -> None:
     code = (
@@ -394,8 +319,8 @@ def test_an_extra_that_is_missing_is_named(
     assert "Traceback" not in done.stderr
 
 
-def test_nothing_of_a_patient_is_said(cxrsr: Command, tmp_path: Path) -> None:
-    """Not even by libraries that meet what they dislike."""
+def test_no_message_contains_patient_data(cxrsr: Command, tmp_path: Path) -> None:
+    """Not even a warning of a library about an illegal value."""
     odd = small_chest(0, PatientName="Secret^Patient", PatientID="SECRET-ID")
     odd.save_as(tmp_path / "odd.dcm")
     path = tmp_path / "odd.dcm"
@@ -405,28 +330,3 @@ def test_nothing_of_a_patient_is_said(cxrsr: Command, tmp_path: Path) -> None:
         assert "Sec" not in done.stderr
         assert "SECRET" not in done.stderr
         assert "2.25.1000" not in done.stderr
-
-
-SENT = {
-    "arrived": SendResult(Path("a"), SendOutcome.STORED),
-    "warned": SendResult(Path("b"), SendOutcome.WARNED),
-    "refused": SendResult(Path("c"), SendOutcome.REFUSED),
-    "lost": SendResult(Path("d"), SendOutcome.FAILED),
-    "bad": SendResult(Path("e"), SendOutcome.REFUSED, decided_by_peer=False),
-}
-
-
-@pytest.mark.parametrize(
-    ("results", "code"),
-    [
-        (["arrived", "warned"], ExitCode.OK),
-        (["arrived", "lost"], ExitCode.SOME_FAILED),
-        (["refused", "lost"], ExitCode.NETWORK),
-        (["bad", "lost"], ExitCode.ALL_FAILED),
-        (["bad"], ExitCode.ALL_FAILED),
-    ],
-)
-def test_the_exit_code_of_a_run(results: list[str], code: ExitCode) -> None:
-    sent = [SENT[name] for name in results]
-    assert exit_code(sent, len(sent)) is code
-    assert exit_code(sent, len(sent) + 1) is ExitCode.INTERRUPTED

@@ -1,4 +1,4 @@
-"""A folder as a destination: whole files, none replaced."""
+"""A folder as a destination: files are copied completely, and none is replaced."""
 
 import errno
 import os
@@ -34,11 +34,11 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-def test_it_ends_after_the_file_in_hand_if_asked_to(outbox: Path, files: list[Path]) -> None:
+def test_copying_stops_after_the_current_file_if_asked(outbox: Path, files: list[Path]) -> None:
     assert [sent.path for sent in Folder(path=outbox).send(files, lambda: True)] == files[:1]
 
 
-def test_files_are_copied_by_their_names(files: list[Path], outbox: Path) -> None:
+def test_files_are_copied_under_their_names(files: list[Path], outbox: Path) -> None:
     results = list(Folder(path=outbox).send(files))
     assert [(sent.path, sent.outcome) for sent in results] == [
         (path, SendOutcome.STORED) for path in files
@@ -46,7 +46,9 @@ def test_files_are_copied_by_their_names(files: list[Path], outbox: Path) -> Non
     assert contents(outbox) == {"a.dcm": "a.dcm", "b.dcm": "b.dcm"}
 
 
-def test_the_same_file_is_stored_and_another_one_is_kept(files: list[Path], outbox: Path) -> None:
+def test_an_equal_file_counts_as_stored_and_a_different_one_is_not_replaced(
+    files: list[Path], outbox: Path
+) -> None:
     (outbox / "a.dcm").write_text("a.dcm")
     (outbox / "b.dcm").write_text("other")
     results = list(Folder(path=outbox).send(files))
@@ -54,7 +56,9 @@ def test_the_same_file_is_stored_and_another_one_is_kept(files: list[Path], outb
     assert contents(outbox) == {"a.dcm": "a.dcm", "b.dcm": "other"}
 
 
-def test_a_share_that_is_not_mounted_may_come_later(files: list[Path], tmp_path: Path) -> None:
+def test_a_share_that_is_not_mounted_is_a_failure_that_may_pass(
+    files: list[Path], tmp_path: Path
+) -> None:
     results = list(Folder(path=tmp_path / "missing").send(files))
     assert {(sent.outcome, sent.decided_by_peer) for sent in results} == {
         (SendOutcome.FAILED, True)
@@ -92,13 +96,13 @@ def test_a_destination_is_read_from_a_configuration(
         adapter.validate_python({**plain, "unknown": 1})
 
 
-def test_a_file_is_no_folder(files: list[Path]) -> None:
-    with pytest.raises(UsageError, match="is no folder"):
+def test_a_file_as_destination_is_a_usage_error(files: list[Path]) -> None:
+    with pytest.raises(UsageError, match="is not a folder"):
         list(Folder(path=files[0]).send(files))
 
 
-def test_a_share_whose_server_is_away_is_no_defect(files: list[Path], outbox: Path) -> None:
-    """Asked for, it gives errors that are no absence; it may be back when it is written to."""
+def test_a_share_whose_server_is_down_is_not_a_usage_error(files: list[Path], outbox: Path) -> None:
+    """Its status gives an error other than absence; it may be up again when files are copied."""
     real = Path.stat
 
     def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
@@ -112,15 +116,15 @@ def test_a_share_whose_server_is_away_is_no_defect(files: list[Path], outbox: Pa
     assert {sent.outcome for sent in results} == {SendOutcome.STORED}
 
 
-def test_a_folder_is_looked_at(files: list[Path], outbox: Path) -> None:
+def test_check_reports_a_folder_that_is_not_writable(files: list[Path], outbox: Path) -> None:
     assert Folder(path=outbox).check() == ""
     with patch.object(os, "access", return_value=False):
-        assert Folder(path=outbox).check() == f"{outbox} may not be written to"
-    with pytest.raises(UsageError, match="is no folder"):
+        assert Folder(path=outbox).check() == f"{outbox} is not writable"
+    with pytest.raises(UsageError, match="is not a folder"):
         Folder(path=files[0]).check()
 
 
-def test_what_cannot_be_read_fails_alone(files: list[Path], outbox: Path) -> None:
+def test_an_unreadable_file_does_not_stop_the_others(files: list[Path], outbox: Path) -> None:
     pipe = outbox.parent / "pipe"
     os.mkfifo(pipe)
     results = list(Folder(path=outbox).send([pipe, outbox.parent / "missing", *files]))

@@ -1,4 +1,4 @@
-"""Storage commitment with Orthanc, which calls back, and with peers that answer at once."""
+"""Storage commitment with Orthanc, which opens an association, and with peers that use ours."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.send.association import RemoteAE
 from cxrsr_cli.send.file_header import FileHeader
-from cxrsr_cli.send.storage_commitment import CommitmentResult, SopReference, StorageCommitmentScu
+from cxrsr_cli.send.storage_commitment import CommitmentResult, StorageCommitmentScu
 from cxrsr_cli.send.store import CStoreDestination
 from tests.conftest import small_chest
 from tests.helpers.orthanc import Orthanc, free_port, modality, running_orthanc
@@ -47,7 +47,7 @@ def chests(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def calling() -> int:
-    """Choose where Orthanc calls us."""
+    """Choose the port where Orthanc reports to us."""
     return free_port()
 
 
@@ -58,18 +58,13 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory, calling: int) -> Iterator[
         yield server
 
 
-def reference(path: Path) -> SopReference:
-    instance = FileHeader.read(path)
-    return SopReference(instance.sop_class, instance.sop_instance)
-
-
 def peer(port: int) -> RemoteAE:
     return RemoteAE(
         host="127.0.0.1", port=port, called_ae="ORTHANC", calling_ae="CXRSR", timeout=10.0
     )
 
 
-def test_orthanc_answers_over_an_association_of_its_own(
+def test_orthanc_reports_over_its_own_association(
     orthanc: Orthanc, calling: int, chests: list[Path]
 ) -> None:
     destination = CStoreDestination(
@@ -85,21 +80,21 @@ def test_orthanc_answers_over_an_association_of_its_own(
     ]
 
 
-def test_orthanc_does_not_promise_what_it_does_not_have(
+def test_orthanc_does_not_commit_to_an_instance_that_it_does_not_have(
     orthanc: Orthanc, calling: int, chests: list[Path]
 ) -> None:
     orthanc.empty()
     orthanc.store(chests[0])
-    references = [reference(path) for path in chests[:2]]
-    answers = StorageCommitmentScu(peer(orthanc.dicom_port), calling).request(references)
-    there, gone = (answers[known.sop_instance] for known in references)
+    headers = [FileHeader.read(path) for path in chests[:2]]
+    answers = StorageCommitmentScu(peer(orthanc.dicom_port), calling).request(headers)
+    there, gone = (answers[known.sop_instance] for known in headers)
     assert there == CommitmentResult(committed=True)
     assert (gone.committed, gone.reason) == (False, 0x0112)
     assert gone.message.endswith("no such SOP Instance (0x0112)")
 
 
 def report(event: Event, failed: int, transaction: str = "") -> Dataset:
-    """Answer a request as a provider does: the first `failed` are not kept."""
+    """Make the result of a request, in which the first `failed` instances are not committed."""
     asked = event.action_information
     told = Dataset()
     told.TransactionUID = transaction or asked.TransactionUID
@@ -140,7 +135,7 @@ def committing(port: int, timeout: float = 10.0) -> CStoreDestination:
 CONTEXTS = [(DX, SYNTAX), (PUSH_MODEL, SYNTAX)]
 
 
-def test_an_answer_on_the_same_association(chests: list[Path]) -> None:
+def test_a_result_may_come_on_the_same_association(chests: list[Path]) -> None:
     act = reporting(lambda event: report(event, failed=1))
     with listener(CONTEXTS, handlers=[(evt.EVT_N_ACTION, act)]) as scp:
         results = list(committing(scp.port).send(chests))
@@ -154,7 +149,7 @@ def test_an_answer_on_the_same_association(chests: list[Path]) -> None:
     assert results[0].message.endswith("do not belong together (0x0119)")
 
 
-def test_an_answer_to_another_request_is_not_ours(chests: list[Path]) -> None:
+def test_a_result_of_another_transaction_is_ignored(chests: list[Path]) -> None:
     act = reporting(lambda event: report(event, failed=0, transaction="2.25.1"))
     with listener(CONTEXTS, handlers=[(evt.EVT_N_ACTION, act)]) as scp:
         results = list(committing(scp.port, timeout=1.0).send(chests))
@@ -162,7 +157,7 @@ def test_an_answer_to_another_request_is_not_ours(chests: list[Path]) -> None:
     assert "no result" in results[0].message
 
 
-def test_what_the_answer_does_not_mention_is_not_committed(chests: list[Path]) -> None:
+def test_an_instance_that_the_result_does_not_mention_is_not_committed(chests: list[Path]) -> None:
     def forget(event: Event) -> Dataset:
         told = report(event, failed=0)
         told.ReferencedSOPSequence = told.ReferencedSOPSequence[:2]
@@ -181,7 +176,7 @@ def test_what_the_answer_does_not_mention_is_not_committed(chests: list[Path]) -
         (CONTEXTS, 0x0213, "resource limitation (0x0213)"),
     ],
 )
-def test_a_peer_that_refuses_has_stored_but_not_committed(
+def test_a_refused_commitment_makes_stored_files_fail(
     chests: list[Path], contexts: list[tuple[str, list[str]]], status: int, words: str
 ) -> None:
     act = [(evt.EVT_N_ACTION, lambda _: (status, None))]
@@ -192,7 +187,7 @@ def test_a_peer_that_refuses_has_stored_but_not_committed(
     assert results[0].message.endswith(words)
 
 
-def test_what_was_stored_is_told_though_the_association_is_gone(
+def test_stored_files_get_results_though_the_association_has_ended(
     chests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = Association.send_n_action
@@ -210,7 +205,7 @@ def test_what_was_stored_is_told_though_the_association_is_gone(
     assert results[0].message.endswith("ended the association")
 
 
-def test_what_was_stored_is_told_though_the_port_is_taken_meanwhile(chests: list[Path]) -> None:
+def test_stored_files_get_results_though_the_port_is_in_use_by_then(chests: list[Path]) -> None:
     port = free_port()
     with ExitStack() as taken:
 
@@ -227,7 +222,7 @@ def test_what_was_stored_is_told_though_the_port_is_taken_meanwhile(chests: list
     assert f"stored, but not committed: cannot listen on port {port}" in results[0].message
 
 
-def test_what_was_not_stored_is_not_asked_for(chests: list[Path]) -> None:
+def test_commitment_is_requested_for_stored_files_only(chests: list[Path]) -> None:
     asked = []
 
     def make(event: Event) -> Dataset:
@@ -246,10 +241,10 @@ def test_what_was_not_stored_is_not_asked_for(chests: list[Path]) -> None:
     ]
 
 
-def test_what_was_stored_before_sigterm_is_asked_for_and_told(
+def test_files_stored_before_sigterm_are_committed_and_reported(
     chests: list[Path], tmp_path: Path
 ) -> None:
-    """The file in hand is the last one; the promise for it and those before it is kept."""
+    """The file being sent is the last one; commitment is requested for it and those before it."""
     told, asked, stored = tmp_path / "report.json", [], []
 
     def answer(_: Event) -> int:
@@ -282,7 +277,9 @@ def test_what_was_stored_before_sigterm_is_asked_for_and_told(
     ]
 
 
-def test_where_we_cannot_be_called_is_known_before_anything_is_sent(chests: list[Path]) -> None:
+def test_a_port_that_cannot_be_opened_is_an_error_before_any_file_is_sent(
+    chests: list[Path],
+) -> None:
     with listener(CONTEXTS) as scp, listener(CONTEXTS) as other:
         taken = replace(committing(scp.port), commitment_port=other.port)
         with pytest.raises(UsageError, match=f"cannot listen on port {other.port}"):

@@ -1,10 +1,9 @@
-"""C-STORE to peers that are not ours: every file arrives as it is, or is told why not."""
+"""C-STORE to DCMTK, Orthanc and pynetdicom: each file is stored unchanged or has a reason."""
 
 import errno
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,8 +32,6 @@ from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.send.association import RemoteAE
-from cxrsr_cli.send.file_header import FALLBACK_SYNTAXES
 from cxrsr_cli.send.store import CStoreDestination
 from cxrsr_cli.send.transcode import transcode
 from tests.conftest import EXAMPLE, ROOT, small_chest
@@ -62,14 +59,14 @@ SYNTAXES = (
     JPEGLSLossless,
     JPEG2000Lossless,
 )
-"""What upscale writes, and big endian."""
+"""Transfer syntaxes that upscale writes, and big endian."""
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CLASSES = (SecondaryCaptureImageStorage, UID(DX), UID("1.2.840.10008.5.1.4.1.1.1"))
 
 
 @pytest.fixture(scope="module")
 def files(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[UID, Path]:
-    """Make a real radiograph in each syntax, with illegal text; and take one in lossy JPEG."""
+    """Make a real radiograph in each syntax, with illegal text, and use one in lossy JPEG."""
     folder = tmp_path_factory.mktemp("files")
     made = {}
     for number, syntax in enumerate(SYNTAXES):
@@ -106,7 +103,7 @@ def outcomes(results: Iterator[SendResult] | list[SendResult]) -> list[SendOutco
     return [sent.outcome for sent in results]
 
 
-def test_a_file_arrives_byte_for_byte_in_its_own_syntax(
+def test_a_file_is_stored_byte_for_byte_in_its_own_syntax(
     files: dict[UID, Path], tmp_path: Path
 ) -> None:
     with storescp(tmp_path / "got", "+xa") as scp:
@@ -121,10 +118,10 @@ def test_a_file_arrives_byte_for_byte_in_its_own_syntax(
 
 @pytest.mark.parametrize("syntax", [*SYNTAXES, JPEGBaseline8Bit], ids=lambda uid: uid.name)
 @pytest.mark.parametrize("taken", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-def test_a_peer_that_takes_one_syntax_gets_the_same_values_in_it(
+def test_a_peer_that_accepts_one_syntax_gets_the_same_values_in_it(
     files: dict[UID, Path], tmp_path: Path, syntax: UID, taken: UID
 ) -> None:
-    """Text as the bytes it is, though illegal; pixels as the stored values they are."""
+    """Text keeps its bytes, though illegal; pixels keep their stored values."""
     with listener([(uid, [taken]) for uid in CLASSES]) as scp:
         (sent,) = peer(scp.port).send([files[syntax]])
     assert sent == SendResult(files[syntax], SendOutcome.STORED, "", 0)
@@ -146,7 +143,7 @@ def test_a_peer_that_takes_one_syntax_gets_the_same_values_in_it(
         assert b"ill\xe9gal t\xffxt" in content
 
 
-def test_dcmtk_gets_it_uncompressed_if_it_takes_nothing_else(
+def test_dcmtk_gets_an_uncompressed_file_if_it_accepts_nothing_else(
     files: dict[UID, Path], tmp_path: Path
 ) -> None:
     with storescp(tmp_path / "got", "+xi") as scp:
@@ -160,7 +157,7 @@ def test_dcmtk_gets_it_uncompressed_if_it_takes_nothing_else(
 def test_orthanc_keeps_every_element_in_every_syntax(
     files: dict[UID, Path], tmp_path: Path
 ) -> None:
-    """It writes sequences in its own way; values are what was sent."""
+    """Orthanc encodes sequences differently; the values are those that were sent."""
     with running_orthanc(tmp_path / "orthanc") as orthanc:
         results = list(peer(orthanc.dicom_port).send(list(files.values())))
         got = orthanc.files()
@@ -204,7 +201,9 @@ def test_every_status_has_its_outcome(tmp_path: Path) -> None:
     assert scp.associations == 1
 
 
-def test_what_is_no_instance_fails_alone(tmp_path: Path, shared: Path, chests: list[Path]) -> None:
+def test_a_file_that_is_not_an_instance_does_not_stop_the_others(
+    tmp_path: Path, shared: Path, chests: list[Path]
+) -> None:
     text, bare, other = tmp_path / "text", tmp_path / "bare", tmp_path / "other"
     text.write_text("not DICOM")
     bare.write_bytes(data_set(chests[0])[1])
@@ -226,7 +225,9 @@ def test_what_is_no_instance_fails_alone(tmp_path: Path, shared: Path, chests: l
     assert got == {**dict([data_set(chests[0])]), **dict([data_set(chests[1])])}
 
 
-def test_a_class_that_the_peer_does_not_take_is_refused(chests: list[Path], tmp_path: Path) -> None:
+def test_a_sop_class_that_the_peer_does_not_accept_is_refused(
+    chests: list[Path], tmp_path: Path
+) -> None:
     other = tmp_path / "other.dcm"
     small_chest(9, SOPClassUID=CLASSES[2]).save_as(other, enforce_file_format=False)
     dataset = pydicom.dcmread(other)
@@ -240,8 +241,8 @@ def test_a_class_that_the_peer_does_not_take_is_refused(chests: list[Path], tmp_
     assert none.message.endswith("does not accept its SOP Class")
 
 
-def test_colour_is_not_decompressed(shared: Path, tmp_path: Path) -> None:
-    """YBR turned to RGB and back is another image: the peer must take it as it is."""
+def test_colour_pixels_are_not_decompressed(shared: Path, tmp_path: Path) -> None:
+    """YBR converted to RGB and back is another image, so the peer must accept it as it is."""
     dataset = small_chest()
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
     dataset.PlanarConfiguration = 0
@@ -255,8 +256,8 @@ def test_colour_is_not_decompressed(shared: Path, tmp_path: Path) -> None:
     assert "colour pixels in RLE Lossless" in sent.message
 
 
-def test_more_presentation_contexts_than_an_association_holds(tmp_path: Path) -> None:
-    """128: every class takes two, its own syntax and the fallback."""
+def test_more_presentation_contexts_than_one_association_holds_use_several(tmp_path: Path) -> None:
+    """The limit is 128, and every SOP Class needs two: its own syntax and the fallback."""
     paths = []
     for number in range(130):
         path = tmp_path / f"{number}.dcm"
@@ -270,7 +271,7 @@ def test_more_presentation_contexts_than_an_association_holds(tmp_path: Path) ->
 
 
 class Rejecting(AE):
-    """Knows its own title, and that of one caller."""
+    """A peer that accepts one called and one calling AE title."""
 
     def __init__(self) -> None:
         super().__init__("PEER")
@@ -285,7 +286,7 @@ class Rejecting(AE):
         ("PEER", "STRANGER", "does not know the calling AE title"),
     ],
 )
-def test_a_title_that_is_not_known_refuses_all(
+def test_an_unknown_ae_title_refuses_all_files(
     chests: list[Path], called: str, calling: str, words: str
 ) -> None:
     with listener([(DX, [ExplicitVRLittleEndian])], entity=Rejecting()) as scp:
@@ -298,7 +299,7 @@ def test_a_title_that_is_not_known_refuses_all(
     assert all(sent.message.endswith(words) for sent in results)
 
 
-def test_a_peer_that_has_enough_to_do_may_take_it_later(chests: list[Path]) -> None:
+def test_a_transient_rejection_is_a_failure_that_may_succeed_later(chests: list[Path]) -> None:
     entity = AE("PEER")
     entity.maximum_associations = 1
     within: list[SendResult] = []
@@ -314,7 +315,7 @@ def test_a_peer_that_has_enough_to_do_may_take_it_later(chests: list[Path]) -> N
     assert "for now: it has reached its limit of associations" in within[0].message
 
 
-def test_a_peer_that_is_not_there(chests: list[Path]) -> None:
+def test_a_peer_that_cannot_be_reached_fails_all_files(chests: list[Path]) -> None:
     results = list(peer(free_port()).send(chests))
     assert outcomes(results) == [SendOutcome.FAILED] * 5
     assert results[0].message.endswith("Connection refused")
@@ -324,7 +325,7 @@ def test_a_peer_that_is_not_there(chests: list[Path]) -> None:
 
 
 def aborting(bad: set[str], times: int) -> Callable[[Event], int]:
-    """Abort over some instances, each so often."""
+    """Abort the association for some instances, each so often."""
     left = dict.fromkeys(bad, times)
 
     def answer(event: Event) -> int:
@@ -337,14 +338,14 @@ def aborting(bad: set[str], times: int) -> Callable[[Event], int]:
     return answer
 
 
-def test_after_an_abort_the_rest_goes_over_a_new_association(chests: list[Path]) -> None:
+def test_after_an_abort_the_remaining_files_use_a_new_association(chests: list[Path]) -> None:
     bad = {data_set(chests[2])[0]}
     with listener([(DX, [ExplicitVRLittleEndian])], aborting(bad, 1)) as scp:
         assert outcomes(peer(scp.port).send(chests)) == [SendOutcome.STORED] * 5
     assert scp.associations == 2
 
 
-def test_a_file_that_the_peer_fails_over_does_not_stop_the_others(chests: list[Path]) -> None:
+def test_a_file_that_makes_the_peer_abort_does_not_stop_the_others(chests: list[Path]) -> None:
     bad = {data_set(chests[2])[0]}
     with listener([(DX, [ExplicitVRLittleEndian])], aborting(bad, 9)) as scp:
         results = list(peer(scp.port).send(chests))
@@ -357,7 +358,7 @@ def test_a_file_that_the_peer_fails_over_does_not_stop_the_others(chests: list[P
     assert scp.associations == 3
 
 
-def test_files_that_vanish_are_no_losses_of_the_peer(chests: list[Path]) -> None:
+def test_files_that_are_removed_do_not_count_as_lost_associations(chests: list[Path]) -> None:
     def answer(_: Event) -> int:
         for path in chests[1:4]:
             path.unlink(missing_ok=True)
@@ -374,7 +375,7 @@ def test_files_that_vanish_are_no_losses_of_the_peer(chests: list[Path]) -> None
 
 
 def sending(monkeypatch: pytest.MonkeyPatch, first: Callable[[Association, Path], None]) -> None:
-    """Let something happen when C-STORE is about to be called."""
+    """Call a function before each C-STORE."""
     send_c_store = Association.send_c_store
 
     def late(association: Association, path: Path, *arguments: Any) -> pydicom.Dataset:  # noqa: ANN401
@@ -384,7 +385,7 @@ def sending(monkeypatch: pytest.MonkeyPatch, first: Callable[[Association, Path]
     monkeypatch.setattr(Association, "send_c_store", late)
 
 
-def test_half_a_file_under_way_costs_an_association_and_no_other_file(
+def test_a_file_that_fails_while_it_is_sent_costs_an_association_and_no_other_file(
     chests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Association, path: Path) -> None:
@@ -404,7 +405,7 @@ def test_half_a_file_under_way_costs_an_association_and_no_other_file(
 
 
 @pytest.mark.parametrize(("times", "outcome"), [(1, SendOutcome.STORED), (9, SendOutcome.FAILED)])
-def test_an_association_that_is_gone_before_a_file_is_offered(
+def test_an_association_that_ends_before_a_file_is_sent_is_replaced(
     chests: list[Path], monkeypatch: pytest.MonkeyPatch, times: int, outcome: SendOutcome
 ) -> None:
     left = [*range(times)]
@@ -421,7 +422,7 @@ def test_an_association_that_is_gone_before_a_file_is_offered(
     assert outcomes(results) == [outcome] * 5
 
 
-def test_a_file_that_changes_while_it_is_converted_is_not_sent(
+def test_a_file_that_changes_while_it_is_transcoded_is_not_sent(
     chests: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(path: Path, syntax: UID, target: Path) -> None:
@@ -438,7 +439,7 @@ def test_a_file_that_changes_while_it_is_converted_is_not_sent(
 
 
 @pytest.mark.parametrize("option", ["--abort-during", "--abort-after"])
-def test_a_peer_that_aborts_always_fails_all_and_is_left_alone(
+def test_a_peer_that_always_aborts_fails_all_files_after_three_associations(
     shared: Path, tmp_path: Path, option: str
 ) -> None:
     paths = [EXAMPLE] * 6
@@ -448,8 +449,8 @@ def test_a_peer_that_aborts_always_fails_all_and_is_left_alone(
     assert results[-1].message.endswith("were lost")
 
 
-def test_a_peer_that_stops_reading_fails(tmp_path: Path) -> None:
-    """Were patience not bounded, this test would not end."""
+def test_a_peer_that_stops_reading_fails_after_the_timeout(tmp_path: Path) -> None:
+    """Without a timeout for sending, this test would not end."""
     large = tmp_path / "large.dcm"
     dataset = small_chest()
     dataset.Rows = dataset.Columns = 4096
@@ -460,8 +461,8 @@ def test_a_peer_that_stops_reading_fails(tmp_path: Path) -> None:
     assert outcomes(results) == [SendOutcome.FAILED]
 
 
-def test_memory_does_not_depend_on_the_file(tmp_path: Path) -> None:
-    """A large object is read as it is sent: 150 MB beside some kilobytes."""
+def test_memory_does_not_depend_on_the_size_of_the_file(tmp_path: Path) -> None:
+    """A file is read while it is sent: 150 MB take as much memory as some kilobytes."""
     small, large = tmp_path / "small.dcm", tmp_path / "large.dcm"
     dataset = small_chest()
     dataset.save_as(small)
@@ -508,7 +509,7 @@ def test_tls_verifies_both_sides(chests: list[Path], tmp_path: Path, secured: Ce
     assert "certificate is not trusted" in distrusted[0].message
 
 
-def test_a_certificate_for_another_host_is_not_believed(
+def test_a_certificate_for_another_host_is_not_trusted(
     chests: list[Path], tmp_path: Path, secured: Certificates
 ) -> None:
     server = secured.server
@@ -520,7 +521,9 @@ def test_a_certificate_for_another_host_is_not_believed(
         assert "certificate is not trusted" in next(iter(other)).message
 
 
-def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certificates) -> None:
+def test_the_error_names_a_file_that_is_not_a_certificate(
+    tmp_path: Path, secured: Certificates
+) -> None:
     text, missing = tmp_path / "text.pem", tmp_path / "missing.pem"
     text.write_text("none")
     client = secured.client
@@ -548,6 +551,7 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certi
         {"called_ae": "X" * 17},
         {"called_ae": "back\\slash"},
         {"called_ae": "   "},
+        {"called_ae": " PEER"},
         {"calling_ae": "ü"},
         {"port": 0},
         {"port": 70000},
@@ -557,19 +561,6 @@ def test_files_that_are_no_certificates_are_named(tmp_path: Path, secured: Certi
     ],
     ids=str,
 )
-def test_what_can_be_no_peer_is_refused(wrong: dict[str, object]) -> None:
+def test_an_invalid_title_port_host_or_timeout_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"_ae|port|host|timeout"):
         CStoreDestination(**{"host": "localhost", "port": 104, "called_ae": "PEER"} | wrong)  # type: ignore[arg-type]
-
-
-def test_an_answer_is_for_who_waits_for_it() -> None:
-    """A thread of pynetdicom that looks for requests took one of some hundred answers away."""
-    calling = RemoteAE(host="127.0.0.1", port=0, called_ae="PEER", calling_ae="US", timeout=5.0)
-    with (
-        listener([(DX, [ExplicitVRLittleEndian])]) as scp,
-        replace(calling, port=scp.port).association([(UID(DX), FALLBACK_SYNTAXES)]) as association,
-    ):
-        answer = (1, C_STORE())
-        association.dimse.msg_queue.put(answer)
-        assert association.dimse.get_msg(block=False) == (None, None)
-        assert association.dimse.get_msg(block=True) == answer

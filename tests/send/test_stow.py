@@ -1,4 +1,4 @@
-"""STOW-RS to Orthanc, and to services that refuse in every way."""
+"""STOW-RS to Orthanc, and to a stub that gives every kind of response."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.peer
 
 @dataclass
 class Service:
-    """A service that answers what it is told to, and keeps what it was asked."""
+    """A stub that gives a set response and records the requests."""
 
     port: int
     status: int = 200
@@ -109,7 +109,7 @@ def response(uid: str = UID_OF_EXAMPLE, **attributes: object) -> bytes:
 
 
 def test_orthanc_keeps_the_file_byte_for_byte(tmp_path: Path, shared: Path) -> None:
-    """Compressed, illegal text and all: nothing is encoded again."""
+    """Nothing is encoded again: compressed pixels and illegal text are unchanged."""
     odd = tmp_path / "odd.dcm"
     small_chest(2, InstitutionName="illegal text").save_as(odd)
     odd.write_bytes(odd.read_bytes().replace(b"illegal text", b"ill\xe9gal t\xffxt"))
@@ -130,8 +130,8 @@ def test_orthanc_keeps_the_file_byte_for_byte(tmp_path: Path, shared: Path) -> N
         assert same, path
 
 
-def test_a_request_holds_the_file_alone(stub: Service) -> None:
-    """PS3.18 10.5.1 and 8.6.1.2.1."""
+def test_a_request_contains_one_file_unchanged(stub: Service) -> None:
+    """As in PS3.18 10.5.1 and 8.6.1.2.1."""
     stub.status, stub.body = 200, b""
     for url in (stub.url, stub.url + "/", stub.url + "/studies", stub.url + "/studies/"):
         (sent,) = StowDestination(url=url).send([EXAMPLE])
@@ -210,7 +210,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("status", "body", "outcome", "words"), ANSWERS)
-def test_every_answer_has_its_outcome(
+def test_every_response_has_its_outcome(
     stub: Service, status: int, body: bytes, outcome: SendOutcome, words: str
 ) -> None:
     stub.status, stub.body, before = status, body, len(stub.paths)
@@ -218,10 +218,10 @@ def test_every_answer_has_its_outcome(
     (sent,) = StowDestination(url=stub.url).send([EXAMPLE])
     assert (sent.outcome, sent.status) == (outcome, status)
     assert words in sent.message
-    assert len(stub.paths) == before + 1, "asked once, and nobody else"
+    assert len(stub.paths) == before + 1, "one request, and no redirection"
 
 
-def test_a_page_to_log_in_by_its_type_is_no_answer(stub: Service) -> None:
+def test_a_login_page_by_its_content_type_is_not_a_success(stub: Service) -> None:
     stub.status, stub.body = 200, b"<div>log in</div>"
     stub.headers = {"Content-Type": "text/html; charset=utf-8"}
     (sent,) = StowDestination(url=stub.url).send([EXAMPLE])
@@ -229,18 +229,20 @@ def test_a_page_to_log_in_by_its_type_is_no_answer(stub: Service) -> None:
     assert sent.message.endswith(f"{SAYS_NOT}, HTTP 200")
 
 
-def test_a_service_that_is_asked_to_stop(stub: Service) -> None:
+def test_sending_stops_after_the_current_file_if_asked(stub: Service) -> None:
     stub.status, stub.body, stub.headers = 200, b"", {}
     assert len(list(StowDestination(url=stub.url).send([EXAMPLE] * 3, lambda: True))) == 1
 
 
-def test_a_service_that_is_not_there() -> None:
+def test_a_refused_connection_is_a_failure() -> None:
     (sent,) = StowDestination(url=f"http://127.0.0.1:{free_port()}").send([EXAMPLE])
     assert sent.outcome is SendOutcome.FAILED
     assert sent.message.endswith("connection refused")
 
 
-def test_secrets_come_from_files_and_go_nowhere_else(stub: Service, tmp_path: Path) -> None:
+def test_secrets_are_read_from_files_and_appear_in_no_message(
+    stub: Service, tmp_path: Path
+) -> None:
     stub.status, stub.body, stub.headers = 401, b"", {}
     token, password = tmp_path / "token", tmp_path / "password"
     token.write_text("s3cret-token\n")
@@ -255,7 +257,7 @@ def test_secrets_come_from_files_and_go_nowhere_else(stub: Service, tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", ["", "\n", "not ASCII: ü", "\x07"])
-def test_a_file_without_a_secret_is_named_and_not_quoted(tmp_path: Path, content: str) -> None:
+def test_a_file_without_a_secret_is_named_but_not_quoted(tmp_path: Path, content: str) -> None:
     token = tmp_path / "token"
     token.write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=f"first line of {token} is not a password") as caught:
@@ -288,7 +290,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("options", "words"), WRONG)
-def test_what_cannot_be_right_is_refused_unquoted(options: dict[str, Any], words: str) -> None:
+def test_invalid_options_are_refused_without_quoting_a_secret(
+    options: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         StowDestination(**options)
     assert "hunter2" not in str(caught.value)
@@ -312,7 +316,7 @@ def test_tls_verifies_both_sides(secured: Certificates) -> None:
     assert len(there.paths) == 1
 
 
-def test_a_body_is_read_in_pieces(tmp_path: Path) -> None:
+def test_a_body_is_read_in_chunks(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 1000)
     with MultipartRelatedFile(path) as body:
@@ -322,7 +326,7 @@ def test_a_body_is_read_in_pieces(tmp_path: Path) -> None:
         assert path.read_bytes() in b"".join(pieces)
 
 
-def test_a_service_is_read_from_a_configuration(tmp_path: Path) -> None:
+def test_a_destination_is_read_from_a_configuration(tmp_path: Path) -> None:
     adapter = TypeAdapter(StowDestination)
     read = adapter.validate_python(
         {"url": "https://pacs/rs", "tls": {"ca_file": str(tmp_path / "a.pem")}, "timeout": 5}

@@ -6,18 +6,19 @@ from unittest.mock import patch
 
 import pytest
 
+from cxrsr_cli.common.backoff import RetryPolicy
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.receive.context import ReceivedInstance
+from cxrsr_cli.receive.store_sink import ReceivedInstance
 from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.events import Event, EventKind
-from cxrsr_cli.serve.queue import ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.node_context import NodeContext
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueView
 from cxrsr_cli.serve.spool import Spool, instance_key, is_key
 
 
 class Node:
-    """An intake, and what it said and did."""
+    """An acceptor with its spool, queue and events."""
 
     def __init__(self, folder: Path) -> None:
         self.spool = Spool(folder)
@@ -25,18 +26,15 @@ class Node:
         self.queue = Queue(self.spool.ledger)
         self.queue.state_of("")  # makes the file
         self.survey = QueueView(self.spool.ledger)
-        self.said: list[Event] = []
-        self.woken = 0
-        self.intake = InstanceAcceptor(self.spool, self.queue, self.said.append, self._wake)
-
-    def _wake(self) -> None:
-        self.woken += 1
+        self.events: list[Event] = []
+        self.context = NodeContext(self.spool, self.queue, RetryPolicy(), self.events.append)
+        self.acceptor = InstanceAcceptor(self.context)
 
     def arrive(self, content: bytes = b"object", uid: str = "1.2.3") -> DimseStatus:
         """Let an instance arrive."""
-        path = self.spool.incoming / f"{len(self.said)}.dcm"
+        path = self.spool.incoming / f"{len(self.events)}.dcm"
         path.write_bytes(content)
-        return self.intake.accept(
+        return self.acceptor.accept(
             ReceivedInstance(
                 path=path,
                 dataset_offset=0,
@@ -76,45 +74,47 @@ def test_everything_is_flushed_before_success(node: Node) -> None:
     assert steps == ["a file, with 0 entries", "the names in received, with 0 entries"]
     assert [item.state for item in node.survey.items()] == [ItemState.RECEIVED]
     assert node.received() == [b"object"]
-    assert node.woken == 1
+    assert node.context.work_count == 1
 
 
 @pytest.mark.parametrize("step", ["cxrsr_cli.serve.acceptor.fsync_path", "pathlib.Path.replace"])
-def test_a_disk_that_fails_is_no_success(node: Node, step: str) -> None:
+def test_a_disk_error_is_not_acknowledged(node: Node, step: str) -> None:
     with patch(step, side_effect=OSError(28, "No space left on device")):
         assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
     assert list(node.survey.items()) == []
     assert node.received() == []
-    (event,) = node.said
+    (event,) = node.events
     assert event.kind is EventKind.ERROR
     assert "No space left on device" in event.reason
     assert node.arrive() is DimseStatus.SUCCESS
 
 
-def test_a_queue_that_fails_is_no_success(node: Node) -> None:
+def test_a_queue_error_is_not_acknowledged(node: Node) -> None:
     with patch.object(node.queue, "enqueue", side_effect=OutputError("the ledger cannot be used")):
         assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
     assert node.arrive() is DimseStatus.SUCCESS
     assert node.received() == [b"object"]
 
 
-def test_the_same_again(node: Node) -> None:
+def test_a_duplicate_is_acknowledged_and_not_queued_again(node: Node) -> None:
     for _ in range(3):
         assert node.arrive() is DimseStatus.SUCCESS
-    assert [event.kind for event in node.said] == ["received", "duplicate", "duplicate"]
+    assert [event.kind for event in node.events] == ["received", "duplicate", "duplicate"]
     assert len(list(node.survey.items())) == 1
     assert list(node.spool.incoming.iterdir()) == []
 
 
 @pytest.mark.parametrize(("content", "uid"), [(b"others", "1.2.3"), (b"object", "1.2.4")])
-def test_another_instance(node: Node, content: bytes, uid: str) -> None:
+def test_a_different_instance_is_queued(node: Node, content: bytes, uid: str) -> None:
     node.arrive()
     node.arrive(content, uid)
     assert len(list(node.survey.items(ItemState.RECEIVED))) == 2
 
 
 @pytest.mark.parametrize("state", [ItemState.DEAD, ItemState.IGNORED])
-def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: ItemState) -> None:
+def test_a_dead_or_ignored_instance_is_tried_again_when_received_again(
+    node: Node, state: ItemState
+) -> None:
     node.arrive()
     (item,) = node.survey.items()
     if state is ItemState.DEAD:
@@ -130,7 +130,7 @@ def test_what_was_given_up_or_ignored_is_tried_again(node: Node, state: ItemStat
     assert list((node.spool.root / "dead").iterdir()) == []
 
 
-def test_the_key_is_of_the_instance_and_its_data_set(tmp_path: Path) -> None:
+def test_the_key_depends_on_sop_instance_uid_and_data_set_only(tmp_path: Path) -> None:
     """Not of the meta information, which names this software's version."""
 
     def key(content: bytes, uid: str = "1.2.3", begins: int = 4) -> str:

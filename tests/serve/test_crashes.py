@@ -10,14 +10,13 @@ import pytest
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.common.backoff import RetryPolicy
 from cxrsr_cli.connections.dimse_status import DimseStatus
-from cxrsr_cli.receive.context import ReceivedInstance
+from cxrsr_cli.receive.store_sink import ReceivedInstance
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve import acceptor, maintenance, sender, spool
 from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.processor import UpscaleWorker
-from cxrsr_cli.serve.queue import ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueView
 from cxrsr_cli.serve.routing import RoutingRule
 from cxrsr_cli.serve.sender import DeliveryWorker
 from cxrsr_cli.serve.spool import Spool
@@ -70,22 +69,16 @@ class Machine:
         self.queue, self.ledger = Queue(self.spool.ledger), Ledger(self.spool.ledger)
         maintenance.reconcile(self.queue, self.spool)
         rule = RoutingRule(name="all", send_to=("share",))
-        means = NodeContext(
-            spool=self.spool,
-            queue=self.queue,
-            retry=RetryPolicy(),
-            on_event=lambda _: None,
-            stop=lambda: False,
-        )
-        self.intake = InstanceAcceptor(self.spool, self.queue, lambda _: None, lambda: None)
-        self.worker = UpscaleWorker(
+        context = NodeContext(self.spool, self.queue, RetryPolicy(), lambda _: None)
+        self.acceptor = InstanceAcceptor(context)
+        self.upscale_worker = UpscaleWorker(
             rules=[rule],
             upscalers={rule.upscale: self.upscaler},
             ledger=self.ledger,
-            context=means,
+            context=context,
         )
-        self.courier = DeliveryWorker(
-            name="share", destination=Folder(path=self.out), context=means
+        self.delivery_worker = DeliveryWorker(
+            name="share", destination=Folder(path=self.out), context=context
         )
 
     def stop(self) -> None:
@@ -97,7 +90,7 @@ class Machine:
         """Receive the instance."""
         path = self.spool.incoming / "arriving.dcm"
         small_chest().save_as(path)
-        return self.intake.accept(
+        return self.acceptor.accept(
             ReceivedInstance(
                 path=path,
                 dataset_offset=0,
@@ -110,7 +103,7 @@ class Machine:
 
     def work(self) -> None:
         """Do all that there is to do."""
-        while self.worker.run_once() or self.courier.run_once():
+        while self.upscale_worker.run_once() or self.delivery_worker.run_once():
             pass
 
 
@@ -131,7 +124,7 @@ def ending(original: Callable[..., Any], *, before: bool) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
-def test_an_end_at_any_step(
+def test_a_power_cut_at_any_step_loses_nothing(
     tmp_path: Path,
     upscaler: Upscaler,
     owner: object,

@@ -21,9 +21,8 @@ from cxrsr_cli.send.stow import StowDestination
 from cxrsr_cli.serve.config import _KINDS, HealthConfig, ServeConfig, load_serve_config
 from cxrsr_cli.serve.events import EventKind
 from cxrsr_cli.serve.monitoring import Metrics
-from cxrsr_cli.serve.queue import ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
-from cxrsr_cli.serve.routing import _LONGEST_DESCRIPTION, RoutingRule, RuleCondition
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueView
+from cxrsr_cli.serve.routing import _MAX_DESCRIPTION_LENGTH, RoutingRule, RuleCondition
 from tests.conftest import ROOT, Command
 
 PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
@@ -82,7 +81,7 @@ def test_every_key_is_documented(kind: type) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_no_key_is_documented_that_is_not_there(heading: str, kinds: tuple[type, ...]) -> None:
+def test_no_unknown_key_is_documented(heading: str, kinds: tuple[type, ...]) -> None:
     keys = {one.name for kind in kinds for one in fields(kind)}
     stated = {
         name for cell in first_cells(section(heading)) for name in re.findall(r"`(\w+)`", cell)
@@ -125,9 +124,9 @@ def test_default_sizes_are_those_of_the_code(key: str) -> None:
     assert parse_byte_size(cell) == getattr(ScpLimits(), key)
 
 
-def test_how_much_of_a_description_is_looked_at_is_documented() -> None:
+def test_the_length_of_a_matched_description_is_documented() -> None:
     (cell,) = re.findall(r"^\| `description` \| ([^|]*) \|", section("Rules"), re.MULTILINE)
-    assert re.findall(r"\d+", cell) == [str(_LONGEST_DESCRIPTION)]
+    assert re.findall(r"\d+", cell) == [str(_MAX_DESCRIPTION_LENGTH)]
 
 
 def test_every_event_is_documented() -> None:
@@ -148,7 +147,7 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     assert sorted(re.findall(r"`(\w+)", cells)) == sorted(exported)
 
 
-def test_every_number_that_refuses_is_documented() -> None:
+def test_every_rejection_and_failure_status_is_documented() -> None:
     text = section("Who may send")
     for reason, rejection in REJECTIONS.items():
         numbers = f"{rejection.result}/{rejection.source}/{rejection.diagnostic}"
@@ -179,7 +178,7 @@ def in_a_sentence(page: str) -> set[int]:
     ],
     ids=["serve", "send", "queue"],
 )
-def test_exit_codes_are_those_of_the_help(
+def test_documented_exit_codes_equal_those_of_the_help(
     cxrsr: Command, commands: list[str], page: str, read: Callable[[str], set[int]]
 ) -> None:
     said: set[int] = set()
@@ -201,7 +200,7 @@ def test_the_example_can_be_read() -> None:
     assert list(config.destinations) == ["archive"]
 
 
-def test_what_is_commented_out_in_the_example_is_right_too(tmp_path: Path) -> None:
+def test_the_commented_lines_of_the_example_are_valid(tmp_path: Path) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
     key = r"^( *)# ( *\w+:(?: [^ ]*)?)$"
     path = tmp_path / "serve.yaml"

@@ -19,6 +19,8 @@ from tests.helpers.encodings import LOSSLESS, LOSSY, PICTURES
 from tests.helpers.nodes import Node, configure, running
 from tests.helpers.orthanc import Orthanc, free_port, modality, running_orthanc
 
+pytestmark = [pytest.mark.peer, pytest.mark.process]
+
 WHOLE = ("1.3.6*.dcm", "966_fixed.dcm", "Fake_MONOHR1.dcm", "RG1_J2KR.dcm")
 """Real chests as they are, 1 to 4 megapixels."""
 
@@ -111,7 +113,7 @@ def check(hospital: Hospital, sources: dict[str, Path]) -> None:
             assert all("DERIVED" in each["00080008"]["Value"] for each in answers), name
 
 
-def test_every_transfer_syntax_comes_back_sharper(
+def test_instances_of_every_transfer_syntax_come_back_upscaled(
     hospital: Hospital, tmp_path: Path, shared: Path
 ) -> None:
     """By C-STORE from a real archive, back to it by C-STORE, and to another by STOW-RS."""
@@ -137,7 +139,7 @@ def test_every_transfer_syntax_comes_back_sharper(
     assert hospital.node.stop() == ExitCode.OK
 
 
-def test_whole_real_chests_come_back_sharper(hospital: Hospital, shared: Path) -> None:
+def test_real_radiographs_come_back_upscaled(hospital: Hospital, shared: Path) -> None:
     paths = [path for name in WHOLE for path in (shared / "dicom" / "chest").glob(name)]
     names = [hospital.archive.store(path) for path in paths]
     hospital.send(names)

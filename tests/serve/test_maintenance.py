@@ -9,9 +9,10 @@ from unittest.mock import patch
 import pytest
 
 from cxrsr_cli.batch.ledger import Ledger
+from cxrsr_cli.common.backoff import RetryPolicy
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.errors import ExitCode, OutputError
-from cxrsr_cli.receive.context import ReceivedInstance
+from cxrsr_cli.receive.store_sink import ReceivedInstance
 from cxrsr_cli.serve import maintenance
 from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.maintenance import (
@@ -22,8 +23,8 @@ from cxrsr_cli.serve.maintenance import (
     retry_dead,
     write_missing_dead_letters,
 )
-from cxrsr_cli.serve.queue import ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.node_context import NodeContext
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueView
 from cxrsr_cli.serve.spool import Spool
 from tests.conftest import Command
 from tests.helpers.batches import command
@@ -113,7 +114,7 @@ def test_files_agree_with_the_queue_after_a_kill(
     assert house.queue.state_of(KEY) is state
 
 
-def test_a_file_without_an_entry_is_taken_in(house: House) -> None:
+def test_a_file_without_an_entry_is_queued_again(house: House) -> None:
     """As when a queue was lost: its sender was perhaps told of success."""
     house.put(KEY, ItemState.RECEIVED)
     house.close()
@@ -126,7 +127,7 @@ def test_a_file_without_an_entry_is_taken_in(house: House) -> None:
     again.close()
 
 
-def test_what_is_half_written_or_not_ours(house: House) -> None:
+def test_partial_files_are_removed_and_foreign_files_kept(house: House) -> None:
     folder = house.spool.root / "received"
     (folder / ".cxrsr-abc.part").write_bytes(b"half")
     (folder / "notes.txt").write_bytes(b"somebody's")
@@ -134,7 +135,7 @@ def test_what_is_half_written_or_not_ours(house: House) -> None:
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
-def test_a_letter_that_could_not_be_written_is_written_later(house: House) -> None:
+def test_a_missing_dead_letter_is_written_later(house: House) -> None:
     house.put(KEY, ItemState.DEAD)
     house.spool.remove_dead_letter(KEY)
     write_missing_dead_letters(house.queue, house.survey, house.spool)
@@ -143,11 +144,11 @@ def test_a_letter_that_could_not_be_written_is_written_later(house: House) -> No
     assert json.loads(reason.read_text(encoding="utf-8"))["reason"] == "damaged"
 
 
-def test_outputs_for_a_destination_that_was_taken_out(house: House) -> None:
+def test_outputs_for_a_removed_destination_become_dead_letters(house: House) -> None:
     house.put(KEY, ItemState.SENDING)
     assert give_up_removed_destination(house.queue, house.spool, "share") == 1
     (item,) = house.survey.items(ItemState.DEAD)
-    assert item.reason == "share: share is no destination any more"
+    assert item.reason == "share: the configuration has no destination share"
     assert house.files() == {"received", "output", "dead"}
 
 
@@ -156,12 +157,14 @@ def test_outputs_for_a_destination_that_was_taken_out(house: House) -> None:
 
 def intake(house: House) -> Callable[[], DimseStatus]:
     """Return what lets the instance come again."""
-    said = InstanceAcceptor(house.spool, house.queue, lambda _: None, lambda: None)
+    acceptor = InstanceAcceptor(
+        NodeContext(house.spool, house.queue, RetryPolicy(), lambda _: None)
+    )
 
     def arrive() -> DimseStatus:
         path = house.spool.incoming / "again.dcm"
         path.write_bytes(b"source")
-        return said.accept(
+        return acceptor.accept(
             ReceivedInstance(
                 path=path,
                 dataset_offset=0,
@@ -185,7 +188,7 @@ def kept(house: House) -> bool:
     [(maintenance, "remove_files_if_finished"), (Queue, "discard")],
     ids=["clear", "discard"],
 )
-def test_what_comes_again_while_it_is_removed_is_kept(
+def test_an_instance_received_again_during_its_removal_is_kept(
     house: House, owner: object, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Just before the step, another process takes the instance in, if it can."""
@@ -209,7 +212,7 @@ def test_what_comes_again_while_it_is_removed_is_kept(
     other.close()
 
 
-def test_what_comes_again_while_it_is_forgotten_is_kept(
+def test_an_instance_received_again_is_not_deleted_with_the_history(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
@@ -221,7 +224,7 @@ def test_what_comes_again_while_it_is_forgotten_is_kept(
 
 
 @pytest.mark.parametrize("step", ["enqueue", "state_of"])
-def test_a_queue_that_fails_costs_a_dead_instance_nothing(
+def test_a_queue_error_leaves_a_dead_instance_unchanged(
     house: House, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
@@ -232,7 +235,7 @@ def test_a_queue_that_fails_costs_a_dead_instance_nothing(
     assert house.files() == {"received", "dead"}
 
 
-def test_a_dead_one_with_an_output_is_sent_on_and_not_made_again(
+def test_a_dead_instance_with_an_output_is_delivered_and_not_upscaled_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made again it would be another file, for those who have it already."""
@@ -243,14 +246,14 @@ def test_a_dead_one_with_an_output_is_sent_on_and_not_made_again(
     assert house.files() == {"received", "output"}
 
 
-def test_retrying_counts_the_dead_only(house: House) -> None:
+def test_retry_counts_only_dead_instances(house: House) -> None:
     house.put(KEY, ItemState.DEAD)
     house.put("1" * 32, ItemState.RECEIVED)
     assert retry_dead(house.queue, house.spool, [KEY, "1" * 32, "2" * 32]) == 1
     assert house.files() == {"received"}
 
 
-def test_a_kill_in_the_middle_of_a_removal_brings_nothing_back(house: House) -> None:
+def test_a_kill_during_a_removal_does_not_restore_the_instance(house: House) -> None:
     house.put(KEY, ItemState.DEAD)
     with (
         patch(
@@ -267,7 +270,7 @@ def test_a_kill_in_the_middle_of_a_removal_brings_nothing_back(house: House) -> 
 # The spool.
 
 
-def test_a_dead_letter_takes_no_second_place(house: House) -> None:
+def test_a_dead_letter_is_a_hard_link(house: House) -> None:
     house.put(KEY, ItemState.DEAD)
     spool = house.spool
     assert spool.dead(KEY).stat().st_ino == spool.received(KEY).stat().st_ino
@@ -275,15 +278,19 @@ def test_a_dead_letter_takes_no_second_place(house: House) -> None:
     assert house.files() == {"received"}
 
 
-def test_one_node_a_spool(house: House) -> None:
+def test_only_one_node_can_lock_a_spool(house: House) -> None:
     other = Spool(house.spool.root)
-    with house.spool.held(), pytest.raises(OutputError, match="another cxrsr serve"), other.held():
+    with (
+        house.spool.locked(),
+        pytest.raises(OutputError, match="another cxrsr serve"),
+        other.locked(),
+    ):
         pass
-    with other.held():
+    with other.locked():
         pass
 
 
-def test_a_spool_is_its_owners(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_a_spool(tmp_path: Path) -> None:
     root = tmp_path / "spool"
     (root / "received").mkdir(parents=True, mode=0o755)
     Spool(root).make()
@@ -297,10 +304,10 @@ def test_a_spool_is_its_owners(tmp_path: Path) -> None:
         ("pathlib.Path.unlink", lambda spool: spool.clear(KEY)),
         ("pathlib.Path.mkdir", lambda spool: spool.make()),
         ("pathlib.Path.iterdir", lambda spool: spool.keys("dead")),
-        ("fcntl.flock", lambda spool: spool.held().__enter__()),
+        ("fcntl.flock", lambda spool: spool.locked().__enter__()),
     ],
 )
-def test_what_the_disk_refuses_is_said_in_words(
+def test_disk_errors_of_the_spool_become_output_errors(
     house: House, step: str, act: Callable[[Spool], object]
 ) -> None:
     refused = patch(step, side_effect=OSError(5, "Input/output error"))
@@ -319,7 +326,7 @@ def three_dead(house: House) -> House:
     return house
 
 
-def test_listing(cxrsr: Command, three_dead: House) -> None:
+def test_queue_list_shows_pending_and_dead_instances(cxrsr: Command, three_dead: House) -> None:
     done = cxrsr("queue", "list", three_dead.spool.root)
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (ExitCode.OK, "")
@@ -330,7 +337,7 @@ def test_listing(cxrsr: Command, three_dead: House) -> None:
     assert [json.loads(line)["key"] for line in only.stdout.splitlines()] == ["d" * 32]
 
 
-def test_retrying(cxrsr: Command, three_dead: House) -> None:
+def test_queue_retry_queues_dead_instances_again(cxrsr: Command, three_dead: House) -> None:
     root = three_dead.spool.root
     assert cxrsr("queue", "retry", root, "aaaaaa").stdout == "2 queued again\n"
     assert [item.key[:1] for item in three_dead.survey.items(ItemState.DEAD)] == ["c"]
@@ -339,14 +346,14 @@ def test_retrying(cxrsr: Command, three_dead: House) -> None:
     assert three_dead.survey.counts()[ItemState.RECEIVED] == 4
 
 
-def test_not_waiting_any_longer(cxrsr: Command, three_dead: House) -> None:
+def test_queue_retry_pending_makes_retries_due_now(cxrsr: Command, three_dead: House) -> None:
     three_dead.queue.retry_later("d" * 32, 1000, "full")
     done = cxrsr("queue", "retry", three_dead.spool.root, "--pending")
     assert done.stdout == "1 scheduled for immediate retry\n"
     assert len(three_dead.queue.due_items(9)) == 1
 
 
-def test_purging(cxrsr: Command, three_dead: House) -> None:
+def test_queue_purge_removes_dead_instances_and_history(cxrsr: Command, three_dead: House) -> None:
     root = three_dead.spool.root
     assert cxrsr("queue", "purge", root, "c" * 32).stdout == "1 removed\n"
     assert three_dead.files("c" * 32) == set()
@@ -358,7 +365,9 @@ def test_purging(cxrsr: Command, three_dead: House) -> None:
 
 @pytest.mark.parametrize("words", [["list"], ["retry", "--all"], ["purge", "--older-than", "0"]])
 @pytest.mark.parametrize("has_ledger", [False, True])
-def test_a_folder_that_is_no_spool(tmp_path: Path, words: list[str], has_ledger: bool) -> None:
+def test_a_folder_that_is_not_a_spool_is_refused(
+    tmp_path: Path, words: list[str], has_ledger: bool
+) -> None:
     """An output folder of `upscale` has a ledger, and stays as it is."""
     if has_ledger:
         ledger = Ledger(Spool(tmp_path).ledger)
@@ -383,7 +392,7 @@ def test_a_folder_that_is_no_spool(tmp_path: Path, words: list[str], has_ledger:
         (["purge", "../../x"], ExitCode.USAGE),
     ],
 )
-def test_what_is_not_meant(
+def test_illegal_keys_change_nothing(
     cxrsr: Command, three_dead: House, arguments: list[str], code: ExitCode
 ) -> None:
     """What an unset variable gives is not all."""

@@ -14,8 +14,7 @@ from cxrsr_cli.errors import MemoryLimitError, OutputError
 from cxrsr_cli.serve.events import Event, EventKind
 from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.processor import UpscaleWorker
-from cxrsr_cli.serve.queue import ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import ItemState, Queue, QueueView
 from cxrsr_cli.serve.routing import RoutingRule, RuleCondition
 from cxrsr_cli.serve.spool import Spool
 from cxrsr_cli.upscaler import Upscaler
@@ -37,17 +36,11 @@ class Bench:
         self.queue.state_of("")  # makes the file
         self.survey = QueueView(self.spool.ledger)
         self.ledger = Ledger(self.spool.ledger)
-        self.said: list[Event] = []
-        self.stopped = False
-        means = NodeContext(
-            spool=self.spool,
-            queue=self.queue,
-            retry=RetryPolicy(),
-            on_event=self.said.append,
-            stop=lambda: self.stopped,
-        )
+        self.events: list[Event] = []
+        context = NodeContext(self.spool, self.queue, RetryPolicy(), self.events.append)
+        self.context = context
         self.worker = UpscaleWorker(
-            rules=[RULE], upscalers={RULE.upscale: upscaler}, ledger=self.ledger, context=means
+            rules=[RULE], upscalers={RULE.upscale: upscaler}, ledger=self.ledger, context=context
         )
 
     def receive(self, count: int) -> list[str]:
@@ -60,7 +53,7 @@ class Bench:
 
     def kinds(self) -> list[EventKind]:
         """Return what it said."""
-        return [event.kind for event in self.said]
+        return [event.kind for event in self.events]
 
 
 @pytest.fixture
@@ -72,7 +65,7 @@ def bench(tmp_path: Path, upscaler: Upscaler) -> Iterator[Bench]:
     bench.ledger.close()
 
 
-def test_a_round(bench: Bench) -> None:
+def test_a_round_upscales_all_received_instances(bench: Bench) -> None:
     keys = bench.receive(3)
     assert bench.worker.run_once()
     assert bench.kinds() == [EventKind.UPSCALED] * 3
@@ -81,7 +74,7 @@ def test_a_round(bench: Bench) -> None:
     assert not bench.worker.run_once()
 
 
-def test_a_queue_that_cannot_be_written_is_no_instances_fault(bench: Bench) -> None:
+def test_a_queue_error_is_not_counted_as_a_crash_of_an_instance(bench: Bench) -> None:
     """However often: they are tried again when it can be."""
     bench.receive(2)
     for _ in range(7):
@@ -94,11 +87,11 @@ def test_a_queue_that_cannot_be_written_is_no_instances_fault(bench: Bench) -> N
     assert bench.kinds() == [EventKind.UPSCALED] * 2
 
 
-def test_a_stop_leaves_the_rest_as_it_was(bench: Bench) -> None:
+def test_a_stop_leaves_unprocessed_instances_unchanged(bench: Bench) -> None:
     bench.receive(3)
-    bench.stopped = True
+    bench.context.stop()
     bench.worker.run_once()
-    assert bench.said == []
+    assert bench.events == []
     assert {(item.state, item.crash_count) for item in bench.survey.items()} == {
         (ItemState.RECEIVED, 0)
     }
@@ -114,7 +107,7 @@ def test_a_stop_leaves_the_rest_as_it_was(bench: Bench) -> None:
     ],
     ids=["disk", "planned memory", "memory", "defect"],
 )
-def test_what_may_pass_is_tried_again(
+def test_an_error_that_may_be_temporary_is_retried(
     bench: Bench, error: Exception, state: ItemState, kind: EventKind
 ) -> None:
     (key,) = bench.receive(1)
@@ -125,7 +118,7 @@ def test_what_may_pass_is_tried_again(
     assert bench.spool.dead(key).exists() is (state is ItemState.DEAD)
 
 
-def test_an_output_of_other_options_is_made_again(bench: Bench) -> None:
+def test_an_output_with_other_options_is_made_again(bench: Bench) -> None:
     """As left by a kill before a change of the configuration."""
     (key,) = bench.receive(1)
     bench.spool.output(key).write_bytes(b"made otherwise")
@@ -138,7 +131,7 @@ def test_an_output_of_other_options_is_made_again(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("begun", "kind"), [(4, EventKind.UPSCALED), (5, EventKind.DEAD)])
-def test_what_the_process_ended_over_again_and_again(
+def test_an_instance_is_given_up_after_five_crashes(
     bench: Bench, begun: int, kind: EventKind
 ) -> None:
     keys = bench.receive(1)
@@ -148,7 +141,9 @@ def test_what_the_process_ended_over_again_and_again(
     assert bench.kinds() == [kind]
 
 
-def test_only_the_one_in_work_is_blamed(bench: Bench, upscaler: Upscaler) -> None:
+def test_only_the_instance_in_progress_is_suspected_of_a_crash(
+    bench: Bench, upscaler: Upscaler
+) -> None:
     """However often the process ends over it, those behind it go through."""
     keys = bench.receive(4)
     for _ in range(5):
@@ -172,7 +167,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("changes", ODD, ids=lambda changes: next(iter(changes)))
-def test_odd_objects_end_nobody_but_themselves(bench: Bench, changes: dict[str, object]) -> None:
+def test_a_damaged_object_does_not_affect_others(bench: Bench, changes: dict[str, object]) -> None:
     """Whatever a rule or the loop guard makes of them, the next one is worked on."""
     odd, _ = bench.receive(2)
     with quiet_libraries():

@@ -10,8 +10,7 @@ import pytest
 from cxrsr_cli.batch.ledger import Ledger, OutputKey
 from cxrsr_cli.common.backoff import RetryPolicy
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.serve.queue import Delivery, ItemState, Queue
-from cxrsr_cli.serve.queue_view import QueueView
+from cxrsr_cli.serve.queue import Delivery, ItemState, Queue, QueueView
 from cxrsr_cli.serve.spool import Spool
 
 
@@ -58,7 +57,7 @@ def delivery(queue: Queue, destination: str) -> Delivery:
     return found
 
 
-def test_the_way_of_an_instance(queue: Queue, survey: QueueView) -> None:
+def test_an_instance_passes_through_its_states(queue: Queue, survey: QueueView) -> None:
     queue.enqueue("a", "PACS", "CXRSR", "127.0.0.1")
     (item,) = queue.due_items(9)
     assert (item.key, item.state, item.calling_ae, item.crash_count) == (
@@ -77,14 +76,14 @@ def test_the_way_of_an_instance(queue: Queue, survey: QueueView) -> None:
     assert survey.counts() == {**dict.fromkeys(ItemState, 0), ItemState.DONE: 1}
 
 
-def test_the_oldest_first(queue: Queue, clock: Clock) -> None:
+def test_the_oldest_instance_is_first(queue: Queue, clock: Clock) -> None:
     for key in ("c", "a", "b"):
         queue.enqueue(key)
         clock.now += 1
     assert [item.key for item in queue.due_items(2)] == ["c", "a"]
 
 
-def test_what_is_postponed_waits(queue: Queue, clock: Clock) -> None:
+def test_a_retry_waits_until_it_is_due(queue: Queue, clock: Clock) -> None:
     queue.enqueue("a")
     queue.mark_started(["a"])
     queue.retry_later("a", 10, "the disk is full")
@@ -94,7 +93,9 @@ def test_what_is_postponed_waits(queue: Queue, clock: Clock) -> None:
     assert (item.attempts, item.crash_count, item.reason) == (1, 0, "the disk is full")
 
 
-def test_a_beginning_without_an_end_is_counted(queue: Queue, spool: Spool, clock: Clock) -> None:
+def test_a_start_without_a_result_is_counted_as_a_crash(
+    queue: Queue, spool: Spool, clock: Clock
+) -> None:
     """What kills the process is found out; what is given back was not the cause."""
     queue.enqueue("a")
     queue.mark_started(["a"])
@@ -107,7 +108,9 @@ def test_a_beginning_without_an_end_is_counted(queue: Queue, spool: Spool, clock
     again.close()
 
 
-def test_one_destination_of_two_gives_up(queue: Queue, survey: QueueView, clock: Clock) -> None:
+def test_an_instance_is_dead_when_one_of_two_deliveries_is(
+    queue: Queue, survey: QueueView, clock: Clock
+) -> None:
     queue.enqueue("a")
     queue.add_deliveries("a", "r", ["one", "two"])
     assert queue.mark_failed(delivery(queue, "one"), "busy", 5) is ItemState.SENDING
@@ -124,14 +127,14 @@ def test_one_destination_of_two_gives_up(queue: Queue, survey: QueueView, clock:
     assert queue.mark_sent(delivery(queue, "one")) is ItemState.DONE
 
 
-def test_a_dead_one_is_revived_where_it_died(queue: Queue) -> None:
+def test_requeue_continues_at_the_step_that_failed(queue: Queue) -> None:
     queue.enqueue("a")
     queue.mark_dead("a", "damaged")
     queue.requeue("a")
     assert [item.key for item in queue.due_items(1)] == ["a"]
 
 
-def test_reviving_and_dropping_are_for_the_dead_only(queue: Queue) -> None:
+def test_requeue_and_discard_change_only_dead_instances(queue: Queue) -> None:
     for key in ("ignored", "received"):
         queue.enqueue(key)
     queue.ignore("ignored", "", "")
@@ -141,7 +144,7 @@ def test_reviving_and_dropping_are_for_the_dead_only(queue: Queue) -> None:
         assert queue.state_of(key) == key
 
 
-def test_an_end_is_for_what_is_in_work_only(queue: Queue) -> None:
+def test_a_late_result_of_an_instance_is_ignored(queue: Queue) -> None:
     """It may have been removed by hand, and come again, meanwhile."""
     queue.enqueue("a")
     queue.add_deliveries("a", "r", ["one"])
@@ -151,7 +154,7 @@ def test_an_end_is_for_what_is_in_work_only(queue: Queue) -> None:
     assert queue.state_of("a") is ItemState.SENDING
 
 
-def test_dispatching_twice_sends_once(queue: Queue) -> None:
+def test_adding_deliveries_twice_sends_once(queue: Queue) -> None:
     """As after a kill between the output and its entry."""
     queue.enqueue("a")
     queue.add_deliveries("a", "r", ["one"])
@@ -160,7 +163,7 @@ def test_dispatching_twice_sends_once(queue: Queue) -> None:
     assert queue.due_deliveries("one", 9) == []
 
 
-def test_waiting_can_be_cut_short(queue: Queue) -> None:
+def test_waiting_retries_can_be_made_due_now(queue: Queue) -> None:
     for key in ("a", "b"):
         queue.enqueue(key)
     queue.retry_later("a", 1000, "full")
@@ -171,7 +174,7 @@ def test_waiting_can_be_cut_short(queue: Queue) -> None:
     assert delivery(queue, "one").key == "b"
 
 
-def test_a_clock_that_was_ahead_holds_up_nothing(queue: Queue, clock: Clock) -> None:
+def test_a_due_time_written_by_a_wrong_clock_counts_as_now(queue: Queue, clock: Clock) -> None:
     clock.now = 2e9
     for key in ("a", "b"):
         queue.enqueue(key)
@@ -184,7 +187,9 @@ def test_a_clock_that_was_ahead_holds_up_nothing(queue: Queue, clock: Clock) -> 
     assert delivery(queue, "one").key == "b"
 
 
-def test_what_is_over_is_forgotten_in_time(queue: Queue, survey: QueueView, clock: Clock) -> None:
+def test_finished_instances_are_deleted_after_a_time(
+    queue: Queue, survey: QueueView, clock: Clock
+) -> None:
     for key in ("done", "ignored", "dead", "received"):
         queue.enqueue(key)
     queue.add_deliveries("done", "r", ["one"])
@@ -196,10 +201,10 @@ def test_what_is_over_is_forgotten_in_time(queue: Queue, survey: QueueView, cloc
     assert sorted(item.key for item in survey.items()) == ["dead", "received"]
 
 
-def test_a_long_list_comes_page_by_page(
+def test_a_long_list_is_read_in_pages(
     queue: Queue, survey: QueueView, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cxrsr_cli.serve.queue_view._PAGE", 4)
+    monkeypatch.setattr("cxrsr_cli.serve.queue._PAGE", 4)
     for index in range(11):
         clock.now += index % 3 == 0
         queue.enqueue(f"{index:02d}")
@@ -219,7 +224,7 @@ def test_every_entry_is_flushed_to_the_disk(queue: Queue, spool: Spool) -> None:
     other.close()
 
 
-def test_what_is_held_is_one_change(queue: Queue, spool: Spool) -> None:
+def test_a_transaction_is_committed_or_rolled_back_as_a_whole(queue: Queue, spool: Spool) -> None:
     other = Queue(spool.ledger)
 
     def fail() -> None:
@@ -238,7 +243,7 @@ def test_what_is_held_is_one_change(queue: Queue, spool: Spool) -> None:
     other.close()
 
 
-def test_while_it_is_held_nobody_else_decides(queue: Queue, spool: Spool) -> None:
+def test_a_transaction_excludes_other_threads_and_processes(queue: Queue, spool: Spool) -> None:
     """Neither another thread nor another process."""
     order: list[str] = []
     other = Queue(spool.ledger)
@@ -257,7 +262,7 @@ def test_while_it_is_held_nobody_else_decides(queue: Queue, spool: Spool) -> Non
     assert order == ["first", "other"]
 
 
-def test_one_file_with_the_ledger(queue: Queue, spool: Spool) -> None:
+def test_queue_and_ledger_share_one_file(queue: Queue, spool: Spool) -> None:
     ledger = Ledger(spool.ledger)
     target = spool.output("a")
     target.write_bytes(b"output")
@@ -272,7 +277,7 @@ def test_one_file_with_the_ledger(queue: Queue, spool: Spool) -> None:
     assert queue.state_of("a") is ItemState.RECEIVED
 
 
-def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_ledger_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.sqlite"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE precious (a)")
@@ -289,11 +294,11 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("attempts", "seconds"), [(1, 10), (2, 20), (3, 40), (9, 2560), (10, 3600), (109, 3600)]
 )
-def test_waiting_grows_to_a_bound(attempts: int, seconds: float) -> None:
+def test_the_delay_doubles_up_to_its_limit(attempts: int, seconds: float) -> None:
     assert RetryPolicy().delay_after(attempts) == seconds
 
 
-def test_patience_ends_after_a_long_weekend() -> None:
+def test_the_default_retries_cover_more_than_four_days() -> None:
     waits = [RetryPolicy().delay_after(attempts) or 0.0 for attempts in range(1, 110)]
     assert sum(waits) > 4 * 86400
     assert RetryPolicy().delay_after(110) is None

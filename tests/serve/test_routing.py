@@ -69,11 +69,11 @@ WHENS = [
 
 
 @pytest.mark.parametrize(("when", "holds"), WHENS, ids=[str(when) for when, _ in WHENS])
-def test_a_rule_holds_if_all_that_it_asks_for_does(when: dict[str, Any], holds: bool) -> None:
+def test_a_rule_matches_if_all_its_conditions_match(when: dict[str, Any], holds: bool) -> None:
     assert RuleCondition(**when).matches(item(), chest()) is holds
 
 
-def test_what_an_object_does_not_state() -> None:
+def test_a_missing_value_matches_only_the_empty_text() -> None:
     bare = Dataset()
     assert RuleCondition(modality=("",), body_part=("",)).matches(item(), bare)
     assert not RuleCondition(min_side=1).matches(item(), bare)
@@ -81,7 +81,7 @@ def test_what_an_object_does_not_state() -> None:
     assert not RuleCondition(description=".").matches(item(), bare)
 
 
-def test_a_term_in_small_letters() -> None:
+def test_terms_match_in_upper_and_lower_case() -> None:
     dataset = chest()
     dataset["BodyPartExamined"]._value = "chest "  # as some devices write it
     assert RuleCondition(body_part=("CHEST",)).matches(item(), dataset)
@@ -123,7 +123,9 @@ ALL_THAT_CAN_BE_ASKED: dict[str, Any] = {
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from([*KEYWORDS, "Columns"]), st.sampled_from(ODD), min_size=1))
-def test_odd_objects_are_judged(odd: dict[str, Callable[[str], RawDataElement]]) -> None:
+def test_damaged_objects_are_matched_without_an_error(
+    odd: dict[str, Callable[[str], RawDataElement]],
+) -> None:
     dataset = chest()
     for keyword, element in odd.items():
         dataset._dict[Tag(keyword)] = element(keyword)
@@ -133,14 +135,14 @@ def test_odd_objects_are_judged(odd: dict[str, Callable[[str], RawDataElement]])
 
 
 @pytest.mark.parametrize("value", [Sequence(), ["CR", "DX"], 7, object()], ids=type)
-def test_a_modality_that_is_no_text_is_none_of_a_list(value: object) -> None:
+def test_a_modality_that_is_not_a_text_does_not_match(value: object) -> None:
     dataset = chest()
     dataset["Modality"]._value = value
     assert not RuleCondition(modality=("CR", "DX", "")).matches(item(), dataset)
 
 
 @pytest.mark.parametrize("value", [[2000, 2000], "2000", None, 0, Sequence()], ids=repr)
-def test_sides_that_are_no_numbers_are_within_no_bounds(value: object) -> None:
+def test_sides_that_are_not_numbers_do_not_match(value: object) -> None:
     """Were they, an object would be dropped by a rule that is for small ones."""
     dataset = chest()
     dataset["Rows"]._value = value
@@ -148,14 +150,14 @@ def test_sides_that_are_no_numbers_are_within_no_bounds(value: object) -> None:
         assert not when.matches(item(), dataset)
 
 
-def test_a_description_of_several_values() -> None:
+def test_a_description_of_several_values_is_matched_as_one_text() -> None:
     dataset = chest()
     with quiet_libraries():
         dataset.SeriesDescription = ["Thorax", "lateral"]
     assert RuleCondition(description="thorax.*lateral").matches(item(), dataset)
 
 
-def test_no_more_of_a_description_is_matched_than_its_vr_allows() -> None:
+def test_only_the_first_64_characters_of_a_description_are_matched() -> None:
     """A pattern as simple as this takes hours with what a peer could send."""
     long = "chest pa " * 11_111 + "xx"
     with quiet_libraries():
@@ -170,7 +172,7 @@ def test_no_more_of_a_description_is_matched_than_its_vr_allows() -> None:
     assert handed == [long[:64], f"chest\\{long}"[:64]]
 
 
-def test_the_first_rule_that_holds_is_followed() -> None:
+def test_the_first_rule_that_matches_is_applied() -> None:
     rules = [
         RoutingRule(name="cr", when=RuleCondition(modality=("CR",)), send_to=("a",)),
         RoutingRule(name="dx", when=RuleCondition(modality=("DX",)), ignore=True),
@@ -186,14 +188,14 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"name": "a", "ignore": True, "send_to": ["x"]}, "either send_to or ignore"),
     ({"name": "a", "send_to": ["x"], "upscale": {"scale": 3}}, "scale: 3 is not one of 2, 4, 8"),
     ({"name": "a", "send_to": ["x"], "upscale": {"modl": "x"}}, "modl"),
-    ({"name": "a", "send_to": ["x"], "when": {"description": "("}}, "no regular expression"),
+    ({"name": "a", "send_to": ["x"], "when": {"description": "("}}, "not a regular expression"),
     (
         {"name": "a", "send_to": ["x"], "when": {"description": "a{99999999999}"}},
-        "description is no regular expression",
+        "description is not a regular expression",
     ),
     (
         {"name": "a", "send_to": ["x"], "when": {"description": "(" * 5000 + ")" * 5000}},
-        "description is no regular expression .*recursion",
+        "description is not a regular expression .*recursion",
     ),
     ({"name": "a", "send_to": ["x"], "when": {"min_side": 0}}, "must be at least 1"),
     ({"name": "a", "send_to": ["x"], "when": {"max_side": -1}}, "max_side must be"),
@@ -210,7 +212,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("plain", "words"), FAULTS, ids=[words for _, words in FAULTS])
-def test_a_rule_that_cannot_be_meant(plain: dict[str, Any], words: str) -> None:
+def test_an_illegal_rule_is_refused(plain: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         TypeAdapter(RoutingRule).validate_python(plain)
 
@@ -235,7 +237,7 @@ def written(folder: Path, **changes: object) -> Path:
     return path
 
 
-def test_a_configuration(tmp_path: Path) -> None:
+def test_a_complete_configuration_is_read(tmp_path: Path) -> None:
     config = load_serve_config(written(tmp_path))
     assert config.memory == 2 << 30
     assert config.rules[0].when.modality == ("CR", "DX")
@@ -258,7 +260,7 @@ def test_a_text_alone_is_a_list_of_one(tmp_path: Path) -> None:
     )
 
 
-def test_sizes_have_units(tmp_path: Path) -> None:
+def test_sizes_may_have_units(tmp_path: Path) -> None:
     limits = {"max_instance_bytes": "512MiB", "min_free_bytes": "2G"}
     config = load_serve_config(written(tmp_path, scp={"limits": limits}))
     assert config.scp.limits.max_instance_bytes == 512 << 20
@@ -279,11 +281,14 @@ INFINITE, NONE = float("inf"), float("nan")
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"spol": 1}, "spol: "),
-    ({"memory": "much"}, "memory: .*'much' is no size"),
-    ({"health": {"port": 1, "address": "0.0.0.0"}}, "health.*not on loopback"),  # noqa: S104
+    ({"memory": "much"}, "memory: .*'much' is not a size"),
+    ({"health": {"port": 1, "address": "0.0.0.0"}}, "health.*not a loopback address"),  # noqa: S104
     ({"destinations": {"a": {"kind": "ftp"}}}, "destinations.a: .*one of store, stow, folder"),
     ({"destinations": {"a": {"kind": "store", "host": "x"}}}, "destinations.a.port: "),
-    ({"destinations": {}}, "sends to 'archive', which is no destination; those given: none"),
+    (
+        {"destinations": {}},
+        "sends to 'archive', which is not a destination; known destinations: none",
+    ),
     ({"rules": [*CONFIG["rules"], *CONFIG["rules"]]}, "two rules are named 'chests'"),
     ({"rules": [{"name": "a"}]}, "rules.0: .*either send_to or ignore"),
     ({"retry": {"initial_delay": 0}}, "retry: .*0 < initial_delay"),
@@ -291,56 +296,56 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"retry": {"initial_delay": NONE}}, "retry: .*0 < initial_delay"),
     ({"retry": {"max_delay": NONE}}, "retry: .*0 < initial_delay"),
     ({"retry": {"max_attempts": 0}}, "retry: .*attempts"),
-    ({"retry": {"max_attempts": True}}, "retry.max_attempts: is a number"),
+    ({"retry": {"max_attempts": True}}, "retry.max_attempts: must be a number"),
     ({"health": {"port": 99999}}, "health: .*port must be from 0"),
     ({"health": {"port": -1}}, "health: .*port must be from 0"),
-    ({"health": {"port": True}}, "health.port: is a number"),
+    ({"health": {"port": True}}, "health.port: must be a number"),
     ({"health": {"port": 1, "address": "::1"}}, "health: .*::1 is not IPv4"),
     ({"health": {"port": 1, "address": "localhost"}}, "health: "),
     ({"memory": -5}, "memory must be at least 1"),
     ({"memory": 0}, "memory must be at least 1"),
-    ({"memory": True}, "memory: is a number"),
+    ({"memory": True}, "memory: must be a number"),
     ({"history_retention_days": -1}, "history_retention_days must be finite"),
     ({"history_retention_days": NONE}, "history_retention_days must be finite"),
     ({"history_retention_days": INFINITE}, "history_retention_days must be finite"),
-    ({"history_retention_days": False}, "history_retention_days: is a number"),
-    ({"spool": ""}, "spool: is a path, and empty"),
-    ({"spool": "a\0b"}, "spool: holds a character"),
-    ({"spool": "\ud800"}, "spool: holds a character"),
-    ({"spool": None}, "spool: is without a value"),
+    ({"history_retention_days": False}, "history_retention_days: must be a number"),
+    ({"spool": ""}, "spool: must be a path, and is empty"),
+    ({"spool": "a\0b"}, "spool: contains an invalid character"),
+    ({"spool": "\ud800"}, "spool: contains an invalid character"),
+    ({"spool": None}, "spool: has no value"),
     ({"spool": ["a"]}, "spool: "),
-    ({"a\0b": 1}, "the file: a key holds a character"),
-    ({"rules": []}, "rules: there is none"),
-    ({"rules": None}, "rules: is without a value"),
-    ({"scp": {"port": True}}, "scp.port: is a number"),
+    ({"a\0b": 1}, "the file: a key contains an invalid character"),
+    ({"rules": []}, "rules: at least one"),
+    ({"rules": None}, "rules: has no value"),
+    ({"scp": {"port": True}}, "scp.port: must be a number"),
     ({"scp": {"port": 70000}}, "scp: .*port must be from 0"),
     ({"scp": {"address": ""}}, "scp: .*address must be"),
     ({"scp": {"prt": 1}}, "scp.prt: "),
-    ({"scp": {"peers": [{"ae_title": "PACS", "address": None}]}}, "peers.0.address: is without"),
+    ({"scp": {"peers": [{"ae_title": "PACS", "address": None}]}}, "peers.0.address: has no value"),
     ({"scp": {"peers": [{"ae_titel": "PACS"}]}}, "scp.peers.0.ae_titel: "),
-    ({"scp": {"limits": {"max_associations": True}}}, "scp.limits.max_associations: is a number"),
+    ({"scp": {"limits": {"max_associations": True}}}, "scp.limits.max_associations: must be"),
     (
         {"scp": {"limits": {"max_instance_bytes": "much"}}},
-        "limits.max_instance_bytes: .*is no size",
+        "limits.max_instance_bytes: .*is not a size",
     ),
     ({"scp": {"limits": {"idle_timeout": 1e300}}}, "scp.limits: .*idle"),
     ({"scp": {"limits": {"idl": 1}}}, "scp.limits.idl: "),
-    ({"tls": None}, "tls: is without a value"),
+    ({"tls": None}, "tls: has no value"),
     ({"tls": {}}, "tls needs a certificate"),
     ({"tls": {"ca_file": "a"}}, "tls needs a certificate"),
-    ({"tls": {"certificate": "a", "ca_file": None}}, "tls.ca_file: is without a value"),
-    ({"tls": {"certificate": ""}}, "tls.certificate: is a path, and empty"),
-    ({"tls": {"certificate": "a", "key": "\0"}}, "tls.key: holds a character"),
-    ({"destinations": {"a": None}}, "destinations.a: is without a value"),
-    ({"destinations": {"a": "out"}}, "destinations.a: .*has a key 'kind'"),
-    (place("folder", kind=["folder"]), "destinations.a: .*has a key 'kind'"),
-    (place("folder", kind={"folder": 1}), "destinations.a: .*has a key 'kind'"),
-    (place("folder", path=""), "destinations.a.path: is a path, and empty"),
-    (place("folder", path="\0"), "destinations.a.path: holds a character"),
-    (place("store", tls=None), "destinations.a.tls: is without a value"),
-    (place("store", port=True), "destinations.a.port: is a number"),
-    (place("store", port=0), "destinations.a: .*a port is"),
-    (place("store", host="a\0b"), "destinations.a.host: holds a character"),
+    ({"tls": {"certificate": "a", "ca_file": None}}, "tls.ca_file: has no value"),
+    ({"tls": {"certificate": ""}}, "tls.certificate: must be a path, and is empty"),
+    ({"tls": {"certificate": "a", "key": "\0"}}, "tls.key: contains an invalid character"),
+    ({"destinations": {"a": None}}, "destinations.a: has no value"),
+    ({"destinations": {"a": "out"}}, "destinations.a: .*needs a key 'kind'"),
+    (place("folder", kind=["folder"]), "destinations.a: .*needs a key 'kind'"),
+    (place("folder", kind={"folder": 1}), "destinations.a: .*needs a key 'kind'"),
+    (place("folder", path=""), "destinations.a.path: must be a path, and is empty"),
+    (place("folder", path="\0"), "destinations.a.path: contains an invalid character"),
+    (place("store", tls=None), "destinations.a.tls: has no value"),
+    (place("store", port=True), "destinations.a.port: must be a number"),
+    (place("store", port=0), "destinations.a: .*port must be from 1"),
+    (place("store", host="a\0b"), "destinations.a.host: contains an invalid character"),
     *(
         (place("store", host=host), "destinations.a: .*host must be")
         for host in ("", "a b", "a..b", ".", "x" * 70, "a\nb")
@@ -363,40 +368,42 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "words"), WRONG)
-def test_what_is_wrong_is_said_by_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_an_error_names_its_key(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_serve_config(written(tmp_path, **changes))
 
 
 UNREADABLE = [
-    ("spool: a\nrules: []\nspool: b\n", "key 'spool' is given twice, again on line 3"),
-    ("destinations:\n  web: {}\n  'web': {}\n", "key 'web' is given twice, again on line 3"),
-    ("rules:\n- {name: a, name: b}\n", "key 'name' is given twice, again on line 2"),
-    ("spool: 2026-99-99\n", "a value is illegal .*month"),
-    ("spool: !!int many\n", "a value is illegal"),
-    ("spool: !!timestamp soon\n", "a value is illegal"),
-    ("spool: " + "[" * 2000 + "]" * 2000, "nested too deep"),
+    ("spool: a\nrules: []\nspool: b\n", "key 'spool' is given twice, also on line 3"),
+    ("destinations:\n  web: {}\n  'web': {}\n", "key 'web' is given twice, also on line 3"),
+    ("rules:\n- {name: a, name: b}\n", "key 'name' is given twice, also on line 2"),
+    ("spool: 2026-99-99\n", "a value is invalid .*month"),
+    ("spool: !!int many\n", "a value is invalid"),
+    ("spool: !!timestamp soon\n", "a value is invalid"),
+    ("spool: " + "[" * 2000 + "]" * 2000, "nested too deeply"),
     ("spool: !!python/name:os.system\n", "is not YAML"),
     ("? {a: b}\n: c\n", "is not YAML"),
     ("spool: [\n", "is not YAML"),
-    ("- a\n", "holds no mapping"),
-    ("", "holds no mapping"),
+    ("- a\n", "is not a mapping"),
+    ("", "is not a mapping"),
     ("1: 2\n", "spool: "),
     ("rules: &all\n- when: *all\n", "rules.0.when: "),
     ("history_retention_days: " + "9" * 400 + "\n", "history_retention_days"),
-    ("history_retention_days: " + "9" * 5000 + "\n", "a value is illegal"),
+    ("history_retention_days: " + "9" * 5000 + "\n", "a value is invalid"),
 ]
 
 
 @pytest.mark.parametrize(("text", "words"), UNREADABLE, ids=[words for _, words in UNREADABLE])
-def test_what_is_no_configuration_is_said(tmp_path: Path, text: str, words: str) -> None:
+def test_a_file_that_is_not_a_configuration_is_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
     path = tmp_path / "serve.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=words):
         load_serve_config(path)
 
 
-def test_a_key_that_is_merged_in_can_be_given_again(tmp_path: Path) -> None:
+def test_a_merged_key_can_be_overridden(tmp_path: Path) -> None:
     """That is what YAML's merging is for."""
     text = yaml.safe_dump(CONFIG).replace(
         "destinations:\n",
@@ -415,7 +422,7 @@ def test_a_key_that_is_merged_in_can_be_given_again(tmp_path: Path) -> None:
 # The files that a configuration names
 
 
-def test_files_that_are_right(tmp_path: Path) -> None:
+def test_valid_files_pass_the_check(tmp_path: Path) -> None:
     made = certificates(tmp_path)
     tls = {name: str(getattr(made.server, name)) for name in ("certificate", "key", "ca_file")}
     secret = tmp_path / "secret"
@@ -452,17 +459,17 @@ FILES: list[tuple[dict[str, Any], str]] = [
     ),
     (place("stow", tls={"ca_file": "text"}), "destinations.a: .*contains no certificate"),
     (place("stow", token_file="none"), "destinations.a: cannot read .*none"),  # noqa: S106
-    (place("stow", token_file="empty"), "destinations.a: .*no password or token"),  # noqa: S106
+    (place("stow", token_file="empty"), "destinations.a: .*is not a password or token"),  # noqa: S106
     (
         place("stow", username="me", password_file="none"),  # noqa: S106
         "destinations.a: cannot read .*none",
     ),
-    (place("folder", path="text"), "destinations.a: .*is no folder"),
+    (place("folder", path="text"), "destinations.a: .*is not a folder"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "words"), FILES, ids=[words for _, words in FILES])
-def test_a_file_that_is_not_what_it_should_be(
+def test_an_unusable_file_fails_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -475,7 +482,7 @@ def test_a_file_that_is_not_what_it_should_be(
         check_environment(config)
 
 
-def test_a_secret_that_may_not_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_secret_fails_the_check(tmp_path: Path) -> None:
     """Nobody can take a right from root, who may run the tests."""
     rules = [{"name": "all", "ignore": True}]
     changes = place("stow", token_file="token")  # noqa: S106
@@ -494,7 +501,7 @@ def test_a_secret_that_may_not_be_read(tmp_path: Path) -> None:
         ("stow", "cxrsr_cli.send.stow_client", "web"),
     ],
 )
-def test_a_library_that_is_not_installed(
+def test_a_missing_library_fails_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

@@ -1,4 +1,4 @@
-"""What a courier makes of a destination's answers, and of its silence."""
+"""A delivery worker retries, gives up or pauses as a destination answers."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -64,14 +64,14 @@ def unknown_title(file: Path) -> SendResult:
 
 
 class Round:
-    """A courier with outputs to send, and a clock that it cannot see."""
+    """A delivery worker with pending outputs and a clock."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self.spool = Spool(folder)
         self.spool.make()
         self.now = 1000.0
         self.queue = Queue(self.spool.ledger, lambda: self.now)
-        self.said: list[Event] = []
+        self.events: list[Event] = []
         self.archive = Archive(stored)
         self.keys = [f"{index:032d}" for index in range(count)]
         for key in self.keys:
@@ -79,22 +79,17 @@ class Round:
             self.spool.output(key).write_bytes(b"output")
             self.queue.enqueue(key)
             self.queue.add_deliveries(key, "rule", ["archive"])
-        means = NodeContext(
-            spool=self.spool,
-            queue=self.queue,
-            retry=RetryPolicy(initial_delay=0.001, max_delay=0.002, max_attempts=3),
-            on_event=self.said.append,
-            stop=lambda: False,
-        )
-        self.courier = DeliveryWorker(name="archive", destination=self.archive, context=means)
+        retry = RetryPolicy(initial_delay=0.001, max_delay=0.002, max_attempts=3)
+        context = NodeContext(self.spool, self.queue, retry, self.events.append)
+        self.worker = DeliveryWorker(name="archive", destination=self.archive, context=context)
 
     def go(self, answer: Answer) -> None:
-        """Let a courier that has rested go once."""
+        """Run the worker once, after its pause."""
         self.now += 10
         self.archive.answer = answer
         self.archive.asked.clear()
-        self.courier._backoff_until = 0.0
-        self.courier.run_once()
+        self.worker._backoff_until = 0.0
+        self.worker.run_once()
 
     def states(self) -> list[ItemState | None]:
         """Return where the instances stand."""
@@ -108,27 +103,27 @@ def errand(tmp_path: Path) -> Iterator[Round]:
     errand.queue.close()
 
 
-def test_all_at_once(errand: Round) -> None:
+def test_pending_outputs_are_sent_in_one_batch(errand: Round) -> None:
     errand.go(stored)
     assert errand.archive.asked == errand.keys
     assert errand.states() == [ItemState.DONE] * 4
     assert not list(errand.spool.root.glob("*/*.dcm"))
-    assert not errand.courier.run_once()
+    assert not errand.worker.run_once()
 
 
 @pytest.mark.parametrize("answer", [away, unknown_title], ids=["away", "we are not known"])
-def test_a_destination_that_takes_nothing_is_tried_with_one(errand: Round, answer: Answer) -> None:
+def test_an_unavailable_destination_is_tried_with_one_output(errand: Round, answer: Answer) -> None:
     """However many wait: the others are neither asked for nor counted, nor said."""
     for _ in range(2):
         errand.go(answer)
         assert len(errand.archive.asked) == 1
-    assert [event.kind for event in errand.said] == [EventKind.RETRY] * 2
+    assert [event.kind for event in errand.events] == [EventKind.RETRY] * 2
     errand.go(stored)
     errand.go(stored)
     assert errand.states() == [ItemState.DONE] * 4
 
 
-def test_what_had_arrived_when_it_was_told_of_is_not_sent_again(errand: Round) -> None:
+def test_an_output_stored_before_a_failure_was_noticed_is_not_sent_again(errand: Round) -> None:
     """As with storage commitment, where all is under way before the first is told of."""
 
     def buffered(files: Sequence[Path], _: object) -> Iterator[SendResult]:
@@ -139,38 +134,38 @@ def test_what_had_arrived_when_it_was_told_of_is_not_sent_again(errand: Round) -
     assert [state is ItemState.DONE for state in errand.states()] == [False, True, False, True]
 
 
-def test_it_rests_between(errand: Round) -> None:
+def test_attempts_are_separated_by_pauses(errand: Round) -> None:
     errand.go(away)
-    errand.courier._backoff_until = float("inf")
+    errand.worker._backoff_until = float("inf")
     errand.now += 10
-    assert not errand.courier.run_once()
+    assert not errand.worker.run_once()
     assert len(errand.archive.asked) == 1
 
 
-def test_what_is_refused_for_itself_is_given_up_and_the_rest_goes(errand: Round) -> None:
+def test_a_refused_output_is_given_up_and_the_others_are_sent(errand: Round) -> None:
     errand.go(lambda file: refused(file) if file.stem == errand.keys[1] else stored(file))
     assert errand.states() == [ItemState.DONE, ItemState.DEAD, ItemState.DONE, ItemState.DONE]
     assert errand.spool.dead(errand.keys[1]).exists()
 
 
-def test_patience_has_an_end(errand: Round) -> None:
+def test_an_output_is_given_up_after_the_last_attempt(errand: Round) -> None:
     for _ in range(12):
         errand.go(away)
     assert errand.states() == [ItemState.DEAD] * 4
 
 
-def test_what_a_destination_raises_is_its_failure(errand: Round) -> None:
+def test_an_exception_of_a_destination_is_a_failed_delivery(errand: Round) -> None:
     def fail(_: Path) -> SendResult:
         raise ZeroDivisionError("Doe^Jane")
 
     errand.go(fail)
-    (event,) = errand.said
+    (event,) = errand.events
     assert event.kind is EventKind.RETRY
     assert "ZeroDivisionError" in event.reason
     assert "Doe" not in event.reason
 
 
-def test_trouble_of_the_queue_is_not_the_destinations(errand: Round) -> None:
+def test_a_queue_error_is_not_a_failure_of_the_destination(errand: Round) -> None:
     """Nothing is counted; what arrived before is written down."""
     real = errand.queue.mark_sent
     answers = iter([real])

@@ -27,6 +27,8 @@ from tests.helpers.orthanc import free_port
 from tests.helpers.peers import certificates, program
 from tests.helpers.waiting import wait_until
 
+pytestmark = [pytest.mark.peer, pytest.mark.process]
+
 SUCCESS = 0x0000
 
 
@@ -98,7 +100,7 @@ def empty(node: Node) -> bool:
 # The way through.
 
 
-def test_a_radiograph_goes_through(
+def test_a_radiograph_is_received_upscaled_and_delivered(
     node: Node, out: Path, cxrsr: Command, dciodvfy: Callable[[Path], set[str]]
 ) -> None:
     assert send(node, pydicom.dcmread(EXAMPLE)) == [SUCCESS]
@@ -114,13 +116,13 @@ def test_a_radiograph_goes_through(
     ]  # fmt: skip
 
 
-def test_the_command_of_dcmtk_sends(node: Node, out: Path) -> None:
+def test_dcmtk_can_send_to_the_node(node: Node, out: Path) -> None:
     assert store_by_dcmtk(node).returncode == 0
     node.wait("sent")
     assert len(names(out)) == 1
 
 
-def test_nothing_of_a_patient_is_said(node: Node, out: Path) -> None:
+def test_no_patient_data_is_logged(node: Node, out: Path) -> None:
     dataset = small_chest(PatientName="Doe^Jane", PatientID="S3cret", SeriesDescription="for Doe")
     broken = small_chest(1, PatientName="Doe^Jane", PatientID="S3cret", PixelData=b"\0" * 7)
     assert send(node, dataset, broken)[0] == SUCCESS
@@ -137,7 +139,7 @@ def test_nothing_of_a_patient_is_said(node: Node, out: Path) -> None:
     assert b"S3cret" in kept  # the dead one's file, for people who look for it
 
 
-def test_an_instance_that_comes_again_is_done_once(node: Node, out: Path) -> None:
+def test_a_duplicate_is_upscaled_once(node: Node, out: Path) -> None:
     """While it is in work, and after it is done."""
     datasets = [small_chest(0), small_chest(0), small_chest(1)]
     assert send(node, *datasets) == [SUCCESS] * 3
@@ -149,7 +151,7 @@ def test_an_instance_that_comes_again_is_done_once(node: Node, out: Path) -> Non
     assert len(names(out)) == 2
 
 
-def test_another_object_of_a_known_uid_is_not_lost(node: Node, out: Path) -> None:
+def test_a_different_object_with_a_known_uid_is_upscaled(node: Node, out: Path) -> None:
     corrected = small_chest(0, StudyDescription="corrected")
     assert send(node, small_chest(0), corrected) == [SUCCESS] * 2
     node.wait("sent", 2)
@@ -157,7 +159,7 @@ def test_another_object_of_a_known_uid_is_not_lost(node: Node, out: Path) -> Non
     assert len(descriptions) == 2
 
 
-def test_no_loop(node: Node, out: Path) -> None:
+def test_own_outputs_are_ignored(node: Node, out: Path) -> None:
     """An archive that sends back what it was sent is thanked, and that is all."""
     assert send(node, small_chest()) == [SUCCESS]
     node.wait("sent")
@@ -169,7 +171,7 @@ def test_no_loop(node: Node, out: Path) -> None:
     wait_until(lambda: empty(node), "the spool is emptied")
 
 
-def test_rules(tmp_path: Path, tiny_model: Path) -> None:
+def test_rules_decide_between_upscaling_and_ignoring(tmp_path: Path, tiny_model: Path) -> None:
     """The first that holds decides; without one, an instance is dropped and that is said."""
     places = {name: tmp_path / name for name in ("a", "b")}
     for place in places.values():
@@ -192,7 +194,7 @@ def test_rules(tmp_path: Path, tiny_model: Path) -> None:
         assert send(node, *objects) == [SUCCESS] * 4
         node.wait("sent", 3)
         reasons = sorted(event["reason"] for event in node.wait("ignored", 2))
-        assert reasons == ["by its rule", "no rule holds for it"]
+        assert reasons == ["its rule ignores it", "no rule matches"]
         assert (len(names(places["a"])), len(names(places["b"]))) == (1, 2)
 
 
@@ -213,7 +215,7 @@ def test_other_images_are_received_if_a_rule_allows_them(tmp_path: Path, tiny_mo
 # Trouble.
 
 
-def test_what_cannot_be_upscaled_is_a_dead_letter(
+def test_an_instance_that_cannot_be_upscaled_becomes_a_dead_letter(
     node: Node, out: Path, cxrsr: Command, tmp_path: Path
 ) -> None:
     other = small_chest(0, BodyPartExamined="HAND")
@@ -234,7 +236,7 @@ def test_what_cannot_be_upscaled_is_a_dead_letter(
     wait_until(lambda: empty(node), "the spool is emptied")
 
 
-def test_a_destination_that_is_away_gets_it_later(
+def test_an_unavailable_destination_gets_the_output_later(
     tmp_path: Path, tiny_model: Path, out: Path
 ) -> None:
     """And holds up nobody else."""
@@ -287,7 +289,7 @@ def test_a_destination_that_refuses_makes_a_dead_letter(
         assert pydicom.dcmread(out / f"{key}.dcm").Rows == 48
 
 
-def test_what_kills_the_process_is_given_up(config: Path) -> None:
+def test_an_instance_that_crashes_the_process_is_given_up(config: Path) -> None:
     """The count of beginnings without an end is on the disk."""
     with running(config) as node:
         node.wait("listening")
@@ -335,7 +337,9 @@ def senders(folder: Path, port: int, count: int) -> Iterator[Callable[[], int]]:
             process.wait()
 
 
-def test_a_thousand_instances_and_kills(tmp_path: Path, tiny_model: Path, out: Path) -> None:
+def test_a_thousand_instances_survive_kills_of_the_node(
+    tmp_path: Path, tiny_model: Path, out: Path
+) -> None:
     """None lost, none doubled, whenever the process is killed."""
     port = free_port()
     share = {"share": {"kind": "folder", "path": str(out)}}
@@ -372,7 +376,7 @@ def test_a_second_node_in_one_spool_is_refused(node: Node, config: Path) -> None
     assert node.process.poll() is None
 
 
-def test_a_stop_finishes_what_is_in_hand(node: Node, out: Path) -> None:
+def test_a_stop_finishes_the_work_in_progress(node: Node, out: Path) -> None:
     """And the rest is done by the next process."""
     count = 40
     assert send(node, *(small_chest(index) for index in range(count))) == [SUCCESS] * count
@@ -398,7 +402,7 @@ def test_a_second_signal_interrupts(node: Node, out: Path) -> None:
     assert node.stop(signal.SIGCONT) == ExitCode.INTERRUPTED
 
 
-def test_a_second_word_ends_it_at_once(node: Node, out: Path) -> None:
+def test_a_second_stop_signal_ends_the_node_at_once(node: Node, out: Path) -> None:
     """Ctrl-C, or a signal after the first: the rest is the next process's."""
     assert send(node, *(small_chest(index) for index in range(20))) == [SUCCESS] * 20
     assert node.stop(signal.SIGINT) == ExitCode.INTERRUPTED
@@ -407,9 +411,7 @@ def test_a_second_word_ends_it_at_once(node: Node, out: Path) -> None:
         assert again.stop() == ExitCode.OK
 
 
-def test_a_destination_that_is_taken_out_is_missed(
-    tmp_path: Path, tiny_model: Path, out: Path
-) -> None:
+def test_a_removed_destination_is_reported(tmp_path: Path, tiny_model: Path, out: Path) -> None:
     share = {"share": {"kind": "folder", "path": str(out)}}
     gone = {"gone": {"kind": "folder", "path": str(tmp_path / "gone")}}
     with running(configure(tmp_path, tiny_model, share | gone)) as node:
@@ -418,7 +420,7 @@ def test_a_destination_that_is_taken_out_is_missed(
         node.stop()
     with running(configure(tmp_path, tiny_model, share)) as node:
         (event,) = node.wait("error")
-        assert "1 outputs were for 'gone', which is no destination any more" in event["reason"]
+        assert "gave up 1 outputs: the configuration has no destination 'gone'" in event["reason"]
         wait_until(lambda: list(node.spool.root.glob("dead/*.json")), "a dead letter is there")
 
 
@@ -434,7 +436,7 @@ def fetch(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_health_and_metrics(tmp_path: Path, tiny_model: Path, out: Path) -> None:
+def test_health_and_metrics_are_served(tmp_path: Path, tiny_model: Path, out: Path) -> None:
     port = free_port()
     share = {"share": {"kind": "folder", "path": str(out)}}
     config = configure(tmp_path, tiny_model, share, health={"port": port})
@@ -474,7 +476,7 @@ FAULTS: list[tuple[dict[str, Any], ExitCode, str]] = [
 
 
 @pytest.mark.parametrize(("changes", "code", "words"), FAULTS, ids=[f[2] for f in FAULTS])
-def test_what_cannot_work_ends_at_once(
+def test_an_impossible_configuration_ends_the_node_at_once(
     tmp_path: Path,
     tiny_model: Path,
     changes: dict[str, Any],
@@ -491,14 +493,16 @@ def test_what_cannot_work_ends_at_once(
     assert "Traceback" not in done.stderr
 
 
-def test_a_check_serves_nobody(config: Path, cxrsr: Command) -> None:
+def test_check_does_not_start_the_node(config: Path, cxrsr: Command) -> None:
     done = cxrsr("serve", "--check", config)
     assert (done.returncode, done.stderr) == (ExitCode.OK, "")
     assert "1 rules, as CXRSR" in done.stdout
     assert not (config.parent / "spool").exists()
 
 
-def test_a_check_looks_at_files(tmp_path: Path, tiny_model: Path, cxrsr: Command) -> None:
+def test_check_reads_the_files_of_the_configuration(
+    tmp_path: Path, tiny_model: Path, cxrsr: Command
+) -> None:
     """A share may not be mounted yet; a certificate that is missing stays missing."""
     share = {"share": {"kind": "folder", "path": str(tmp_path / "out")}}
     done = cxrsr("serve", "--check", configure(tmp_path, tiny_model, share))
@@ -514,7 +518,7 @@ def test_a_check_looks_at_files(tmp_path: Path, tiny_model: Path, cxrsr: Command
     assert done.stdout == ""
 
 
-def test_memory_while_large_instances_come_at_once(
+def test_memory_stays_bounded_while_large_instances_arrive_together(
     tmp_path: Path, tiny_model: Path, shared: Path
 ) -> None:
     """Sixteen senders of 8 MB instances: what is received lies on the disk, not in memory."""
@@ -548,7 +552,9 @@ def high_water(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def test_tls_from_end_to_end(tmp_path: Path, tiny_model: Path, out: Path, cxrsr: Command) -> None:
+def test_tls_works_from_end_to_end(
+    tmp_path: Path, tiny_model: Path, out: Path, cxrsr: Command
+) -> None:
     """Whoever has no certificate of the authority gets nothing in; who has it sends by `send`."""
     made = certificates(tmp_path)
     files = {name: str(getattr(made.server, name)) for name in ("certificate", "key", "ca_file")}

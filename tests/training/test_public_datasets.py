@@ -120,7 +120,7 @@ def test_datasets_lists_describes_and_checks_collections(cxrsr: Command, copy: P
     assert "NIH Clinical Center" in cxrsr("datasets", NIH.name).stdout
     checked = cxrsr("datasets", NIH.name, "--check", copy)
     assert checked.returncode == ExitCode.VERIFICATION
-    assert "2 patients by name" in checked.stdout
+    assert "2 patients, by file name" in checked.stdout
     assert "problem: 3 images, a complete copy has 112120" in checked.stdout
     assert cxrsr("datasets", "imagenet").returncode == ExitCode.USAGE
     assert cxrsr("datasets", "--check", copy).returncode == ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""An honest output verifies; whatever was tampered with is found and named."""
+"""An unchanged output passes; every change is found and named."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def tampered(pair: tuple[Path, Path], change: Change, folder: Path) -> Verificat
     return verify(pair[0], folder / "tampered.dcm", min_lr_psnr=45)
 
 
-def test_an_honest_output_verifies(pair: tuple[Path, Path]) -> None:
+def test_an_unchanged_output_passes(pair: tuple[Path, Path]) -> None:
     verification = verify(*pair, min_lr_psnr=45)
     assert broken(verification) == set()
     assert verification.scale == 2
@@ -124,7 +124,7 @@ def paint_padding(dataset: pydicom.Dataset) -> None:
         (paint_padding, Aspect.PHOTOMETRY, "1 pixels"),
     ],
 )  # fmt: skip
-def test_tampering_is_found(
+def test_a_changed_attribute_is_found(
     pair: tuple[Path, Path], tmp_path: Path, change: Change, aspect: Aspect, names: str
 ) -> None:
     found = broken(tampered(pair, change, tmp_path))
@@ -132,7 +132,7 @@ def test_tampering_is_found(
     assert any(names in detail for _, detail in found)
 
 
-def test_other_pixels_are_found(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_changed_pixels_are_found(pair: tuple[Path, Path], tmp_path: Path) -> None:
     verification = tampered(pair, shift_pixels, tmp_path)
     assert Aspect.CONSISTENCY in {aspect for aspect, _ in broken(verification)}
     assert verification.lr_psnr < 45
@@ -144,7 +144,7 @@ def test_a_lost_attribute_of_type_1_is_found(pair: tuple[Path, Path], tmp_path: 
 
 
 @pytest.mark.parametrize("keep_private", [True, False])
-def test_dropped_private_elements_are_no_fault(
+def test_dropped_private_elements_pass(
     pair: tuple[Path, Path], tiny_model: Path, tmp_path: Path, keep_private: bool
 ) -> None:
     output = upscale(tiny_model, pair[0], tmp_path / "out.dcm", keep_private=keep_private)
@@ -152,10 +152,10 @@ def test_dropped_private_elements_are_no_fault(
     assert broken(verify(pair[0], output, min_lr_psnr=45)) == set()
 
 
-def test_real_radiographs_verify(shared: Path, tiny_model: Path, tmp_path: Path) -> None:
-    """Compressed with and without loss, of other body parts, with retired and odd elements.
+def test_outputs_of_real_radiographs_pass(shared: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """They are lossy and lossless, of other body parts, with retired and unusual elements.
 
-    The real chests are verified where a whole folder of them is upscaled.
+    The real chests are verified in the test that upscales a whole folder of them.
     """
     files = sorted((shared / "dicom" / "other-body-parts").iterdir())
     for source in [path for path in files if path.stat().st_size < 100_000]:
@@ -164,10 +164,10 @@ def test_real_radiographs_verify(shared: Path, tiny_model: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("syntax", ["same", "explicit", "j2k"])
-def test_any_encoding_of_the_output_verifies(
+def test_every_encoding_of_the_output_passes(
     cxrsr: Command, tiny_model: Path, tmp_path: Path, syntax: str
 ) -> None:
-    """Also where elements change their encoding: from implicit VR with sequences."""
+    """Also if elements change their encoding: implicit VR with sequences."""
     source = pydicom.dcmread(EXAMPLE)
     source.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     source.ViewCodeSequence = Sequence([pydicom.Dataset()])
@@ -191,7 +191,7 @@ def test_any_encoding_of_the_output_verifies(
         (["{0}", "{2}"], ExitCode.ALL_FAILED, "no Pixel Data"),
     ],
 )  # fmt: skip
-def test_the_command(
+def test_the_command_reports_by_text_and_exit_code(
     cxrsr: Command,
     pair: tuple[Path, Path],
     tmp_path: Path,
@@ -210,7 +210,7 @@ def test_the_command(
     assert "Example^Chest" not in done.stdout + done.stderr
 
 
-def test_json(cxrsr: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_command_writes_json(cxrsr: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copy(pair[1], tmp_path)
     facts = json.loads(cxrsr("verify", "--json", *pair).stdout)
     assert facts["holds"] is True
