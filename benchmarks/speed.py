@@ -110,7 +110,7 @@ def against_reference(_: Path) -> str:
             first, quick = clock(of.upscale, low, PixelRange(0, RANGE))
             # Its network, in the memory format that PyTorch has by default.
             network = of.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            second, slow = clock(reference_tiled.upscale, network, low, minimum=0, maximum=RANGE)
+            second, slow = clock(reference_tiled.upscale, network, low, PixelRange(0, RANGE))
             made.append(quick)
             plainly.append(slow)
             ratios.append(slow / quick)

@@ -36,9 +36,7 @@ def test_the_tiled_reference_has_the_same_output(
     low = mosaic(1024, 1024)[200:280, 500:600].astype(np.int32)
     of = load_predictor(scale)
     quick = of.upscale(low, PixelRange(0, 4095))
-    assert (
-        np.abs(quick - reference_tiled.upscale(of.network, low, minimum=0, maximum=4095)).max() <= 1
-    )
+    assert np.abs(quick - reference_tiled.upscale(of.network, low, PixelRange(0, 4095))).max() <= 1
 
 
 def test_a_synthetic_radiograph_is_the_radiograph_and_its_mirror_image(tmp_path: Path) -> None:
