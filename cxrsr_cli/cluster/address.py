@@ -32,12 +32,8 @@ class ClusterAddress:
 
         Raises
         ------
-        UsageError
-            If it is none of these.
-        ConfigError
-            If the file is no scheduler file.
-        MissingExtraError
-            If Dask is not installed.
+        UsageError, ConfigError, MissingExtraError
+            If it is none of these, the file is no scheduler file, or Dask is not installed.
         """
         if not text:
             raise UsageError("--cluster is empty; is a variable not set?")

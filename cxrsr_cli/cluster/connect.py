@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +13,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster
 
 from cxrsr_cli.cluster.address import ClusterAddress
-from cxrsr_cli.cluster.dispatcher import Dispatcher, RunCancelledError
+from cxrsr_cli.cluster.dispatcher import Dispatcher
 from cxrsr_cli.cluster.executor import ClusterExecutor
 from cxrsr_cli.cluster.file_transfer import TransferMode
 from cxrsr_cli.cluster.messages import WorkRequest
@@ -174,7 +175,7 @@ def _handshake(
                 response = dispatcher.receive(future)
                 assert isinstance(response, DerivationParameters)  # noqa: S101
                 return response
-    except RunCancelledError:
+    except CancelledError:
         raise dispatcher.failure or NetworkError("the cluster did not answer") from None
     # No file was sent that could be the reason.
     raise NetworkError("workers die while they load the model; do they have enough memory for it?")

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from concurrent.futures import CancelledError
 from contextlib import suppress
 
 from distributed import Client, Future, KilledWorker
@@ -14,10 +15,6 @@ from cxrsr_cli.errors import CxrsrError, NetworkError, UsageError
 
 _RESULT_TIMEOUT = 600.0
 """Seconds in which a response that is ready must arrive."""
-
-
-class RunCancelledError(Exception):
-    """The run has ended; no response is needed any more."""
 
 
 class Dispatcher:
@@ -38,17 +35,17 @@ class Dispatcher:
         self._futures: set[Future[VersionedPickle]] = set()
 
     def check(self) -> None:
-        """Raise RunCancelledError if the run has ended."""
+        """Raise CancelledError if the run has ended."""
         if self._is_cancelled.is_set():
-            raise RunCancelledError
+            raise CancelledError
 
-    def fail(self, error: CxrsrError) -> RunCancelledError:
+    def fail(self, error: CxrsrError) -> CancelledError:
         """End the run for a reason that is no file's; return the exception to raise."""
         with self._lock:
             if not self._is_cancelled.is_set():
                 self.failure = error
         self.cancel()
-        return RunCancelledError()
+        return CancelledError()
 
     def cancel(self) -> None:
         """Cancel all tasks; threads that wait for one stop waiting."""
@@ -95,13 +92,13 @@ class Dispatcher:
         ------
         distributed.KilledWorker
             If the worker died.
-        RunCancelledError
+        CancelledError
             If the run has ended: `failure` says why, or it was cancelled.
         """
+        self.check()
         try:
-            self.check()
             packed = future.result(_RESULT_TIMEOUT)
-        except (KilledWorker, RunCancelledError):
+        except KilledWorker:
             raise
         except Exception as error:
             # A task can raise an OSError, too, for example if a library is missing.
@@ -129,5 +126,5 @@ class Dispatcher:
         # A worker drops a task only if the scheduler told it to.
         raise self.fail(response) if response else self._fail_lost()
 
-    def _fail_lost(self) -> RunCancelledError:
+    def _fail_lost(self) -> CancelledError:
         return self.fail(NetworkError("the connection to the cluster's scheduler was lost"))

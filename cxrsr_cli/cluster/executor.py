@@ -25,8 +25,13 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -37,9 +42,14 @@ from distributed import Client, KilledWorker
 
 from cxrsr_cli.batch.records import RunRecords
 from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result
-from cxrsr_cli.cluster.dispatcher import Dispatcher, RunCancelledError
+from cxrsr_cli.cluster.dispatcher import Dispatcher
 from cxrsr_cli.cluster.envelope import VersionedPickle
-from cxrsr_cli.cluster.file_transfer import FileTransfer, TransferMode, save_output
+from cxrsr_cli.cluster.file_transfer import (
+    FileTransfer,
+    TransferMode,
+    remove_staged,
+    save_output,
+)
 from cxrsr_cli.cluster.messages import FileResponse, WorkRequest
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.write import check_target
@@ -121,7 +131,8 @@ class ClusterExecutor:
         with ThreadPoolExecutor(_MAX_IN_FLIGHT, "cxrsr-file") as threads:
             try:
                 while True:
-                    while len(in_flight) < monitor.max_in_flight() and (job := next_job()):
+                    most = min(_MAX_IN_FLIGHT, _FILES_PER_WORKER * max(1, monitor.count()))
+                    while len(in_flight) < most and (job := next_job()):
                         in_flight[threads.submit(runner.run, job)] = job
                     if not in_flight:
                         break
@@ -200,16 +211,14 @@ class _JobRunner:
                 response = self._dispatcher.receive(future)
                 assert isinstance(response, FileResponse)  # noqa: S101
                 return self._save(job, response, staged)
-        except RunCancelledError:
+        except CancelledError:
             return None
         except KilledWorker:
             raise
         except Exception as error:
             return failed_result(job, error, Timing(read=time.monotonic() - started))
         finally:
-            if staged:
-                with suppress(OSError):
-                    staged.unlink(missing_ok=True)
+            remove_staged(staged)
 
     def _submit(self, job: Job) -> "tuple[distributed.Future[VersionedPickle], Path | None]":
         """Send a file; its content is gone from this process when it has left."""
@@ -254,24 +263,20 @@ class _WorkerMonitor:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._count, self._next_look = 1, 0.0
-        self._last_seen = time.monotonic()
+        self._count, self._next_look, self._last_seen = 1, 0.0, time.monotonic()
 
-    def max_in_flight(self) -> int:
-        """Return how many files may be in flight."""
-        return min(_MAX_IN_FLIGHT, _FILES_PER_WORKER * max(1, self._look()))
-
-    def is_lost(self) -> bool:
-        """Tell if there has been no worker for long, or no answer of the scheduler."""
-        return not self._look() and time.monotonic() - self._last_seen > _RECONNECT_TIMEOUT
-
-    def _look(self) -> int:
+    def count(self) -> int:
+        """Return the number of workers; 0 if the scheduler does not answer."""
         if time.monotonic() > self._next_look:
             try:
                 self._count = len(self._client.nthreads(callback_timeout=_SCHEDULER_TIMEOUT))
             except Exception:  # threads that wait for a response find out what it means
                 self._count = 0
-            if self._count:
-                self._last_seen = time.monotonic()
             self._next_look = time.monotonic() + 2 * _POLL_SECONDS
+        if self._count:
+            self._last_seen = time.monotonic()
         return self._count
+
+    def is_lost(self) -> bool:
+        """Tell if there has been no worker for long."""
+        return not self.count() and time.monotonic() - self._last_seen > _RECONNECT_TIMEOUT

@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -125,6 +125,13 @@ def save_output(
         with atomic_write(target, overwrite=overwrite) as temporary:
             temporary.write_bytes(output)
             announce(sha256)
+
+
+def remove_staged(staged: Path | None) -> None:
+    """Remove what a worker wrote, if it is still under its temporary name."""
+    if staged:
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
 
 
 def _fingerprint(path: Path) -> tuple[int, str]:

@@ -1,8 +1,6 @@
 """What a worker does with a request."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from distributed import get_worker
 
 from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result, to_reportable_error
 from cxrsr_cli.batch.runner import JobStages
-from cxrsr_cli.cluster.file_transfer import FileTransfer
+from cxrsr_cli.cluster.file_transfer import FileTransfer, remove_staged
 from cxrsr_cli.cluster.messages import FileResponse, WorkRequest, WorkResponse
 from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.common.process import disable_malloc_trim, peak_rss_bytes
@@ -56,6 +54,8 @@ def handle_request(request: WorkRequest, weights: bytes) -> WorkResponse:
         with _files:
             return _upscale_file(request, request.transfer, upscaler)
     except _TaskCancelledError:
+        if request.transfer:
+            remove_staged(request.transfer.staged)  # the client may be gone
         return None
     except Exception as error:
         return to_reportable_error(error)
@@ -84,12 +84,13 @@ def _load_upscaler(request: WorkRequest, weights: bytes) -> Upscaler:
 def _upscale_file(request: WorkRequest, transfer: FileTransfer, upscaler: Upscaler) -> FileResponse:
     content = None
     try:
-        with transfer.unpack_on_worker(_scratch()) as job, _removed_if_cancelled(transfer.staged):
+        with transfer.unpack_on_worker(_scratch()) as job:
             result = _run_stages(request, job, JobStages(upscaler))
             if result.status is FileStatus.DONE and transfer.staged is None:
                 content = job.target.read_bytes()
     except Exception as error:
         result = failed_result(Job(Path(), Path()), error, Timing())
+    _raise_if_cancelled()
     return FileResponse(replace(result, peak_rss_bytes=peak_rss_bytes()), content)
 
 
@@ -104,19 +105,6 @@ def _run_stages(request: WorkRequest, job: Job, stages: JobStages) -> Result:
         torch.set_num_threads(request.threads or get_worker().state.nthreads)
         upscaled = stages.upscale(read, _raise_if_cancelled)
     return upscaled if isinstance(upscaled, Result) else stages.write(upscaled, _raise_if_cancelled)
-
-
-@contextmanager
-def _removed_if_cancelled(staged: Path | None) -> Iterator[None]:
-    """Remove the output if the task is cancelled meanwhile; the client may be gone."""
-    try:
-        yield
-        _raise_if_cancelled()
-    except _TaskCancelledError:
-        if staged:
-            with suppress(OSError):
-                staged.unlink(missing_ok=True)
-        raise
 
 
 def _raise_if_cancelled(_: object = None) -> None:

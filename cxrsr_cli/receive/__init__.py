@@ -1,1 +1,1 @@
-"""Receive: instances from peers, straight to the disk, whoever the peers are."""
+"""Receive instances from peers directly to the disk, also from hostile ones."""

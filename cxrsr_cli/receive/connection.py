@@ -27,13 +27,7 @@ _MAX_TRACKED_PEERS = 1024
 
 
 class RateLimiter:
-    """Limits the associations that a peer may open in a minute.
-
-    Parameters
-    ----------
-    max_per_minute : int or None
-        Limit for each peer; None for no limit.
-    """
+    """Limits the associations that each peer may open in a minute; None for no limit."""
 
     def __init__(self, max_per_minute: int | None) -> None:
         self._max_per_minute = max_per_minute
@@ -170,13 +164,7 @@ class PeerConnection:
         return None if is_within_rate else RefusalReason.RATE
 
     def shut_down(self, how: int) -> None:
-        """Shut the socket down; another thread may use it.
-
-        Parameters
-        ----------
-        how : int
-            As for `socket.socket.shutdown`.
-        """
+        """Shut the socket down, as `socket.socket.shutdown`; another thread may use it."""
         # Linux still delivers what arrived before the shutdown, and what arrives after it.
         self.is_severed = True
         with suppress(OSError):

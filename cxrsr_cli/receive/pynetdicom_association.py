@@ -106,17 +106,7 @@ def run_association(
     remote: SocketAddress,
     request_timeout: float,
 ) -> None:
-    """Serve a peer until its association ends.
-
-    Parameters
-    ----------
-    connection : PeerConnection
-        The connection of the peer.
-    local, remote : tuple
-        Addresses of both ends.
-    request_timeout : float
-        Seconds for the association request.
-    """
+    """Serve a peer until its association ends; its request must come within `request_timeout`."""
     context = connection.context
     association = Association(AE(ae_title=context.config.ae_title), "acceptor")
     acceptor = association.acceptor
@@ -147,14 +137,7 @@ def run_association(
 class BoundedSocket(AssociationSocket):
     """The socket of an association, with limits of size and time.
 
-    Parameters
-    ----------
-    association : Association
-        The association.
-    messages : BoundedDimseProvider
-        Its messages. While one is served, nothing is read.
-    connection : PeerConnection
-        The connection of the peer.
+    While a message is served, nothing is read.
     """
 
     def __init__(
@@ -275,15 +258,7 @@ class BoundedSocket(AssociationSocket):
 
 
 class BoundedDulProvider(DULServiceProvider):
-    """The upper layer, whose thread ends in order whatever a peer sends.
-
-    Parameters
-    ----------
-    association : Association
-        The association.
-    messages : BoundedDimseProvider
-        Its messages.
-    """
+    """The upper layer, whose thread ends in order whatever a peer sends."""
 
     def __init__(self, association: Association, messages: "BoundedDimseProvider") -> None:
         super().__init__(association)
@@ -311,13 +286,6 @@ class BoundedDimseProvider(DIMSEServiceProvider):
 
     The thread of the upper layer receives them; the thread of the association serves
     them. A message is checked as it arrives, and its data set goes to a file.
-
-    Parameters
-    ----------
-    association : Association
-        The association.
-    connection : PeerConnection
-        The connection of the peer.
     """
 
     def __init__(self, association: Association, connection: PeerConnection) -> None:
@@ -454,7 +422,7 @@ class BoundedDimseProvider(DIMSEServiceProvider):
     def get_msg(self, block: bool = False) -> tuple[None, None] | tuple[int, DimseServiceType]:  # noqa: ARG002
         """Return the next message, or two None after a short wait.
 
-        A call means that the last message was served.
+        The caller has served the last message by then.
         """
         if self._taken > self._served:
             self._served = self._taken

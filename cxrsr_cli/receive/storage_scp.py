@@ -174,16 +174,7 @@ class StorageScp:
 
 
 class ScpServer(ThreadingTCPServer):
-    """Listens, and serves each connection in a thread.
-
-    Parameters
-    ----------
-    context : ScpContext
-        What the associations share.
-    tls : ssl.SSLContext or None
-        TLS context of a server; None for plain connections. Handshakes run in the
-        thread of the connection, so that a slow one does not delay others.
-    """
+    """Listens, and serves each connection, with its TLS handshake, in a thread."""
 
     daemon_threads = True
     allow_reuse_address = True

@@ -85,15 +85,7 @@ class StoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """The response to a C-STORE request.
-
-    Attributes
-    ----------
-    status : DimseStatus
-        Status of the response.
-    reason : RefusalReason or None
-        Why the instance was refused; None if it was stored.
-    """
+    """The response to a C-STORE request; `reason` is None if the instance was stored."""
 
     status: DimseStatus
     reason: RefusalReason | None = None
@@ -159,15 +151,7 @@ class StoreSink(BytesIO):
         called_ae: str,
         address: str,
     ) -> StoreResult:
-        """Check the file and hand it over.
-
-        Parameters
-        ----------
-        accept : callable
-            Takes the instance. If it returns success, it owns the file.
-        calling_ae, called_ae, address : str
-            AE titles of the association and IP address of the peer.
-        """
+        """Check the file and hand it to `accept`, which owns it if it returns success."""
         if self._file is None:
             return StoreResult.refused(self._refusal or RefusalReason.INTERNAL)
         file = self._file
@@ -210,16 +194,7 @@ class Part10Writer:
     """Writes a DICOM file whose data set arrives in pieces (PS3.10 7.1).
 
     The data set is written as it arrives, and never decoded or encoded again. The
-    file gets a generated name.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the file is created.
-    request : StoreRequest
-        Source of the File Meta Information.
-    limits : ScpLimits
-        Limits of size and disk space.
+    file gets a generated name in `folder`.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a peer must be told about a file before it is sent."""
+"""The UIDs of a file, which a peer needs before the file is sent."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -13,24 +13,13 @@ _KNOWN_STATES = (ItemState.RECEIVED, ItemState.SENDING, ItemState.DONE)
 
 
 class InstanceAcceptor:
-    """Moves received instances into spool and queue.
-
-    Parameters
-    ----------
-    context : NodeContext
-        Spool, queue and observer.
-    """
+    """Moves received instances into spool and queue."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
 
     def accept(self, instance: ReceivedInstance) -> DimseStatus:
-        """Take an instance.
-
-        Parameters
-        ----------
-        instance : ReceivedInstance
-            Complete. On success, its file is moved or removed.
+        """Take an instance; on success, its file is moved or removed.
 
         Returns
         -------

@@ -21,7 +21,7 @@ def reconcile(queue: Queue, spool: Spool) -> int:
     -------
     int
         Number of instances queued again: complete files without an entry. Their
-        senders may have been told of success.
+        senders may have seen success.
 
     Raises
     ------

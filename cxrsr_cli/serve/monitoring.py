@@ -103,13 +103,7 @@ _EVENTS = {
 
 
 class Metrics:
-    """Counts events; any thread may report them.
-
-    Parameters
-    ----------
-    view : QueueView
-        Source of the numbers of instances and deliveries.
-    """
+    """Counts the events that any thread reports."""
 
     def __init__(self, view: QueueView) -> None:
         self._view = view

@@ -10,19 +10,7 @@ from cxrsr_cli.serve.spool import Spool
 
 
 class NodeContext:
-    """Shared by the acceptor and the workers of a node.
-
-    Parameters
-    ----------
-    spool : Spool
-        The files.
-    queue : Queue
-        The entries of the files.
-    retry : RetryPolicy
-        When failed work is tried again.
-    on_event : callable
-        Called with each event, by any thread.
-    """
+    """Shared by the acceptor and the workers of a node; any thread may call `on_event`."""
 
     def __init__(
         self,
@@ -63,13 +51,8 @@ class NodeContext:
     def wait_for_work(self, seen: int, timeout: float) -> None:
         """Wait until work is announced or the node stops, at most `timeout` seconds.
 
-        Parameters
-        ----------
-        seen : int
-            The `work_count` that the worker read before it looked at the queue. Work
-            announced after that ends the wait at once.
-        timeout : float
-            Seconds.
+        `seen` is the `work_count` that the worker read before it looked at the queue:
+        work announced after that ends the wait at once.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping or self._work_count != seen, timeout)

@@ -400,11 +400,6 @@ class QueueView:
     """A read-only view of the queue.
 
     It has its own connection, so that readers do not delay the workers.
-
-    Parameters
-    ----------
-    path : Path
-        The ledger's file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -26,15 +26,6 @@ class DeliveryWorker:
 
     While the destination is down, one output at a time is sent at increasing intervals.
     The other outputs wait, and do not use up their attempts.
-
-    Attributes
-    ----------
-    name : str
-        Name of the destination in the configuration.
-    destination : Destination
-        The destination.
-    context : NodeContext
-        Spool, queue and observer.
     """
 
     name: str

@@ -47,15 +47,7 @@ _UPSCALING = "upscaling"
 
 
 class Node:
-    """A node.
-
-    Parameters
-    ----------
-    config : ServeConfig
-        Its configuration.
-    on_event : callable
-        Called with each event, by any thread.
-    """
+    """A node. Its threads call `on_event`."""
 
     def __init__(self, config: ServeConfig, on_event: Callable[[Event], None]) -> None:
         self._config = config
@@ -73,12 +65,7 @@ class Node:
         """Names of parts whose last round failed."""
 
     def run(self, should_stop: Callable[[], bool]) -> None:
-        """Serve until asked to stop, then finish the work in progress.
-
-        Parameters
-        ----------
-        should_stop : callable
-            Called several times a second.
+        """Serve until `should_stop`, asked several times a second; finish the work in progress.
 
         Raises
         ------

@@ -113,6 +113,7 @@ def test_a_file_that_is_not_a_ledger_is_refused_and_kept(
     assert not jobs(inputs)[0].target.exists()
 
 
+@pytest.mark.process
 def test_two_runs_at_once_write_each_file_once(inputs: Path, tiny_model: Path) -> None:
     """The second process finds each file up to date, and the ledger stays right."""
     for index in range(20):
@@ -149,6 +150,7 @@ def test_a_dry_run_does_not_touch_the_ledger(upscaler: Upscaler, inputs: Path) -
     assert path.read_bytes() == before
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("moment", ["announce", "rename", "record"])
 def test_a_rerun_completes_a_run_that_was_killed_at_any_moment(
     upscaler: Upscaler, inputs: Path, tiny_model: Path, moment: str

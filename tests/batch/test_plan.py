@@ -135,6 +135,7 @@ def medium() -> Path:
     return Path("CD")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("small", [False, True], ids=["as written", "shown in small letters"])
 def test_a_dicomdir_is_followed(medium: Path, small: bool) -> None:
     images = ["DICOM/IM000001", "DICOM/IM000002"]
@@ -152,11 +153,13 @@ def test_a_dicomdir_is_followed(medium: Path, small: bool) -> None:
     assert str(several.jobs[0].target) == f"out/CD/{images[0]}"
 
 
+@pytest.mark.process
 def test_a_folder_with_a_dicomdir_lists_each_file_once(medium: Path) -> None:
     made = plan_batch([medium], Path("out"))
     assert [job.source.name for job in made.jobs] == ["IM000001", "IM000002"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("component", ["..", "/etc", "a/b"])
 def test_a_dicomdir_cannot_name_files_outside_its_folder(medium: Path, component: str) -> None:
     directory = pydicom.dcmread(medium / "DICOMDIR")

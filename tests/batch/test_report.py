@@ -133,6 +133,7 @@ def test_the_json_log_has_an_object_per_event(
     assert json.loads(fatal.stderr)["event"] == "fatal"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -160,6 +161,7 @@ def test_records_do_not_replace_other_files(inputs: Path, options: list[str], sa
     assert {path.name for path in inputs.parent.iterdir()} == {"in", "pipe"}
 
 
+@pytest.mark.process
 def test_report_and_ledger_in_the_input_folder_are_not_inputs(
     inputs: Path, tiny_model: Path
 ) -> None:
@@ -170,6 +172,7 @@ def test_report_and_ledger_in_the_input_folder_are_not_inputs(
         assert done.returncode == ExitCode.OK
 
 
+@pytest.mark.process
 def test_a_file_name_cannot_forge_a_line(inputs: Path, tiny_model: Path) -> None:
     """Names may hold bytes that are not Unicode, and line breaks."""
     for name in (b"a\xff.dcm", b"b\nfailed: nothing \x1b[2J.dcm"):
@@ -188,6 +191,7 @@ def test_a_file_name_cannot_forge_a_line(inputs: Path, tiny_model: Path) -> None
     assert "in/a\ufffd.dcm" in sources
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "ending", ["| true", "2>&1 | true", ">/dev/full", "2>/dev/full", ">&-", "2>&-", ">&- 2>&- <&-"]
 )
@@ -207,6 +211,7 @@ def test_a_run_finishes_without_readers_of_its_output(
     assert report["exit_code"] == ExitCode.SOME_FAILED
 
 
+@pytest.mark.process
 def test_record_errors_are_shown_even_with_quiet(inputs: Path, tiny_model: Path) -> None:
     (inputs / "1.dcm").write_bytes(b"bad")
     (inputs.parent / "q").write_bytes(b"a file")
@@ -225,6 +230,7 @@ def test_the_reason_of_a_long_file_name_has_a_short_name(
     assert names[0].endswith(".reason.json")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("arguments", [["in", ""], ["", "out"], ["in", "", "out"]], ids=str)
 def test_an_empty_path_is_refused(inputs: Path, arguments: list[str]) -> None:
     done = command(inputs.parent, "upscale", *arguments)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -111,6 +112,15 @@ def test_a_task_that_is_sent_while_the_run_ends_is_not_waited_for(
 
     monkeypatch.setattr(client, "submit", cancel_and_submit)
     assert runner.run(jobs(inputs)[0]) is None
+    assert len(client.futures) == 1
+
+
+def test_weights_whose_task_died_with_a_worker_are_requested_again(upscaler: Upscaler) -> None:
+    """Another run's file may kill the worker just then."""
+    client, weights = FakeClient(), MagicMock(status="error")
+    request = fake_executor(client, upscaler).request
+    Dispatcher(client, weights).submit(request)  # type: ignore[arg-type]
+    weights.retry.assert_called_once_with()
     assert len(client.futures) == 1
 
 

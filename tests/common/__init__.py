@@ -1,1 +1,1 @@
-"""Tests of `cxrsr_cli.common`."""
+"""Tests of common."""

@@ -1,4 +1,4 @@
-"""Peers that send anything: the node ends with them, and goes on with the others."""
+"""Hostile peers are disconnected, and the node goes on serving the others."""
 
 import concurrent.futures
 import contextlib
@@ -262,7 +262,7 @@ def test_silent_peers_are_disconnected(hasty: Node, start: Callable[[RawPeer], N
 
 @pytest.mark.parametrize("what", ["request", "command", "instance"])
 def test_a_peer_that_sends_too_slowly_is_aborted(hasty: Node, what: str) -> None:
-    """Each byte comes within the time that is waited for one, and the whole does not."""
+    """Each byte arrives in time, but the PDU does not."""
 
     def trickle(peer: RawPeer, sent: bytes, size: int) -> None:
         for at in range(0, len(sent), size):
@@ -544,7 +544,7 @@ def test_a_data_set_with_too_many_elements_is_refused(node: Node, vr: bytes, nes
 
 
 def test_of_real_files_only_truncated_ones_are_refused(shared: Path) -> None:
-    """All that pydicom reads without complaint, of any kind and syntax, is walked to its end."""
+    """Every file that pydicom reads without a warning is walked to its end."""
     walked, damaged = 0, set()
     of_pydicom = Path(pydicom.__file__).parent / "data" / "test_files"
     for path in [*(shared / "dicom").rglob("*.dcm"), *of_pydicom.rglob("*.dcm")]:
@@ -650,7 +650,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_is_out_of_resources(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    """/dev/full takes nothing; a disk that is full shows itself on writing or on closing."""
+    """Writes to /dev/full fail, on writing or on closing."""
     opened = os.open
 
     def full(path: object, *arguments: int) -> int:
@@ -761,7 +761,7 @@ def test_memory_stays_bounded_while_receiving(tmp_path: Path) -> None:
 
 
 def _pour(peer: RawPeer, piece: bytes, size: int) -> bool:
-    """Send something again and again, up to a size; false if the node took no more before."""
+    """Send bytes repeatedly up to a size; return false if the node closed before."""
     peer.socket.settimeout(2.0)
     piece *= 1 + (1 << 16) // len(piece)
     try:

@@ -1,4 +1,4 @@
-"""Real peers store real radiographs, in every transfer syntax that is read."""
+"""Real peers store real radiographs in every supported transfer syntax."""
 
 import concurrent.futures
 import shutil
@@ -59,7 +59,7 @@ ENCODERS = LOSSLESS | {syntax: lossy.encode for syntax, lossy in LOSSY.items()}
 
 @pytest.fixture(autouse=True)
 def as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have pynetdicom's SCU send the bytes of a file, not an encoding of its own."""
+    """Make pynetdicom's SCU send the bytes of a file unchanged."""
     monkeypatch.setattr(_config, "STORE_SEND_CHUNKED_DATASET", True)
 
 
@@ -156,7 +156,7 @@ def test_many_small_instances_arrive_over_several_associations(node: Node, tmp_p
 
 
 def accepted(node: Node, *contexts: tuple[str, list[str]]) -> dict[int, UID]:
-    """Request an association; return the transfer syntax of each context accepted."""
+    """Request an association; return the accepted transfer syntax of each context."""
     with RawPeer(node.port) as peer:
         answer = A_ASSOCIATE_AC()
         answer.decode(peer.associate(*contexts))
@@ -481,7 +481,7 @@ else:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an authority, and certificates of a node and of a peer."""
+    """Create an authority, and certificates of a node and a peer."""
     if shutil.which("openssl") is None:
         skip_or_fail("needs openssl")
     folder = tmp_path_factory.mktemp("tls")
@@ -551,7 +551,7 @@ def test_tls_refuses_untrusted_certificates_and_plain_connections(
 
 
 def _last_words(port: int, context: ssl.SSLContext) -> bytes:
-    """Return what is answered to a request; the handshake of TLS 1.3 may end later for a client."""
+    """Return the answer to a request; with TLS 1.3 a failed handshake shows only here."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
         try:
             with context.wrap_socket(plain) as wrapped:

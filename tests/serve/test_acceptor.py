@@ -1,4 +1,4 @@
-"""Success is answered only when neither a kill nor a power cut can lose an instance."""
+"""An instance is acknowledged only when neither a kill nor a power cut can lose it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ class Node:
         self.spool.make()
         self.queue = Queue(self.spool.ledger)
         self.queue.state_of("")  # makes the file
-        self.survey = QueueView(self.spool.ledger)
+        self.view = QueueView(self.spool.ledger)
         self.events: list[Event] = []
         self.context = NodeContext(self.spool, self.queue, RetryPolicy(), self.events.append)
         self.acceptor = InstanceAcceptor(self.context)
@@ -55,16 +55,16 @@ def node(tmp_path: Path) -> Iterator[Node]:
     node = Node(tmp_path / "spool")
     yield node
     node.queue.close()
-    node.survey.close()
+    node.view.close()
 
 
 def test_everything_is_flushed_before_success(node: Node) -> None:
-    """First the file, then its name, then the queue's entry."""
+    """The file is flushed first, then its name, then the queue entry."""
     steps: list[str] = []
 
     def flushed(path: Path) -> None:
         place = "a file" if path.is_file() else f"the names in {path.name}"
-        steps.append(f"{place}, with {len(list(node.survey.items()))} entries")
+        steps.append(f"{place}, with {len(list(node.view.items()))} entries")
 
     with (
         patch("cxrsr_cli.serve.acceptor.fsync_path", flushed),
@@ -72,7 +72,7 @@ def test_everything_is_flushed_before_success(node: Node) -> None:
     ):
         assert node.arrive() is DimseStatus.SUCCESS
     assert steps == ["a file, with 0 entries", "the names in received, with 0 entries"]
-    assert [item.state for item in node.survey.items()] == [ItemState.RECEIVED]
+    assert [item.state for item in node.view.items()] == [ItemState.RECEIVED]
     assert node.received() == [b"object"]
     assert node.context.work_count == 1
 
@@ -81,7 +81,7 @@ def test_everything_is_flushed_before_success(node: Node) -> None:
 def test_a_disk_error_is_not_acknowledged(node: Node, step: str) -> None:
     with patch(step, side_effect=OSError(28, "No space left on device")):
         assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
-    assert list(node.survey.items()) == []
+    assert list(node.view.items()) == []
     assert node.received() == []
     (event,) = node.events
     assert event.kind is EventKind.ERROR
@@ -100,7 +100,7 @@ def test_a_duplicate_is_acknowledged_and_not_queued_again(node: Node) -> None:
     for _ in range(3):
         assert node.arrive() is DimseStatus.SUCCESS
     assert [event.kind for event in node.events] == ["received", "duplicate", "duplicate"]
-    assert len(list(node.survey.items())) == 1
+    assert len(list(node.view.items())) == 1
     assert list(node.spool.incoming.iterdir()) == []
 
 
@@ -108,7 +108,7 @@ def test_a_duplicate_is_acknowledged_and_not_queued_again(node: Node) -> None:
 def test_a_different_instance_is_queued(node: Node, content: bytes, uid: str) -> None:
     node.arrive()
     node.arrive(content, uid)
-    assert len(list(node.survey.items(ItemState.RECEIVED))) == 2
+    assert len(list(node.view.items(ItemState.RECEIVED))) == 2
 
 
 @pytest.mark.parametrize("state", [ItemState.DEAD, ItemState.IGNORED])
@@ -116,7 +116,7 @@ def test_a_dead_or_ignored_instance_is_tried_again_when_received_again(
     node: Node, state: ItemState
 ) -> None:
     node.arrive()
-    (item,) = node.survey.items()
+    (item,) = node.view.items()
     if state is ItemState.DEAD:
         node.queue.mark_dead(item.key, "damaged")
         node.spool.write_dead_letter(item.key, "damaged")
@@ -124,14 +124,14 @@ def test_a_dead_or_ignored_instance_is_tried_again_when_received_again(
         node.queue.ignore(item.key, "", "no rule")
         node.spool.clear(item.key)
     assert node.arrive() is DimseStatus.SUCCESS
-    (again,) = node.survey.items()
+    (again,) = node.view.items()
     assert (again.key, again.state, again.reason) == (item.key, ItemState.RECEIVED, "")
     assert node.received() == [b"object"]
     assert list((node.spool.root / "dead").iterdir()) == []
 
 
 def test_the_key_depends_on_sop_instance_uid_and_data_set_only(tmp_path: Path) -> None:
-    """Not of the meta information, which names this software's version."""
+    """The File Meta Information names the version of cxrsr and is left out."""
 
     def key(content: bytes, uid: str = "1.2.3", begins: int = 4) -> str:
         path = tmp_path / "file"

@@ -1,4 +1,4 @@
-"""The process ends at any step: what was acknowledged is done, once, by the next one."""
+"""After a power cut at any step, acknowledged instances are processed exactly once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,11 +49,11 @@ STEPS: list[tuple[object, str]] = [
 
 
 class PowerCutError(BaseException):
-    """Ends everything; nobody catches it."""
+    """An error that no code catches."""
 
 
 class Machine:
-    """A node without its network, which can be started again over the same disk."""
+    """A node without a network that can be restarted on the same disk."""
 
     def __init__(self, folder: Path, upscaler: Upscaler) -> None:
         self.root = folder / "spool"
@@ -108,7 +108,7 @@ class Machine:
 
 
 def ending(original: Callable[..., Any], *, before: bool) -> Callable[..., Any]:
-    """End the process when a step is come to, the first time, or when it is over."""
+    """Cut the power before or after the first call of a step."""
     left = [PowerCutError]
 
     def step(*arguments: object, **options: object) -> object:
@@ -149,9 +149,9 @@ def test_a_power_cut_at_any_step_loses_nothing(
     machine.work()
     (derived,) = machine.out.glob("[!.]*")
     assert pydicom.dcmread(derived).Rows == 48
-    survey = QueueView(machine.spool.ledger)
-    assert [item.state for item in survey.items()] == [ItemState.DONE]
-    survey.close()
+    view = QueueView(machine.spool.ledger)
+    assert [item.state for item in view.items()] == [ItemState.DONE]
+    view.close()
     machine.stop()
     machine.start()  # what a kill left is removed by the next start at the latest
     files = [path for path in machine.root.rglob("*.*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""What docs/serve.md and examples/serve.yaml say of a node is what the code does."""
+"""docs/serve.md and examples/serve.yaml agree with the code."""
 
 import re
 from collections.abc import Callable
@@ -30,14 +30,14 @@ EXAMPLE = ROOT / "examples" / "serve.yaml"
 
 
 def section(heading: str, page: str = PAGE) -> str:
-    """Return what stands under a heading, up to the next one."""
+    """Return the text under a heading, up to the next heading."""
     found = re.search(rf"^##+ {heading}\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
     assert found, heading
     return found[1]
 
 
 def first_cells(text: str) -> list[str]:
-    """Return the first cell of every row of tables, without heads."""
+    """Return the first cell of each table row, without the header."""
     return [
         cell.strip()
         for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
@@ -140,9 +140,9 @@ def test_every_state_is_documented() -> None:
 
 def test_every_metric_is_documented(tmp_path: Path) -> None:
     path = tmp_path / "queue.sqlite"
-    with closing(Queue(path)) as queue, closing(QueueView(path)) as survey:
+    with closing(Queue(path)) as queue, closing(QueueView(path)) as view:
         queue.enqueue("made with the first instance")
-        exported = re.findall(r"^# TYPE (\w+)", Metrics(survey).text(), re.MULTILINE)
+        exported = re.findall(r"^# TYPE (\w+)", Metrics(view).text(), re.MULTILINE)
     cells = " ".join(first_cells(section("Health and metrics")))
     assert sorted(re.findall(r"`(\w+)", cells)) == sorted(exported)
 

@@ -27,7 +27,7 @@ WHOLE = ("1.3.6*.dcm", "966_fixed.dcm", "Fake_MONOHR1.dcm", "RG1_J2KR.dcm")
 
 @dataclass(frozen=True)
 class Hospital:
-    """An archive that sends to a node, which sends back to it, and to a second one.
+    """An archive sends to a node, which sends to both this archive and a second one.
 
     Attributes
     ----------
@@ -73,12 +73,12 @@ def hospital(tmp_path: Path, tiny_model: Path) -> Iterator[Hospital]:
 
 
 def elements(dataset: Dataset) -> dict[int, object]:
-    """Return all elements as they are encoded, but for the way that lengths are written."""
+    """Return all elements as encoded, except for the form of their lengths."""
     return {int(element.tag): element for element in dataset}
 
 
 def found(server: Orthanc, source: Dataset) -> list[dict[str, Any]]:
-    """Ask by QIDO-RS (PS3.18 10.6) for a study's instances that are not the source itself."""
+    """Query the instances of a study other than the source by QIDO-RS (PS3.18 10.6)."""
     study = source.StudyInstanceUID
     instances: list[dict[str, Any]] = server.get(
         f"/dicom-web/studies/{study}/instances?includefield=00080008"
@@ -87,7 +87,7 @@ def found(server: Orthanc, source: Dataset) -> list[dict[str, Any]]:
 
 
 def check(hospital: Hospital, sources: dict[str, Path]) -> None:
-    """Every source's output is in both archives, under its study, as in the share."""
+    """Check that every output is in both archives and in the share, under its study."""
     made = {
         str(dataset.SourceImageSequence[0].ReferencedSOPInstanceUID): (path, dataset)
         for path in hospital.share.glob("[!.]*")
@@ -116,7 +116,7 @@ def check(hospital: Hospital, sources: dict[str, Path]) -> None:
 def test_instances_of_every_transfer_syntax_come_back_upscaled(
     hospital: Hospital, tmp_path: Path, shared: Path
 ) -> None:
-    """By C-STORE from a real archive, back to it by C-STORE, and to another by STOW-RS."""
+    """An archive sends by C-STORE and gets the output by C-STORE; another one by STOW-RS."""
     encoders = {syntax: (encode, "a DX of 12 bits") for syntax, encode in LOSSLESS.items()}
     encoders |= {syntax: (lossy.encode, lossy.pictures[-1]) for syntax, lossy in LOSSY.items()}
     sources, names = {}, []

@@ -1,4 +1,4 @@
-"""Starts after kills, people, and time: nothing that was acknowledged is lost to them."""
+"""Restarts, users and clean-up lose no acknowledged instance."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ class House:
 
     spool: Spool
     queue: Queue
-    survey: QueueView
+    view: QueueView
     ledger: Ledger
 
     def put(self, key: str, state: ItemState, *, output: bool = False) -> None:
@@ -71,7 +71,7 @@ class House:
 
     def close(self) -> None:
         """Close all accounts."""
-        for account in (self.queue, self.survey, self.ledger):
+        for account in (self.queue, self.view, self.ledger):
             account.close()
 
 
@@ -115,7 +115,7 @@ def test_files_agree_with_the_queue_after_a_kill(
 
 
 def test_a_file_without_an_entry_is_queued_again(house: House) -> None:
-    """As when a queue was lost: its sender was perhaps told of success."""
+    """The queue may be lost after its sender was told of success."""
     house.put(KEY, ItemState.RECEIVED)
     house.close()
     house.spool.ledger.unlink()
@@ -138,7 +138,7 @@ def test_partial_files_are_removed_and_foreign_files_kept(house: House) -> None:
 def test_a_missing_dead_letter_is_written_later(house: House) -> None:
     house.put(KEY, ItemState.DEAD)
     house.spool.remove_dead_letter(KEY)
-    write_missing_dead_letters(house.queue, house.survey, house.spool)
+    write_missing_dead_letters(house.queue, house.view, house.spool)
     assert house.files() == {"received", "dead"}
     (reason,) = (house.spool.root / "dead").glob("*.json")
     assert json.loads(reason.read_text(encoding="utf-8"))["reason"] == "damaged"
@@ -147,7 +147,7 @@ def test_a_missing_dead_letter_is_written_later(house: House) -> None:
 def test_outputs_for_a_removed_destination_become_dead_letters(house: House) -> None:
     house.put(KEY, ItemState.SENDING)
     assert give_up_removed_destination(house.queue, house.spool, "share") == 1
-    (item,) = house.survey.items(ItemState.DEAD)
+    (item,) = house.view.items(ItemState.DEAD)
     assert item.reason == "share: the configuration has no destination share"
     assert house.files() == {"received", "output", "dead"}
 
@@ -156,7 +156,7 @@ def test_outputs_for_a_removed_destination_become_dead_letters(house: House) -> 
 
 
 def intake(house: House) -> Callable[[], DimseStatus]:
-    """Return what lets the instance come again."""
+    """Return a function that receives the instance again."""
     acceptor = InstanceAcceptor(
         NodeContext(house.spool, house.queue, RetryPolicy(), lambda _: None)
     )
@@ -179,7 +179,7 @@ def intake(house: House) -> Callable[[], DimseStatus]:
 
 
 def kept(house: House) -> bool:
-    """Tell whether what was acknowledged is there to be done."""
+    """Tell whether the acknowledged instance is queued and has its file."""
     return house.queue.state_of(KEY) is ItemState.RECEIVED and "received" in house.files()
 
 
@@ -191,7 +191,7 @@ def kept(house: House) -> bool:
 def test_an_instance_received_again_during_its_removal_is_kept(
     house: House, owner: object, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Just before the step, another process takes the instance in, if it can."""
+    """Another process tries to receive the instance just before the step."""
     monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.DEAD)
     other = opened(house.spool.root)
@@ -238,7 +238,7 @@ def test_a_queue_error_leaves_a_dead_instance_unchanged(
 def test_a_dead_instance_with_an_output_is_delivered_and_not_upscaled_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Made again it would be another file, for those who have it already."""
+    """Upscaling again would give a different file to destinations that have the first."""
     monkeypatch.setattr("cxrsr_cli.serve.acceptor.instance_key", lambda _: KEY)
     house.put(KEY, ItemState.DEAD, output=True)
     assert intake(house)() is DimseStatus.SUCCESS
@@ -340,10 +340,10 @@ def test_queue_list_shows_pending_and_dead_instances(cxrsr: Command, three_dead:
 def test_queue_retry_queues_dead_instances_again(cxrsr: Command, three_dead: House) -> None:
     root = three_dead.spool.root
     assert cxrsr("queue", "retry", root, "aaaaaa").stdout == "2 queued again\n"
-    assert [item.key[:1] for item in three_dead.survey.items(ItemState.DEAD)] == ["c"]
+    assert [item.key[:1] for item in three_dead.view.items(ItemState.DEAD)] == ["c"]
     assert len(list((root / "dead").iterdir())) == 2
     assert cxrsr("queue", "retry", root, "--all").stdout == "1 queued again\n"
-    assert three_dead.survey.counts()[ItemState.RECEIVED] == 4
+    assert three_dead.view.counts()[ItemState.RECEIVED] == 4
 
 
 def test_queue_retry_pending_makes_retries_due_now(cxrsr: Command, three_dead: House) -> None:
@@ -359,7 +359,7 @@ def test_queue_purge_removes_dead_instances_and_history(cxrsr: Command, three_de
     assert three_dead.files("c" * 32) == set()
     done = cxrsr("queue", "purge", root, "--all", "--older-than", 0)
     assert done.stdout == "1 records deleted\n2 removed\n"
-    assert [item.key[:1] for item in three_dead.survey.items(ItemState.RECEIVED)] == ["d"]
+    assert [item.key[:1] for item in three_dead.view.items(ItemState.RECEIVED)] == ["d"]
     assert [path.stem[:1] for path in (root / "received").iterdir()] == ["d"]
 
 
@@ -368,7 +368,7 @@ def test_queue_purge_removes_dead_instances_and_history(cxrsr: Command, three_de
 def test_a_folder_that_is_not_a_spool_is_refused(
     tmp_path: Path, words: list[str], has_ledger: bool
 ) -> None:
-    """An output folder of `upscale` has a ledger, and stays as it is."""
+    """An output folder of `upscale` has a ledger; it is not changed."""
     if has_ledger:
         ledger = Ledger(Spool(tmp_path).ledger)
         ledger.delete([])
@@ -395,7 +395,7 @@ def test_a_folder_that_is_not_a_spool_is_refused(
 def test_illegal_keys_change_nothing(
     cxrsr: Command, three_dead: House, arguments: list[str], code: ExitCode
 ) -> None:
-    """What an unset variable gives is not all."""
+    """An empty key, as from an unset variable, does not mean all."""
     done = cxrsr("queue", arguments[0], three_dead.spool.root, *arguments[1:])
     assert done.returncode == code
-    assert three_dead.survey.counts()[ItemState.DEAD] == 3
+    assert three_dead.view.counts()[ItemState.DEAD] == 3

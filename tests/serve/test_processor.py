@@ -1,4 +1,4 @@
-"""What the worker makes of trouble: nothing is lost over it, and nobody wrongly blamed."""
+"""Errors lose no instance, and no instance is blamed for another's crash."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +26,7 @@ RULE = RoutingRule(name="all", send_to=("share",))
 
 
 class Bench:
-    """A worker, its queue and spool, and no network."""
+    """An upscaling worker with its queue and spool."""
 
     def __init__(self, folder: Path, upscaler: Upscaler) -> None:
         self.spool = Spool(folder)
@@ -34,7 +34,7 @@ class Bench:
         self.now = 1000.0
         self.queue = Queue(self.spool.ledger, lambda: self.now)
         self.queue.state_of("")  # makes the file
-        self.survey = QueueView(self.spool.ledger)
+        self.view = QueueView(self.spool.ledger)
         self.ledger = Ledger(self.spool.ledger)
         self.events: list[Event] = []
         context = NodeContext(self.spool, self.queue, RetryPolicy(), self.events.append)
@@ -61,7 +61,7 @@ def bench(tmp_path: Path, upscaler: Upscaler) -> Iterator[Bench]:
     bench = Bench(tmp_path / "spool", upscaler)
     yield bench
     bench.queue.close()
-    bench.survey.close()
+    bench.view.close()
     bench.ledger.close()
 
 
@@ -69,19 +69,19 @@ def test_a_round_upscales_all_received_instances(bench: Bench) -> None:
     keys = bench.receive(3)
     assert bench.worker.run_once()
     assert bench.kinds() == [EventKind.UPSCALED] * 3
-    assert [item.state for item in bench.survey.items()] == [ItemState.SENDING] * 3
+    assert [item.state for item in bench.view.items()] == [ItemState.SENDING] * 3
     assert all(bench.spool.output(key).exists() for key in keys)
     assert not bench.worker.run_once()
 
 
 def test_a_queue_error_is_not_counted_as_a_crash_of_an_instance(bench: Bench) -> None:
-    """However often: they are tried again when it can be."""
+    """The instances are tried again once the queue can be written."""
     bench.receive(2)
     for _ in range(7):
         failing = {name: patch.object(bench.queue, name, side_effect=FULL) for name in FAILING}
         with failing["add_deliveries"], failing["unmark_started"], pytest.raises(OutputError):
             bench.worker.run_once()
-    assert {item.crash_count for item in bench.survey.items(ItemState.RECEIVED)} == {1}
+    assert {item.crash_count for item in bench.view.items(ItemState.RECEIVED)} == {1}
     while bench.worker.run_once():
         pass
     assert bench.kinds() == [EventKind.UPSCALED] * 2
@@ -92,7 +92,7 @@ def test_a_stop_leaves_unprocessed_instances_unchanged(bench: Bench) -> None:
     bench.context.stop()
     bench.worker.run_once()
     assert bench.events == []
-    assert {(item.state, item.crash_count) for item in bench.survey.items()} == {
+    assert {(item.state, item.crash_count) for item in bench.view.items()} == {
         (ItemState.RECEIVED, 0)
     }
 
@@ -119,7 +119,7 @@ def test_an_error_that_may_be_temporary_is_retried(
 
 
 def test_an_output_with_other_options_is_made_again(bench: Bench) -> None:
-    """As left by a kill before a change of the configuration."""
+    """A kill followed by a change of the configuration leaves such an output."""
     (key,) = bench.receive(1)
     bench.spool.output(key).write_bytes(b"made otherwise")
     bench.worker.run_once()
@@ -144,7 +144,7 @@ def test_an_instance_is_given_up_after_five_crashes(
 def test_only_the_instance_in_progress_is_suspected_of_a_crash(
     bench: Bench, upscaler: Upscaler
 ) -> None:
-    """However often the process ends over it, those behind it go through."""
+    """Instances behind it are processed however often the process ends."""
     keys = bench.receive(4)
     for _ in range(5):
         worker = replace(bench.worker, in_progress=set())  # of a new process
@@ -168,7 +168,7 @@ ODD = [
 
 @pytest.mark.parametrize("changes", ODD, ids=lambda changes: next(iter(changes)))
 def test_a_damaged_object_does_not_affect_others(bench: Bench, changes: dict[str, object]) -> None:
-    """Whatever a rule or the loop guard makes of them, the next one is worked on."""
+    """The next instance is processed whatever happens to this one."""
     odd, _ = bench.receive(2)
     with quiet_libraries():
         dataset = small_chest(0)

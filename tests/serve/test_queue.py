@@ -1,4 +1,4 @@
-"""The queue of a node: what was acknowledged is done once, and known after a kill."""
+"""The queue keeps acknowledged instances over a kill and processes each once."""
 
 import sqlite3
 import threading
@@ -15,7 +15,7 @@ from cxrsr_cli.serve.spool import Spool
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -46,10 +46,10 @@ def queue(spool: Spool, clock: Clock) -> Iterator[Queue]:
 
 
 @pytest.fixture
-def survey(queue: Queue, spool: Spool) -> Iterator[QueueView]:
-    survey = QueueView(spool.ledger)
-    yield survey
-    survey.close()
+def view(queue: Queue, spool: Spool) -> Iterator[QueueView]:
+    view = QueueView(spool.ledger)
+    yield view
+    view.close()
 
 
 def delivery(queue: Queue, destination: str) -> Delivery:
@@ -57,7 +57,7 @@ def delivery(queue: Queue, destination: str) -> Delivery:
     return found
 
 
-def test_an_instance_passes_through_its_states(queue: Queue, survey: QueueView) -> None:
+def test_an_instance_passes_through_its_states(queue: Queue, view: QueueView) -> None:
     queue.enqueue("a", "PACS", "CXRSR", "127.0.0.1")
     (item,) = queue.due_items(9)
     assert (item.key, item.state, item.calling_ae, item.crash_count) == (
@@ -69,11 +69,11 @@ def test_an_instance_passes_through_its_states(queue: Queue, survey: QueueView) 
     queue.add_deliveries("a", "chests", ["one", "two"])
     assert queue.state_of("a") is ItemState.SENDING
     assert queue.due_items(9) == []
-    assert survey.pending() == {"one": 1, "two": 1}
+    assert view.pending() == {"one": 1, "two": 1}
     assert queue.mark_sent(delivery(queue, "one")) is ItemState.SENDING
     assert queue.due_deliveries("one", 9) == []
     assert queue.mark_sent(delivery(queue, "two")) is ItemState.DONE
-    assert survey.counts() == {**dict.fromkeys(ItemState, 0), ItemState.DONE: 1}
+    assert view.counts() == {**dict.fromkeys(ItemState, 0), ItemState.DONE: 1}
 
 
 def test_the_oldest_instance_is_first(queue: Queue, clock: Clock) -> None:
@@ -96,7 +96,7 @@ def test_a_retry_waits_until_it_is_due(queue: Queue, clock: Clock) -> None:
 def test_a_start_without_a_result_is_counted_as_a_crash(
     queue: Queue, spool: Spool, clock: Clock
 ) -> None:
-    """What kills the process is found out; what is given back was not the cause."""
+    """The instance in progress is suspected; one that is given back is not."""
     queue.enqueue("a")
     queue.mark_started(["a"])
     queue.close()
@@ -109,7 +109,7 @@ def test_a_start_without_a_result_is_counted_as_a_crash(
 
 
 def test_an_instance_is_dead_when_one_of_two_deliveries_is(
-    queue: Queue, survey: QueueView, clock: Clock
+    queue: Queue, view: QueueView, clock: Clock
 ) -> None:
     queue.enqueue("a")
     queue.add_deliveries("a", "r", ["one", "two"])
@@ -119,7 +119,7 @@ def test_an_instance_is_dead_when_one_of_two_deliveries_is(
     assert delivery(queue, "one").attempts == 1
     assert queue.mark_failed(delivery(queue, "one"), "refused", None) is ItemState.SENDING
     assert queue.mark_sent(delivery(queue, "two")) is ItemState.DEAD
-    (item,) = survey.items(ItemState.DEAD)
+    (item,) = view.items(ItemState.DEAD)
     assert item.reason == "one: refused"
     queue.requeue("a")
     assert queue.state_of("a") is ItemState.SENDING
@@ -145,7 +145,7 @@ def test_requeue_and_discard_change_only_dead_instances(queue: Queue) -> None:
 
 
 def test_a_late_result_of_an_instance_is_ignored(queue: Queue) -> None:
-    """It may have been removed by hand, and come again, meanwhile."""
+    """A user may have removed the instance, and it may have been received again."""
     queue.enqueue("a")
     queue.add_deliveries("a", "r", ["one"])
     queue.mark_dead("a", "late")
@@ -155,7 +155,7 @@ def test_a_late_result_of_an_instance_is_ignored(queue: Queue) -> None:
 
 
 def test_adding_deliveries_twice_sends_once(queue: Queue) -> None:
-    """As after a kill between the output and its entry."""
+    """A kill between the output and its entry repeats the call."""
     queue.enqueue("a")
     queue.add_deliveries("a", "r", ["one"])
     queue.mark_sent(delivery(queue, "one"))
@@ -188,7 +188,7 @@ def test_a_due_time_written_by_a_wrong_clock_counts_as_now(queue: Queue, clock: 
 
 
 def test_finished_instances_are_deleted_after_a_time(
-    queue: Queue, survey: QueueView, clock: Clock
+    queue: Queue, view: QueueView, clock: Clock
 ) -> None:
     for key in ("done", "ignored", "dead", "received"):
         queue.enqueue(key)
@@ -198,24 +198,24 @@ def test_finished_instances_are_deleted_after_a_time(
     queue.mark_dead("dead", "")
     assert queue.delete_finished_before(clock.now) == []
     assert sorted(queue.delete_finished_before(clock.now + 1)) == ["done", "ignored"]
-    assert sorted(item.key for item in survey.items()) == ["dead", "received"]
+    assert sorted(item.key for item in view.items()) == ["dead", "received"]
 
 
 def test_a_long_list_is_read_in_pages(
-    queue: Queue, survey: QueueView, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, view: QueueView, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cxrsr_cli.serve.queue._PAGE", 4)
     for index in range(11):
         clock.now += index % 3 == 0
         queue.enqueue(f"{index:02d}")
-    assert [item.key for item in survey.items()] == [f"{index:02d}" for index in range(11)]
+    assert [item.key for item in view.items()] == [f"{index:02d}" for index in range(11)]
 
 
 # On the disk.
 
 
 def test_every_entry_is_flushed_to_the_disk(queue: Queue, spool: Spool) -> None:
-    """EXTRA: the journal's removal, too, is on the disk before a commit returns."""
+    """EXTRA also flushes the removal of the journal before a commit returns."""
     queue.enqueue("a")
     with queue._file.connection() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (3,)
@@ -244,7 +244,7 @@ def test_a_transaction_is_committed_or_rolled_back_as_a_whole(queue: Queue, spoo
 
 
 def test_a_transaction_excludes_other_threads_and_processes(queue: Queue, spool: Spool) -> None:
-    """Neither another thread nor another process."""
+    """Other threads and processes wait."""
     order: list[str] = []
     other = Queue(spool.ledger)
 

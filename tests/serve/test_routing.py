@@ -1,4 +1,4 @@
-"""Which object follows which rule, and which configurations are refused."""
+"""Rules match objects, and illegal configurations are refused."""
 
 import re
 import sys
@@ -88,7 +88,7 @@ def test_terms_match_in_upper_and_lower_case() -> None:
 
 
 def raw(vr: str | None, value: bytes) -> Callable[[str], RawDataElement]:
-    """Return an element as a file may hold it, by keyword; pydicom converts it when asked."""
+    """Return a raw element by keyword; pydicom converts it on access."""
     return lambda keyword: RawDataElement(
         Tag(tag_for_keyword(keyword) or 0), vr, len(value), value, 0, vr is None, True
     )
@@ -143,7 +143,7 @@ def test_a_modality_that_is_not_a_text_does_not_match(value: object) -> None:
 
 @pytest.mark.parametrize("value", [[2000, 2000], "2000", None, 0, Sequence()], ids=repr)
 def test_sides_that_are_not_numbers_do_not_match(value: object) -> None:
-    """Were they, an object would be dropped by a rule that is for small ones."""
+    """Otherwise a rule for small images would drop the object."""
     dataset = chest()
     dataset["Rows"]._value = value
     for when in (RuleCondition(min_side=1), RuleCondition(max_side=10_000)):
@@ -158,7 +158,7 @@ def test_a_description_of_several_values_is_matched_as_one_text() -> None:
 
 
 def test_only_the_first_64_characters_of_a_description_are_matched() -> None:
-    """A pattern as simple as this takes hours with what a peer could send."""
+    """Even a simple pattern takes hours on a long text that a peer could send."""
     long = "chest pa " * 11_111 + "xx"
     with quiet_libraries():
         dataset = chest(SeriesDescription=long, StudyDescription=["chest", long])
@@ -268,7 +268,7 @@ def test_sizes_may_have_units(tmp_path: Path) -> None:
 
 
 def place(kind: str, /, **changes: object) -> dict[str, Any]:
-    """Return a destination, changed."""
+    """Return a destination with changed keys."""
     return {"destinations": {"a": {**PLACES[kind], **changes}}}
 
 
@@ -404,7 +404,7 @@ def test_a_file_that_is_not_a_configuration_is_refused(
 
 
 def test_a_merged_key_can_be_overridden(tmp_path: Path) -> None:
-    """That is what YAML's merging is for."""
+    """YAML merges keys for this purpose."""
     text = yaml.safe_dump(CONFIG).replace(
         "destinations:\n",
         "destinations:\n"
@@ -483,7 +483,7 @@ def test_an_unusable_file_fails_the_check(
 
 
 def test_an_unreadable_secret_fails_the_check(tmp_path: Path) -> None:
-    """Nobody can take a right from root, who may run the tests."""
+    """Root can read every file, and may run the tests."""
     rules = [{"name": "all", "ignore": True}]
     changes = place("stow", token_file="token")  # noqa: S106
     config = load_serve_config(written(tmp_path, rules=rules, **changes))

@@ -21,7 +21,7 @@ Answer = Callable[[Path], SendResult]
 
 @dataclass
 class Archive:
-    """A destination that answers as a test wants."""
+    """A destination that gives the answers of a test."""
 
     answer: Answer
     asked: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ def unknown_title(file: Path) -> SendResult:
     )
 
 
-class Round:
+class Bench:
     """A delivery worker with pending outputs and a clock."""
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -97,77 +97,77 @@ class Round:
 
 
 @pytest.fixture
-def errand(tmp_path: Path) -> Iterator[Round]:
-    errand = Round(tmp_path / "spool", 4)
-    yield errand
-    errand.queue.close()
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "spool", 4)
+    yield bench
+    bench.queue.close()
 
 
-def test_pending_outputs_are_sent_in_one_batch(errand: Round) -> None:
-    errand.go(stored)
-    assert errand.archive.asked == errand.keys
-    assert errand.states() == [ItemState.DONE] * 4
-    assert not list(errand.spool.root.glob("*/*.dcm"))
-    assert not errand.worker.run_once()
+def test_pending_outputs_are_sent_in_one_batch(bench: Bench) -> None:
+    bench.go(stored)
+    assert bench.archive.asked == bench.keys
+    assert bench.states() == [ItemState.DONE] * 4
+    assert not list(bench.spool.root.glob("*/*.dcm"))
+    assert not bench.worker.run_once()
 
 
 @pytest.mark.parametrize("answer", [away, unknown_title], ids=["away", "we are not known"])
-def test_an_unavailable_destination_is_tried_with_one_output(errand: Round, answer: Answer) -> None:
-    """However many wait: the others are neither asked for nor counted, nor said."""
+def test_an_unavailable_destination_is_tried_with_one_output(bench: Bench, answer: Answer) -> None:
+    """The waiting outputs are not sent, counted or reported."""
     for _ in range(2):
-        errand.go(answer)
-        assert len(errand.archive.asked) == 1
-    assert [event.kind for event in errand.events] == [EventKind.RETRY] * 2
-    errand.go(stored)
-    errand.go(stored)
-    assert errand.states() == [ItemState.DONE] * 4
+        bench.go(answer)
+        assert len(bench.archive.asked) == 1
+    assert [event.kind for event in bench.events] == [EventKind.RETRY] * 2
+    bench.go(stored)
+    bench.go(stored)
+    assert bench.states() == [ItemState.DONE] * 4
 
 
-def test_an_output_stored_before_a_failure_was_noticed_is_not_sent_again(errand: Round) -> None:
-    """As with storage commitment, where all is under way before the first is told of."""
+def test_an_output_stored_before_a_failure_was_noticed_is_not_sent_again(bench: Bench) -> None:
+    """With storage commitment, all are sent before the first result is known."""
 
     def buffered(files: Sequence[Path], _: object) -> Iterator[SendResult]:
         return iter([away(files[0]), stored(files[1]), away(files[2]), stored(files[3])])
 
-    with patch.object(errand.archive, "send", buffered):
-        errand.go(stored)
-    assert [state is ItemState.DONE for state in errand.states()] == [False, True, False, True]
+    with patch.object(bench.archive, "send", buffered):
+        bench.go(stored)
+    assert [state is ItemState.DONE for state in bench.states()] == [False, True, False, True]
 
 
-def test_attempts_are_separated_by_pauses(errand: Round) -> None:
-    errand.go(away)
-    errand.worker._backoff_until = float("inf")
-    errand.now += 10
-    assert not errand.worker.run_once()
-    assert len(errand.archive.asked) == 1
+def test_attempts_are_separated_by_pauses(bench: Bench) -> None:
+    bench.go(away)
+    bench.worker._backoff_until = float("inf")
+    bench.now += 10
+    assert not bench.worker.run_once()
+    assert len(bench.archive.asked) == 1
 
 
-def test_a_refused_output_is_given_up_and_the_others_are_sent(errand: Round) -> None:
-    errand.go(lambda file: refused(file) if file.stem == errand.keys[1] else stored(file))
-    assert errand.states() == [ItemState.DONE, ItemState.DEAD, ItemState.DONE, ItemState.DONE]
-    assert errand.spool.dead(errand.keys[1]).exists()
+def test_a_refused_output_is_given_up_and_the_others_are_sent(bench: Bench) -> None:
+    bench.go(lambda file: refused(file) if file.stem == bench.keys[1] else stored(file))
+    assert bench.states() == [ItemState.DONE, ItemState.DEAD, ItemState.DONE, ItemState.DONE]
+    assert bench.spool.dead(bench.keys[1]).exists()
 
 
-def test_an_output_is_given_up_after_the_last_attempt(errand: Round) -> None:
+def test_an_output_is_given_up_after_the_last_attempt(bench: Bench) -> None:
     for _ in range(12):
-        errand.go(away)
-    assert errand.states() == [ItemState.DEAD] * 4
+        bench.go(away)
+    assert bench.states() == [ItemState.DEAD] * 4
 
 
-def test_an_exception_of_a_destination_is_a_failed_delivery(errand: Round) -> None:
+def test_an_exception_of_a_destination_is_a_failed_delivery(bench: Bench) -> None:
     def fail(_: Path) -> SendResult:
         raise ZeroDivisionError("Doe^Jane")
 
-    errand.go(fail)
-    (event,) = errand.events
+    bench.go(fail)
+    (event,) = bench.events
     assert event.kind is EventKind.RETRY
     assert "ZeroDivisionError" in event.reason
     assert "Doe" not in event.reason
 
 
-def test_a_queue_error_is_not_a_failure_of_the_destination(errand: Round) -> None:
-    """Nothing is counted; what arrived before is written down."""
-    real = errand.queue.mark_sent
+def test_a_queue_error_is_not_a_failure_of_the_destination(bench: Bench) -> None:
+    """No attempt is counted; earlier deliveries are recorded."""
+    real = bench.queue.mark_sent
     answers = iter([real])
 
     def once(delivery: object) -> ItemState:
@@ -176,10 +176,10 @@ def test_a_queue_error_is_not_a_failure_of_the_destination(errand: Round) -> Non
         except StopIteration:
             raise OutputError("the disk is full") from None
 
-    with patch.object(errand.queue, "mark_sent", once), pytest.raises(OutputError):
-        errand.go(stored)
-    assert errand.archive.closed == 1
-    assert errand.states() == [ItemState.DONE, *[ItemState.SENDING] * 3]
-    assert {delivery.attempts for delivery in errand.queue.due_deliveries("archive", 9)} == {0}
-    errand.go(stored)
-    assert errand.states() == [ItemState.DONE] * 4
+    with patch.object(bench.queue, "mark_sent", once), pytest.raises(OutputError):
+        bench.go(stored)
+    assert bench.archive.closed == 1
+    assert bench.states() == [ItemState.DONE, *[ItemState.SENDING] * 3]
+    assert {delivery.attempts for delivery in bench.queue.due_deliveries("archive", 9)} == {0}
+    bench.go(stored)
+    assert bench.states() == [ItemState.DONE] * 4

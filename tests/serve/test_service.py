@@ -1,4 +1,4 @@
-"""The node as a service: a process, real senders, real receivers, and kills."""
+"""The node runs as a process with real senders and receivers, and survives kills."""
 
 import copy
 import json
@@ -77,7 +77,7 @@ def send(node: Node, *datasets: pydicom.FileDataset) -> list[int | None]:
 
 
 def store_by_dcmtk(node: Node) -> "subprocess.CompletedProcess[bytes]":
-    """Send the example by a foreign program, without TLS."""
+    """Send the example with DCMTK, without TLS."""
     return subprocess.run(
         [program("storescu"), "-aec", "CXRSR", "127.0.0.1", str(node.port), str(EXAMPLE)],
         check=False,
@@ -87,12 +87,12 @@ def store_by_dcmtk(node: Node) -> "subprocess.CompletedProcess[bytes]":
 
 
 def names(folder: Path) -> list[str]:
-    """List what an archive that watches a folder takes: no hidden files."""
+    """List the files that are not hidden."""
     return sorted(path.name for path in folder.glob("[!.]*"))
 
 
 def empty(node: Node) -> bool:
-    """Tell whether no file is left in the spool but the ledger and the lock."""
+    """Tell whether only ledger and lock are left in the spool."""
     left = [path for path in node.spool.root.rglob("*") if path.is_file()]
     return {path.name for path in left} <= {node.spool.ledger.name, ".lock"}
 
@@ -140,7 +140,7 @@ def test_no_patient_data_is_logged(node: Node, out: Path) -> None:
 
 
 def test_a_duplicate_is_upscaled_once(node: Node, out: Path) -> None:
-    """While it is in work, and after it is done."""
+    """Both while it is processed and after it is done."""
     datasets = [small_chest(0), small_chest(0), small_chest(1)]
     assert send(node, *datasets) == [SUCCESS] * 3
     node.wait("sent", 2)
@@ -160,7 +160,7 @@ def test_a_different_object_with_a_known_uid_is_upscaled(node: Node, out: Path) 
 
 
 def test_own_outputs_are_ignored(node: Node, out: Path) -> None:
-    """An archive that sends back what it was sent is thanked, and that is all."""
+    """An output that an archive sends back is acknowledged and dropped."""
     assert send(node, small_chest()) == [SUCCESS]
     node.wait("sent")
     (derived,) = out.iterdir()
@@ -172,7 +172,7 @@ def test_own_outputs_are_ignored(node: Node, out: Path) -> None:
 
 
 def test_rules_decide_between_upscaling_and_ignoring(tmp_path: Path, tiny_model: Path) -> None:
-    """The first that holds decides; without one, an instance is dropped and that is said."""
+    """The first match decides; without a match, the instance is dropped and reported."""
     places = {name: tmp_path / name for name in ("a", "b")}
     for place in places.values():
         place.mkdir()
@@ -239,7 +239,7 @@ def test_an_instance_that_cannot_be_upscaled_becomes_a_dead_letter(
 def test_an_unavailable_destination_gets_the_output_later(
     tmp_path: Path, tiny_model: Path, out: Path
 ) -> None:
-    """And holds up nobody else."""
+    """Other destinations are not delayed."""
     port = free_port()
     destinations = {
         "away": {"kind": "store", "host": "127.0.0.1", "port": port, "called_ae": "ARCHIVE"},
@@ -267,7 +267,7 @@ def test_an_unavailable_destination_gets_the_output_later(
 def test_a_destination_that_refuses_makes_a_dead_letter(
     node: Node, out: Path, cxrsr: Command
 ) -> None:
-    """Another file of that name is there: it is not replaced, and the output is kept."""
+    """A different file of the same name is not replaced, and the output is kept."""
     assert send(node, small_chest()) == [SUCCESS]
     (event,) = node.wait("sent")
     key = event["instance"]
@@ -290,7 +290,7 @@ def test_a_destination_that_refuses_makes_a_dead_letter(
 
 
 def test_an_instance_that_crashes_the_process_is_given_up(config: Path) -> None:
-    """The count of beginnings without an end is on the disk."""
+    """The count of crashes is on the disk."""
     with running(config) as node:
         node.wait("listening")
         assert node.stop() == ExitCode.OK
@@ -315,7 +315,7 @@ KILLED_AFTER = ("received", "upscaled", "sent", "sent")
 
 @contextmanager
 def senders(folder: Path, port: int, count: int) -> Iterator[Callable[[], int]]:
-    """Let four processes send till the block ends; give what counts what is acknowledged."""
+    """Send from four processes; yield a function that counts the acknowledged instances."""
     for index in range(count):
         part = folder / str(index % 4)
         part.mkdir(parents=True, exist_ok=True)
@@ -340,7 +340,7 @@ def senders(folder: Path, port: int, count: int) -> Iterator[Callable[[], int]]:
 def test_a_thousand_instances_survive_kills_of_the_node(
     tmp_path: Path, tiny_model: Path, out: Path
 ) -> None:
-    """None lost, none doubled, whenever the process is killed."""
+    """No instance is lost or duplicated, whenever the process is killed."""
     port = free_port()
     share = {"share": {"kind": "folder", "path": str(out)}}
     config = configure(tmp_path, tiny_model, share, scp={"port": port})
@@ -377,7 +377,7 @@ def test_a_second_node_in_one_spool_is_refused(node: Node, config: Path) -> None
 
 
 def test_a_stop_finishes_the_work_in_progress(node: Node, out: Path) -> None:
-    """And the rest is done by the next process."""
+    """The next process does the rest."""
     count = 40
     assert send(node, *(small_chest(index) for index in range(count))) == [SUCCESS] * count
     node.wait("upscaled")
@@ -394,7 +394,7 @@ def test_a_stop_finishes_the_work_in_progress(node: Node, out: Path) -> None:
     signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="nohup has SIGHUP ignored"
 )
 def test_a_second_signal_interrupts(node: Node, out: Path) -> None:
-    """Both are pending at once, so that the first cannot have ended it before the second."""
+    """Both signals are pending at once, so that the second always comes in time."""
     node.wait("listening")
     node.process.send_signal(signal.SIGSTOP)
     for number in (signal.SIGHUP, signal.SIGTERM):
@@ -403,7 +403,7 @@ def test_a_second_signal_interrupts(node: Node, out: Path) -> None:
 
 
 def test_a_second_stop_signal_ends_the_node_at_once(node: Node, out: Path) -> None:
-    """Ctrl-C, or a signal after the first: the rest is the next process's."""
+    """Ctrl-C or a second signal ends the node; the next process does the rest."""
     assert send(node, *(small_chest(index) for index in range(20))) == [SUCCESS] * 20
     assert node.stop(signal.SIGINT) == ExitCode.INTERRUPTED
     with running(node.log.with_suffix(".yaml")) as again:
@@ -503,7 +503,7 @@ def test_check_does_not_start_the_node(config: Path, cxrsr: Command) -> None:
 def test_check_reads_the_files_of_the_configuration(
     tmp_path: Path, tiny_model: Path, cxrsr: Command
 ) -> None:
-    """A share may not be mounted yet; a certificate that is missing stays missing."""
+    """A missing share is a warning, a missing certificate an error."""
     share = {"share": {"kind": "folder", "path": str(tmp_path / "out")}}
     done = cxrsr("serve", "--check", configure(tmp_path, tiny_model, share))
     assert done.returncode == ExitCode.OK
@@ -521,7 +521,7 @@ def test_check_reads_the_files_of_the_configuration(
 def test_memory_stays_bounded_while_large_instances_arrive_together(
     tmp_path: Path, tiny_model: Path, shared: Path
 ) -> None:
-    """Sixteen senders of 8 MB instances: what is received lies on the disk, not in memory."""
+    """Sixteen senders send 8 MB instances, which must go to the disk."""
     rules = [{"name": "none", "ignore": True}]
     config = configure(tmp_path, tiny_model, {}, rules)
     large = pydicom.dcmread(shared / "dicom" / "chest" / "966_fixed.dcm")
@@ -546,7 +546,7 @@ def test_memory_stays_bounded_while_large_instances_arrive_together(
 
 
 def high_water(pid: int) -> int:
-    """Return the most memory that a process ever had, in bytes."""
+    """Return the peak memory of a process in bytes."""
     text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     (line,) = (line for line in text.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
@@ -555,7 +555,7 @@ def high_water(pid: int) -> int:
 def test_tls_works_from_end_to_end(
     tmp_path: Path, tiny_model: Path, out: Path, cxrsr: Command
 ) -> None:
-    """Whoever has no certificate of the authority gets nothing in; who has it sends by `send`."""
+    """Only peers with a certificate of the authority can send."""
     made = certificates(tmp_path)
     files = {name: str(getattr(made.server, name)) for name in ("certificate", "key", "ca_file")}
     share = {"share": {"kind": "folder", "path": str(out)}}
