@@ -145,7 +145,7 @@ def calibration(folder: Path, scale: int) -> Iterator[torch.Tensor]:
     for path in list_image_files(folder):
         original = read_ground_truth(path, scale)
         low = make_low_resolution(original, scale)
-        yield Normalisation.of(low, inverted=original.inverted).to_network(low)
+        yield Normalisation.from_image(low, inverted=original.inverted).to_network(low)
 
 
 def prepare(
@@ -204,10 +204,8 @@ def measure_quality(
         for line in lines:
             output = _with_backend(predictor, line).predict(
                 low,
-                minimum=original.minimum,
-                maximum=original.maximum,
-                inverted=original.inverted,
-                consistent=predictor.consistency,
+                original.pixel_range,
+                consistency=predictor.consistency,
             )
             found = psnr(output.round(), original.values, peak=original.data_range, border=scale)
             if line is lines[0]:

@@ -24,6 +24,7 @@ from benchmarks.speed import CPU, MIB, PAGE, RANGE, ROUNDS, table
 from benchmarks.study_config import Training, load_study
 from benchmarks.synthetic_radiographs import mosaic, write
 from benchmarks.timing import clock
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.evaluation.resource_usage import measure_usage
 from cxrsr_cli.inference.data_consistency import consistent_bicubic
 from cxrsr_cli.inference.predictor import Predictor
@@ -100,7 +101,7 @@ def interpolations(folder: Path) -> list[Baseline]:
     low = torch.from_numpy(mosaic(SIDE, SIDE).astype("float32"))[None, None]
     source = write(folder / "in.dcm", SIDE, SIDE)
     command = ["dcmscale", "+Sxf", str(SCALE), "+Syf", str(SCALE), str(source)]
-    floor = partial(consistent_bicubic, low, SCALE, minimum=0, maximum=RANGE)
+    floor = partial(consistent_bicubic, low, SCALE, PixelRange(0, RANGE))
     return [
         Baseline(
             "DCMTK's dcmscale, a process",
@@ -123,7 +124,7 @@ def networks() -> list[Baseline]:
         entry = study.entries[name]
         architecture = Training(name, entry, SCALE).config().architecture
         predictor = Predictor.from_network(architecture.build().eval(), CPU)
-        work = partial(predictor.restore, low, minimum=0, maximum=RANGE)
+        work = partial(predictor.upscale, low, PixelRange(0, RANGE))
         macs = architecture.complexity.macs
         baselines.append(Baseline(f"`{name}`, {entry.about}", work, macs, found.get(name)))
     return baselines

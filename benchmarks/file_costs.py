@@ -33,7 +33,7 @@ from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.evaluation.tables import Table
-from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
+from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
 from cxrsr_cli.options import Job, UpscaleOptions

@@ -19,6 +19,7 @@ from benchmarks.run_study import fill
 from benchmarks.speed import PAGE, RANGE, ROUNDS, table
 from benchmarks.synthetic_radiographs import mosaic
 from benchmarks.timing import clock
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.inference.device import choose_device, dtype_of
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.config import Precision
@@ -65,7 +66,7 @@ def compare(
     made: dict[Precision, np.ndarray] = {}
     for _ in range(ROUNDS + 1):
         for precision, predictor in predictors.items():
-            made[precision], taken = clock(predictor.restore, low, minimum=0, maximum=RANGE)
+            made[precision], taken = clock(predictor.upscale, low, PixelRange(0, RANGE))
             seconds[precision].append(taken)
     rows = []
     exact = made[Precision.FP32].astype(float)

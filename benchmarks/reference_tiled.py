@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
+from cxrsr_cli.inference.assemble import image_skip
 from cxrsr_cli.inference.data_consistency import OUTPUT_STEPS, project_iteratively
-from cxrsr_cli.inference.image_skip import image_skip
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.inference.streaming import reflect_pad
 from cxrsr_cli.networks.layers import SuperResolutionNetwork
@@ -22,8 +23,8 @@ TILE = 512
 
 
 @torch.inference_mode()
-def restore(
-    network: SuperResolutionNetwork, stored: NDArray[np.int32], *, minimum: int, maximum: int
+def upscale(
+    network: SuperResolutionNetwork, stored: NDArray[np.int32], pixel_range: PixelRange
 ) -> NDArray[np.int32]:
     """Upscale one image.
 
@@ -33,7 +34,7 @@ def restore(
         In evaluation mode, float32, on the CPU; without impulse filter.
     stored : numpy.ndarray
         ``(H, W)`` int32 stored values.
-    minimum, maximum : int
+    pixel_range : PixelRange
         Their legal range.
 
     Returns
@@ -44,7 +45,7 @@ def restore(
     kind = network.architecture
     scale, halo = kind.scale, kind.halo
     low = torch.from_numpy(stored.astype(np.float32))[None, None]
-    norm = Normalisation.of(low)
+    norm = Normalisation.from_image(low)
     padded = reflect_pad(norm.to_network(low), halo)
     height, width = stored.shape
     residual = torch.empty(1, 1, height * scale, width * scale)
@@ -56,11 +57,16 @@ def restore(
             place = [slice(part.start * scale, part.stop * scale) for part in (rows, columns)]
             residual[..., place[0], place[1]] = made[..., inner, inner]
     output = norm.residual_to_stored(residual)
-    skip = image_skip(kind.image_skip, low, scale, minimum=minimum, maximum=maximum)
+    skip = image_skip(kind.image_skip, low, scale, pixel_range)
     if skip is not None:
         output += skip
     output = project_iteratively(
-        output, low, scale, minimum=minimum, maximum=maximum, steps=OUTPUT_STEPS
+        output,
+        low,
+        scale,
+        minimum=pixel_range.minimum,
+        maximum=pixel_range.maximum,
+        steps=OUTPUT_STEPS,
     )
     rounded: NDArray[np.int32] = output.round().to(torch.int32)[0, 0].numpy()
     return rounded

@@ -27,6 +27,7 @@ from benchmarks.run_study import fill
 from benchmarks.study_config import PAGES
 from benchmarks.synthetic_radiographs import mosaic, write
 from benchmarks.timing import Budget, clock
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.evaluation.tables import Table as Layout
 from cxrsr_cli.inference.assemble import OutputAssembler
 from cxrsr_cli.inference.data_consistency import (
@@ -106,10 +107,10 @@ def against_reference(_: Path) -> str:
         low = mosaic(1024, 1024).astype(np.int32)
         made, plainly, ratios = [], [], []
         for _round in range(ROUNDS):
-            first, quick = clock(of.restore, low, minimum=0, maximum=RANGE)
+            first, quick = clock(of.upscale, low, PixelRange(0, RANGE))
             # Its network, in the memory format that PyTorch has by default.
             network = of.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            second, slow = clock(reference_tiled.restore, network, low, minimum=0, maximum=RANGE)
+            second, slow = clock(reference_tiled.upscale, network, low, PixelRange(0, RANGE))
             made.append(quick)
             plainly.append(slow)
             ratios.append(slow / quick)
@@ -132,16 +133,18 @@ def projection(_: Path) -> str:
     for scale in (2, 4, 8):
         of = load_predictor(scale)
         low = torch.from_numpy(mosaic(1024, 1024).astype(np.float32))[None, None]
-        estimate = of.predict(low, minimum=0, maximum=RANGE, consistent=False)
-        finish = OutputAssembler(of.architecture, identity_normalisation(), low, low, 0, RANGE)
-        noise = estimate - consistent_bicubic(low, scale, minimum=0, maximum=RANGE)
+        estimate = of.predict(low, PixelRange(0, RANGE), consistency=False)
+        finish = OutputAssembler(
+            of.architecture, identity_normalisation(), low, low, PixelRange(0, RANGE)
+        )
+        noise = estimate - consistent_bicubic(low, scale, PixelRange(0, RANGE))
         network, iterated, closed = [], [], []
         for _round in range(ROUNDS):
             network.append(clock(run_network, of, low)[1])
             iterated.append(clock(iterate, estimate, low, scale)[1])
             closed.append(clock(in_strips, finish, noise)[1])
         reference = project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE, steps=60)
-        found = enforce_consistency(estimate, low, scale, minimum=0, maximum=RANGE, steps=60)
+        found = enforce_consistency(estimate, low, scale, PixelRange(0, RANGE), steps=60)
         fifteen = project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE)
         pairs = list(zip(iterated, closed, network, strict=True))
         rows.append(
@@ -175,18 +178,18 @@ def run_network(of: Predictor, low: torch.Tensor) -> None:
 @torch.inference_mode()
 def iterate(estimate: torch.Tensor, low: torch.Tensor, scale: int) -> None:
     """Iterate for the image skip, and for the output."""
-    consistent_bicubic(low, scale, minimum=0, maximum=RANGE)
+    consistent_bicubic(low, scale, PixelRange(0, RANGE))
     project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE, steps=OUTPUT_STEPS)
 
 
 @torch.inference_mode()
 def in_strips(finish: OutputAssembler, residual: torch.Tensor) -> None:
     """Do both as `upscale` does."""
-    height, scale = finish.seen.shape[-2], finish.architecture.scale
+    height, scale = finish.network_input.shape[-2], finish.architecture.scale
     for top in range(0, height, 64):
         first, bottom = max(top - MARGIN, 0), min(top + 64, height)
         rows = residual[..., first * scale : min(bottom + MARGIN, height) * scale, :]
-        finish.band(rows, first, top, bottom, 512)
+        finish.strip(rows, first, top, bottom, 512)
 
 
 def memory(folder: Path) -> str:

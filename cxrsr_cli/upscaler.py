@@ -21,11 +21,17 @@ from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.acceptance import check_acceptance
 from cxrsr_cli.dicom.decode import decode
-from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding, reapply_padding
+from cxrsr_cli.dicom.pixel_format import (
+    Padding,
+    PixelFormat,
+    PixelRange,
+    fill_padding,
+    reapply_padding,
+)
 from cxrsr_cli.dicom.source import DicomSource, read_source, to_file
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
 from cxrsr_cli.dicom.write import check_target, encode_dicom, write_dicom
-from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
+from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import ModelFile
@@ -114,11 +120,12 @@ class Upscaler:
         options = options or UpscaleOptions()
         predictor = Predictor.load(
             model.path,
+            metadata=model.metadata,
             device=options.device,
             precision=options.precision,
             memory=options.memory,
-            consistent=options.consistency,
-            ensemble=options.self_ensemble,
+            consistency=options.consistency,
+            self_ensemble=options.self_ensemble,
         )
         resolved = replace(
             options,
@@ -248,10 +255,8 @@ class Upscaler:
             low = torch.from_numpy(((array.astype(np.float64) - minimum) / unit).astype(np.float32))
             high = self.predictor.predict(
                 low[None, None],
-                minimum=0,
-                maximum=_FLOAT_STEPS,
-                inverted=inverted,
-                consistent=self.predictor.consistency,
+                PixelRange(0, _FLOAT_STEPS, inverted),
+                consistency=self.predictor.consistency,
                 advance=advance,
             )
             values = high[0, 0].double().numpy() * unit + minimum
@@ -260,9 +265,7 @@ class Upscaler:
             raise ValueError("integers of more than 16 bits are not upscaled")
         strips = self.predictor.predict_strips(
             array.astype(np.int32),
-            minimum=int(minimum),
-            maximum=int(maximum),
-            inverted=inverted,
+            PixelRange(int(minimum), int(maximum), inverted),
             advance=advance,
         )
         return np.concatenate([strip for _, strip in strips]).astype(array.dtype)
@@ -313,17 +316,15 @@ class Upscaler:
         """
         dataset, scale = decoded.source.dataset, self.options.scale
         pixel_format, padding = PixelFormat.from_dataset(dataset), Padding.from_dataset(dataset)
-        minimum, maximum = pixel_format.minimum, pixel_format.maximum
+        pixel_range = PixelRange.from_dataset(dataset)
         count, (rows, columns) = len(decoded.frames), decoded.shape
         notes = list[str]()
         frames = np.empty((count, rows * scale, columns * scale), pixel_format.dtype)
         for frame, stored in zip(frames, decoded.frames, strict=True):
             strips = self.predictor.predict_strips(
                 fill_padding(stored, padding.mask(stored)) if padding else stored,
+                pixel_range,
                 plan=decoded.plan,
-                minimum=minimum,
-                maximum=maximum,
-                inverted=dataset.PhotometricInterpretation == "MONOCHROME1",
                 advance=lambda share: advance(share / count),
                 note=notes.append,
             )
@@ -332,10 +333,8 @@ class Upscaler:
                 rows_out[:] = strip
                 if padding:
                     rows_in = stored[top // scale :][: len(strip) // scale]
-                    rows_out[:] = reapply_padding(
-                        rows_out, rows_in, padding, minimum=minimum, maximum=maximum
-                    )
-        deviation = ConsistencyDeviation.of_worst(frames, decoded.frames, padding)
+                    rows_out[:] = reapply_padding(rows_out, rows_in, padding, pixel_range)
+        deviation = ConsistencyDeviation.worst_frame(frames, decoded.frames, padding)
         return UpscaledFrames(decoded, frames, deviation, notes)
 
     def write(

@@ -10,7 +10,7 @@ from cxrsr_cli.errors import CxrsrError, ExitCode, InternalError, MemoryLimitErr
 from cxrsr_cli.options import Job
 
 if TYPE_CHECKING:
-    from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
+    from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
     from cxrsr_cli.inference.memory_plan import MemoryPlan
     from cxrsr_cli.upscaler import DecodedSource
 

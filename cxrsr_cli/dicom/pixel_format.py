@@ -13,6 +13,36 @@ _BITS_STORED = range(8, 17)
 
 
 @dataclass(frozen=True, slots=True)
+class PixelRange:
+    """Legal pixel values of an image, and their polarity.
+
+    Attributes
+    ----------
+    minimum, maximum : float
+        Smallest and largest legal value.
+    inverted : bool
+        Whether large values are dark (MONOCHROME1).
+    """
+
+    minimum: float
+    maximum: float
+    inverted: bool = False
+
+    @classmethod
+    def from_dataset(cls, dataset: Dataset) -> Self:
+        """Read the range of stored values from the Image Pixel module (PS3.3 C.7.6.3).
+
+        Raises
+        ------
+        UnsupportedImageError
+            As `PixelFormat.from_dataset`.
+        """
+        pixels = PixelFormat.from_dataset(dataset)
+        inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+        return cls(pixels.minimum, pixels.maximum, inverted)
+
+
+@dataclass(frozen=True, slots=True)
 class PixelFormat:
     """How stored values are placed in their cells (PS3.5 8.1.1).
 
@@ -157,9 +187,7 @@ def reapply_padding(
     strip: NDArray[np.integer],
     stored: NDArray[np.int32],
     padding: Padding,
-    *,
-    minimum: int,
-    maximum: int,
+    pixel_range: PixelRange,
 ) -> NDArray[np.integer]:
     """Put the padding back, and change image values that would read as padding.
 
@@ -172,8 +200,8 @@ def reapply_padding(
         ``(H, W)``, the same rows of the source, with their padding.
     padding : Padding
         Which values are padding.
-    minimum, maximum : int
-        Legal range of stored values.
+    pixel_range : PixelRange
+        Legal stored values.
 
     Returns
     -------
@@ -184,6 +212,7 @@ def reapply_padding(
     below, above = padding.first - 1, padding.last + 1
     conflicts = padding.mask(strip)
     values = strip[conflicts].astype(np.int32)
+    minimum, maximum = pixel_range.minimum, pixel_range.maximum
     nearer_below = values - below < above - values
     upwards = ~(nearer_below | (above > maximum)) | (below < minimum)
     # If neither value is legal, every pixel is padding and is overwritten below.

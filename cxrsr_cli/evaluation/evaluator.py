@@ -189,13 +189,14 @@ class Evaluator:
         ModelError
             If an output of a network is not finite.
         """
-        minimum, maximum = original.minimum, original.maximum
+        pixel_range = original.pixel_range
+        minimum, maximum = pixel_range.minimum, pixel_range.maximum
         for base in dict.fromkeys(replace(method, consistent=False) for method in self.methods):
             device = self._device(base)
             with measure_usage(device) as estimation:
                 source = low
                 if base.impulse_filter:
-                    source = remove_impulses(low, minimum=minimum, maximum=maximum)
+                    source = remove_impulses(low, pixel_range)
                 estimate = self._estimate(base, original, source)
             if base in self.methods:
                 with measure_usage(device) as clipping:
@@ -225,11 +226,7 @@ class Evaluator:
         if not method.is_model:
             return upsample(low, self.scale)
         estimate = replace(self.predictors[method.base], self_ensemble=method.ensemble).predict(
-            low,
-            minimum=original.minimum,
-            maximum=original.maximum,
-            inverted=original.inverted,
-            consistent=False,
+            low, original.pixel_range, consistency=False
         )
         if not estimate.isfinite().all():
             raise ModelError(f"the output of {method} for {original.name} is not finite")

@@ -11,7 +11,7 @@ from PIL import Image
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.dicomdir import is_dicomdir
-from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, fill_padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, PixelRange, fill_padding
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ConfigError, InputError, NoInputError
 from cxrsr_cli.networks.resampling import downsample
@@ -40,6 +40,11 @@ class GrayscaleImage:
     maximum: float
     minimum: float = 0.0
     inverted: bool = False
+
+    @property
+    def pixel_range(self) -> PixelRange:
+        """Legal range and polarity of stored values."""
+        return PixelRange(self.minimum, self.maximum, self.inverted)
 
     @property
     def data_range(self) -> float:

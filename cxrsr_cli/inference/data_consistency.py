@@ -1,42 +1,58 @@
-"""Data consistency: an output must downsample to its input, in legal values.
+"""Data consistency: an output must downsample to its input, with legal values.
 
-Any estimate is moved to the nearest image that reproduces the input under
-`downsample` and lies inside the stored range. What the radiograph says is then
-kept, whatever a network thought of it; a network can only fill in what the
-radiograph leaves open.
+An estimate is moved to the nearest image that reproduces the input under
+`downsample` and lies inside the stored range. So the output keeps what the
+radiograph says, and a network fills in only what the radiograph leaves open.
 
 The equality alone is the consistency enforcing module of Bahat and Michaeli
-(CVPR 2020). The range matters on radiographs: where collimated borders sit at
-black or white, plain back-projection overshoots the range, and clipping
+(CVPR 2020). The range matters on radiographs. Where collimated borders are
+black or white, plain back-projection leaves the range, and clipping
 afterwards breaks the equality by several stored units.
+
+`ConsistencyDeviation` measures how far a downsampled output is from its input.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import solve_banded
+from scipy.ndimage import binary_dilation
 
+from cxrsr_cli.dicom.pixel_format import Padding, PixelRange
 from cxrsr_cli.networks.resampling import downsample, upsample
 
 DEFAULT_STEPS = 15
 OUTPUT_STEPS = 45
-"""For an output: where a border at the end of the range is long and bright beside
-it, more than the default help. The number does not follow from the error: parts of
-an image would stop at different steps, and show where they meet."""
+"""For an output: where a long border at the end of the range has a bright neighbourhood,
+more steps than the default help. The number of steps does not depend on the error:
+otherwise parts of an image would stop at different steps, and the seams would show."""
 
 MARGIN = 16
-"""Input pixels around a window beyond which nothing changes what is inside: a
-legal image is sought up to half of that from where the range binds, and what
-lies further away weighs less than a ten thousandth there."""
+"""Input pixels around a tile beyond which nothing changes what is inside. Pixels up to
+half of that from where the range binds are projected, and pixels further away weigh
+less than a ten thousandth there."""
 _NEAR = MARGIN // 2
 
-_BINDS = 0.05
-"""Stored units by which values may leave the range and be cut off: a tenth of rounding."""
+_RANGE_TOLERANCE = 0.05
+"""Stored units by which values may leave the range and be clipped: a tenth of rounding."""
+
+_DIAGONALS = 4
+"""Diagonals of ``downsample(upsample(.))`` on each side: two pixels each."""
+_BORDER = 8
+"""Border rows where the operator differs from the interior (upper bound)."""
+
+_KERNEL_RADIUS = 2
+"""Input pixels on each side that the downsampling kernel covers."""
+
+_STRIP_PIXELS = 1 << 22
+"""Output pixels that are downsampled at a time, so that only these become float32."""
 
 
 def project_iteratively(
@@ -48,7 +64,7 @@ def project_iteratively(
     maximum: float | torch.Tensor,
     steps: int = DEFAULT_STEPS,
 ) -> torch.Tensor:
-    """Project `estimate` on the legal images that downsample to `low_resolution`.
+    """Project `estimate` on the images within the range that downsample to `low_resolution`.
 
     Accelerated projected gradient: ``x <- clip(v + up(lr - down(v)))`` with
     the momentum of FISTA (Beck and Teboulle 2009).
@@ -62,8 +78,8 @@ def project_iteratively(
     scale : int
         Whole factor between the two.
     minimum, maximum : float or torch.Tensor
-        Legal range of the output, in the units of `estimate`; tensors
-        broadcast against it.
+        Legal range of the output, in the units of `estimate`. Tensors, for a batch
+        of images with a range each, broadcast against it.
     steps : int
         Iterations; 0 only clips.
 
@@ -93,114 +109,114 @@ def enforce_consistency(
     estimate: torch.Tensor | None,
     low_resolution: torch.Tensor,
     scale: int,
+    pixel_range: PixelRange,
     *,
-    minimum: float,
-    maximum: float,
     steps: int = DEFAULT_STEPS,
 ) -> torch.Tensor:
-    """Do what `project` does, iterating only where the range binds.
+    """Project as `project_iteratively` does, but iterate only where the range binds.
 
-    Elsewhere the answer is linear and in closed form (`unrestrained`), exact
-    where `project` stops after its steps.
+    Elsewhere the projection is linear and has a closed form (`project_closed_form`),
+    which is exact.
 
     Parameters
     ----------
     estimate : torch.Tensor or None
         ``(1, 1, scale * H, scale * W)`` float32 stored values; None for bicubic
         interpolation of `low_resolution`.
-    low_resolution, scale, minimum, maximum, steps
-        As in `project`.
+    low_resolution, scale, steps
+        As in `project_iteratively`.
+    pixel_range : PixelRange
+        Legal range of the output, in the units of `estimate`.
 
     Returns
     -------
     torch.Tensor
-        ``(1, 1, scale * H, scale * W)`` within ``[minimum, maximum]``. Rows or
-        columns cut off further away than `MARGIN` would hardly change it.
+        ``(1, 1, scale * H, scale * W)`` within the range. Rows or columns further
+        away than `MARGIN` hardly change it.
     """
+    minimum, maximum = pixel_range.minimum, pixel_range.maximum
     if estimate is None:
-        found = upsample(solve_down_up(low_resolution, scale), scale)
+        output = upsample(solve_down_up(low_resolution, scale), scale)
     else:
-        found = project_closed_form(estimate, low_resolution, scale)
-    beyond = torch.maximum(minimum - found.amin(), found.amax() - maximum)
-    if not beyond > _BINDS:  # nor does what is no number, which is for others to find
-        return found.clamp_(minimum, maximum)
-    binding = _binding(found, scale, minimum - _BINDS, maximum + _BINDS)
-    found.clamp_(minimum, maximum)
-    for left, right, first, last in _column_runs(binding):
-        low = low_resolution[..., first:last]
-        wide = slice(first * scale, last * scale)
-        start = upsample(low, scale) if estimate is None else estimate[..., wide]
-        legal = project_iteratively(
-            start, low, scale, minimum=minimum, maximum=maximum, steps=steps
+        output = project_closed_form(estimate, low_resolution, scale)
+    excess = torch.maximum(minimum - output.amin(), output.amax() - maximum)
+    if not excess > _RANGE_TOLERANCE:  # also for NaN, which the caller finds
+        return output.clamp_(minimum, maximum)
+    binding = _binding_columns(
+        output, scale, minimum - _RANGE_TOLERANCE, maximum + _RANGE_TOLERANCE
+    )
+    output.clamp_(minimum, maximum)
+    for start, stop, context_start, context_stop in _column_runs(binding):
+        low = low_resolution[..., context_start:context_stop]
+        context = slice(context_start * scale, context_stop * scale)
+        first = upsample(low, scale) if estimate is None else estimate[..., context]
+        projected = project_iteratively(
+            first, low, scale, minimum=minimum, maximum=maximum, steps=steps
         )
-        inner = slice((left - first) * scale, (right - first) * scale)
-        found[..., left * scale : right * scale] = legal[..., inner]
-    return found
+        inner = slice((start - context_start) * scale, (stop - context_start) * scale)
+        output[..., start * scale : stop * scale] = projected[..., inner]
+    return output
 
 
-def _binding(found: torch.Tensor, scale: int, lowest: float, highest: float) -> torch.Tensor:
-    """Return which columns of the input have a pixel under which values are out of bounds."""
-    columns = ((found < lowest) | (found > highest)).any(-2)[0, 0]
+def _binding_columns(
+    output: torch.Tensor, scale: int, lowest: float, highest: float
+) -> torch.Tensor:
+    """Return for each column of the input whether an output value in it is out of bounds."""
+    columns = ((output < lowest) | (output > highest)).any(-2)[0, 0]
     return columns.view(-1, scale).any(-1)
 
 
 def _column_runs(binding: torch.Tensor) -> Iterator[tuple[int, int, int, int]]:
-    """Yield stretches of columns to be made legal, and those that must be seen for it.
+    """Yield (start, stop, context_start, context_stop) of column runs to project.
 
-    What is near one that binds is one stretch with it; and so are those whose
-    surroundings touch.
+    Close runs are merged.
     """
     width = len(binding)
-    hot = binding.nonzero()[:, 0].tolist()
-    gaps = enumerate(pairwise(hot), 1)
+    columns = binding.nonzero()[:, 0].tolist()
+    gaps = enumerate(pairwise(columns), 1)
     breaks = [number for number, (one, other) in gaps if other - one > 2 * MARGIN]
-    for start, stop in pairwise([0, *breaks, len(hot)]):
-        left, right = max(hot[start] - _NEAR, 0), min(hot[stop - 1] + 1 + _NEAR, width)
-        yield left, right, max(left - _NEAR, 0), min(right + _NEAR, width)
+    for first, last in pairwise([0, *breaks, len(columns)]):
+        start, stop = max(columns[first] - _NEAR, 0), min(columns[last - 1] + 1 + _NEAR, width)
+        yield start, stop, max(start - _NEAR, 0), min(stop + _NEAR, width)
 
 
 def consistent_bicubic(
     low_resolution: torch.Tensor,
     scale: int,
+    pixel_range: PixelRange,
     *,
-    minimum: float,
-    maximum: float,
     steps: int = DEFAULT_STEPS,
 ) -> torch.Tensor:
-    """Bicubic interpolation projected by `project`: the floor a network must clear.
+    """Project bicubic interpolation: the baseline that a network must improve on.
 
     Parameters
     ----------
     low_resolution : torch.Tensor
         ``(N, C, H, W)``, floating point.
-    scale, minimum, maximum, steps
-        As in `project`.
+    scale, steps
+        As in `project_iteratively`.
+    pixel_range : PixelRange
+        Legal range of the output, in the units of `low_resolution`.
 
     Returns
     -------
     torch.Tensor
-        ``(N, C, scale * H, scale * W)`` within ``[minimum, maximum]``.
+        ``(N, C, scale * H, scale * W)`` within the range.
     """
     return project_iteratively(
         upsample(low_resolution, scale),
         low_resolution,
         scale,
-        minimum=minimum,
-        maximum=maximum,
+        minimum=pixel_range.minimum,
+        maximum=pixel_range.maximum,
         steps=steps,
     )
-
-
-_BAND = 4
-"""``down(up(.))`` reaches that far: two pixels each."""
-_BORDER = 8
-"""Rows at each border in which it is not the same everywhere; more than enough."""
 
 
 def project_closed_form(
     estimate: torch.Tensor, low_resolution: torch.Tensor, scale: int
 ) -> torch.Tensor:
-    """Project on the images that downsample to `low_resolution`, legal or not.
+    """Project on the images that downsample to `low_resolution`, whatever their range.
 
     Parameters
     ----------
@@ -237,29 +253,120 @@ def solve_down_up(low_resolution: torch.Tensor, scale: int) -> torch.Tensor:
     """
     values = low_resolution[0, 0].cpu().double().numpy()
     for _ in range(2):
-        bands = _bands(values.shape[0], scale)
-        # Solved along the first axis; turned twice, the image lies as before.
-        values = solve_banded((_BAND, _BAND), bands, values, check_finite=False).T
+        diagonals = _diagonals(values.shape[0], scale)
+        # Solve along the first axis, then transpose. Two transpositions cancel.
+        values = solve_banded((_DIAGONALS, _DIAGONALS), diagonals, values, check_finite=False).T
     return torch.from_numpy(values.astype(np.float32))[None, None].to(low_resolution.device)
 
 
 @lru_cache(maxsize=16)
-def _bands(length: int, scale: int) -> NDArray[np.float64]:
+def _diagonals(length: int, scale: int) -> NDArray[np.float64]:
     """Return the diagonals of ``downsample(upsample(.))`` along one axis."""
     matrix = _matrix(min(length, 4 * _BORDER), scale)
-    bands = np.zeros((2 * _BAND + 1, length))
+    diagonals = np.zeros((2 * _DIAGONALS + 1, length))
     rows = np.arange(length)
-    # What lies between the borders is the same everywhere: one row stands for all.
+    # All rows between the borders are equal.
     like = np.minimum(rows, 2 * _BORDER - 1)
     like = np.maximum(like, rows - length + len(matrix))
-    for offset in range(-_BAND, _BAND + 1):
+    for offset in range(-_DIAGONALS, _DIAGONALS + 1):
         column = rows + offset
-        there = (column >= 0) & (column < length)
-        bands[_BAND - offset, column[there]] = matrix[like[there], (like + offset)[there]]
-    return bands
+        inside = (column >= 0) & (column < length)
+        diagonals[_DIAGONALS - offset, column[inside]] = matrix[
+            like[inside], (like + offset)[inside]
+        ]
+    return diagonals
 
 
 def _matrix(length: int, scale: int) -> NDArray[np.float64]:
     columns = torch.eye(length, dtype=torch.float64).reshape(length, 1, length, 1)
-    answers = downsample(upsample(columns, scale), scale)
-    return answers.reshape(length, length).T.numpy()
+    responses = downsample(upsample(columns, scale), scale)
+    return responses.reshape(length, length).T.numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyDeviation:
+    """Difference between the downsampled output and the input.
+
+    Attributes
+    ----------
+    rms, largest : float
+        In stored units, over all pixels that are not padding.
+    """
+
+    rms: float = 0.0
+    largest: float = 0.0
+
+    @classmethod
+    def measure(
+        cls,
+        output: NDArray[np.integer],
+        stored: NDArray[np.int32],
+        padding: Padding | None = None,
+    ) -> Self:
+        """Measure one frame.
+
+        Parameters
+        ----------
+        output : numpy.ndarray
+            ``(scale * H, scale * W)`` stored values.
+        stored : numpy.ndarray
+            ``(H, W)`` stored values of the input.
+        padding : Padding, optional
+            Pixels of padding, and those whose kernel covers padding, do not count.
+        """
+        counted = None
+        if padding:
+            counted = ~binary_dilation(
+                padding.mask(stored), iterations=_KERNEL_RADIUS, structure=np.ones((3, 3))
+            )
+        squares, pixels, largest = 0.0, 0, 0.0
+        for rows, error in _strips(output, stored):
+            kept = error if counted is None else error[counted[rows]]
+            squares += float(np.square(kept).sum())
+            pixels += kept.size
+            largest = max(largest, float(np.abs(kept).max(initial=0)))
+        return cls(math.sqrt(squares / pixels), largest) if pixels else cls()
+
+    @classmethod
+    def worst_frame(
+        cls,
+        output: Iterable[NDArray[np.integer]],
+        stored: Iterable[NDArray[np.int32]],
+        padding: Padding | None = None,
+    ) -> Self:
+        """Measure every frame, and return the one with the largest RMS."""
+        frames = zip(output, stored, strict=True)
+        return max((cls.measure(*pair, padding) for pair in frames), key=lambda each: each.rms)
+
+    def lr_psnr(self, span: int) -> float:
+        """Return the PSNR of the low-resolution images in dB (NTIRE 2021's LR-PSNR).
+
+        Parameters
+        ----------
+        span : int
+            Largest minus smallest legal stored value: the peak.
+        """
+        return 20 * math.log10(span / self.rms) if self.rms else math.inf
+
+
+def _strips(
+    output: NDArray[np.integer], stored: NDArray[np.int32]
+) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+    """Downsample strip by strip, each with the rows that the kernel covers beyond it.
+
+    At the border of the image, the kernel is cut as for the whole image. So the
+    strips together equal the whole, bit for bit.
+    """
+    height, scale = len(stored), len(output) // len(stored)
+    step = max(1, _STRIP_PIXELS // (scale * output.shape[1]))
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        first, last = max(0, top - _KERNEL_RADIUS), min(height, rows.stop + _KERNEL_RADIUS)
+        low = _downsampled(output[first * scale : last * scale], scale)
+        yield rows, low[rows.start - first : rows.stop - first] - stored[rows]
+
+
+def _downsampled(high: NDArray[np.integer], scale: int) -> NDArray[np.float32]:
+    image = torch.from_numpy(high.astype(np.float32))[None, None]
+    low: NDArray[np.float32] = downsample(image, scale)[0, 0].numpy()
+    return low

@@ -1,4 +1,4 @@
-"""Choose where and in which arithmetic a network runs."""
+"""The device and the arithmetic of a network."""
 
 import torch
 
@@ -18,7 +18,7 @@ def choose_device(name: str) -> torch.device:
     Raises
     ------
     DeviceError
-        If the name is not one of these or the device is not there.
+        If the name is none of these, or this machine has no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -35,10 +35,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Precision:
-    """Resolve `Precision.AUTO`, and refuse what the device cannot do.
+    """Resolve `Precision.AUTO`, and check that the device supports the precision.
 
-    ``auto`` is float32 everywhere: half precision changes stored values, and
-    nothing may change them unasked.
+    ``auto`` is float32 everywhere, because half precision changes stored values.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How much of an image is worked on at a time, and the memory that it takes."""
+"""How much of an image is worked on at a time, and the memory that this takes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,45 +11,46 @@ from cxrsr_cli.networks.config import NetworkConfig
 from cxrsr_cli.networks.conv_program import IMAGE, ConvProgram
 
 DEFAULT_MEMORY_BYTES = 2 << 30
-"""Bytes beyond the import of torch, and on a GPU of its own memory."""
+"""Beside what the import of torch takes; for a GPU, of its own memory."""
 
-_CACHED = 4 << 20
-"""Bytes of a feature map that a processor's cache holds beside a few others."""
+_CACHED_MAP_BYTES = 4 << 20
+"""Of a feature map that a processor's cache holds together with a few others."""
 _MAX_ROWS = 64
-_WINDOW = (64, 512)
-"""Input rows and columns that are made consistent at a time."""
+_MAX_TILE = (64, 512)
+"""Input rows and columns."""
 
-_FLOAT = 4
-_STANDING = 64 << 20
-"""Bytes that any job takes: packed weights, the heap's gaps, buffers of libraries."""
-_PER_INPUT_PIXEL = 18
-"""Bytes: the file, its stored values, and what network and projection see of them."""
-_WINDOWS = 6
-"""Images the size of a window that the projection holds at once."""
-_SIDES = 3
+_FLOAT_BYTES = 4
+_BASE_BYTES = 64 << 20
+"""What any job takes: packed weights, gaps in the heap, buffers of libraries."""
+_BYTES_PER_INPUT_PIXEL = 18
+"""The file, its stored values, and the inputs of network and projection."""
+_PROJECTION_MAPS = 6
+"""Images of a tile's size that the projection holds at once."""
+_ENSEMBLE_MAPS = 3
 """Whole residuals that a self-ensemble holds: the sum, one turned, one turned back."""
-_WHOLE_MAPS = 8
+_WHOLE_IMAGE_MAPS = 8
 """Feature maps that a network which sees the whole image holds at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """How an image goes through a network and is made consistent.
+    """How an image goes through a network and data consistency.
 
     Attributes
     ----------
     rows : int
         Rows of every feature map computed at a time.
-    window : tuple of int
-        Input rows and columns made consistent at a time.
+    tile : tuple of int
+        Input rows and columns whose output is assembled at a time. The rows make a
+        strip of the output.
     overlap : float
         Work beyond the image's border, as a share of the work inside.
     peak_bytes : int
-        Memory predicted for the whole job on the image.
+        Memory predicted for the whole job.
     """
 
     rows: int
-    window: tuple[int, int]
+    tile: tuple[int, int]
     overlap: float
     peak_bytes: int
 
@@ -58,29 +59,30 @@ class MemoryPlan:
 class MemoryPlanner:
     """Makes plans for one network.
 
-    A plan depends on nothing but the image's size and what stands here, so that
-    the same image has the same output on every machine of a kind.
+    A plan depends only on the image's size and these attributes, so that the same
+    image has the same output on every machine of a kind.
 
     Attributes
     ----------
-    architecture : Architecture
+    architecture : NetworkConfig
         The network's.
-    program : Program or None
-        The network compiled; None for one that must see the whole image.
+    program : ConvProgram or None
+        The compiled network; None for one that must see the whole image.
     memory : int or None
-        Bytes that a job may take; None for `DEFAULT_MEMORY_BYTES`, which is then
-        exceeded where rows can stream and no plan keeps to it.
-    accelerated : bool
-        Whether the maps are in the memory of a GPU, which wants large ones.
-    ensemble : bool
-        Whether the network's answers from all sides are kept.
+        Bytes that a job may take. None for `DEFAULT_MEMORY_BYTES`, which a job may
+        exceed if rows can stream and no plan takes less.
+    on_gpu : bool
+        Whether the feature maps are in the memory of a GPU, which is fast with large
+        ones.
+    self_ensemble : bool
+        Whether the whole residuals of a self-ensemble are held.
     """
 
     architecture: NetworkConfig
     program: ConvProgram | None
     memory: int | None = None
     on_gpu: bool = False
-    ensemble: bool = False
+    self_ensemble: bool = False
 
     def plan(
         self,
@@ -88,7 +90,7 @@ class MemoryPlanner:
         width: int,
         itemsize: int,
         frames: int = 1,
-        written: float = NATIVE_WRITE_FACTOR,
+        write_memory_factor: float = NATIVE_WRITE_FACTOR,
     ) -> MemoryPlan:
         """Plan for one image.
 
@@ -99,33 +101,34 @@ class MemoryPlanner:
         itemsize : int
             Bytes of a stored value.
         frames : int
-            How many the image has; they are worked on one after the other.
-        written : float
-            How many times itself an output takes to be written, beside itself.
+            Number of frames. They are upscaled one after the other.
+        write_memory_factor : float
+            Memory for writing an output, as a multiple of the output, which is held
+            beside it.
 
         Raises
         ------
-        TooLargeError
-            If the image cannot be done in the memory that was given.
+        MemoryLimitError
+            If the image needs more memory than it may take.
         """
         allowed = self.memory or DEFAULT_MEMORY_BYTES
         area = height * width * frames
         output = area * self.architecture.scale**2 * itemsize
-        kept = _STANDING + area * _PER_INPUT_PIXEL + output
+        held = _BASE_BYTES + area * _BYTES_PER_INPUT_PIXEL + output
         overlap = self._overlap(height, width)
         plans = [
-            MemoryPlan(rows, window, overlap, self._working_bytes(height, width, rows, window))
-            for rows, window in self._candidate_plans(height, width)
+            MemoryPlan(rows, tile, overlap, self._working_bytes(height, width, rows, tile))
+            for rows, tile in self._candidate_plans(height, width)
         ]
         if not self.on_gpu:
-            plans = [replace(plan, peak_bytes=ceil(kept + plan.peak_bytes)) for plan in plans]
+            plans = [replace(plan, peak_bytes=ceil(held + plan.peak_bytes)) for plan in plans]
         chosen = next((plan for plan in plans if plan.peak_bytes <= allowed), None)
-        frugal = min(plans, key=lambda plan: plan.peak_bytes)
+        smallest = min(plans, key=lambda plan: plan.peak_bytes)
         if chosen is None:
-            # Beside a large output little is saved; a GPU holds none, and has no more.
-            chosen = frugal if self.on_gpu or not self.program or self.memory else plans[0]
-        # What writing takes decides nothing: the same output may be written in many ways.
-        writing = 0 if self.on_gpu else ceil(kept + written * output)
+            # Small plans save little beside a large output. A GPU does not hold the output.
+            chosen = smallest if self.on_gpu or not self.program or self.memory else plans[0]
+        # Writing does not decide the plan: the transfer syntax must not change the pixels.
+        writing = 0 if self.on_gpu else ceil(held + write_memory_factor * output)
         chosen = replace(chosen, peak_bytes=max(chosen.peak_bytes, writing))
         if chosen.peak_bytes > allowed and (self.memory or not self.program):
             raise MemoryLimitError(
@@ -135,18 +138,18 @@ class MemoryPlanner:
         return chosen
 
     def _candidate_plans(self, height: int, width: int) -> Iterator[tuple[int, tuple[int, int]]]:
-        """Yield rows and windows, the fastest first, the most frugal last."""
+        """Yield rows and tiles, from the fastest to the smallest."""
         rows = self._preferred_rows(height, width)
-        window = (height, width) if self.on_gpu else _WINDOW
-        window = (min(window[0], height), min(window[1], width))
-        yield rows, window
-        for fewest, lowest in ((_MAX_ROWS, _WINDOW[0]), (1, MARGIN)):
-            while self.program and rows > fewest:
+        tile = (height, width) if self.on_gpu else _MAX_TILE
+        tile = (min(tile[0], height), min(tile[1], width))
+        yield rows, tile
+        for min_rows, min_tile_rows in ((_MAX_ROWS, _MAX_TILE[0]), (1, MARGIN)):
+            while self.program and rows > min_rows:
                 rows //= 2
-                yield rows, window
-            while window[0] > lowest:
-                window = (window[0] // 2, window[1])
-                yield rows, window
+                yield rows, tile
+            while tile[0] > min_tile_rows:
+                tile = (tile[0] // 2, tile[1])
+                yield rows, tile
 
     def _preferred_rows(self, height: int, width: int) -> int:
         program = self.program
@@ -154,8 +157,8 @@ class MemoryPlanner:
             return height
         hidden = program.layers[:-1] or program.layers
         widest = max(layer.channels * layer.dtype.itemsize for layer in hidden)
-        row = widest * (width * program.pre_upscale + 2 * program.context_rows[IMAGE])
-        return min(max(_CACHED // row, 4), _MAX_ROWS)
+        row_bytes = widest * (width * program.pre_upscale + 2 * program.context_rows[IMAGE])
+        return min(max(_CACHED_MAP_BYTES // row_bytes, 4), _MAX_ROWS)
 
     def _overlap(self, height: int, width: int) -> float:
         program = self.program
@@ -163,25 +166,28 @@ class MemoryPlanner:
             halo = 2 * self.architecture.halo
             return (height + halo) * (width + halo) / (height * width) - 1
         height, width = height * program.pre_upscale, width * program.pre_upscale
-        done = inside = 0
+        total = inside = 0
         for made, layer in enumerate(program.layers, 1):
-            filters = [branch.conv for branch in layer.branches if branch.conv]
-            work = sum(one.weight.numel() for one in filters)
-            tall, wide = height + 2 * program.context_rows[made], width + 2 * program.margins[made]
-            done += work * tall * wide
-            inside += work * height * width
-        return done / inside - 1
+            macs = sum(branch.conv.weight.numel() for branch in layer.branches if branch.conv)
+            rows, columns = (
+                height + 2 * program.context_rows[made],
+                width + 2 * program.margins[made],
+            )
+            total += macs * rows * columns
+            inside += macs * height * width
+        return total / inside - 1
 
-    def _working_bytes(self, height: int, width: int, rows: int, window: tuple[int, int]) -> int:
+    def _working_bytes(self, height: int, width: int, rows: int, tile: tuple[int, int]) -> int:
         """Return what network and projection hold beside input and output."""
-        area, pixel = height * width, self.architecture.scale**2 * _FLOAT
+        area, pixel = height * width, self.architecture.scale**2 * _FLOAT_BYTES
         network = self._network_bytes(height, width, rows)
-        tall = min(window[0] + 2 * MARGIN, height)
-        wide = min(window[1] + 2 * MARGIN, width)
-        residual = 2 * (tall + rows) * width * pixel
-        if self.ensemble:
-            residual += _SIDES * area * pixel
-        projection = (_WINDOWS * tall * wide + 2 * window[0] * width) * pixel
+        context_rows = min(tile[0] + 2 * MARGIN, height)
+        context_columns = min(tile[1] + 2 * MARGIN, width)
+        residual = 2 * (context_rows + rows) * width * pixel
+        if self.self_ensemble:
+            residual += _ENSEMBLE_MAPS * area * pixel
+        maps = _PROJECTION_MAPS * context_rows * context_columns + 2 * tile[0] * width
+        projection = maps * pixel
         if self.on_gpu:
             return network + residual + projection
         return residual + max(network, projection)
@@ -190,8 +196,8 @@ class MemoryPlanner:
         if self.program:
             return streaming_peak_bytes(self.program, height, width, rows)
         halo = 2 * self.architecture.halo
-        widest = max(one.outputs for one in self.architecture.convolutions())
-        return _WHOLE_MAPS * widest * _FLOAT * (height + halo) * (width + halo)
+        widest = max(conv.outputs for conv in self.architecture.convolutions())
+        return _WHOLE_IMAGE_MAPS * widest * _FLOAT_BYTES * (height + halo) * (width + halo)
 
 
 def streaming_peak_bytes(program: ConvProgram, height: int, width: int, rows: int) -> int:
@@ -199,7 +205,7 @@ def streaming_peak_bytes(program: ConvProgram, height: int, width: int, rows: in
 
     Parameters
     ----------
-    program : Program
+    program : ConvProgram
         The network.
     height, width : int
         Of the input.
@@ -209,34 +215,31 @@ def streaming_peak_bytes(program: ConvProgram, height: int, width: int, rows: in
     Returns
     -------
     int
-        Bytes, of all values that are held and of the terms of the layer in work.
+        Bytes, of all values that are held and of the branches of the current layer.
     """
     height, width = height * program.pre_upscale, width * program.pre_upscale
-    fresh = min(rows, height + 2 * program.context_rows[IMAGE])
-    line, kept = [0], [0]
+    context = program.context_rows
+    new_rows = min(rows, height + 2 * context[IMAGE])
+    row_bytes, kept_rows = [0], [0]
     for made, layer in enumerate(program.layers, 1):
         columns = width + 2 * program.margins[made]
-        line.append(layer.channels * layer.dtype.itemsize * columns)
-        readers = program.consumers[made]
-        first = min((program.context_rows[each] - radius for each, radius in readers), default=0)
-        kept.append(program.context_rows[made] - first if readers else 0)
-    held = sum(size * count for size, count in zip(line, kept, strict=True))
-    last_reader = [max((each for each, _ in readers), default=0) for readers in program.consumers]
-    image = (
-        (height + 2 * program.context_rows[IMAGE])
-        * (width + 2 * program.context_rows[IMAGE])
-        * _FLOAT
-    )
-    most = 0
+        row_bytes.append(layer.channels * layer.dtype.itemsize * columns)
+        consumers = program.consumers[made]
+        first = min((context[each] - radius for each, radius in consumers), default=0)
+        kept_rows.append(context[made] - first if consumers else 0)
+    held = sum(size * count for size, count in zip(row_bytes, kept_rows, strict=True))
+    last_consumer = [max((each for each, _ in pairs), default=0) for pairs in program.consumers]
+    image = (height + 2 * context[IMAGE]) * (width + 2 * context[IMAGE]) * _FLOAT_BYTES
+    peak = 0
     for made, layer in enumerate(program.layers, 1):
-        held += line[made] * fresh
-        beside = line[made] * fresh * min(len(layer.branches), 2)
-        most = max(most, held + beside)
+        new_bytes = row_bytes[made] * new_rows
+        held += new_bytes
+        peak = max(peak, held + new_bytes * min(len(layer.branches), 2))
         for source in {branch.source for branch in layer.branches} - {IMAGE}:
-            if last_reader[source] == made:
-                held -= line[source] * fresh
-    # The output is shuffled, and handed on.
-    return image + max(most, held + 2 * line[-1] * fresh)
+            if last_consumer[source] == made:
+                held -= row_bytes[source] * new_rows
+    # The PixelShuffle copies the output.
+    return image + max(peak, held + 2 * row_bytes[-1] * new_rows)
 
 
 def _mebibytes(count: int) -> str:

@@ -1,14 +1,14 @@
-"""The linear map between stored values and what the network sees."""
+"""The linear map between stored values and network values."""
 
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 
-# Markers, pacemakers and dead pixels are brighter than any anatomy; mapping
-# the extremes would squeeze the chest into a corner of the network's range.
+# Markers, pacemakers and dead pixels are brighter than any anatomy. Mapping the
+# extremes to 0 and 1 would leave the chest a small part of the network's range.
 _PERCENTILES = (0.1, 99.9)
-_SAMPLES = 1 << 20
+_MAX_SAMPLES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +19,15 @@ class Normalisation:
     ----------
     zero, one : float
         Stored values that the network sees as 0 and 1. For MONOCHROME1
-        ``zero > one``: the network always sees bone bright, and this is the
-        only place where polarity is looked at.
+        ``zero > one``, so that the network always sees bone bright. Only this map
+        depends on the polarity.
     """
 
     zero: float
     one: float
 
     @classmethod
-    def of(cls, stored: torch.Tensor, *, inverted: bool = False) -> Self:
+    def from_image(cls, stored: torch.Tensor, *, inverted: bool = False) -> Self:
         """Fit the map to an image.
 
         Parameters
@@ -44,7 +44,7 @@ class Normalisation:
             contrast is only shifted.
         """
         values = stored.flatten().float()
-        values = values[:: 1 + values.numel() // _SAMPLES].sort().values
+        values = values[:: 1 + values.numel() // _MAX_SAMPLES].sort().values
         low, high = (
             values[round(percentile / 100 * (values.numel() - 1))].item()
             for percentile in _PERCENTILES
@@ -58,7 +58,7 @@ class Normalisation:
         return (stored - self.zero) / (self.one - self.zero)
 
     def to_stored(self, network: torch.Tensor) -> torch.Tensor:
-        """Map network values to stored values (not rounded)."""
+        """Map network values to stored values, not rounded."""
         return network * (self.one - self.zero) + self.zero
 
     def residual_to_stored(self, residual: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A model at work: stored values in, more stored values out."""
+"""A model on its device: stored values of an image in, those of the upscaled image out."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.dicom.transfer_syntax import NATIVE_WRITE_FACTOR
 from cxrsr_cli.errors import DeviceError, MemoryLimitError, ModelError
 from cxrsr_cli.inference.assemble import OutputAssembler
@@ -20,34 +21,34 @@ from cxrsr_cli.inference.streaming import RowBuffer, residuals
 from cxrsr_cli.networks.config import NetworkConfig, Precision
 from cxrsr_cli.networks.conv_program import ConvProgram
 from cxrsr_cli.networks.layers import SuperResolutionNetwork
-from cxrsr_cli.networks.model_files import load_network, read_metadata
+from cxrsr_cli.networks.model_files import ModelMetadata, load_network, read_metadata
 
 
-def _nobody(_: object) -> None:
-    """Listen to nothing."""
+def _ignore(_: object) -> None:
+    """Take a report and do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """A network on its device, with how it is to be run.
+    """A network on its device, with the choices for running it.
 
     Attributes
     ----------
-    network : SuperResolver
+    network : SuperResolutionNetwork
         As trained, in evaluation mode, on `device`.
-    program : Program or None
-        The same compiled, which does the work; None for a network that must
+    program : ConvProgram or None
+        The compiled network, which is run instead; None for a network that must
         see the whole image.
     device : torch.device
-        Where it is done.
+        Where it runs.
     precision : Precision
         Resolved arithmetic.
     memory : int or None
         Bytes that the work on an image may take (`MemoryPlanner`).
-    consistent : bool
-        Project the output on the input (`enforce_consistency`).
-    ensemble : bool
-        Mean over the eight flips and rotations of the network's residual.
+    consistency : bool
+        Make the output consistent with the input (`enforce_consistency`).
+    self_ensemble : bool
+        Average the network's residual over the eight flips and rotations.
     """
 
     network: SuperResolutionNetwork
@@ -63,39 +64,45 @@ class Predictor:
         cls,
         path: Path,
         *,
+        metadata: ModelMetadata | None = None,
         device: str = "auto",
         precision: Precision = Precision.AUTO,
         memory: int | None = None,
-        consistent: bool | None = None,
-        ensemble: bool = False,
+        consistency: bool | None = None,
+        self_ensemble: bool = False,
     ) -> "Predictor":
-        """Load a weights file on a device.
+        """Load a model file on a device.
 
         Parameters
         ----------
         path : Path
             The file.
+        metadata : ModelMetadata, optional
+            Its header, if it has been read already.
         device, precision
             As `choose_device` and `choose_precision` take them.
-        memory, ensemble
+        memory, self_ensemble
             As the attributes.
-        consistent : bool, optional
-            As the attribute; what the model's header says if not given.
+        consistency : bool, optional
+            As the attribute. By default as the model's header says.
 
         Raises
         ------
         ModelError
             As `load_network`.
         DeviceError
-            If the device or precision is not to be had.
+            If the device or precision is not available.
         """
         chosen = choose_device(device)
         resolved = choose_precision(precision, chosen)
-        network = load_network(path)
-        if consistent is None:
-            consistent = read_metadata(path).consistency
+        metadata = metadata or read_metadata(path)
         return cls.from_network(
-            network, chosen, resolved, memory, consistent=consistent, ensemble=ensemble
+            load_network(path, metadata),
+            chosen,
+            resolved,
+            memory,
+            consistency=metadata.consistency if consistency is None else consistency,
+            self_ensemble=self_ensemble,
         )
 
     @classmethod
@@ -106,10 +113,10 @@ class Predictor:
         precision: Precision = Precision.FP32,
         memory: int | None = None,
         *,
-        consistent: bool = True,
-        ensemble: bool = False,
+        consistency: bool = True,
+        self_ensemble: bool = False,
     ) -> "Predictor":
-        """Compile a network and put it on a device; parameters are the attributes.
+        """Compile a network and move it to a device; parameters are the attributes.
 
         Raises
         ------
@@ -125,11 +132,11 @@ class Predictor:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         except RuntimeError as error:
             raise DeviceError(f"cannot use the device '{device}'") from error
-        return cls(network, program, device, precision, memory, consistent, ensemble)
+        return cls(network, program, device, precision, memory, consistency, self_ensemble)
 
     @property
     def architecture(self) -> NetworkConfig:
-        """The network's."""
+        """The network's configuration."""
         return self.network.architecture
 
     def plan(
@@ -138,106 +145,103 @@ class Predictor:
         width: int,
         itemsize: int = 2,
         frames: int = 1,
-        written: float = NATIVE_WRITE_FACTOR,
+        write_memory_factor: float = NATIVE_WRITE_FACTOR,
     ) -> MemoryPlan:
-        """Plan the work on an image, as `MemoryPlanner.plan_batch`."""
+        """Plan the work on an image; parameters as `MemoryPlanner.plan`."""
         planner = MemoryPlanner(
             self.architecture,
             self.program,
             self.memory,
             on_gpu=self.device.type != "cpu",
-            ensemble=self.self_ensemble,
+            self_ensemble=self.self_ensemble,
         )
-        return planner.plan(height, width, itemsize, frames, written)
+        return planner.plan(height, width, itemsize, frames, write_memory_factor)
+
+    def upscale(self, stored: NDArray[np.int32], pixel_range: PixelRange) -> NDArray[np.int32]:
+        """Upscale one image; parameters and errors as `predict_strips`.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(scale * H, scale * W)`` int32 within the range.
+        """
+        strips = self.predict_strips(stored, pixel_range)
+        return np.concatenate([strip for _, strip in strips])
 
     def predict_strips(
         self,
         stored: NDArray[np.int32],
+        pixel_range: PixelRange,
         *,
         plan: MemoryPlan | None = None,
-        minimum: int,
-        maximum: int,
-        inverted: bool = False,
-        advance: Callable[[float], None] = _nobody,
-        note: Callable[[str], None] = _nobody,
+        advance: Callable[[float], None] = _ignore,
+        note: Callable[[str], None] = _ignore,
     ) -> Iterator[tuple[int, NDArray[np.int32]]]:
-        """Enlarge one image, band by band from top to bottom.
+        """Upscale one image, strip by strip from top to bottom.
 
         Parameters
         ----------
         stored : numpy.ndarray
             ``(H, W)`` int32 stored values.
-        plan : Plan, optional
-            How; `Predictor.plan_batch` if not given.
-        minimum, maximum : int
-            Legal range of stored values, of input and output.
-        inverted : bool
-            True for MONOCHROME1.
+        pixel_range : PixelRange
+            Legal stored values of input and output.
+        plan : MemoryPlan, optional
+            `Predictor.plan` by default.
         advance : callable
-            Told of progress; the shares of the image add up to 1.
+            Called with each share of the image that is done. The shares add up to 1.
         note : callable
-            Told what went otherwise than planned, in words.
+            Called with a sentence when the work deviates from the plan.
 
         Yields
         ------
         tuple of int and numpy.ndarray
-            Number of the band's first row, and ``(h, scale * W)`` int32 within
-            the range.
+            Number of the strip's first output row, and ``(h, scale * W)`` int32
+            within the range.
 
         Raises
         ------
         ModelError
             If the network makes values that are not finite.
-        TooLargeError
-            As `estimate`.
+        MemoryLimitError
+            As `predict`.
         """
         top = 0
         low = torch.from_numpy(stored.astype(np.float32))[None, None]
-        for band in self._predict_strips(
+        for strip in self._predict_strips(
             low,
+            pixel_range,
             plan or self.plan(*stored.shape),
-            minimum=minimum,
-            maximum=maximum,
-            inverted=inverted,
-            consistent=self.consistency,
+            consistency=self.consistency,
             advance=advance,
             note=note,
         ):
-            if not band.isfinite().all():
+            if not strip.isfinite().all():
                 raise ModelError(
                     f"the model made values that are not numbers in {self.precision}; try fp32"
                 )
-            whole = band.round().clamp_(minimum, maximum).to(torch.int32)[0, 0].cpu().numpy()
-            yield top, whole
-            top += len(whole)
-
-    def restore(
-        self, stored: NDArray[np.int32], *, minimum: int, maximum: int, inverted: bool = False
-    ) -> NDArray[np.int32]:
-        """Enlarge one image: all that `bands` yields, one below the other."""
-        bands = self.predict_strips(stored, minimum=minimum, maximum=maximum, inverted=inverted)
-        return np.concatenate([band for _, band in bands])
+            rounded = strip.round().clamp_(pixel_range.minimum, pixel_range.maximum)
+            values = rounded.to(torch.int32)[0, 0].cpu().numpy()
+            yield top, values
+            top += len(values)
 
     def predict(
         self,
         low: torch.Tensor,
+        pixel_range: PixelRange,
         *,
-        minimum: float,
-        maximum: float,
-        inverted: bool = False,
-        consistent: bool = True,
-        advance: Callable[[float], None] = _nobody,
+        consistency: bool = True,
+        advance: Callable[[float], None] = _ignore,
     ) -> torch.Tensor:
-        """Enlarge one image, without rounding.
+        """Upscale one image without rounding.
 
         Parameters
         ----------
         low : torch.Tensor
             ``(1, 1, H, W)`` float32 stored values on the CPU.
-        minimum, maximum, inverted
-            As in `bands`.
-        consistent : bool
-            Project the output on the input.
+        pixel_range : PixelRange
+            Legal stored values of input and output.
+        consistency : bool
+            Make the output consistent with the input.
         advance : callable
             As in `predict_strips`.
 
@@ -245,71 +249,66 @@ class Predictor:
         -------
         torch.Tensor
             ``(1, 1, scale * H, scale * W)`` float32 on the CPU; within the range
-            if `consistent`.
+            if `consistency`.
 
         Raises
         ------
-        TooLargeError
-            If the image cannot be done in `memory`, or not in the device's.
+        MemoryLimitError
+            If the image needs more than `memory`, or more than the device has.
         """
-        bands = self._predict_strips(
-            low,
-            self.plan(*low.shape[-2:]),
-            minimum=minimum,
-            maximum=maximum,
-            inverted=inverted,
-            consistent=consistent,
-            advance=advance,
+        plan = self.plan(*low.shape[-2:])
+        strips = self._predict_strips(
+            low, pixel_range, plan, consistency=consistency, advance=advance
         )
-        return torch.cat([band.cpu() for band in bands], dim=-2)
+        return torch.cat([strip.cpu() for strip in strips], dim=-2)
 
     @torch.inference_mode()
     def _predict_strips(
         self,
         low: torch.Tensor,
+        pixel_range: PixelRange,
         plan: MemoryPlan,
         *,
-        minimum: float,
-        maximum: float,
-        inverted: bool,
-        consistent: bool,
-        advance: Callable[[float], None] = _nobody,
-        note: Callable[[str], None] = _nobody,
+        consistency: bool,
+        advance: Callable[[float], None] = _ignore,
+        note: Callable[[str], None] = _ignore,
     ) -> Iterator[torch.Tensor]:
-        """Yield what `estimate` returns in bands, on the device."""
-        seen = low
+        """Yield the output in strips of float32 stored values, on the device."""
+        network_input = low
         if self.architecture.impulse_filter:
-            seen = remove_impulses(low, minimum=minimum, maximum=maximum)
-        height = low.shape[-2]
-        norm = Normalisation.of(seen, inverted=inverted)
-        finish = OutputAssembler(
+            network_input = remove_impulses(low, pixel_range)
+        normalisation = Normalisation.from_image(network_input, inverted=pixel_range.inverted)
+        assembler = OutputAssembler(
             self.architecture,
-            norm,
-            seen.to(self.device),
-            low.to(self.device) if consistent else None,
-            minimum,
-            maximum,
+            normalisation,
+            network_input.to(self.device),
+            low.to(self.device) if consistency else None,
+            pixel_range,
         )
         parts = residuals(
             self.network,
             self.program,
-            norm.to_network(seen),
+            normalisation.to_network(network_input),
             rows=plan.rows,
             device=self.device,
-            ensemble=self.self_ensemble,
+            self_ensemble=self.self_ensemble,
             advance=advance,
-            narrowed=lambda rows: note(f"memory ran short on {self.device}; {rows} rows at a time"),
+            on_rows_halved=lambda rows: note(
+                f"memory ran short on {self.device}; {rows} rows at a time"
+            ),
         )
         residual = RowBuffer(parts, self.architecture.scale)
+        height, (tile_rows, tile_columns) = low.shape[-2], plan.tile
         try:
-            for top in range(0, height, plan.window[0]):
-                bottom = min(top + plan.window[0], height)
+            for top in range(0, height, tile_rows):
+                bottom = min(top + tile_rows, height)
                 first, last = max(top - MARGIN, 0), min(bottom + MARGIN, height)
-                yield finish.band(residual.rows(first, last), first, top, bottom, plan.window[1])
+                yield assembler.strip(residual.rows(first, last), first, top, bottom, tile_columns)
         except torch.OutOfMemoryError as error:
             message = f"not enough memory on {self.device}; use a smaller --memory"
             raise MemoryLimitError(message) from error
         except RuntimeError as error:
+            # On a CPU, PyTorch has no error class of its own for this.
             if "allocate" not in str(error):
                 raise
             raise MemoryLimitError("not enough memory for this image at this scale") from error

@@ -1,8 +1,8 @@
-"""Geometric self-ensemble: a network's answer, the same from all eight sides.
+"""Geometric self-ensemble: the mean over all flips and rotations of the input.
 
-Timofte, Rothe and Van Gool (CVPR 2016), "enhanced prediction". What the
-network says of an image should not depend on how the image lies; the mean over
-the eight ways to lay it takes away what does. Eight times the work.
+Timofte, Rothe and Van Gool (CVPR 2016), "enhanced prediction". The output of a
+network should not depend on how the image lies. The mean over the eight flips and
+rotations removes such dependence, for eight times the work.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch
 NUM_TRANSFORMS = 8
 
 
-def self_ensemble(
+def average_over_transforms(
     network: Callable[[torch.Tensor], torch.Tensor],
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Wrap a network so that it sees every flip and rotation.
@@ -25,25 +25,25 @@ def self_ensemble(
     Returns
     -------
     callable
-        Of the same form: the mean of the eight outputs, each turned back. One output
-        at a time is held beside the sum.
+        Of the same form: the mean of the eight outputs, each turned back. It holds
+        one output at a time beside the sum.
     """
 
     def ensemble(image: torch.Tensor) -> torch.Tensor:
         total = network(image).float()
-        for side in range(1, NUM_TRANSFORMS):
-            turned = _turn(image, side).contiguous(memory_format=torch.channels_last)
-            total = total + _turn_back(network(turned), side)
+        for index in range(1, NUM_TRANSFORMS):
+            turned = _transform(image, index).contiguous(memory_format=torch.channels_last)
+            total = total + _invert(network(turned), index)
         return total / NUM_TRANSFORMS
 
     return ensemble
 
 
-def _turn(image: torch.Tensor, side: int) -> torch.Tensor:
-    turned = torch.rot90(image, side % 4, (-2, -1))
-    return turned.flip(-1) if side >= 4 else turned
+def _transform(image: torch.Tensor, index: int) -> torch.Tensor:
+    turned = torch.rot90(image, index % 4, (-2, -1))
+    return turned.flip(-1) if index >= 4 else turned
 
 
-def _turn_back(image: torch.Tensor, side: int) -> torch.Tensor:
-    straight = image.flip(-1) if side >= 4 else image
-    return torch.rot90(straight, -(side % 4), (-2, -1))
+def _invert(image: torch.Tensor, index: int) -> torch.Tensor:
+    unflipped = image.flip(-1) if index >= 4 else image
+    return torch.rot90(unflipped, -(index % 4), (-2, -1))

@@ -1,9 +1,8 @@
-"""Run a program over an image row by row, computing no row twice.
+"""Run a program over an image in strips, without computing any row twice.
 
-Every layer keeps the few last rows of its value that the next ones will need,
-so that an image is worked through in strips as low as one likes without
-overlap, and a strip's maps stay in the processor's cache. Beyond the image's
-border lies its reflection, as wide as the program reaches.
+Every layer keeps the last rows of its value, as many as the next strip needs. So
+strips of any height need no overlap, and a strip's feature maps fit into the
+processor's cache. Beyond the border, the image is reflected.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,23 +11,24 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
-from cxrsr_cli.inference.self_ensemble import NUM_TRANSFORMS, self_ensemble
+from cxrsr_cli.inference.self_ensemble import NUM_TRANSFORMS, average_over_transforms
 from cxrsr_cli.networks.conv_program import IMAGE, Branch, ConvProgram, Layer
 from cxrsr_cli.networks.layers import SuperResolutionNetwork
 from cxrsr_cli.networks.resampling import upsample
 
-_MAX_LEARNED = (32 << 20) - (64 << 10)
-"""The largest block that glibc learns from (DEFAULT_MMAP_THRESHOLD_MAX), with its head."""
+_LARGEST_HEAP_BLOCK_BYTES = (32 << 20) - (64 << 10)
+"""The largest block that raises glibc's threshold (DEFAULT_MMAP_THRESHOLD_MAX), less
+its header."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """Some rows of a value.
+    """Consecutive rows of a value.
 
     Attributes
     ----------
     start : int
-        Number of the first one; 0 is the image's first, those above are negative.
+        Number of the first row; 0 is the image's first, rows above it are negative.
     data : torch.Tensor
         ``(1, C, rows, columns)``.
     """
@@ -38,11 +38,17 @@ class RowRange:
 
     @property
     def stop(self) -> int:
-        """Number after the last one."""
+        """Number after the last row."""
         return self.start + self.data.shape[-2]
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Return some of the rows, which must be there."""
+        """Return rows `start` to `stop`.
+
+        Raises
+        ------
+        IndexError
+            If they are not all there.
+        """
         if not self.start <= start <= stop <= self.stop:
             raise IndexError(f"rows {start} to {stop} of {self.start} to {self.stop}")
         return self.data[..., start - self.start : stop - self.start, :]
@@ -54,39 +60,39 @@ def stream(
     *,
     rows: int,
     device: torch.device | None = None,
-    narrowed: Callable[[int], None] = lambda _: None,
+    on_rows_halved: Callable[[int], None] = lambda _: None,
 ) -> Iterator[torch.Tensor]:
-    """Apply a program to an image, some rows at a time.
+    """Apply a program to an image, strip by strip.
 
     Parameters
     ----------
-    program : Program
+    program : ConvProgram
         On `device`.
     image : torch.Tensor
         ``(1, 1, H, W)`` on the CPU, image values mapped to about [0, 1].
     rows : int
-        How many rows of each layer are computed at a time, 1 or more.
+        Rows of each layer that are computed at a time, 1 or more.
     device : torch.device, optional
-        Where it is done; the CPU if not given.
-    narrowed : callable
-        Told the new number of rows when the device's memory did not suffice.
-        What was finished is kept, and nothing is computed again.
+        Where it runs; the CPU by default.
+    on_rows_halved : callable
+        Called with the new number of rows when the device's memory was too small.
+        Finished rows are kept, and nothing is computed again.
 
     Yields
     ------
     torch.Tensor
-        Rows of the output, at most ``program.shuffle * rows``, and ``scale * W``
-        columns, in the program's precision on `device`. One below the other
-        they are the output.
+        Rows of the output, at most ``program.pixel_shuffle * rows``, and
+        ``scale * W`` columns, in the program's precision on `device`. One below
+        the other they are the output.
 
     Raises
     ------
     torch.OutOfMemoryError
-        If the device's memory does not suffice for a row.
+        If the device's memory is too small for one row.
     """
-    _keep_the_heap()
+    _keep_freed_memory()
     state = _StreamState(program, image, device or torch.device("cpu"))
-    # Begun far enough above the image that even the first strips are no higher.
+    # Start so far above the image that even the first strips have no more rows.
     stop = -2 * program.context_rows[IMAGE]
     while stop < state.height:
         following = min(stop + rows, state.height)
@@ -96,25 +102,25 @@ def stream(
             if rows == 1:
                 raise
             rows //= 2
-            narrowed(rows)
+            on_rows_halved(rows)
             continue
         stop = following
         if made is not None:
             yield made
 
 
-def _keep_the_heap() -> None:
-    """Have glibc keep freed memory for the next strip.
+def _keep_freed_memory() -> None:
+    """Make glibc keep freed memory for the next strip.
 
-    Unless the user says how much, it keeps twice the largest block up to 32 MiB
-    that was ever given back. Fetching memory from the system anew for every map
-    would take as long as its convolution.
+    By default, glibc keeps twice the largest block of up to 32 MiB that was freed so
+    far. Getting memory from the system for every feature map would take as long as
+    its convolution.
     """
-    torch.empty(_MAX_LEARNED, dtype=torch.uint8)
+    torch.empty(_LARGEST_HEAP_BLOCK_BYTES, dtype=torch.uint8)
 
 
 class _StreamState:
-    """How far every value of a program has come, and its last rows."""
+    """For every value of a program, how far it is computed, and its last rows."""
 
     def __init__(self, program: ConvProgram, image: torch.Tensor, device: torch.device) -> None:
         self._program = program
@@ -125,10 +131,10 @@ class _StreamState:
         halo, margin = program.halo * program.pre_upscale, program.margins[IMAGE]
         padded = padded[..., halo - margin : halo + self._width + margin]
         self._held: dict[int, RowRange] = {IMAGE: RowRange(-halo, padded)}
-        self._done = [-reach for reach in program.context_rows]
+        self._done = [-rows for rows in program.context_rows]
 
     def advance(self, stop: int) -> torch.Tensor | None:
-        """Compute the output above a row, as far as that is not done."""
+        """Compute the output down to a row, and return the new rows."""
         program = self._program
         for made, layer in enumerate(program.layers, 1):
             start, end = self._done[made], stop + program.context_rows[made]
@@ -141,14 +147,14 @@ class _StreamState:
         if output is None:
             return None
         shuffled = F.pixel_shuffle(output.data, program.pixel_shuffle)
-        # Not before: memory may not suffice for that, and then it is asked for again.
+        # Only now: if memory was too small for the shuffle, the caller tries again.
         del self._held[len(program.layers)]
         return shuffled
 
     def _compute(self, made: int, layer: Layer, start: int, stop: int) -> RowRange:
-        """Add up a layer's terms, below those rows of its value that are kept."""
-        terms = (self._seen(branch, made, start, stop) for branch in layer.branches)
-        total, kept = next(terms), self._held.get(made)
+        """Add up a layer's branches, below the rows of its value that are kept."""
+        branches = (self._branch(branch, made, start, stop) for branch in layer.branches)
+        total, kept = next(branches), self._held.get(made)
         value, fresh = total, total
         if kept or not total.is_contiguous(memory_format=torch.channels_last):
             above = start - kept.start if kept else 0
@@ -159,19 +165,19 @@ class _StreamState:
             fresh = value[..., above:, :]
             if kept:
                 value[..., :above, :] = kept.data
-            second = next(terms, None)
+            second = next(branches, None)
             if second is None:
                 fresh.copy_(total)
             else:
                 torch.add(total, second, out=fresh)
-        for branch in terms:
+        for branch in branches:
             fresh.add_(branch)
         if layer.negative_slope is not None:
             F.leaky_relu_(fresh, layer.negative_slope)
         return RowRange(stop - value.shape[-2], value)
 
-    def _seen(self, branch: Branch, made: int, start: int, stop: int) -> torch.Tensor:
-        """Compute a branch for some rows, its columns those of the layer's value."""
+    def _branch(self, branch: Branch, made: int, start: int, stop: int) -> torch.Tensor:
+        """Compute a branch for some rows and for the columns of the layer's value."""
         margins, radius = self._program.margins, branch.radius
         rows = self._held[branch.source].rows(start - radius, stop + radius)
         if branch.conv:
@@ -181,10 +187,10 @@ class _StreamState:
         return rows[..., beyond : rows.shape[-1] - beyond]
 
     def _forget(self, value: int) -> None:
-        """Let go of the rows that nobody will ask for again."""
+        """Free the rows that no layer needs again."""
         held = self._held[value]
         needed = min(
-            self._done[reader] - radius for reader, radius in self._program.consumers[value]
+            self._done[consumer] - radius for consumer, radius in self._program.consumers[value]
         )
         if value == IMAGE or needed <= held.start:
             return
@@ -195,7 +201,7 @@ class _StreamState:
 
 
 def reflect_pad(image: torch.Tensor, margin: int) -> torch.Tensor:
-    """Reflect the image about its border pixels, as often as the margin needs.
+    """Pad an image by reflection about its border pixels, repeated for a large margin.
 
     Parameters
     ----------
@@ -213,7 +219,7 @@ def reflect_pad(image: torch.Tensor, margin: int) -> torch.Tensor:
         step_y, step_x = (min(margin, side - 1) for side in image.shape[-2:])
         if step_y == step_x == margin:
             return F.pad(image, (margin,) * 4, mode="reflect")
-        if not step_y or not step_x:  # a single row or column has no neighbour to mirror
+        if not step_y or not step_x:  # a single row or column has no neighbour to reflect
             return F.pad(image, (margin,) * 4, mode="replicate")
         step = min(step_y, step_x)
         image = F.pad(image, (step,) * 4, mode="reflect")
@@ -228,56 +234,58 @@ def residuals(
     *,
     rows: int,
     device: torch.device,
-    ensemble: bool = False,
+    self_ensemble: bool = False,
     advance: Callable[[float], None] = lambda _: None,
-    narrowed: Callable[[int], None] = lambda _: None,
+    on_rows_halved: Callable[[int], None] = lambda _: None,
 ) -> Iterator[torch.Tensor]:
     """Run a network over an image.
 
     Parameters
     ----------
-    network : SuperResolver
-        Used only if there is no `program`, and then on the whole image at once.
-    program : Program or None
-        The network compiled.
+    network : SuperResolutionNetwork
+        Run on the whole image at once if there is no `program`.
+    program : ConvProgram or None
+        The compiled network.
     image : torch.Tensor
         ``(1, 1, H, W)`` network values, on the CPU.
-    rows, device, narrowed
+    rows, device, on_rows_halved
         As in `stream`.
-    ensemble : bool
-        Mean over the eight flips and rotations; the whole image at once.
+    self_ensemble : bool
+        Average over the eight flips and rotations; the whole image at once.
     advance : callable
-        Told of progress; the shares add up to 1.
+        Called with each share that is done. The shares add up to 1.
 
     Yields
     ------
     torch.Tensor
-        ``(1, 1, scale * h, scale * W)`` float32 on `device`: the rows, in order.
+        ``(1, 1, scale * h, scale * W)`` float32 on `device`: strips from top to bottom.
     """
 
     def strips(one: torch.Tensor, share: float) -> Iterator[torch.Tensor]:
         height = one.shape[-2] * network.architecture.scale
         if program:
-            parts = stream(program, one, rows=rows, device=device, narrowed=narrowed)
+            parts = stream(program, one, rows=rows, device=device, on_rows_halved=on_rows_halved)
         else:
             parts = iter([_whole(network, one, device)])
         for part in _in_float32(parts):
             advance(share * part.shape[-2] / height)
             yield part.float()
 
-    if ensemble:
-        yield self_ensemble(lambda one: torch.cat(list(strips(one, 1 / NUM_TRANSFORMS)), -2))(image)
+    if self_ensemble:
+        yield average_over_transforms(
+            lambda one: torch.cat(list(strips(one, 1 / NUM_TRANSFORMS)), -2)
+        )(image)
     else:
         yield from strips(image, 1.0)
 
 
 class RowBuffer:
-    """Rows of a residual as they come.
+    """The last rows of a residual.
 
     Parameters
     ----------
     parts : iterator of torch.Tensor
-        As `residuals` yields.
+        As `residuals` yields them.
     scale : int
         Output rows for each input row.
     """
@@ -287,7 +295,7 @@ class RowBuffer:
         self._held: RowRange | None = None
 
     def rows(self, first: int, last: int) -> torch.Tensor:
-        """Return those of some input rows; none above them can be asked for again."""
+        """Return the rows of input rows `first` to `last`, and free the rows above them."""
         first, last = first * self._scale, last * self._scale
         held = self._held
         kept = [] if held is None else [held.rows(first, held.stop)]
@@ -310,7 +318,7 @@ def _whole(
 
 
 def _in_float32(parts: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Compute each part without TF32, PyTorch's default on GPUs, which is not float32."""
+    """Compute each part in true float32; on GPUs, PyTorch's default is TF32."""
     while True:
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             part = next(parts, None)

@@ -8,7 +8,8 @@ from itertools import islice, starmap
 
 import torch
 
-from cxrsr_cli.inference.image_skip import image_skip
+from cxrsr_cli.dicom.pixel_format import PixelRange
+from cxrsr_cli.inference.assemble import image_skip
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.resampling import upsample
@@ -20,6 +21,9 @@ from cxrsr_cli.training.training_data import TrainingPair
 _MARGIN_PIXELS = 4
 """Low-resolution pixels around a patch that are degraded with it, where the image has them. The
 image skip needs the neighbours of the pixels at the edge."""
+
+_SHARES = PixelRange(0, 1)
+"""Of the range of stored values, in which patches are degraded."""
 
 PREFETCH_ON_CPU = 2
 """Prefetched batches on a CPU. The network needs the cores itself."""
@@ -234,12 +238,12 @@ class PatchSampler:
             corners.append((spec.top - top, spec.left - left))
         low = torch.stack([patch.low for patch in degraded])
         if self.impulse_filter:
-            low = remove_impulses(low, minimum=0, maximum=1)
+            low = remove_impulses(low, _SHARES)
             degraded = [
                 replace(patch, low=filtered, full_range=False)
                 for patch, filtered in zip(degraded, low, strict=True)
             ]
-        skip = image_skip(self.skip_kind, low, self.scale, minimum=0, maximum=1)
+        skip = image_skip(self.skip_kind, low, self.scale, _SHARES)
         skips = [None] * len(degraded) if skip is None else list(skip)
         return [
             self._crop_degraded(spec, patch, skip, corner, patch_size)

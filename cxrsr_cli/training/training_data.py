@@ -12,7 +12,7 @@ import torch
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.errors import ConfigError, InputError, NoInputError
 from cxrsr_cli.images.image_files import GrayscaleImage, is_picture, list_image_files, read_images
-from cxrsr_cli.inference.image_skip import image_skip
+from cxrsr_cli.inference.assemble import image_skip
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.networks.config import ImageSkip
@@ -261,9 +261,9 @@ def _pair(
     impulse_filter: bool,
 ) -> TrainingPair:
     if impulse_filter:
-        low = remove_impulses(low, minimum=image.minimum, maximum=image.maximum)
-    skip = image_skip(skip_kind, low, scale, minimum=image.minimum, maximum=image.maximum)
-    normalisation = Normalisation.of(low, inverted=image.inverted)
+        low = remove_impulses(low, image.pixel_range)
+    skip = image_skip(skip_kind, low, scale, image.pixel_range)
+    normalisation = Normalisation.from_image(low, inverted=image.inverted)
     limits = normalisation.to_network(torch.tensor([image.minimum, image.maximum]))
     return TrainingPair(
         low=normalisation.to_network(low)[0],

@@ -12,7 +12,7 @@ from cxrsr_cli.dicom.decode import decode, decode_compact
 from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import VerificationError
-from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
+from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
 from cxrsr_cli.networks.config import SCALES
 from cxrsr_cli.verify.checks import (
     Aspect,
@@ -80,7 +80,7 @@ def verify(source: Path, derived: Path, *, min_lr_psnr: float) -> VerificationRe
     if len(source_pixels) != len(derived_pixels):
         raise VerificationError("source and derived image have different numbers of frames")
     padding, pixel_format = Padding.from_dataset(old.dataset), PixelFormat.from_dataset(old.dataset)
-    deviation = ConsistencyDeviation.of_worst(derived_pixels, source_pixels, padding)
+    deviation = ConsistencyDeviation.worst_frame(derived_pixels, source_pixels, padding)
     lr_psnr = deviation.lr_psnr(pixel_format.maximum - pixel_format.minimum)
     with quiet_libraries():
         findings = [

@@ -15,6 +15,7 @@ from benchmarks.precision import compare
 from benchmarks.synthetic_radiographs import mosaic, write
 from benchmarks.timing import Budget, clock
 from cxrsr_cli.dicom.decode import decode
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.config import Precision
@@ -34,10 +35,8 @@ def test_the_tiled_reference_has_the_same_output(
     monkeypatch.setattr(reference_tiled, "TILE", 48)
     low = mosaic(1024, 1024)[200:280, 500:600].astype(np.int32)
     of = load_predictor(scale)
-    quick = of.restore(low, minimum=0, maximum=4095)
-    assert (
-        np.abs(quick - reference_tiled.restore(of.network, low, minimum=0, maximum=4095)).max() <= 1
-    )
+    quick = of.upscale(low, PixelRange(0, 4095))
+    assert np.abs(quick - reference_tiled.upscale(of.network, low, PixelRange(0, 4095))).max() <= 1
 
 
 def test_a_synthetic_radiograph_is_the_radiograph_and_its_mirror_image(tmp_path: Path) -> None:

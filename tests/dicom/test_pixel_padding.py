@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.dicom.pixel_format import Padding, fill_padding, reapply_padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelRange, fill_padding, reapply_padding
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_padding_is_exactly_where_the_source_has_it(seed: int, first: int, lengt
     stored = random.integers(0, 16, (5, 4), dtype=np.int32)
     upscaled = random.integers(0, 16, (10, 8), dtype=np.int32)
     padding = Padding(first, min(first + length, 15))
-    output = reapply_padding(upscaled, stored, padding, minimum=0, maximum=15)
+    output = reapply_padding(upscaled, stored, padding, PixelRange(0, 15))
     expected = padding.mask(stored).repeat(2, 0).repeat(2, 1)
     assert np.array_equal(padding.mask(output), expected)
     assert np.array_equal(output[expected], stored.repeat(2, 0).repeat(2, 1)[expected])
@@ -56,11 +56,11 @@ def test_strips_get_the_same_padding_as_the_whole_image(
     random = np.random.default_rng(0)
     stored = random.integers(0, 16, (5, 4), dtype=np.int32)
     upscaled = random.integers(0, 16, (10, 8)).astype(kind)
-    whole = reapply_padding(upscaled, stored, padding, minimum=0, maximum=15)
+    whole = reapply_padding(upscaled, stored, padding, PixelRange(0, 15))
     assert whole.dtype == kind
     bands = [
         reapply_padding(
-            upscaled[2 * top : 2 * top + 4], stored[top : top + 2], padding, minimum=0, maximum=15
+            upscaled[2 * top : 2 * top + 4], stored[top : top + 2], padding, PixelRange(0, 15)
         )
         for top in (0, 2, 4)
     ]
@@ -75,7 +75,7 @@ def test_image_values_that_read_as_padding_change_to_the_nearest_legal_value(
 ) -> None:
     stored = np.array([[padding.last + 1 if padding.first == 0 else 0]], np.int32)
     upscaled = np.full((2, 2), padding.first, np.uint8)
-    assert (reapply_padding(upscaled, stored, padding, minimum=0, maximum=15) == moved).all()
+    assert (reapply_padding(upscaled, stored, padding, PixelRange(0, 15)) == moved).all()
 
 
 def test_unsigned_padding_values_of_signed_pixels_are_corrected() -> None:

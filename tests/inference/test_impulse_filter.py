@@ -1,4 +1,4 @@
-"""Impulse noise goes; what is part of the picture stays; the model that does so says so."""
+"""The impulse filter removes lone pixels, keeps the picture, and is recorded in the output."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.evaluation.evaluator import make_low_resolution, read_ground_truth
 from cxrsr_cli.evaluation.noise import Noise
 from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files
@@ -29,36 +30,39 @@ from tests.conftest import Command, describe, small_chest
 
 def filtered(rows: list[list[float]]) -> list[list[float]]:
     image = torch.tensor(rows, dtype=torch.float32)[None, None]
-    found: list[list[float]] = remove_impulses(image, minimum=0, maximum=9)[0, 0].tolist()
+    found: list[list[float]] = remove_impulses(image, PixelRange(0, 9))[0, 0].tolist()
     return found
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        # A lone pixel at either end: the median, of an even number the mean of the middle two.
+        # A lone pixel at either end becomes the median. Of an even number of neighbours, this
+        # is the mean of the middle two.
         ([[1, 2, 3], [4, 9, 5], [6, 7, 8]], [[1, 2, 3], [4, 4.5, 5], [6, 7, 8]]),
         ([[1, 2, 3], [4, 0, 5], [6, 7, 8]], [[1, 2, 3], [4, 4.5, 5], [6, 7, 8]]),
-        # Those beside it that are noise as well do not count.
+        # Neighbours that are noise themselves do not count.
         ([[1, 2, 3], [4, 9, 0], [6, 7, 8]], [[1, 2, 3], [4, 4, 5], [6, 7, 8]]),
-        # Three alike around it: part of the picture, such as a letter or a border.
+        # Three similar neighbours: part of the picture, such as a letter or a border.
         ([[9, 9, 3], [9, 9, 5], [6, 7, 8]], [[9, 9, 3], [9, 9, 5], [6, 7, 8]]),
         ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
-        # Two alike face to face: a line. Two side by side are noise still.
+        # Two similar neighbours that face each other: a line. Two side by side: noise.
         ([[1, 9, 3], [4, 9, 5], [6, 9, 8]], [[1, 4, 3], [4, 9, 5], [6, 6, 8]]),
         ([[9, 2, 3], [4, 9, 5], [6, 7, 9]], [[4, 2, 3], [4, 9, 5], [6, 7, 7]]),
         ([[1, 9, 9], [4, 9, 5], [6, 7, 8]], [[1, 4, 5], [4, 5.5, 5], [6, 7, 8]]),
-        # Salt in the black border goes, pepper in it cannot be seen.
+        # Salt in the black border is removed; pepper in it cannot be seen.
         ([[0, 0, 0], [0, 9, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]),
-        # What is not at an end of the range is not touched, however odd.
+        # A pixel that is not at an end of the range stays.
         ([[1, 1, 1], [1, 8, 1], [1, 1, 1]], [[1, 1, 1], [1, 8, 1], [1, 1, 1]]),
-        # Nothing known around it: it stays.
+        # A pixel without any known neighbour stays.
         ([[9]], [[9]]),
         ([[9, 0], [0, 9]], [[9, 0], [0, 9]]),
     ],
     ids=str,
 )
-def test_table(before: list[list[float]], after: list[list[float]]) -> None:
+def test_lone_pixels_at_an_end_of_the_range_become_the_median(
+    before: list[list[float]], after: list[list[float]]
+) -> None:
     assert filtered(before) == after
 
 
@@ -68,30 +72,30 @@ def test_table(before: list[list[float]], after: list[list[float]]) -> None:
     ),
     st.integers(0, 3),
 )
-def test_stays_within_what_it_was_given_and_turns_with_it(
+def test_the_filter_keeps_the_range_and_commutes_with_rotation(
     values: "np.ndarray[tuple[int, int], np.dtype[np.float32]]", turns: int
 ) -> None:
     image = torch.from_numpy(values.copy())[None, None]
     before = image.clone()
-    found = remove_impulses(image, minimum=0, maximum=9)
-    assert torch.equal(image, before), "the input is not written to"
+    found = remove_impulses(image, PixelRange(0, 9))
+    assert torch.equal(image, before), "the input is unchanged"
     assert found.isfinite().all()
     assert image.min() <= found.min()
     assert found.max() <= image.max()
     inner = (image > 0) & (image < 9)
     assert torch.equal(found[inner], image[inner])
-    turned = remove_impulses(torch.rot90(image, turns, (-2, -1)), minimum=0, maximum=9)
+    turned = remove_impulses(torch.rot90(image, turns, (-2, -1)), PixelRange(0, 9))
     assert torch.equal(torch.rot90(found, turns, (-2, -1)), turned)
 
 
 @pytest.mark.parametrize("amount", [0.005, 0.02])
-def test_real_radiographs_come_back(shared: Path, amount: float) -> None:
-    """To 45 dB or more, and at least 20 dB nearer than with their noise."""
+def test_the_filter_restores_noisy_radiographs(shared: Path, amount: float) -> None:
+    """PSNR rises by at least 20 dB, to at least 45 dB."""
     for path in list_image_files(shared / "cxr" / "nih" / "val")[:5]:
         original = read_ground_truth(path, 4)
         clean = make_low_resolution(original, 4)
         noisy = make_low_resolution(original, 4, Noise.parse(f"sp:{amount}"))
-        found = remove_impulses(noisy, minimum=0, maximum=255)
+        found = remove_impulses(noisy, PixelRange(0, 255))
         before, after = (psnr(image, clean, peak=255, border=1) for image in (noisy, found))
         assert after > max(before + 20, 45)
 
@@ -99,8 +103,8 @@ def test_real_radiographs_come_back(shared: Path, amount: float) -> None:
 SCALE = 2
 
 
-def model(path: Path, *, projected: bool = True, impulse_filter: bool = True) -> Path:
-    """Write a network that draws more than its image skip."""
+def model(path: Path, *, consistency: bool = True, impulse_filter: bool = True) -> Path:
+    """Write a network whose residual is not zero."""
     torch.manual_seed(0)
     architecture = RirConfig(
         scale=SCALE, channels=4, groups=1, blocks=1, impulse_filter=impulse_filter
@@ -108,7 +112,7 @@ def model(path: Path, *, projected: bool = True, impulse_filter: bool = True) ->
     network = ResidualInResidual(architecture).eval()
     torch.nn.init.normal_(network.state_dict()["tail.0.weight"], std=0.01)
     save_network(network, describe(architecture), path)
-    if not projected:
+    if not consistency:
         metadata = read_metadata(path).to_header() | {"consistency": "off"}
         save_file(load_file(path), path, metadata)
     return path
@@ -119,23 +123,23 @@ def chest_with_dead_pixels() -> tuple[Tensor, Tensor]:
     noisy = clean.clamp(1, 254)
     noisy[..., ::7, ::5] = 255
     noisy[..., 3::7, 2::5] = 0
-    return noisy, remove_impulses(noisy, minimum=0, maximum=255)
+    return noisy, remove_impulses(noisy, PixelRange(0, 255))
 
 
-def test_a_restorer_sees_the_filtered_image_everywhere(tmp_path: Path) -> None:
+def test_a_predictor_uses_the_filtered_image_for_network_and_skip(tmp_path: Path) -> None:
     noisy, clean = chest_with_dead_pixels()
     with_filter = Predictor.load(model(tmp_path / "a.safetensors"), device="cpu")
     without = Predictor.load(model(tmp_path / "b.safetensors", impulse_filter=False), device="cpu")
 
-    def estimate(restorer: Predictor, low: Tensor) -> Tensor:
-        return restorer.predict(low, minimum=0, maximum=255, consistent=False)
+    def estimate(predictor: Predictor, low: Tensor) -> Tensor:
+        return predictor.predict(low, PixelRange(0, 255), consistency=False)
 
     assert torch.equal(estimate(with_filter, noisy), estimate(without, clean))
     assert not torch.allclose(estimate(with_filter, noisy), estimate(without, noisy), atol=5)
 
 
-def test_training_sees_what_the_restorer_sees() -> None:
-    """A patch, a validation image and a clean one: filtered, in the clean image's values."""
+def test_training_uses_the_filtered_image_for_network_and_skip() -> None:
+    """In patches, validation images and clean images, with the clean image's normalisation."""
     values = torch.from_numpy(
         np.asarray(pydicom.dcmread(Path("examples/chest-1024.dcm")).pixel_array, np.float32)
     )[None, None, 256:512, 256:512]
@@ -166,15 +170,15 @@ def test_training_sees_what_the_restorer_sees() -> None:
     assert batch.minimum.max().item() == pytest.approx(clean.minimum)
 
 
-def test_the_header_says_whether_outputs_are_projected(tmp_path: Path) -> None:
-    projected = model(tmp_path / "a.safetensors")
-    free = model(tmp_path / "b.safetensors", projected=False)
-    assert read_metadata(projected).consistency
+def test_the_header_decides_consistency_by_default(tmp_path: Path) -> None:
+    consistent = model(tmp_path / "a.safetensors")
+    free = model(tmp_path / "b.safetensors", consistency=False)
+    assert read_metadata(consistent).consistency
     assert not read_metadata(free).consistency
-    assert Predictor.load(projected, device="cpu").consistency
+    assert Predictor.load(consistent, device="cpu").consistency
     assert not Predictor.load(free, device="cpu").consistency
-    assert Predictor.load(free, device="cpu", consistent=True).consistency
-    assert not Predictor.load(projected, device="cpu", consistent=False).consistency
+    assert Predictor.load(free, device="cpu", consistency=True).consistency
+    assert not Predictor.load(consistent, device="cpu", consistency=False).consistency
     assert Predictor.load(free, device="cpu").precision is Precision.FP32
 
 
@@ -187,11 +191,11 @@ def test_the_header_says_whether_outputs_are_projected(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_the_object_tells_how_it_was_made(
+def test_the_output_records_consistency_filter_and_self_ensemble(
     cxrsr: Command, tmp_path: Path, arguments: list[str], said: list[str], unsaid: list[str]
 ) -> None:
     small_chest().save_as(tmp_path / "in.dcm")
-    weights = model(tmp_path / "model.safetensors", projected=False)
+    weights = model(tmp_path / "model.safetensors", consistency=False)
     done = cxrsr(
         "upscale", "-s", str(SCALE), "-m", str(weights), *arguments,
         str(tmp_path / "in.dcm"), str(tmp_path / "out.dcm"),

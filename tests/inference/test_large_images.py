@@ -1,4 +1,4 @@
-"""A large image is in memory once, and in no wider a type than its values need."""
+"""A large image is in memory once, in the smallest type that holds its values."""
 
 import copy
 import tracemalloc
@@ -22,8 +22,8 @@ from cxrsr_cli.dicom.decode import decode, decode_compact, decodes_equal
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.dicom.write import PixelDataStream, write_dicom
-from cxrsr_cli.inference import consistency_error
-from cxrsr_cli.inference.consistency_error import ConsistencyDeviation
+from cxrsr_cli.inference import data_consistency
+from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import small_chest
@@ -46,7 +46,7 @@ Measure = Callable[[Callable[[], object]], int]
 
 @pytest.fixture
 def peak() -> Measure:
-    """Measure the most that a call has allocated at a time, in bytes; arrays count."""
+    """Measure the peak of bytes that a call allocates, arrays included."""
 
     def measure(call: Callable[[], object]) -> int:
         tracemalloc.start()
@@ -60,7 +60,7 @@ def peak() -> Measure:
 
 
 def put(chest: FileDataset, form: PixelFormat, values: NDArray[np.integer]) -> None:
-    """Give an object these pixels."""
+    """Replace the pixels of an object."""
     chest.Rows, chest.Columns = values.shape
     chest.BitsAllocated, chest.BitsStored = form.bits_allocated, form.bits_stored
     chest.HighBit, chest.PixelRepresentation = form.high_bit, int(form.signed)
@@ -69,7 +69,7 @@ def put(chest: FileDataset, form: PixelFormat, values: NDArray[np.integer]) -> N
 
 
 @pytest.mark.parametrize(("allocated", "stored", "high", "signed", "kind"), FORMATS)
-def test_the_type_of_new_values(
+def test_output_frames_have_the_smallest_type_in_memory_and_in_the_file(
     upscaler: Upscaler,
     tmp_path: Path,
     *,
@@ -79,7 +79,6 @@ def test_the_type_of_new_values(
     signed: bool,
     kind: type[np.integer],
 ) -> None:
-    """And they are in the file as they were in memory."""
     form = PixelFormat(allocated, stored, high, signed)
     assert form.dtype == kind
     assert np.iinfo(kind).min <= form.minimum < form.maximum <= np.iinfo(kind).max
@@ -87,19 +86,19 @@ def test_the_type_of_new_values(
     values = (chest.pixel_array.astype(np.int32) << 4 >> 16 - stored) + form.minimum
     put(chest, form, values)
     chest.save_as(tmp_path / "in.dcm")
-    restored = upscaler.upscale(upscaler.read(Job(tmp_path / "in.dcm", tmp_path / "out.dcm")))
-    assert restored.frames.dtype == kind
-    upscaler.write(restored)
+    upscaled = upscaler.upscale(upscaler.read(Job(tmp_path / "in.dcm", tmp_path / "out.dcm")))
+    assert upscaled.frames.dtype == kind
+    upscaler.write(upscaled)
     written = read_source(tmp_path / "out.dcm")
-    assert np.array_equal(decode(written), restored.frames)
+    assert np.array_equal(decode(written), upscaled.frames)
     assert decode_compact(written).dtype == kind
-    assert decodes_equal(written, restored.frames)
-    assert not decodes_equal(written, restored.frames ^ 1)
+    assert decodes_equal(written, upscaled.frames)
+    assert not decodes_equal(written, upscaled.frames ^ 1)
 
 
 @given(data=st.data())
-def test_a_stream_is_what_would_be_packed(data: st.DataObject) -> None:
-    """Read in any pieces, from any place, whatever the type in memory."""
+def test_a_pixel_data_stream_equals_packed_pixels(data: st.DataObject) -> None:
+    """The reads may have any size and start, and the values any type."""
     form = PixelFormat(*data.draw(st.sampled_from(FORMATS))[:4])
     kind = data.draw(st.sampled_from([form.dtype, np.dtype(np.int32)]))
     size = data.draw(st.integers(1, 40))
@@ -118,7 +117,7 @@ def test_a_stream_is_what_would_be_packed(data: st.DataObject) -> None:
     assert np.array_equal(values, before)
 
 
-def test_what_lies_in_memory_as_in_a_file_is_not_copied() -> None:
+def test_values_that_lie_in_memory_as_in_a_file_are_not_copied() -> None:
     for allocated, stored, high, signed, kind in FORMATS:
         form = PixelFormat(allocated, stored, high, signed)
         values = np.zeros(9, kind)
@@ -135,7 +134,7 @@ def test_what_lies_in_memory_as_in_a_file_is_not_copied() -> None:
         (np.uint8, 7, ExplicitVRLittleEndian),
     ],
 )
-def test_to_derive_and_write_holds_no_other(
+def test_deriving_and_writing_copies_no_whole_image(
     chest: FileDataset,
     tmp_path: Path,
     peak: Measure,
@@ -159,38 +158,37 @@ def test_to_derive_and_write_holds_no_other(
         derived, _ = derive(source, low, large, at_scale(8), NOW)
         write_dicom(derived, large, tmp_path / "out.dcm", syntax=syntax)
 
-    write()  # what is imported and cached at the first time is not the image's
+    write()  # imports and caches of the first call do not count
     (tmp_path / "out.dcm").unlink()
     assert peak(write) < 0.3 * large.size * form.cell_dtype.itemsize
     assert decodes_equal(read_source(tmp_path / "out.dcm"), large)
 
 
-def test_to_measure_it_holds_little(peak: Measure) -> None:
+def test_measuring_consistency_copies_no_whole_image(peak: Measure) -> None:
     large = np.zeros((8192, 8192), np.uint8)
     small = np.zeros((1024, 1024), np.int32)
-    assert peak(lambda: ConsistencyDeviation.of(large, small)) < 0.5 * large.nbytes
+    assert peak(lambda: ConsistencyDeviation.measure(large, small)) < 0.5 * large.nbytes
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("height", [1, 2, 5, 33])
-def test_strips_are_the_whole(scale: int, height: int) -> None:
-    """No strip's border is taken for the image's."""
+def test_consistency_measured_in_strips_equals_that_of_the_whole_image(
+    scale: int, height: int
+) -> None:
     random = np.random.default_rng(height)
     large = random.integers(0, 1 << 16, (height * scale, 7 * scale)).astype(np.uint16)
     small = random.integers(0, 1 << 16, (height, 7), dtype=np.int32)
-    whole = ConsistencyDeviation.of(large, small)
+    whole = ConsistencyDeviation.measure(large, small)
     assert whole.largest > whole.rms > 0
     for rows in (1, 2, 3):
-        with patch.object(consistency_error, "_STRIP", rows * large.size // height):
-            strips = ConsistencyDeviation.of(large, small)
+        with patch.object(data_consistency, "_STRIP_PIXELS", rows * large.size // height):
+            strips = ConsistencyDeviation.measure(large, small)
         assert strips.largest == whole.largest
         assert strips.rms == pytest.approx(whole.rms, rel=1e-12)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 5), (64, 3), (130, 11), (200, 16)])
-def test_bits_of_overlays_go_on_from_strip_to_strip(
-    tmp_path: Path, rows: int, columns: int
-) -> None:
+def test_overlay_bits_continue_from_strip_to_strip(tmp_path: Path, rows: int, columns: int) -> None:
     plane = np.random.default_rng(rows).integers(0, 2, (rows, columns), np.uint8)
     chest = small_chest()
     for element, vr, value in (
@@ -207,8 +205,9 @@ def test_bits_of_overlays_go_on_from_strip_to_strip(
 
 
 @pytest.mark.parametrize("least", [1, 1 << 17, (1 << 17) + 1])
-def test_pixels_left_in_a_file(chest: FileDataset, tmp_path: Path, least: int) -> None:
-    """All else is read, however large, and what is compressed is read too."""
+def test_only_large_uncompressed_pixel_data_stays_in_the_file(
+    chest: FileDataset, tmp_path: Path, least: int
+) -> None:
     chest.add_new(0x00282000, "OB", bytes(1 << 18))  # ICC Profile
     chest.save_as(tmp_path / "x.dcm")
     source = read_source(tmp_path / "x.dcm", min_deferred_bytes=least)

@@ -1,4 +1,4 @@
-"""Precision and device change values by less than anyone could see."""
+"""Precision, device and tiles change an output by less than is visible."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import pydicom
 import pytest
 import torch
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.errors import DeviceError, ModelError
 from cxrsr_cli.inference.device import choose_device, choose_precision
 from cxrsr_cli.inference.memory_plan import MemoryPlan
@@ -18,15 +19,15 @@ from tests.conftest import EXAMPLE
 STORED = pydicom.dcmread(EXAMPLE).pixel_array[64:128, 64:128].astype(np.int32)
 
 
-def restored(precision: Precision, device: str = "cpu") -> np.ndarray:
+def upscaled(precision: Precision, device: str = "cpu") -> np.ndarray:
     model = find_model("rir-s", 4)
-    restorer = Predictor.load(model.path, device=device, precision=precision)
-    return restorer.restore(STORED, minimum=0, maximum=4095)
+    predictor = Predictor.load(model.path, device=device, precision=precision)
+    return predictor.upscale(STORED, PixelRange(0, 4095))
 
 
 def test_bfloat16_is_close_to_float32() -> None:
-    """The stem stays in float32; without that the error is many times larger."""
-    exact, half = restored(Precision.FP32), restored(Precision.BF16)
+    """The stem stays in float32. In bfloat16 the error would be many times larger."""
+    exact, half = upscaled(Precision.FP32), upscaled(Precision.BF16)
     difference = np.abs(exact - half)
     assert np.sqrt(np.mean(np.square(difference, dtype=float))) < 1
     assert difference.max() <= 16
@@ -35,12 +36,12 @@ def test_bfloat16_is_close_to_float32() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16, Precision.FP16])
 def test_a_gpu_is_close_to_the_cpu(precision: Precision) -> None:
-    difference = np.abs(restored(Precision.FP32) - restored(precision, "cuda"))
+    difference = np.abs(upscaled(Precision.FP32) - upscaled(precision, "cuda"))
     assert difference.max() <= (1 if precision is Precision.FP32 else 16)
 
 
 def between_shutters(bits: int) -> np.ndarray:
-    """Return a radiograph with long white edges: where the range binds the most."""
+    """Return a radiograph with long white borders, where the range binds most."""
     values = pydicom.dcmread(EXAMPLE).pixel_array.astype(float)
     low, high = np.quantile(values, (0.01, 0.99))
     top = (1 << bits) - 1
@@ -51,33 +52,33 @@ def between_shutters(bits: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
-@pytest.mark.parametrize("window", [(16, 512), (64, 512), (64, 100)])
-def test_no_window_shows_in_the_output(bits: int, window: tuple[int, int]) -> None:
+@pytest.mark.parametrize("tile", [(16, 512), (64, 512), (64, 100)])
+def test_no_tile_is_visible_in_the_output(bits: int, tile: tuple[int, int]) -> None:
     stored = between_shutters(bits)
-    restorer = Predictor.load(find_model("rir-s", 4).path, device="cpu")
-    plan = restorer.plan(*stored.shape)
+    predictor = Predictor.load(find_model("rir-s", 4).path, device="cpu")
+    plan = predictor.plan(*stored.shape)
 
     def made(one: MemoryPlan) -> np.ndarray:
-        bands = restorer.predict_strips(stored, plan=one, minimum=0, maximum=(1 << bits) - 1)
-        return np.concatenate([band for _, band in bands])
+        strips = predictor.predict_strips(stored, PixelRange(0, (1 << bits) - 1), plan=one)
+        return np.concatenate([strip for _, strip in strips])
 
-    whole = made(replace(plan, window=(256, 256)))
+    whole = made(replace(plan, tile=(256, 256)))
     assert (whole == (1 << bits) - 1).mean() > 0.2
-    difference = np.abs(made(replace(plan, window=window)) - whole)
+    difference = np.abs(made(replace(plan, tile=tile)) - whole)
     assert difference.max() <= (4 if bits == 16 else 1)
 
 
-def test_values_that_are_no_numbers_are_said_to_be() -> None:
-    restorer = Predictor.load(find_model("rir-s", 4).path, device="cpu")
-    assert restorer.program
-    bias = restorer.program.layers[-1].branches[0].conv.bias  # type: ignore[union-attr]
+def test_an_output_with_nan_is_a_model_error() -> None:
+    predictor = Predictor.load(find_model("rir-s", 4).path, device="cpu")
+    assert predictor.program
+    bias = predictor.program.layers[-1].branches[0].conv.bias  # type: ignore[union-attr]
     assert bias is not None
     bias.fill_(torch.nan)
     with pytest.raises(ModelError, match="not numbers in fp32; try fp32"):
-        restorer.restore(STORED, minimum=0, maximum=4095)
+        predictor.upscale(STORED, PixelRange(0, 4095))
 
 
-def test_auto_never_changes_values_unasked() -> None:
+def test_the_automatic_precision_is_float32() -> None:
     assert choose_precision(Precision.AUTO, torch.device("cpu")) is Precision.FP32
     assert choose_precision(Precision.AUTO, torch.device("cuda")) is Precision.FP32
 

@@ -1,12 +1,13 @@
-"""The self-ensemble is the same from all sides."""
+"""The self-ensemble commutes with flips and rotations."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.inference.predictor import Predictor
-from cxrsr_cli.inference.self_ensemble import self_ensemble
+from cxrsr_cli.inference.self_ensemble import average_over_transforms
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.rir import ResidualInResidual, RirConfig
 
@@ -24,8 +25,8 @@ def image(height: int = 20, width: int = 14) -> torch.Tensor:
     return torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(1))
 
 
-def test_is_the_mean_of_eight(network: ResidualInResidual) -> None:
-    """Written out: flips of rows, of columns, and the diagonal."""
+def test_the_self_ensemble_is_the_mean_over_eight_transforms(network: ResidualInResidual) -> None:
+    """All flips of rows and columns, with and without transposition."""
     total = torch.zeros(1, 1, 40, 28)
     for diagonal in (False, True):
         for flips in ([], [-1], [-2], [-1, -2]):
@@ -34,7 +35,7 @@ def test_is_the_mean_of_eight(network: ResidualInResidual) -> None:
             output = network(turned)
             total += (output.mT if diagonal else output).flip(flips)
     with torch.no_grad():
-        assert torch.allclose(self_ensemble(network)(image()), total / 8, atol=1e-6)
+        assert torch.allclose(average_over_transforms(network)(image()), total / 8, atol=1e-6)
 
 
 def quarter(x: torch.Tensor) -> torch.Tensor:
@@ -47,22 +48,24 @@ def mirrored(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("turn", [quarter, mirrored])
 @torch.inference_mode()
-def test_turning_before_or_after_is_the_same(
+def test_the_self_ensemble_commutes_with_flips_and_rotations(
     network: ResidualInResidual, turn: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    ensemble = self_ensemble(network)
+    ensemble = average_over_transforms(network)
     assert torch.allclose(turn(ensemble(image())), ensemble(turn(image())), atol=1e-6)
     assert not torch.allclose(turn(network(image())), network(turn(image())), atol=1e-4)
 
 
-def test_a_restorer_does_so_strip_by_strip(network: ResidualInResidual) -> None:
+def test_a_self_ensemble_in_strips_equals_that_of_the_whole_image(
+    network: ResidualInResidual,
+) -> None:
     stored = (255 * image(40, 50)).round()
 
     def estimate(*, ensemble: bool, memory: int) -> torch.Tensor:
-        restorer = Predictor.from_network(
-            network, torch.device("cpu"), memory=memory, ensemble=ensemble
+        predictor = Predictor.from_network(
+            network, torch.device("cpu"), memory=memory, self_ensemble=ensemble
         )
-        return restorer.predict(stored, minimum=0, maximum=255)
+        return predictor.predict(stored, PixelRange(0, 255))
 
     whole = estimate(ensemble=True, memory=1 << 30)
     assert torch.allclose(estimate(ensemble=True, memory=65 << 20), whole, atol=0.01)

@@ -1,4 +1,4 @@
-"""A compiled network, streamed in strips, makes what the network makes of the whole image."""
+"""A compiled network run in strips equals the network run on the whole image."""
 
 import itertools
 from dataclasses import replace
@@ -29,8 +29,8 @@ def network(name: str, scale: int, tail: Upsampler | None = None) -> SuperResolu
     return architecture.build().eval().double()
 
 
-def compiled(of: SuperResolutionNetwork) -> ConvProgram:
-    program = of.to_conv_program()
+def compiled(model: SuperResolutionNetwork) -> ConvProgram:
+    program = model.to_conv_program()
     assert program is not None
     return program
 
@@ -40,11 +40,11 @@ def image(height: int, width: int) -> torch.Tensor:
     return torch.rand(1, 1, height, width, generator=generator, dtype=torch.float64)
 
 
-def whole(of: SuperResolutionNetwork, seen: torch.Tensor) -> torch.Tensor:
+def whole(model: SuperResolutionNetwork, seen: torch.Tensor) -> torch.Tensor:
     """Run the network itself on the image and its reflection."""
-    halo, scale = of.architecture.receptive_radius, of.architecture.scale
+    halo, scale = model.architecture.receptive_radius, model.architecture.scale
     inner = slice(halo * scale, -halo * scale)
-    output: torch.Tensor = of(reflect_pad(seen, halo))
+    output: torch.Tensor = model(reflect_pad(seen, halo))
     return output[..., inner, inner]
 
 
@@ -55,27 +55,27 @@ def streamed(program: ConvProgram, seen: torch.Tensor, rows: int) -> torch.Tenso
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", LOCAL)
 @torch.inference_mode()
-def test_every_family_is_compiled_to_the_same_function(name: str, scale: int) -> None:
-    of, seen = network(name, scale), image(23, 18)
-    expected = whole(of, seen)
-    assert (streamed(compiled(of), seen, 7) - expected).abs().max() <= 1e-10
+def test_every_compiled_network_computes_the_same_function(name: str, scale: int) -> None:
+    model, seen = network(name, scale), image(23, 18)
+    expected = whole(model, seen)
+    assert (streamed(compiled(model), seen, 7) - expected).abs().max() <= 1e-10
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("rows", [1, 2, 16, 1000])
 @torch.inference_mode()
-def test_strips_of_any_height_make_the_whole_image(height: int, width: int, rows: int) -> None:
-    of, seen = network("rir", 2), image(height, width)
-    expected = whole(of, seen)
-    assert (streamed(compiled(of), seen, rows) - expected).abs().max() <= 1e-10
+def test_strips_of_any_height_equal_the_whole_image(height: int, width: int, rows: int) -> None:
+    model, seen = network("rir", 2), image(height, width)
+    expected = whole(model, seen)
+    assert (streamed(compiled(model), seen, rows) - expected).abs().max() <= 1e-10
 
 
 @torch.inference_mode()
-def test_what_lies_beyond_the_border_is_seen() -> None:
-    """The tests above can fail: zeros there, or a radius too short, are seen."""
-    of, seen = network("rir", 2), image(20, 20)
-    expected = whole(of, seen)
-    assert (of(seen) - expected).abs().max() > 1e-6
+def test_the_output_depends_on_the_reflection_beyond_the_border() -> None:
+    """So the tests above fail with zeros there, or with too small a radius."""
+    model, seen = network("rir", 2), image(20, 20)
+    expected = whole(model, seen)
+    assert (model(seen) - expected).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("name", sorted(GLOBAL))
@@ -86,29 +86,31 @@ def test_a_network_that_averages_the_image_is_not_compiled(name: str) -> None:
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("tail", list(Upsampler))
 @torch.no_grad()
-def test_any_upsampler_is_one_convolution_and_a_shuffle(tail: Upsampler, scale: int) -> None:
-    of = network("rir", scale, tail)
-    assert isinstance(of, ResidualInResidual)
-    one = fuse_upsampler(of.tail, scale)
+def test_every_upsampler_equals_one_convolution_and_a_pixel_shuffle(
+    tail: Upsampler, scale: int
+) -> None:
+    model = network("rir", scale, tail)
+    assert isinstance(model, ResidualInResidual)
+    one = fuse_upsampler(model.tail, scale)
     assert one.weight.shape == (scale**2, 6, 5, 5)
     features = torch.randn(1, 6, 17, 15, dtype=torch.float64)
     together = F.pixel_shuffle(F.conv2d(features, one.weight, one.bias, padding=2), scale)
-    error = (together - of.tail(features)).abs()
+    error = (together - model.tail(features)).abs()
     assert error[..., 2 * scale : -2 * scale, 2 * scale : -2 * scale].max() <= 1e-10
     if tail is Upsampler.SHUFFLE_CONV:
-        assert error.max() > 1e-6, "its border needs the padding that an image gets"
+        assert error.max() > 1e-6, "equal only inside; the image's padding covers the border"
 
 
 @pytest.mark.parametrize("name", LOCAL)
-def test_a_program_reaches_as_far_as_the_network(name: str) -> None:
+def test_a_program_has_the_receptive_radius_of_its_network(name: str) -> None:
     for scale in SCALES:
-        of = network(name, scale)
-        assert compiled(of).halo == of.architecture.receptive_radius
+        model = network(name, scale)
+        assert compiled(model).halo == model.architecture.receptive_radius
 
 
 @torch.inference_mode()
 def test_no_row_of_any_value_is_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many rows go through convolutions in low strips as in one."""
+    """Small strips send as many rows through convolutions as one large strip."""
     program, seen = compiled(network("rir", 2)), image(50, 20)
     convolve, rows = F.conv2d, list[int]()
 
@@ -129,12 +131,12 @@ def test_no_row_of_any_value_is_computed_twice(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("failing", [0, 1, 40, 41, 99])
 @torch.inference_mode()
-def test_short_memory_narrows_the_strips_and_loses_nothing(
+def test_after_an_out_of_memory_error_the_rows_are_halved_and_none_is_lost(
     failing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program, seen = compiled(network("rir", 2)), image(50, 20)
     expected = streamed(program, seen, 16)
-    convolve, calls, told = F.conv2d, itertools.count(), list[int]()
+    convolve, calls, reported = F.conv2d, itertools.count(), list[int]()
 
     def failing_once(*seen: object, **options: object) -> torch.Tensor:
         if next(calls) == failing:
@@ -142,13 +144,13 @@ def test_short_memory_narrows_the_strips_and_loses_nothing(
         return convolve(*seen, **options)  # type: ignore[call-overload, no-any-return]
 
     monkeypatch.setattr(F, "conv2d", failing_once)
-    strips = list(stream(program, seen, rows=16, narrowed=told.append))
-    assert told == [8]
+    strips = list(stream(program, seen, rows=16, on_rows_halved=reported.append))
+    assert reported == [8]
     assert (torch.cat(strips, -2) - expected).abs().max() <= 1e-10
 
 
 @torch.inference_mode()
-def test_short_memory_at_the_very_end_of_a_strip_loses_no_row(
+def test_an_out_of_memory_error_at_the_end_of_a_strip_loses_no_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     program, seen = compiled(network("rir", 2)), image(50, 20)
@@ -164,15 +166,15 @@ def test_short_memory_at_the_very_end_of_a_strip_loses_no_row(
     assert (streamed(program, seen, 16) - expected).abs().max() <= 1e-10
 
 
-def test_memory_for_no_row_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_for_one_row_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object, **__: object) -> torch.Tensor:
         raise torch.OutOfMemoryError
 
-    program, told = compiled(network("rir", 2)), list[int]()
+    program, reported = compiled(network("rir", 2)), list[int]()
     monkeypatch.setattr(F, "conv2d", failing)
     with pytest.raises(torch.OutOfMemoryError):
-        list(stream(program, image(9, 9), rows=16, narrowed=told.append))
-    assert told == [8, 4, 2, 1]
+        list(stream(program, image(9, 9), rows=16, on_rows_halved=reported.append))
+    assert reported == [8, 4, 2, 1]
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 40))

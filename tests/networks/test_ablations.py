@@ -1,4 +1,4 @@
-"""Each ablation takes away, or adds, exactly what its field names."""
+"""Each ablation of RIR removes or adds exactly what its field names."""
 
 from dataclasses import replace
 
@@ -25,7 +25,9 @@ def network(changed: RirConfig) -> ResidualInResidual:
 
 @pytest.mark.parametrize("kernels", [(1, 3), (1, 5), (3, 5), (5,)])
 @pytest.mark.parametrize("width", [None, 7])
-def test_branches(kernels: tuple[int, ...], width: int | None) -> None:
+def test_a_block_has_the_kernels_and_widths_of_its_configuration(
+    kernels: tuple[int, ...], width: int | None
+) -> None:
     block = ResidualBlock(replace(WHOLE, kernels=kernels, branch_channels=width))
     sizes = [branch.kernel_size for branch in block.branches]
     assert sizes == [(size, size) for size in kernels]
@@ -36,7 +38,7 @@ def test_branches(kernels: tuple[int, ...], width: int | None) -> None:
     assert block.fuse.weight.shape == (4, len(kernels) * (width or 4), 1, 1)
 
 
-def test_sparse_fusion_sees_the_input_and_the_sum_of_what_blocks_add() -> None:
+def test_sparse_fusion_uses_the_input_and_the_sum_of_all_block_residuals() -> None:
     group = ResidualGroup(replace(WHOLE, dense=False))
     x = torch.rand(1, 4, 7, 7)
     first = group.blocks[0](x)
@@ -45,7 +47,7 @@ def test_sparse_fusion_sees_the_input_and_the_sum_of_what_blocks_add() -> None:
     assert torch.allclose(group(x), group.fuse(total), atol=1e-6)
 
 
-def test_sparse_fusion_is_the_dense_one_with_the_other_weights_at_zero() -> None:
+def test_sparse_fusion_equals_dense_fusion_with_the_other_weights_at_zero() -> None:
     sparse, dense = ResidualGroup(replace(WHOLE, dense=False)), ResidualGroup(WHOLE)
     weights = sparse.state_dict()
     fuse = torch.zeros_like(dense.fuse.weight)
@@ -55,7 +57,7 @@ def test_sparse_fusion_is_the_dense_one_with_the_other_weights_at_zero() -> None
     assert torch.allclose(dense(x), sparse(x), atol=1e-6)
 
 
-def test_without_the_long_skip_the_tail_sees_the_deep_features_alone() -> None:
+def test_without_the_long_skip_the_upsampler_gets_only_the_deep_features() -> None:
     whole, without = network(WHOLE), network(replace(WHOLE, long_skip=False))
     without.load_state_dict(whole.state_dict())
     image = torch.rand(1, 1, 9, 9)
@@ -72,12 +74,12 @@ def test_without_the_long_skip_the_tail_sees_the_deep_features_alone() -> None:
 @pytest.mark.parametrize(
     ("attention", "count"), [(Attention.NONE, 0), (Attention.BLOCK, 4), (Attention.GROUP, 2)]
 )
-def test_attention_stands_where_it_is_named(attention: Attention, count: int) -> None:
+def test_there_is_one_attention_per_named_module(attention: Attention, count: int) -> None:
     modules = list(network(replace(WHOLE, attention=attention)).modules())
     assert sum(isinstance(module, ChannelAttention) for module in modules) == count
 
 
-def test_attention_of_a_block_gates_what_it_adds() -> None:
+def test_block_attention_gates_the_residual_of_a_block() -> None:
     block = ResidualBlock(replace(WHOLE, attention=Attention.BLOCK))
     plain = ResidualBlock(WHOLE)
     kept = {key: value for key, value in block.state_dict().items() if "attend" not in key}
@@ -86,7 +88,7 @@ def test_attention_of_a_block_gates_what_it_adds() -> None:
     assert torch.allclose(block(x), x + block.attend(plain(x) - x), atol=1e-6)
 
 
-def test_attention_of_a_group_gates_what_it_makes() -> None:
+def test_group_attention_gates_the_output_of_a_group() -> None:
     group = ResidualGroup(replace(WHOLE, attention=Attention.GROUP))
     plain = ResidualGroup(WHOLE)
     kept = {key: value for key, value in group.state_dict().items() if "attend" not in key}
@@ -97,7 +99,7 @@ def test_attention_of_a_group_gates_what_it_makes() -> None:
 
 @pytest.mark.parametrize("channels", [32, 64])
 @pytest.mark.parametrize("attention", [Attention.BLOCK, Attention.GROUP])
-def test_attention_costs_next_to_nothing(attention: Attention, channels: int) -> None:
+def test_attention_adds_few_parameters_and_no_macs(attention: Attention, channels: int) -> None:
     plain = RirConfig(scale=4, channels=channels).complexity
     attended = RirConfig(scale=4, channels=channels, attention=attention).complexity
     assert attended.macs == plain.macs

@@ -10,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import find_model, load_network, read_metadata, save_network
@@ -66,7 +67,7 @@ def test_a_new_family_upscales_in_strips_as_the_whole_image() -> None:
     compiled = Predictor.from_network(network, torch.device("cpu"))
     assert compiled.program is not None
     whole = Predictor(network, None, compiled.device, compiled.precision)
-    outputs = [each.restore(STORED, minimum=0, maximum=4095) for each in (compiled, whole)]
+    outputs = [each.upscale(STORED, PixelRange(0, 4095)) for each in (compiled, whole)]
     assert outputs[0].shape == (80, 60)
     assert np.abs(outputs[0] - outputs[1]).max() <= 1, "rounding of a value half-way"
 
@@ -76,7 +77,7 @@ def test_a_new_family_trains_from_a_yaml_configuration(config: Path, tmp_path: P
     model = find_model(str(path), scale=2)
     assert model.metadata.architecture["network"] == "toy"
     assert model.metadata.steps == 2
-    output = Predictor.load(path).restore(STORED, minimum=0, maximum=4095)
+    output = Predictor.load(path).upscale(STORED, PixelRange(0, 4095))
     assert output.shape == (80, 60)
 
 

@@ -1,4 +1,4 @@
-"""The resampling is MATLAB's antialiased bicubic, and the two directions belong together."""
+"""Resampling is MATLAB's antialiased bicubic; upsampling is the transpose of downsampling."""
 
 import math
 
@@ -25,18 +25,18 @@ def keys_cubic(x: float) -> float:
 def reference(signal: NDArray[np.float64], length: int) -> NDArray[np.float64]:
     """Resize along the first axis by the formula, borders cut and renormalised."""
     ratio = len(signal) / length
-    stretch = max(ratio, 1.0)
+    width = max(ratio, 1.0)
     rows = []
     for index in range(length):
         centre = (index + 0.5) * ratio - 0.5
-        weights = [keys_cubic((centre - position) / stretch) for position in range(len(signal))]
+        weights = [keys_cubic((centre - position) / width) for position in range(len(signal))]
         rows.append(np.tensordot(np.array(weights) / math.fsum(weights), signal, 1))
     return np.array(rows)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("direction", [downsample, upsample])
-def test_equals_the_formula(scale: int, direction: object) -> None:
+def test_resampling_equals_the_formula(scale: int, direction: object) -> None:
     generator = torch.Generator().manual_seed(scale)
     image = torch.rand(1, 1, 6 * scale, 5 * scale, dtype=torch.float64, generator=generator)
     resize = downsample if direction is downsample else upsample
@@ -47,7 +47,7 @@ def test_equals_the_formula(scale: int, direction: object) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_upsampling_is_the_transpose_of_downsampling_inside(scale: int) -> None:
+def test_inside_the_image_upsampling_is_the_transpose_of_downsampling(scale: int) -> None:
     high = torch.zeros(1, 1, 16 * scale, 16 * scale, dtype=torch.float64)
     low = torch.zeros(1, 1, 16, 16, dtype=torch.float64)
     high[0, 0, 8 * scale + 1, 7 * scale] = 1
@@ -66,8 +66,8 @@ def test_a_flat_image_stays_flat(value: float, scale: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_an_image_a_pixel_wide_is_one_of_equal_columns(scale: int) -> None:
-    """PyTorch itself gives every row of it the values of the first."""
+def test_an_image_one_pixel_wide_is_resized_like_equal_columns(scale: int) -> None:
+    """PyTorch gives every row the values of the first."""
     column = torch.rand(1, 1, 6 * scale, 1, generator=torch.Generator().manual_seed(0))
     wide = column.expand(-1, -1, -1, 4 * scale)
     assert torch.allclose(
@@ -76,6 +76,6 @@ def test_an_image_a_pixel_wide_is_one_of_equal_columns(scale: int) -> None:
     assert torch.allclose(upsample(column, scale)[..., 0], upsample(wide, scale)[..., 1], atol=1e-6)
 
 
-def test_refuses_a_size_that_does_not_divide() -> None:
+def test_a_size_that_is_no_multiple_of_the_scale_is_refused() -> None:
     with pytest.raises(ValueError, match="not a multiple"):
         downsample(torch.zeros(1, 1, 9, 8), 4)

@@ -1,4 +1,4 @@
-"""The network is the paper's, and is made from its architecture."""
+"""RIR is the network of the paper and follows its configuration."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,13 +26,13 @@ PAPER = RirConfig(
 
 
 @pytest.mark.parametrize(("scale", "millions"), [(2, 2.76), (4, 2.91), (8, 3.06)])
-def test_parameters_of_the_papers_form(scale: int, millions: float) -> None:
+def test_the_papers_form_has_the_known_parameters(scale: int, millions: float) -> None:
     network = ResidualInResidual(replace(PAPER, scale=scale))
     count = sum(parameter.numel() for parameter in network.parameters())
     assert round(count / 1e6, 2) == millions
 
 
-def test_has_neither_attention_nor_normalisation() -> None:
+def test_the_default_has_neither_attention_nor_normalisation() -> None:
     kinds = {type(module).__name__ for module in ResidualInResidual(RirConfig(scale=4)).modules()}
     assert kinds == {
         "ResidualInResidual", "ResidualGroup", "ResidualBlock",
@@ -40,7 +40,7 @@ def test_has_neither_attention_nor_normalisation() -> None:
     }  # fmt: skip
 
 
-def test_block_is_its_formula() -> None:
+def test_a_block_equals_its_formula() -> None:
     block = ResidualBlock(RirConfig(scale=2, channels=3, negative_slope=0.1))
     x = torch.rand(1, 3, 7, 7)
     act = torch.nn.LeakyReLU(0.1)
@@ -49,7 +49,7 @@ def test_block_is_its_formula() -> None:
     assert [branch.kernel_size for branch in block.branches] == [(1, 1), (3, 3), (5, 5)]
 
 
-def test_group_is_its_formula() -> None:
+def test_a_group_equals_its_formula() -> None:
     group = ResidualGroup(RirConfig(scale=2, channels=3, blocks=2))
     x = torch.rand(1, 3, 7, 7)
     first = group.blocks[0](x)
@@ -60,7 +60,7 @@ def test_group_is_its_formula() -> None:
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("tail", list(Upsampler))
 @pytest.mark.parametrize("skip", list(ImageSkip))
-def test_makes_the_scale_and_starts_at_the_skip(
+def test_the_output_has_the_scale_and_is_zero_before_training_with_an_image_skip(
     scale: int, tail: Upsampler, skip: ImageSkip
 ) -> None:
     architecture = RirConfig(
@@ -73,7 +73,7 @@ def test_makes_the_scale_and_starts_at_the_skip(
 
 @pytest.mark.parametrize("stem", list(Stem))
 @pytest.mark.parametrize("tail", list(Upsampler))
-def test_receptive_radius_is_what_gradients_reach(tail: Upsampler, stem: Stem) -> None:
+def test_the_receptive_radius_is_how_far_gradients_reach(tail: Upsampler, stem: Stem) -> None:
     torch.manual_seed(0)
     architecture = RirConfig(
         scale=2, channels=4, groups=2, blocks=1, upsampler=tail,
@@ -93,12 +93,12 @@ def test_receptive_radius_is_what_gradients_reach(tail: Upsampler, stem: Stem) -
         assert middle - reached.min() == radius
 
 
-def test_stem_is_an_orthonormal_transform_until_fitted() -> None:
+def test_the_stem_is_orthonormal_before_it_is_fitted() -> None:
     rows = WhiteningStem().filters.flatten(1)
     assert torch.allclose(rows @ rows.T, torch.eye(9), atol=1e-6)
 
 
-def test_fitted_stem_has_unit_power() -> None:
+def test_a_fitted_stem_has_unit_power() -> None:
     stem = WhiteningStem()
     images = [torch.rand(1, 1, 40, 40).cumsum(-1) / 40 for _ in range(3)]
     stem.fit(images)
@@ -107,12 +107,12 @@ def test_fitted_stem_has_unit_power() -> None:
 
 
 @pytest.mark.parametrize("field", ["channels", "groups", "blocks"])
-def test_refuses_widths_below_one(field: str) -> None:
+def test_counts_below_one_are_refused(field: str) -> None:
     changes: dict[str, Any] = {field: 0}
     with pytest.raises(ValueError, match=field):
         replace(PAPER, **changes)
 
 
-def test_refuses_other_scales() -> None:
+def test_other_scales_are_refused() -> None:
     with pytest.raises(ValueError, match="scale is 3"):
         RirConfig(scale=3)

@@ -1,4 +1,4 @@
-"""A weights file says what it is; a wrong or damaged one is refused in a sentence."""
+"""A model file describes itself; a damaged or foreign file is refused with a sentence."""
 
 import json
 import struct
@@ -14,7 +14,7 @@ from cxrsr_cli.networks.rir import ResidualInResidual, RirConfig
 from tests.conftest import describe
 
 
-def test_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_a_saved_network_is_loaded_unchanged(tmp_path: Path) -> None:
     architecture = RirConfig(scale=8, channels=4, groups=1, blocks=2, negative_slope=0.2)
     network = ResidualInResidual(architecture)
     path = tmp_path / "model.safetensors"
@@ -43,7 +43,9 @@ def rewritten(source: Path, target: Path, **changes: str) -> Path:
     ],
     ids=["half", "stump", "empty", "pickle", "header length"],
 )
-def test_damaged_files(tiny_model: Path, tmp_path: Path, damage: object, says: str) -> None:
+def test_a_damaged_file_is_refused(
+    tiny_model: Path, tmp_path: Path, damage: object, says: str
+) -> None:
     path = tmp_path / "damaged.safetensors"
     assert callable(damage)
     path.write_bytes(damage(tiny_model.read_bytes()))
@@ -64,7 +66,7 @@ def test_damaged_files(tiny_model: Path, tmp_path: Path, damage: object, says: s
         ({"steps": "many"}, "no cxrsr model"),
     ],
 )
-def test_other_peoples_files(
+def test_a_header_of_another_program_is_refused(
     tiny_model: Path, tmp_path: Path, changes: dict[str, str], says: str
 ) -> None:
     path = rewritten(tiny_model, tmp_path / "other.safetensors", **changes)
@@ -72,7 +74,7 @@ def test_other_peoples_files(
         load_network(path)
 
 
-def test_tensors_that_are_not_the_headers(tiny_model: Path, tmp_path: Path) -> None:
+def test_tensors_that_do_not_fit_the_header_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     fields = json.loads(read_metadata(tiny_model).to_header()["architecture"])
     wider = json.dumps(fields | {"channels": 8})
     path = rewritten(tiny_model, tmp_path / "wider.safetensors", architecture=wider)
@@ -80,7 +82,7 @@ def test_tensors_that_are_not_the_headers(tiny_model: Path, tmp_path: Path) -> N
         load_network(path)
 
 
-def test_weights_that_are_not_numbers(tiny_model: Path, tmp_path: Path) -> None:
+def test_weights_with_nan_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     tensors = load_file(tiny_model)
     tensors["deep.bias"][0] = float("nan")
     path = tmp_path / "nan.safetensors"
@@ -96,11 +98,11 @@ def test_weights_that_are_not_numbers(tiny_model: Path, tmp_path: Path) -> None:
         ("/no/such.safetensors", 4, "no weights file"),
     ],
 )
-def test_unknown_models(name: str, scale: int, says: str) -> None:
+def test_an_unknown_model_is_refused(name: str, scale: int, says: str) -> None:
     with pytest.raises(ModelError, match=says):
         find_model(name, scale)
 
 
-def test_a_model_of_another_scale(tiny_model: Path) -> None:
+def test_a_model_of_another_scale_is_refused(tiny_model: Path) -> None:
     with pytest.raises(ModelError, match="enlarges by 2, not by 4"):
         find_model(str(tiny_model), 4)

@@ -1,4 +1,4 @@
-"""The rivals are their papers': by formula, and by the published counts."""
+"""SRCNN, EDSR and RCAN have the formulas and parameter counts of their papers."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from cxrsr_cli.networks.resampling import upsample
 from cxrsr_cli.networks.srcnn import SrcnnConfig
 
 RGB = 2 * 9 * 64 + 2 * (9 * 64 + 1)
-"""What two more channels add to a first and a last 3x3 convolution of 64."""
+"""Parameters that two more channels add to a first and a last 3x3 convolution of 64."""
 
 
 @pytest.mark.parametrize(
@@ -26,21 +26,25 @@ RGB = 2 * 9 * 64 + 2 * (9 * 64 + 1)
         (RcanConfig(scale=4), 15.592),
     ],
 )
-def test_published_parameters_with_colour(architecture: NetworkConfig, published: float) -> None:
+def test_parameters_with_colour_equal_the_published_ones(
+    architecture: NetworkConfig, published: float
+) -> None:
     assert round((architecture.complexity.parameters + RGB) / 1e6, 3) == published
 
 
 @pytest.mark.parametrize(
     ("kernels", "weights"), [((9, 1, 5), 8_032), ((9, 3, 5), 24_416), ((9, 5, 5), 57_184)]
 )
-def test_published_weights_of_srcnn(kernels: tuple[int, int, int], weights: int) -> None:
+def test_the_weights_of_srcnn_equal_the_published_ones(
+    kernels: tuple[int, int, int], weights: int
+) -> None:
     """TPAMI 2016, Section 4.3.2; biases are not counted there."""
     cost = SrcnnConfig(scale=4, kernels=kernels).complexity
     assert cost.parameters - (64 + 32 + 1) == weights
     assert cost.macs == weights * 16
 
 
-def test_counts_by_hand() -> None:
+def test_complexity_equals_counts_by_hand() -> None:
     edsr = EdsrConfig(scale=2, channels=2, blocks=1).complexity
     assert edsr.macs == 18 + (36 + 36) + 36 + 144 + 4 * 18
     assert edsr.parameters == 20 + (38 + 38) + 38 + 152 + 19
@@ -52,13 +56,13 @@ def test_counts_by_hand() -> None:
 @pytest.mark.parametrize(
     ("given", "blocks"), [(EdsrConfig(scale=4), 16), (RcanConfig(scale=4), 200)]
 )
-def test_defaults_are_the_published_depths(given: NetworkConfig, blocks: int) -> None:
+def test_the_defaults_have_the_published_depths(given: NetworkConfig, blocks: int) -> None:
     kinds = [type(module) for module in given.build().modules()]
     assert kinds.count(EdsrBlock) + kinds.count(RcanBlock) == blocks
 
 
 @torch.inference_mode()
-def test_srcnn_is_its_formula() -> None:
+def test_srcnn_equals_its_formula() -> None:
     srcnn = SrcnnConfig(scale=2, image_skip=ImageSkip.NONE, residual_scale=1).build()
     x = torch.rand(1, 1, 7, 9)
     weights = srcnn.state_dict()
@@ -70,7 +74,7 @@ def test_srcnn_is_its_formula() -> None:
 
 
 @torch.inference_mode()
-def test_blocks_are_their_formulas() -> None:
+def test_blocks_equal_their_formulas() -> None:
     x = torch.rand(2, 4, 7, 7)
     edsr = EdsrBlock(EdsrConfig(scale=2, channels=4))
     assert torch.allclose(edsr(x), x + edsr.second(edsr.first(x).relu()))

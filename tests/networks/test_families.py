@@ -1,4 +1,4 @@
-"""What holds for every network: shapes, gradients, reach, strips, cost, files."""
+"""Rules for every network: shapes, gradients, receptive radius, strips, complexity, files."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.errors import ConfigError, MemoryLimitError
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.config import ImageSkip
@@ -28,7 +29,7 @@ def built(name: str, scale: int = 2, skip: ImageSkip = ImageSkip.NONE) -> SuperR
     return small(name, scale, skip).build()
 
 
-def test_every_family_is_tried() -> None:
+def test_these_tests_cover_every_family() -> None:
     assert {small(name).network for name in SMALL} == set(FAMILIES)
     assert all(config_class(name).network == name for name in FAMILIES)
 
@@ -36,7 +37,9 @@ def test_every_family_is_tried() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("skip", [ImageSkip.NONE, ImageSkip.CONSISTENT])
-def test_makes_the_scale_and_starts_at_the_skip(name: str, scale: int, skip: ImageSkip) -> None:
+def test_the_output_has_the_scale_and_is_zero_before_training_with_an_image_skip(
+    name: str, scale: int, skip: ImageSkip
+) -> None:
     output = built(name, scale, skip)(torch.rand(2, 1, 9, 7))
     assert output.shape == (2, 1, 9 * scale, 7 * scale)
     assert (output == 0).all() == (skip is not ImageSkip.NONE)
@@ -53,8 +56,8 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", LOCAL)
-def test_receptive_radius_is_what_gradients_reach(name: str, scale: int) -> None:
-    """Never further; and no more than 1 less, by a staged tail that stays within its bound."""
+def test_the_receptive_radius_is_how_far_gradients_reach(name: str, scale: int) -> None:
+    """Never further, and at most 1 less, for an upsampler in stages."""
     network = built(name, scale).double()
     radius = network.architecture.receptive_radius
     middle = radius + 3
@@ -69,7 +72,7 @@ def test_receptive_radius_is_what_gradients_reach(name: str, scale: int) -> None
     assert reached.max() - middle >= radius - 1
 
 
-def restorer(name: str, memory: int | None = None) -> Predictor:
+def predictor(name: str, memory: int | None = None) -> Predictor:
     return Predictor.from_network(built(name), torch.device("cpu"), memory=memory)
 
 
@@ -77,23 +80,23 @@ def restorer(name: str, memory: int | None = None) -> Predictor:
 def test_a_network_that_averages_the_image_is_not_run_in_strips(name: str) -> None:
     stored = np.random.default_rng(0).integers(0, 255, (24, 40)).astype(np.int32)
     assert small(name).needs_whole_image == (name in GLOBAL)
-    whole = restorer(name).restore(stored, minimum=0, maximum=255)
+    whole = predictor(name).upscale(stored, PixelRange(0, 255))
     if name in GLOBAL:
-        assert restorer(name).program is None
+        assert predictor(name).program is None
         with pytest.raises(MemoryLimitError, match="see --memory"):
-            restorer(name, 60 << 20).restore(stored, minimum=0, maximum=255)
+            predictor(name, 60 << 20).upscale(stored, PixelRange(0, 255))
     else:
-        plan = restorer(name).plan(24, 40)
-        narrow = restorer(name, plan.peak_bytes - 1)
+        plan = predictor(name).plan(24, 40)
+        narrow = predictor(name, plan.peak_bytes - 1)
         assert narrow.plan(24, 40).rows < plan.rows
-        strips = narrow.restore(stored, minimum=0, maximum=255)
+        strips = narrow.upscale(stored, PixelRange(0, 255))
         assert np.abs(strips - whole).max() <= 1, "rounding of a value half-way"
 
 
 @pytest.mark.parametrize("name", sorted(GLOBAL))
 @torch.inference_mode()
-def test_averages_differ_from_part_to_part(name: str) -> None:
-    """Why they are not: no halo makes their parts exact."""
+def test_averages_of_a_part_differ_from_those_of_the_whole_image(name: str) -> None:
+    """So a network that averages the image cannot run in strips, whatever the halo."""
     network = built(name)
     radius = network.architecture.receptive_radius
     ramp = torch.linspace(0, 4, 80).expand(1, 1, 80, 80).contiguous()
@@ -103,7 +106,7 @@ def test_averages_differ_from_part_to_part(name: str) -> None:
 
 
 def macs_by_hooks(network: SuperResolutionNetwork, side: int) -> int:
-    """Count what the convolutions do to one image, without what is done once for it."""
+    """Count the work of convolutions for each pixel, without channel attention."""
     done = []
 
     def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
@@ -122,7 +125,7 @@ def macs_by_hooks(network: SuperResolutionNetwork, side: int) -> int:
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", SMALL)
-def test_the_cost_of_the_description_is_the_networks(name: str, scale: int) -> None:
+def test_the_complexity_of_a_configuration_is_that_of_its_network(name: str, scale: int) -> None:
     network = built(name, scale)
     cost = network.architecture.complexity
     assert cost.parameters == sum(parameter.numel() for parameter in network.parameters())
@@ -131,7 +134,7 @@ def test_the_cost_of_the_description_is_the_networks(name: str, scale: int) -> N
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("skip", list(ImageSkip))
-def test_weights_come_back_as_they_were_saved(name: str, skip: ImageSkip, tmp_path: Path) -> None:
+def test_a_saved_network_is_loaded_unchanged(name: str, skip: ImageSkip, tmp_path: Path) -> None:
     network = built(name, 4, skip)
     path = tmp_path / "model.safetensors"
     save_network(network, describe(network.architecture), path)
@@ -143,7 +146,7 @@ def test_weights_come_back_as_they_were_saved(name: str, skip: ImageSkip, tmp_pa
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_yaml_and_header_read_the_same(name: str) -> None:
+def test_a_configuration_survives_json_and_yaml(name: str) -> None:
     architecture = small(name, 4, ImageSkip.BICUBIC)
     text = json.dumps(architecture.to_dict())
     assert config_from_dict(json.loads(text)) == architecture
@@ -199,19 +202,19 @@ def test_configuration_errors_name_the_key(architecture: str, says: str) -> None
     ],
     ids=str,
 )
-def test_headers_that_are_refused(changes: dict[str, object]) -> None:
+def test_an_illegal_architecture_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises((ValueError, TypeError)):
         config_from_dict(RirConfig(scale=2).to_dict() | changes)
 
 
-def test_a_header_without_a_field_is_refused() -> None:
+def test_an_architecture_without_a_field_is_refused() -> None:
     plain = RirConfig(scale=2).to_dict()
     for field in plain:
         with pytest.raises(ValueError, match=field):
             config_from_dict({key: value for key, value in plain.items() if key != field})
 
 
-def test_a_header_names_the_network_and_every_field() -> None:
+def test_an_architecture_names_the_family_and_every_field() -> None:
     assert RirConfig(scale=4, channels=32).to_dict() == {
         "network": "rir", "scale": 4, "channels": 32, "groups": 4, "blocks": 4,
         "negative_slope": 0.1, "image_skip": "consistent", "upsampler": "conv_shuffle",
@@ -221,7 +224,7 @@ def test_a_header_names_the_network_and_every_field() -> None:
     }  # fmt: skip
 
 
-def test_an_ablation_has_a_hash_of_its_own() -> None:
+def test_every_ablation_has_its_own_hash() -> None:
     hashes = {
         load_train_config(BASE, overrides).sha256()
         for overrides in (
