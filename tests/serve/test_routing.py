@@ -422,6 +422,7 @@ def test_a_merged_key_can_be_overridden(tmp_path: Path) -> None:
 # The files that a configuration names
 
 
+@pytest.mark.process
 def test_valid_files_pass_the_check(tmp_path: Path) -> None:
     made = certificates(tmp_path)
     tls = {name: str(getattr(made.server, name)) for name in ("certificate", "key", "ca_file")}
