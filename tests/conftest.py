@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from hypothesis import settings
 from pydicom.uid import UID
 
 from cxrsr_cli.networks.config import NetworkConfig
@@ -45,6 +46,8 @@ def pytest_configure() -> None:
     A shell has its background jobs ignore SIGINT, and children inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("cxrsr", deadline=None)  # a loaded machine is slow
+    settings.load_profile("cxrsr")
     sys.addaudithook(lambda event, _: _needed.add(MARKER_OF_EVENT.get(event, "")))
 
 

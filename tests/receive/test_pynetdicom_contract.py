@@ -71,7 +71,9 @@ def test_members_exist(owner: object, names: str) -> None:
     assert not missing, broken(f"{owner!r} lacks {', '.join(missing)}")
 
 
-@pytest.mark.parametrize(("function", "names"), PARAMETERS, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("function", "names"), PARAMETERS, ids=[function.__qualname__ for function, _ in PARAMETERS]
+)
 def test_parameters_are_as_expected(function: Callable[..., object], names: list[str]) -> None:
     found = list(inspect.signature(function).parameters)
     assert found == names, broken(f"{function.__qualname__} takes {found}, not {names}")
