@@ -29,6 +29,7 @@ from cxrsr_cli.evaluation.resource_usage import measure_usage
 from cxrsr_cli.inference.data_consistency import consistent_bicubic
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.psnr_ssim import PSNR
+from cxrsr_cli.networks.layers import build_network
 from cxrsr_cli.networks.resampling import upsample
 
 SCALE, SIDE = 4, 256
@@ -123,7 +124,7 @@ def networks() -> list[Baseline]:
     for name in NETWORKS:
         entry = study.entries[name]
         architecture = Training(name, entry, SCALE).config().architecture
-        predictor = Predictor.from_network(architecture.build().eval(), CPU)
+        predictor = Predictor.from_network(build_network(architecture).eval(), CPU)
         work = partial(predictor.upscale, low, PixelRange(0, RANGE))
         macs = architecture.complexity.macs
         baselines.append(Baseline(f"`{name}`, {entry.about}", work, macs, found.get(name)))

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from cxrsr_cli.networks.layers import SuperResolutionNetwork
+    from torch import nn
 
 
 class Precision(StrEnum):
@@ -166,8 +166,8 @@ class NetworkConfig(ABC):
         self._check_switches("impulse_filter")
 
     @abstractmethod
-    def build(self) -> "SuperResolutionNetwork":
-        """Make the untrained network, in training mode, in float32, on the CPU."""
+    def build(self) -> "nn.Module":
+        """Make the untrained `SuperResolutionNetwork` (`layers.build_network`)."""
 
     @property
     @abstractmethod

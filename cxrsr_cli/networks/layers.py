@@ -132,6 +132,20 @@ class SuperResolutionNetwork(nn.Module, ABC):
         return None
 
 
+def build_network(config: NetworkConfig) -> SuperResolutionNetwork:
+    """Make an untrained network, in training mode, in float32, on the CPU.
+
+    Raises
+    ------
+    TypeError
+        If the family's module is no `SuperResolutionNetwork`.
+    """
+    network = config.build()
+    if not isinstance(network, SuperResolutionNetwork):
+        raise TypeError(f"{type(network).__name__} is no SuperResolutionNetwork")
+    return network
+
+
 class PostUpsampler(SuperResolutionNetwork):
     """Shallow convolution, body, deep convolution, long skip, upsampler.
 

@@ -245,12 +245,14 @@ def load_network(path: Path, metadata: ModelMetadata | None = None) -> "SuperRes
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from cxrsr_cli.networks.layers import build_network
+
     try:
         architecture = (metadata or read_metadata(path)).config()
     except (ValueError, TypeError) as error:
         raise _not_a_model(path) from error
     try:
-        network = architecture.build()
+        network = build_network(architecture)
         network.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{path} does not hold the tensors that its header describes") from error

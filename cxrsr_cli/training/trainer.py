@@ -15,7 +15,7 @@ from cxrsr_cli.errors import ConfigError, TrainingError
 from cxrsr_cli.inference.data_consistency import DEFAULT_STEPS, project_iteratively
 from cxrsr_cli.metrics.psnr_ssim import psnr
 from cxrsr_cli.networks.config import Precision
-from cxrsr_cli.networks.layers import WhiteningStem
+from cxrsr_cli.networks.layers import WhiteningStem, build_network
 from cxrsr_cli.training.config import Loss, Optimizer, Schedule, TrainConfig
 from cxrsr_cli.training.distributed import ProcessGroup
 from cxrsr_cli.training.patch_sampler import PatchBatch
@@ -105,7 +105,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.network = config.architecture.build().to(device)
+            self.network = build_network(config.architecture).to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema_network = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = _optimizer(self.network, config)

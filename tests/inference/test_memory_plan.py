@@ -17,6 +17,7 @@ from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.inference.streaming import stream
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.conv_program import ConvProgram
+from cxrsr_cli.networks.layers import build_network
 from cxrsr_cli.networks.model_files import find_model
 from tests.helpers.architectures import LOCAL, small
 
@@ -100,7 +101,7 @@ def test_the_predicted_bytes_are_close_to_those_held(
 ) -> None:
     """Compared with the sizes of the values after every layer."""
     torch.manual_seed(0)
-    program = small(name, 2, ImageSkip.NONE).build().to_conv_program()
+    program = build_network(small(name, 2, ImageSkip.NONE)).to_conv_program()
     assert program is not None
     held = peak_bytes_held(program, 80, 60, rows, monkeypatch)
     predicted = streaming_peak_bytes(program, 80, 60, rows)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cxrsr_cli.inference.streaming import reflect_pad, stream
 from cxrsr_cli.networks.config import Upsampler
 from cxrsr_cli.networks.conv_program import ConvProgram, fuse_upsampler
-from cxrsr_cli.networks.layers import SuperResolutionNetwork
+from cxrsr_cli.networks.layers import SuperResolutionNetwork, build_network
 from cxrsr_cli.networks.rir import ResidualInResidual, RirConfig
 from tests.helpers.architectures import GLOBAL, LOCAL, small
 
@@ -26,7 +26,7 @@ def network(name: str, scale: int, tail: Upsampler | None = None) -> SuperResolu
     if tail:
         assert isinstance(architecture, RirConfig)
         architecture = replace(architecture, upsampler=tail)
-    return architecture.build().eval().double()
+    return build_network(architecture).eval().double()
 
 
 def compiled(model: SuperResolutionNetwork) -> ConvProgram:

@@ -12,7 +12,7 @@ from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.errors import ConfigError, MemoryLimitError
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.config import ImageSkip
-from cxrsr_cli.networks.layers import SuperResolutionNetwork, WhiteningStem
+from cxrsr_cli.networks.layers import SuperResolutionNetwork, WhiteningStem, build_network
 from cxrsr_cli.networks.model_files import load_network, read_metadata, save_network
 from cxrsr_cli.networks.registry import FAMILIES, config_class, config_from_dict
 from cxrsr_cli.networks.rir import RirConfig
@@ -26,7 +26,7 @@ BASE = ROOT / "models" / "clean" / "rir-s-x4.yaml"
 
 def built(name: str, scale: int = 2, skip: ImageSkip = ImageSkip.NONE) -> SuperResolutionNetwork:
     torch.manual_seed(0)
-    return small(name, scale, skip).build()
+    return build_network(small(name, scale, skip))
 
 
 def test_these_tests_cover_every_family() -> None:

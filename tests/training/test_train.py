@@ -16,7 +16,7 @@ from skimage.io import imread, imsave
 from cxrsr_cli.errors import ConfigError, ExitCode, InputError, NoInputError, TrainingError
 from cxrsr_cli.images.image_files import list_image_files, read_images
 from cxrsr_cli.networks.config import ImageSkip
-from cxrsr_cli.networks.layers import WhiteningStem
+from cxrsr_cli.networks.layers import WhiteningStem, build_network
 from cxrsr_cli.networks.model_files import read_metadata, save_network
 from cxrsr_cli.networks.resampling import downsample
 from cxrsr_cli.training.config import Loss, Schedule, TrainConfig, load_train_config
@@ -332,10 +332,10 @@ def test_a_wider_network_starts_as_the_same_function(
     torch.manual_seed(0)
     narrow = small(name)
     path = tmp_path / "narrow.safetensors"
-    one = narrow.build().double().eval()
+    one = build_network(narrow).double().eval()
     save_network(one, describe(narrow), path)
     wide = replace(narrow, channels=6 * widening)  # type: ignore[call-arg]
-    other = wide.build().double().eval()
+    other = build_network(wide).double().eval()
     if getattr(narrow, "branch_channels", None):
         with pytest.raises(ConfigError, match="another width"):
             warm_start(other, wide, path)
