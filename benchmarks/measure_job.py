@@ -46,7 +46,7 @@ def main() -> None:
                 "restore": made - read,
                 "write": written - made,
                 "peak_bytes": usage.peak_bytes,
-                "foretold_bytes": plan.peak_bytes,
+                "predicted_bytes": plan.peak_bytes,
                 "rows": plan.rows,
                 "overlap": plan.overlap,
             }

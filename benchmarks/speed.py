@@ -193,7 +193,7 @@ def in_strips(finish: OutputAssembler, residual: torch.Tensor) -> None:
 
 
 def memory(folder: Path) -> str:
-    """Compare the peaks that the planner foretells with those measured."""
+    """Compare the peaks that the planner predicts with those measured."""
     cases: list[tuple[int, int, int, int | None]]
     cases = [(1024, 1024, scale, None) for scale in (2, 4, 8)]
     cases += [(3000, 2500, scale, None) for scale in (2, 4, 8)]
@@ -201,19 +201,19 @@ def memory(folder: Path) -> str:
     rows = []
     for height, width, scale, limit in cases:
         found = probe(folder, height, width, scale, limit)
-        foretold, peak = found["foretold_bytes"], found["peak_bytes"]
+        predicted, peak = found["predicted_bytes"], found["peak_bytes"]
         rows.append(
             [
                 f"x{scale}",
                 f"{height}x{width}",
                 f"{limit} MiB" if limit else "",
                 f"{found['rows']:.0f}",
-                *(f"{each / MIB:.0f}" for each in (foretold, peak)),
-                f"{100 * (foretold / peak - 1):+.0f} %",
+                *(f"{each / MIB:.0f}" for each in (predicted, peak)),
+                f"{100 * (predicted / peak - 1):+.0f} %",
                 f"{found['read'] + found['restore'] + found['write']:.1f}",
             ]
         )
-    titles = ["scale", "input", "`--memory`", "rows", "foretold MiB", "measured MiB", "error", "s"]
+    titles = ["scale", "input", "`--memory`", "rows", "predicted MiB", "measured MiB", "error", "s"]
     return table(titles, rows)
 
 
