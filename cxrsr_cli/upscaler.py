@@ -202,7 +202,7 @@ class Upscaler:
         """
         file = to_file(dataset)
         source = read_source(file)
-        decoded = self._decode(source, Job(Path(), Path()), sha256(file.getbuffer()).hexdigest())
+        decoded = self._decode(source, Job(Path(), Path()), sha256(file.getbuffer()).hexdigest)
         upscaled = self.upscale(decoded, advance)
         derived, warnings = self._derive(upscaled)
         for warning in warnings:
@@ -284,11 +284,11 @@ class Upscaler:
             raise job.error
         check_target(job.source, job.target, overwrite=self.options.overwrite)
         with ensure_unchanged(job.source):
-            return self._decode(read_source(job.source), job, sha256_file(job.source))
+            return self._decode(read_source(job.source), job, lambda: sha256_file(job.source))
 
-    def _decode(self, source: DicomSource, job: Job, sha256: str) -> DecodedSource:
+    def _decode(self, source: DicomSource, job: Job, digest: Callable[[], str]) -> DecodedSource:
         warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
-        frames = decode(source)
+        sha256, frames = digest(), decode(source)  # a file that is refused is not read whole
         itemsize = PixelFormat.from_dataset(source.dataset).dtype.itemsize
         count, rows, columns = frames.shape
         factor = write_memory_factor(self._transfer_syntax(source))

@@ -92,7 +92,7 @@ def save_output(
     target: Path,
     output: Path | bytes | None,
     sha256: str,
-    announce: Callable[[str], None],
+    before_publish: Callable[[str], None],
     *,
     overwrite: bool,
 ) -> None:
@@ -102,7 +102,7 @@ def save_output(
     ----------
     output : Path or bytes or None
         What a worker wrote, or the content that it returned.
-    announce : callable
+    before_publish : callable
         Is given `sha256`, that of what the worker wrote, just before the output gets its name.
 
     Raises
@@ -117,14 +117,14 @@ def save_output(
                     f"{target}: the file that a worker wrote is not visible here, or another run "
                     "removed it; if folders are not shared, use --cluster-transfer bytes"
                 )
-            announce(sha256)
+            before_publish(sha256)
             publish(output, target, overwrite=overwrite)
             return
         if output is None or hashlib.sha256(output).hexdigest() != sha256:
             raise OutputError(f"{target}: the output was damaged on the way from the worker")
         with atomic_write(target, overwrite=overwrite) as temporary:
             temporary.write_bytes(output)
-            announce(sha256)
+            before_publish(sha256)
 
 
 def remove_staged(staged: Path | None) -> None:

@@ -172,6 +172,8 @@ def upscale(
         level = verbosity(verbose=verbose, quiet=quiet)
         if ledger and no_ledger:
             raise UsageError("--ledger and --no-ledger exclude each other")
+        if not all([*sources, target]):
+            raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
         if cluster_transfer and cluster is None:
             raise UsageError("--cluster-transfer needs --cluster")
         address = ClusterAddress.parse(cluster) if cluster is not None else None
@@ -209,8 +211,6 @@ def _plan(
     from cxrsr_cli.batch.ledger import LEDGER_NAME
     from cxrsr_cli.batch.plan import plan_batch
 
-    if not all([*sources, target]):
-        raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
     plan = plan_batch(
         [Path(source) for source in sources],
         Path(target),

@@ -77,7 +77,7 @@ class SqliteFile:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection to one thread at a time.
+        """Give the connection to one thread at a time.
 
         Yields
         ------

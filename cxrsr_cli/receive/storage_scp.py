@@ -250,7 +250,7 @@ class ScpServer(ThreadingTCPServer):
             if self.tls is None or self._tls_handshake(connection, self.tls):
                 run_association(
                     connection,
-                    self.socket.getsockname(),
+                    self.server_address,  # type: ignore[arg-type]
                     client_address,
                     _seconds_left(connection),
                 )

@@ -41,7 +41,7 @@ class _QuickSocket(AssociationSocket):
 
 
 class PatchedAE(ApplicationEntity):
-    """An application entity whose associations are quick, write no log and leak no socket."""
+    """An application entity that requests associations without delay, log or leaked socket."""
 
     def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:  # noqa: ANN401
         # The handlers that are bound now format every message for pynetdicom's log.

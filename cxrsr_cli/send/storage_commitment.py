@@ -204,7 +204,7 @@ class _ResultReceiver:
         information = event.event_information
         if information.get("TransactionUID") != self.transaction:
             return DimseStatus.INVALID_ARGUMENT_VALUE, None
-        self.information = information
+        self.information = self.information or information  # the first report counts
         return DimseStatus.SUCCESS, None
 
     def _on_pdu_sent(self, _: "Event") -> None:

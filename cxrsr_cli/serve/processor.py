@@ -23,7 +23,7 @@ from cxrsr_cli.upscaler import Upscaler
 _BATCH_SIZE = 8
 """Instances in a batch, so that reading and writing overlap with upscaling."""
 _MAX_CRASHES = 5
-"""Crashes during its processing after which an instance is given up as their cause."""
+"""After this many crashes while it was processed, an instance is given up as their cause."""
 _NO_RULE = "no rule matches"
 
 
@@ -70,7 +70,7 @@ class UpscaleWorker:
         return True
 
     def _find_rule(self, item: QueueItem) -> RoutingRule | None:
-        """Return the rule of an instance; None if it was ignored, given up or postponed."""
+        """Return the rule of an instance; None if it was ignored, given up or left for a retry."""
         if item.crash_count >= _MAX_CRASHES:
             self._give_up(item, f"the process ended {item.crash_count} times while processing it")
             return None

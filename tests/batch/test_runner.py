@@ -21,7 +21,7 @@ from cxrsr_cli.batch.result import FileStatus, Result, exit_code
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
-from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.errors import ExitCode, UnsupportedImageError
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
@@ -187,6 +187,15 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
     results = run(upscaler, inputs)
     assert statuses(results).count(FileStatus.DONE) == COUNT - 1
     assert "still being written" in str(results[2].error)
+
+
+def test_a_file_that_is_refused_is_not_read_whole(
+    upscaler: Upscaler, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_chest(BodyPartExamined="HIP").save_as(inputs / "0.dcm")
+    monkeypatch.setattr("cxrsr_cli.upscaler.sha256_file", lambda _: pytest.fail("read"))
+    (result,) = BatchRunner(LocalExecutor(upscaler)).run(jobs(inputs)[:1])
+    assert isinstance(result.error, UnsupportedImageError)
 
 
 def test_errors_of_results_hold_no_traceback(upscaler: Upscaler, inputs: Path) -> None:

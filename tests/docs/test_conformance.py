@@ -635,8 +635,8 @@ def dataclass_field(made: object, key: str) -> Field[object]:
 def test_the_stated_port_of_the_node_is_the_default() -> None:
     ports = rows("port", "direction", "protocol", "configured by")
     stated = {row["configured by"]: row["port"] for row in ports}
-    assert stated["`listen.port`"] == str(ScpConfig().port)
-    others = {port for key, port in stated.items() if key != "`listen.port`"}
+    assert stated["`scp.port`"] == str(ScpConfig().port)
+    others = {port for key, port in stated.items() if key != "`scp.port`"}
     assert others == {"none"}
 
 

@@ -48,6 +48,14 @@ def test_every_command_of_the_queue_is_documented(cxrsr: Command) -> None:
     assert set(commands) == set(re.findall(r"^cxrsr queue (\w+) ", text, re.MULTILINE))
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_imports_of_the_python_examples_exist(path: Path) -> None:
+    """Whole examples run in `test_api`, for `docs/python.md`."""
+    for example in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        for line in re.findall(r"^from cxrsr_cli.*", example, re.MULTILINE):
+            exec(line, {})  # noqa: S102 - it is from our page
+
+
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)
 def test_every_metric_is_defined(metric: Metric) -> None:
     text = (ROOT / "docs" / "evaluating.md").read_text(encoding="utf-8")
