@@ -4,7 +4,7 @@
         [--costs FILE.json]
 
 Nothing is measured here: costs are those of docs/scale.md, as
-`benchmarks.costs_table` measured them, or given. Assumptions are arguments, and said
+`benchmarks.file_costs` measured them, or given. Assumptions are arguments, and said
 to be such in the table that is written into the page.
 """
 

@@ -264,7 +264,7 @@ def tabulate(lines: Sequence[BackendResult], rest: float) -> str:
             f"{(base + rest) / (seconds + rest):.2f}",
             f"{enough:.1f}" if enough > 0 else "never",
             f"{gain.mean:+.4f}",
-            f"{gain.smallest:+.4f}",
+            f"{gain.worst:+.4f}",
             f"{statistics.mean(line.squares) ** 0.5:.3f}",
             f"{max(line.largest):.2f}",
             f"{line.loading.seconds:.2f}",

@@ -75,9 +75,9 @@ class _Block(nn.Module):
         self.negative_slope = block.negative_slope
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        *time_without_network, last = zip(self.branches, self.fuse, strict=True)
+        *others, last = zip(self.branches, self.fuse, strict=True)
         output = self._one(*last, x)
-        for branch, fuse in time_without_network:
+        for branch, fuse in others:
             output.add_(self._one(branch, fuse, x))
         return output.add_(x)
 
@@ -100,7 +100,7 @@ def _parts(whole: nn.Conv2d, count: int) -> list[nn.Conv2d]:
 
 @dataclass(frozen=True, slots=True)
 class BackendInputs:
-    """What an backend is made from.
+    """What a backend is made from.
 
     Attributes
     ----------

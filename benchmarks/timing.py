@@ -39,8 +39,8 @@ class Budget:
         opened = upscaler.read(job)
         read = time.perf_counter()
         with (
-            timed("cxrsr_cli.inference.streaming._State.advance") as network,
-            timed("cxrsr_cli.inference.assemble.Finish.band") as consistency,
+            timed("cxrsr_cli.inference.streaming._StreamState.advance") as network,
+            timed("cxrsr_cli.inference.assemble.OutputAssembler.strip") as consistency,
         ):
             restored = upscaler.upscale(opened)
         made = time.perf_counter()

@@ -36,7 +36,7 @@ def evaluate(
             "--data",
             metavar="PATH",
             exists=True,
-            help="Folder of greyscale images or DICOM files, or a text file that lists them.",
+            help="Folder of grayscale images or DICOM files, or a text file that lists them.",
         ),
     ],
     scale: Annotated[
@@ -107,6 +107,7 @@ def evaluate(
     from cxrsr_cli.images.image_files import list_image_files
 
     paths = list_image_files(data)
+    outputs.make_folder()
     results, cases = list["EvaluationResult"](), dict[int, list["WorstCase"]]()
     for factor in scales:
         evaluator = Evaluator.load(
@@ -141,7 +142,7 @@ class _Outputs:
         return bool(self.html or self.worst_cases)
 
     def check(self) -> None:
-        """Check the folders and the extra 'plot'; create the folder of the worst cases."""
+        """Check the folders of the files, and the extra 'plot'."""
         for path in (self.csv, self.json, self.markdown, self.html):
             if path and not path.parent.is_dir():
                 raise OutputError(f"no folder {path.parent} to write the scores to")
@@ -149,6 +150,9 @@ class _Outputs:
             from cxrsr_cli.evaluation.plots import check_plotting
 
             check_plotting()
+
+    def make_folder(self) -> None:
+        """Make the folder of the worst cases."""
         if folder := self.worst_cases:
             try:
                 folder.mkdir(parents=True, exist_ok=True)

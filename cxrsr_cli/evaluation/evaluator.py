@@ -10,7 +10,7 @@ import torch
 from cxrsr_cli.errors import InputError, ModelError
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.noise import Noise
-from cxrsr_cli.evaluation.resource_usage import NetworkComplexity, ResourceUsage, measure_usage
+from cxrsr_cli.evaluation.resource_usage import MethodComplexity, ResourceUsage, measure_usage
 from cxrsr_cli.images.image_files import GrayscaleImage, is_picture, read_images
 from cxrsr_cli.inference.data_consistency import project_iteratively
 from cxrsr_cli.inference.impulse_filter import remove_impulses
@@ -211,11 +211,11 @@ class Evaluator:
                     values.round_()
                 yield consistent, MethodOutput(values, estimation.combined_with(projection))
 
-    def complexity(self, method: Method) -> NetworkComplexity:
+    def complexity(self, method: Method) -> MethodComplexity:
         """Count the parameters and operations of a method."""
         if not method.is_model:
-            return NetworkComplexity()
-        return NetworkComplexity.of(self.predictors[method.base], ensemble=method.ensemble)
+            return MethodComplexity()
+        return MethodComplexity.of(self.predictors[method.base], ensemble=method.ensemble)
 
     def _device(self, method: Method) -> torch.device:
         return self.predictors[method.base].device if method.is_model else torch.device("cpu")

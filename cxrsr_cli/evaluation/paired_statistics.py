@@ -32,7 +32,7 @@ class PairedDifference:
         for fewer than two images.
     standard_error : float
         Of the mean.
-    smallest : float
+    worst : float
         Difference of the image on which the method is worst.
     wins : int
         Number of images on which the method is better than the reference.
@@ -48,7 +48,7 @@ class PairedDifference:
     high: float
     standard_error: float
     median: float
-    smallest: float
+    worst: float
     wins: int
     count: int
     p_value: float
@@ -70,7 +70,7 @@ class PairedDifference:
             high=high,
             standard_error=float(values.std(ddof=1) / values.size**0.5) if several else math.nan,
             median=float(np.median(values)),
-            smallest=float(values[gains.argmin()]),
+            worst=float(values[gains.argmin()]),
             wins=int((gains > 0).sum()),
             count=values.size,
             p_value=float(wilcoxon(values).pvalue) if values.any() else math.nan,

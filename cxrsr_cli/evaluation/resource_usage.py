@@ -23,8 +23,8 @@ _RESET_PEAK = "5"
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkComplexity:
-    """Size of a network, which does not depend on the machine.
+class MethodComplexity:
+    """Size and work of a method, which do not depend on the machine.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class NetworkComplexity:
     macs: float = 0.0
 
     @classmethod
-    def of(cls, predictor: Predictor, *, ensemble: bool = False) -> "NetworkComplexity":
+    def of(cls, predictor: Predictor, *, ensemble: bool = False) -> "MethodComplexity":
         """Count by running the network once on a small image."""
         passes = NUM_TRANSFORMS if ensemble else 1
         parameters = sum(parameter.numel() for parameter in predictor.network.parameters())

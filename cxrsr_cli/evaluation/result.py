@@ -8,7 +8,7 @@ from cxrsr_cli.evaluation.evaluator import ImageScores
 from cxrsr_cli.evaluation.methods import REFERENCE, Method
 from cxrsr_cli.evaluation.noise import Noise
 from cxrsr_cli.evaluation.paired_statistics import PairedDifference, average, compare
-from cxrsr_cli.evaluation.resource_usage import NetworkComplexity
+from cxrsr_cli.evaluation.resource_usage import MethodComplexity
 from cxrsr_cli.metrics.metric import Metric
 from cxrsr_cli.networks.model_files import ModelFile
 
@@ -19,7 +19,7 @@ class MethodCost:
 
     Attributes
     ----------
-    complexity : NetworkComplexity
+    complexity : MethodComplexity
         Parameters and operations.
     seconds : float
         Per megapixel of output, median over the images.
@@ -28,7 +28,7 @@ class MethodCost:
         defines it.
     """
 
-    complexity: NetworkComplexity
+    complexity: MethodComplexity
     seconds: float
     peak_bytes: float | None
 
@@ -66,7 +66,7 @@ class EvaluationResult:
     reference: Method
     models: Mapping[str, ModelFile]
     images: Sequence[ImageScores]
-    complexities: Mapping[Method, NetworkComplexity]
+    complexities: Mapping[Method, MethodComplexity]
     data: str
     device: str
     threads: int

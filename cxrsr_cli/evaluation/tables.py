@@ -152,7 +152,7 @@ def _statistics(difference: PairedDifference, decimals: int) -> list[str]:
         _number(difference.mean, decimals, sign="+"),
         _number(difference.standard_error, decimals),
         _number(difference.median, decimals, sign="+"),
-        _number(difference.smallest, decimals, sign="+"),
+        _number(difference.worst, decimals, sign="+"),
         f"{difference.wins}/{difference.count}",
         _interval(difference.low, difference.high, decimals),
         _UNDEFINED if math.isnan(difference.p_value) else f"{difference.p_value:.2g}",

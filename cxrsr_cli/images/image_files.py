@@ -18,6 +18,10 @@ from cxrsr_cli.networks.resampling import downsample
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+_PREAMBLE_BYTES = 128
+_PREFIX = b"DICM"
+
 
 @dataclass(frozen=True, slots=True)
 class GrayscaleImage:
@@ -66,11 +70,6 @@ class GrayscaleImage:
             the legal range.
         """
         return downsample(self.values, scale).round_().clamp_(self.minimum, self.maximum)
-
-
-_PREAMBLE_BYTES = 128
-_PREFIX = b"DICM"
-_DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
 def list_image_files(path: Path) -> list[Path]:
@@ -141,10 +140,8 @@ def read_images(
         return [_read_picture(path, multiple)]
     source = read_source(path)
     check_acceptance(source.dataset, 1, allowed)
-    pixel_format, padding = (
-        PixelFormat.from_dataset(source.dataset),
-        Padding.from_dataset(source.dataset),
-    )
+    pixel_format = PixelFormat.from_dataset(source.dataset)
+    padding = Padding.from_dataset(source.dataset)
     images = []
     for frame in decode(source):
         stored = _crop_padding(frame, padding) if padding else frame

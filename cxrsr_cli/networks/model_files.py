@@ -194,7 +194,7 @@ def find_model(name_or_path: str, scale: int) -> ModelFile:
             raise ModelError(f"no weights file {path}")
         model = ModelFile.read(path)
         if model.metadata.scale != scale:
-            raise ModelError(f"{path} enlarges by {model.metadata.scale}, not by {scale}")
+            raise ModelError(f"{path} upscales by {model.metadata.scale}, not by {scale}")
         return model
     bundled = {path: read_metadata(path) for path in _bundled_paths()}
     for path, metadata in bundled.items():

@@ -1,9 +1,9 @@
-"""The one resampling of the project: antialiased bicubic by a whole factor.
+"""The only resampling of the project: antialiased bicubic by a whole factor.
 
-Training degrades with it, evaluation judges against it, consistency inverts
-it. Two kernels that differ slightly (plain and antialiased bicubic, Pillow,
-OpenCV) would put a silent floor under every result, so nothing else in the
-project resizes an image that a number is computed from.
+Training and evaluation downsample with it, and data consistency inverts it. With
+two kernels that differ slightly (plain and antialiased bicubic, Pillow, OpenCV),
+the difference would be an error in every result. So no other code resizes an image
+that a number is computed from.
 """
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
 
 def downsample(image: torch.Tensor, scale: int) -> torch.Tensor:
-    """Shrink by `scale` with the kernel of MATLAB's ``imresize(..., 1/scale)``.
+    """Downsample by `scale` with the kernel of MATLAB's ``imresize(..., 1/scale)``.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def downsample(image: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 def upsample(image: torch.Tensor, scale: int) -> torch.Tensor:
-    """Enlarge by `scale` with Keys' cubic, a = -0.5.
+    """Upsample by `scale` with Keys' cubic, a = -0.5.
 
     Inside the image this is ``scale**2`` times the transpose of `downsample`,
     which makes ``image + upsample(lr - downsample(image))`` a gradient step.

@@ -35,7 +35,7 @@ def _validate_network(plain: object) -> NetworkConfig:
 AnyNetworkConfig = Annotated[
     NetworkConfig,
     PlainValidator(_validate_network),
-    # What a configuration's hash is made of must not change when a field is added.
+    # Pydantic would leave out the class variable `network`.
     PlainSerializer(NetworkConfig.to_dict),
 ]
 """Configuration of the family that the key ``network`` names."""

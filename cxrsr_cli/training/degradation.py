@@ -14,6 +14,9 @@ from cxrsr_cli.networks.resampling import downsample
 Range = tuple[float, float]
 
 _BITS = (8, 16)
+_NORMALISATION_TAIL = 0.001
+"""Share of pixels outside of the percentiles that `Normalisation` uses, on each side."""
+_MIN_SHOT_NOISE = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +96,6 @@ class DegradationConfig:
     def is_active(self) -> bool:
         """Whether any degradation is on."""
         return self.has_damage or self.depth is not None
-
-
-_NORMALISATION_TAIL = 0.001
-"""Share of pixels outside of the percentiles that `Normalisation` uses, on each side."""
-_MIN_SHOT_NOISE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class ProcessGroup:
 
 
 @contextmanager
-def init_distributed(device: str) -> "Iterator[tuple[ProcessGroup, torch.device]]":
+def init_distributed(device: str) -> Iterator[tuple[ProcessGroup, torch.device]]:
     """Join the process group, if torchrun started one, and choose the device.
 
     Parameters

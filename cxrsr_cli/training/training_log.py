@@ -9,6 +9,7 @@ from typing import Any
 from cxrsr_cli.common.files import atomic_write
 
 METRICS_NAME = "metrics.jsonl"
+PLOT_NAME = "metrics.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,6 @@ def _tensorboard(folder: Path, step: int) -> Any:  # noqa: ANN401 - torch's writ
     except ImportError:
         return None
     return SummaryWriter(str(folder), purge_step=step + 1)
-
-
-PLOT_NAME = "metrics.png"
 
 
 def plot_metrics(lines: Sequence[dict[str, Any]], path: Path) -> bool:

@@ -34,7 +34,7 @@ from cxrsr_cli.evaluation.methods import (
 )
 from cxrsr_cli.evaluation.noise import Noise
 from cxrsr_cli.evaluation.plots import check_plotting
-from cxrsr_cli.evaluation.resource_usage import NetworkComplexity, ResourceUsage
+from cxrsr_cli.evaluation.resource_usage import MethodComplexity, ResourceUsage
 from cxrsr_cli.evaluation.result import EvaluationResult
 from cxrsr_cli.evaluation.tables import fidelity_table, format_markdown, format_text
 from cxrsr_cli.evaluation.worst_cases import SIDE, worst_cases
@@ -181,7 +181,7 @@ def make_result(values: dict[Method, list[float]]) -> EvaluationResult:
         )
         for index, row in enumerate(rows)
     ]
-    complexities = dict.fromkeys(values, NetworkComplexity(7, 8.0))
+    complexities = dict.fromkeys(values, MethodComplexity(7, 8.0))
     return EvaluationResult(2, tuple(values), REFERENCE, {}, images, complexities, "data", "cpu", 1)
 
 
@@ -209,7 +209,7 @@ def test_costs_are_the_median_time_and_the_largest_memory_of_a_megapixel() -> No
     cost = make_result(THREE).cost(REFERENCE)
     assert cost.seconds == 4.0
     assert cost.peak_bytes == 1500
-    assert cost.complexity == NetworkComplexity(7, 8.0)
+    assert cost.complexity == MethodComplexity(7, 8.0)
 
 
 def test_nan_is_none_in_json_and_a_dash_in_tables() -> None:

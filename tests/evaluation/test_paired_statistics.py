@@ -15,7 +15,7 @@ def test_statistics_of_known_differences() -> None:
     found = PairedDifference.of(GAINS, larger_is_better=True)
     assert found.mean == pytest.approx(1.075)
     assert found.median == pytest.approx(0.875)
-    assert found.smallest == -0.25
+    assert found.worst == -0.25
     assert (found.wins, found.count) == (7, 8)
     assert found.standard_error == pytest.approx(np.std(GAINS, ddof=1) / math.sqrt(8))
     # One negative rank, the second smallest: twice P(W <= 2) = 3 / 2**8.
@@ -24,7 +24,7 @@ def test_statistics_of_known_differences() -> None:
 
 def test_the_worst_difference_is_the_largest_if_smaller_is_better() -> None:
     found = PairedDifference.of(GAINS, larger_is_better=False)
-    assert found.smallest == 3.0
+    assert found.worst == 3.0
     assert found.wins == 1
 
 

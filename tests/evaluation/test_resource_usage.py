@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cxrsr_cli.evaluation.resource_usage import (
-    NetworkComplexity,
+    MethodComplexity,
     ResourceUsage,
     count_macs,
     measure_usage,
@@ -29,7 +29,7 @@ def test_macs_of_convolutions_are_counted() -> None:
 def test_a_residual_network_multiplies_every_weight_once_per_pixel(ensemble: bool) -> None:
     """Biases do not count; the 9 fixed filters of 3x3 of the stem are added."""
     predictor = Predictor.load(bundled_models()[0].path, device="cpu")
-    found = NetworkComplexity.of(predictor, ensemble=ensemble)
+    found = MethodComplexity.of(predictor, ensemble=ensemble)
     parameters = list(predictor.network.parameters())
     weights = sum(parameter.numel() for parameter in parameters if parameter.ndim > 1)
     assert found.parameters == sum(parameter.numel() for parameter in parameters)

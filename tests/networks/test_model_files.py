@@ -104,5 +104,5 @@ def test_an_unknown_model_is_refused(name: str, scale: int, says: str) -> None:
 
 
 def test_a_model_of_another_scale_is_refused(tiny_model: Path) -> None:
-    with pytest.raises(ModelError, match="enlarges by 2, not by 4"):
+    with pytest.raises(ModelError, match="upscales by 2, not by 4"):
         find_model(str(tiny_model), 4)
