@@ -45,7 +45,7 @@ def load_model(name_or_path: str | Path | None = None, **options: Any) -> "Upsca
         Name of a bundled model, or path of a weights file; the default model if not given.
     **options
         Fields of `UpscaleOptions`, such as ``scale=2``, ``device="cpu"`` or
-        ``memory=1 << 30``. Coded values may be given as texts: ``precision="bf16"``.
+        ``memory=1 << 30``. Enumerations may be given as strings: ``precision="bf16"``.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def verify_file(
     source, derived : str or Path
         The two files.
     min_lr_psnr : float
-        Least PSNR in dB of the downsampled derived image against the source.
+        Minimum PSNR in dB of the downsampled derived image against the source.
 
     Returns
     -------

@@ -32,12 +32,12 @@ class Job:
     source: Path
     target: Path
     error: CxrsrError | None = None
-    """Why planning found that it cannot be done."""
+    """Why it cannot be done, if planning found a reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptionInfo:
-    """What is declared of an option besides its name, type and default."""
+    """What is declared for an option besides its name, type and default."""
 
     help: str
     flags: tuple[str, ...] = ()
@@ -48,13 +48,13 @@ class OptionInfo:
     in_rules: bool = True
     """Whether each rule of ``cxrsr serve`` may set it."""
     in_ledger: bool = True
-    """Whether another value makes an output in the ledger one of other work."""
+    """Whether outputs in the ledger are made again after another value is chosen."""
     in_uids: bool = True
     """Whether another value gives the output other UIDs."""
 
     @classmethod
     def of(cls, one: "Field[Any]") -> Self:
-        """Return what was declared of a field."""
+        """Return what was declared for a field."""
         info: Self = one.metadata["option"]
         return info
 
@@ -86,8 +86,8 @@ class UpscaleOptions:
         in_ledger=False,
         in_uids=False,
     )
-    # Device and memory change values by rounding only. Two objects of one UID must not differ at
-    # all; but a night without the GPU must not do an archive again.
+    # Device and memory change values by rounding only. Objects with the same UID must not differ
+    # at all, but an archive must not be upscaled again because the GPU is missing in one run.
     device: str = option(
         "auto",
         "Device that runs the network.",
@@ -163,11 +163,11 @@ class UpscaleOptions:
         return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
 
     def ledger_key(self) -> str:
-        """Return what the ledger compares: the choices, whatever the machine and version."""
+        """Return the options that the ledger compares; machine and version do not count."""
         return self._text(lambda info: info.in_ledger)
 
     def fingerprint(self) -> str:
-        """Return what decides the output's UIDs."""
+        """Return the options that decide the output's UIDs."""
         return self._text(lambda info: info.in_uids)
 
     def _text(self, counts: Callable[[OptionInfo], bool]) -> str:

@@ -1,10 +1,10 @@
 """Read, upscale, derive and write one file, object or array."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -40,7 +40,7 @@ from cxrsr_cli.options import Job, UpscaleOptions
 _LOG = logging.getLogger(__name__)
 
 _FLOAT_STEPS = 65535
-"""An array of floats is worked on as if it had the range of 16 bits."""
+"""Arrays of floats are scaled to the range of 16 bits."""
 _MAX_ROUNDING_RMS = 1.0
 """Deviation in stored units that rounding alone never reaches."""
 
@@ -98,7 +98,7 @@ class Upscaler:
     predictor: Predictor
     model: ModelFile
     options: UpscaleOptions
-    """Resolved: nothing in them is left to model or machine."""
+    """Resolved: scale, device, precision and consistency are those in use."""
     clock: Callable[[], datetime] = now
     """Gives the time of derivation, with its time zone."""
 
@@ -202,8 +202,10 @@ class Upscaler:
         """
         file = to_file(dataset)
         source = read_source(file)
-        decoded = self._decode(source, Job(Path(), Path()), sha256(file.getbuffer()).hexdigest)
-        upscaled = self.upscale(decoded, advance)
+        accepted = check_acceptance(source.dataset, self.options.scale, self.options.allow)
+        sha256, frames = hashlib.sha256(file.getbuffer()).hexdigest(), decode(source)
+        plan, job = self._plan(source, frames), Job(Path(), Path())
+        upscaled = self.upscale(DecodedSource(job, source, sha256, frames, plan, accepted), advance)
         derived, warnings = self._derive(upscaled)
         for warning in warnings:
             _LOG.warning(warning)
@@ -284,16 +286,16 @@ class Upscaler:
             raise job.error
         check_target(job.source, job.target, overwrite=self.options.overwrite)
         with ensure_unchanged(job.source):
-            return self._decode(read_source(job.source), job, lambda: sha256_file(job.source))
+            source = read_source(job.source)
+            warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
+            sha256, frames = sha256_file(job.source), decode(source)
+        return DecodedSource(job, source, sha256, frames, self._plan(source, frames), warnings)
 
-    def _decode(self, source: DicomSource, job: Job, digest: Callable[[], str]) -> DecodedSource:
-        warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
-        sha256, frames = digest(), decode(source)  # a file that is refused is not read whole
+    def _plan(self, source: DicomSource, frames: NDArray[np.int32]) -> MemoryPlan:
         itemsize = PixelFormat.from_dataset(source.dataset).dtype.itemsize
         count, rows, columns = frames.shape
         factor = write_memory_factor(self._transfer_syntax(source))
-        plan = self.predictor.plan(rows, columns, itemsize, count, factor)
-        return DecodedSource(job, source, sha256, frames, plan, warnings)
+        return self.predictor.plan(rows, columns, itemsize, count, factor)
 
     def upscale(
         self, decoded: DecodedSource, advance: Callable[[float], None] = lambda _: None

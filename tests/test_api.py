@@ -100,7 +100,7 @@ def test_warnings_of_an_object_are_logged(
         del dataset[keyword]
     with caplog.at_level(logging.WARNING, "cxrsr_cli"):
         model.upscale_dataset(dataset)
-    assert "no body part stated" in caplog.text
+    assert "no body part is stated" in caplog.text
 
 
 def test_an_array_becomes_what_its_file_becomes(model: Upscaler, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class SqliteFile:
         Raises
         ------
         OutputError
-            If the file is not ours, is of a newer version, or cannot be read or written.
+            If the file is not of cxrsr, is of a newer version, or cannot be read or written.
         """
         # The holder may wait for another process; other threads must not wait without end.
         if not self._lock.acquire(timeout=_LOCK_TIMEOUT_SECONDS):
@@ -136,7 +136,7 @@ class SqliteFile:
         return connection
 
     def _create(self) -> None:
-        """Create the file under a temporary name, so that an empty file is never ours."""
+        """Create the file under a temporary name, so that no other process sees it empty."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Another process may have created it in the meantime.
         with suppress(FileExistsError), atomic_write(self.path, overwrite=False) as temporary:

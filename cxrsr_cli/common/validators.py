@@ -7,7 +7,7 @@ _MAX_TIMEOUT_SECONDS = 1e9
 
 
 def is_valid_ae_title(text: str) -> bool:
-    """Whether a text is an AE title (PS3.5 table 6.2-1, VR AE) without padding."""
+    """Return whether a text is an AE title (PS3.5 table 6.2-1, VR AE) without padding."""
     return 0 < len(text) <= _MAX_AE_TITLE_LENGTH and text == sanitize_ae_title(text, "")
 
 
@@ -34,7 +34,7 @@ def validate_port(port: int, name: str = "port", *, min_port: int = 1) -> None:
 
 
 def is_valid_host(text: str) -> bool:
-    """Whether a text can be a host name or address; sockets raise odd errors for others."""
+    """Return whether a text can be a host name or address; sockets raise odd errors for others."""
     try:
         text.encode("idna")
     except UnicodeError:

@@ -82,7 +82,7 @@ WRITTEN_KEYWORDS = tuple(_WRITTEN)
 
 _OTHER_PIXELS = "true of the source's pixels only"
 _OTHER_ENCODING = "belongs to the encoding of the source file"
-_NOT_AUTHORISED = "nobody has authorised the derived object"
+_NOT_AUTHORISED = "the derived object has not been authorised"
 INVALIDATED = {
     "DigitalSignaturesSequence": "the signature covers changed attributes",
     "MACParametersSequence": "belongs to the signature",

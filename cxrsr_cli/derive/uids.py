@@ -21,7 +21,7 @@ class DerivationParameters:
     model_sha256 : str
         SHA-256 of the weights file.
     options : UpscaleOptions
-        The user's choices, resolved: nothing in them is left to model or machine, and
+        The user's options, with scale, device, precision and consistency as used;
         `UpscaleOptions.model` is the model's name with its scale.
     impulse_filter : bool
         Whether the model removes impulse noise first; the weights decide it.
@@ -34,7 +34,7 @@ class DerivationParameters:
 
     def fingerprint(self) -> str:
         """Return as text all of it that the weights do not decide."""
-        # GPUs of one machine compute alike.
+        # All GPUs of a machine give the same results.
         kind = self.options.device.partition(":")[0]
         options = replace(self.options, device=kind)
         return f"{self.software}|{self.model_sha256}|{options.fingerprint()}"

@@ -1,4 +1,4 @@
-"""Which transfer syntaxes can be decoded, and by which codec."""
+"""Transfer syntaxes that can be decoded, their codecs, and the decoder of 12-bit JPEG."""
 
 import re
 from importlib.util import find_spec

@@ -159,7 +159,7 @@ def _check_frames(source: DicomSource, frames: int, *, signed: bool) -> None:
     """Compare the headers of compressed frames with the object's attributes (PS3.5 8.2).
 
     A codec allocates the size that a frame states. If the attributes and a JPEG 2000 frame
-    disagree on the sign, nothing tells which of them is right.
+    disagree on the sign, it is unknown which of them is right.
     """
     dataset = source.dataset
     try:

@@ -203,15 +203,15 @@ def _check_inflation(deflated: bytes) -> None:
                 )
 
 
-def _open(path: Path | io.BytesIO, min_deferred_bytes: int | None) -> FileDataset:
+def _open(source: Path | io.BytesIO, min_deferred_bytes: int | None) -> FileDataset:
     """Read a file; values of at least `min_deferred_bytes` stay in it until accessed."""
-    if isinstance(path, io.BytesIO):
-        path.seek(0)
-        return pydicom.dcmread(path)
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+        return pydicom.dcmread(source)
     largest_read = (
         None if min_deferred_bytes is None else max(min_deferred_bytes, _MIN_DEFERRED_BYTES) - 1
     )
-    with LengthCheckedFile(path) as file:
+    with LengthCheckedFile(source) as file:
         try:
             return pydicom.dcmread(file, defer_size=largest_read)
         except InvalidDicomError:

@@ -40,7 +40,7 @@ _WRITE_FACTORS = {
     RLELossless: 3.0,
     DeflatedExplicitVRLittleEndian: 3.5,
 }
-"""Peak memory of writing, in sizes of the uncompressed output, beside the output itself.
+"""Peak memory of writing, in sizes of the uncompressed output, without the output itself.
 Measured on a radiograph of 2048x2048 with 16 bits; codecs hold a frame several times."""
 NATIVE_WRITE_FACTOR = 0.3
 """The same for an output that is not compressed or deflated: buffers only."""

@@ -1,4 +1,4 @@
-"""How much of an image is worked on at a time, and the memory that this takes."""
+"""The height of strips and the size of tiles, and the memory that they take."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What every family of networks has: its configuration, as plain data without torch.
+"""What every family's configuration has, such as scale and channels, without torch.
 
 A family's own configuration, module and compilation are in one file (`rir`,
 `srcnn`, `edsr`, `rcan`), which `cxrsr_cli.networks.registry` names.

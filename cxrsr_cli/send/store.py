@@ -1,4 +1,4 @@
-"""C-STORE as SCU: files to an archive, each in its own transfer syntax (PS3.4 annex B)."""
+"""C-STORE as SCU (PS3.4 annex B): files to an archive, also after a lost association."""
 
 import logging
 import queue

@@ -1,4 +1,4 @@
-"""The state of a training: optimiser steps, losses, validation and checkpoints."""
+"""The state of a training: steps, learning rate, losses, validation and checkpoints."""
 
 import copy
 import math
@@ -72,6 +72,9 @@ class Checkpoint:
                 "resume with that configuration, or start in a new run folder"
             )
         return checkpoint
+
+
+_PIXEL_LOSSES = {Loss.L1: F.l1_loss, Loss.MSE: F.mse_loss}
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -246,8 +249,7 @@ def training_loss(
         ``()``, float32.
     """
     difference = output.float() - target.float()
-    pixel_loss = F.l1_loss if loss is Loss.L1 else F.mse_loss
-    total = pixel_loss(difference, torch.zeros_like(difference))
+    total = _PIXEL_LOSSES[loss](difference, torch.zeros_like(difference))
     if fft_loss_weight:
         # The transform is linear, so that of the difference is enough.
         transform = torch.view_as_real(torch.fft.rfft2(difference))

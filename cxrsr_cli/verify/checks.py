@@ -19,11 +19,7 @@ from pydicom.tag import BaseTag
 from cxrsr_cli.derive.derive import drop_private, is_modified
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
 from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
-from cxrsr_cli.derive.provenance import (
-    IMAGE_TYPE_MARKER,
-    PROCESSING_EQUIPMENT,
-    SOURCE_IMAGE,
-)
+from cxrsr_cli.derive.provenance import IMAGE_TYPE_MARKER, PROCESSING_EQUIPMENT, SOURCE_IMAGE
 from cxrsr_cli.derive.required_attributes import lost_attributes
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells
 from cxrsr_cli.dicom.identifiers import MODEL_NAME

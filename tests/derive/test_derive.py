@@ -169,6 +169,14 @@ def test_uids_depend_on_every_parameter(change: dict[str, Any]) -> None:
     assert PARAMETERS.series_uid("1.2") != other.series_uid("1.2")
 
 
+def test_uids_do_not_depend_on_which_gpu_of_a_machine_is_used() -> None:
+    one, other = (
+        replace(PARAMETERS, options=replace(PARAMETERS.options, device=device))
+        for device in ("cuda:0", "cuda:1")
+    )
+    assert one.instance_uid("1.2", "p") == other.instance_uid("1.2", "p")
+
+
 def test_uids_depend_on_the_pixels_and_the_series_of_the_source() -> None:
     assert PARAMETERS.instance_uid("1.2", "pixels") != PARAMETERS.instance_uid("1.2", "others")
     assert PARAMETERS.series_uid("1.2") != PARAMETERS.series_uid("1.3")

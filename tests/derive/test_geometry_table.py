@@ -135,7 +135,7 @@ def dictionary_attributes() -> Iterator[Place]:
     groups = (0x0018, 0x0020, 0x0028)
     keywords = [entry[4] for tag, entry in DicomDictionary.items() if tag >> 16 in groups]
     keywords += [entry[4] for mask, entry in RepeatersDictionary.items() if mask[:2] == "60"]
-    # Where a keyword of the table lies is a matter of the IODs above.
+    # The IODs above decide in which sequences a keyword of the table is.
     for keyword in set(keywords) - {line.keyword for line in PIXEL_GEOMETRY}:
         yield from ((path, keyword) for path in used.get(keyword, {()}))
 

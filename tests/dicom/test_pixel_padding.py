@@ -58,13 +58,13 @@ def test_strips_get_the_same_padding_as_the_whole_image(
     upscaled = random.integers(0, 16, (10, 8)).astype(kind)
     whole = reapply_padding(upscaled, stored, padding, PixelRange(0, 15))
     assert whole.dtype == kind
-    bands = [
+    strips = [
         reapply_padding(
             upscaled[2 * top : 2 * top + 4], stored[top : top + 2], padding, PixelRange(0, 15)
         )
         for top in (0, 2, 4)
     ]
-    assert np.array_equal(np.concatenate(bands), whole)
+    assert np.array_equal(np.concatenate(strips), whole)
 
 
 @pytest.mark.parametrize(
