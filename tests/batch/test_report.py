@@ -138,7 +138,7 @@ def test_the_json_log_has_an_object_per_event(
     ("options", "says"),
     [
         (["--report", "in/0.dcm"], "is no report"),
-        (["--report", "out/0.dcm"], "is an output; choose another place for the report"),
+        (["--report", "out/0.dcm"], "is an output; choose another path for the report"),
         (["--report", "out/.cxrsr-ledger.sqlite"], "is the ledger"),
         (["--report", "pipe"], "is no report"),
         (["--report", "/dev/full"], "is no report"),

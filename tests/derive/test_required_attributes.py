@@ -220,6 +220,7 @@ def test_no_removed_attribute_is_required(sop_class: UID) -> None:
     assert {gap.path for gap in missing_attributes(empty)}.isdisjoint(provenance.INVALIDATED)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("arguments", [["--help"], ["info"]])
 def test_commands_that_derive_nothing_do_not_import_highdicom(arguments: list[str]) -> None:
     program = (

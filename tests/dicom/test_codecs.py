@@ -53,6 +53,7 @@ def save(
 Save = Callable[[str, Encode], tuple[Path, NDArray[np.int32]]]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("picture", PICTURES)
 @pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda syntax: UID(syntax).keyword)
 def test_lossless_pixels_are_decoded_bit_for_bit(save: Save, syntax: UID, picture: str) -> None:
@@ -63,6 +64,7 @@ def test_lossless_pixels_are_decoded_bit_for_bit(save: Save, syntax: UID, pictur
     assert derived.get("LossyImageCompression") in (None, "00")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("syntax", "picture"),
     [(syntax, picture) for syntax, lossy in LOSSY.items() for picture in lossy.pictures],
@@ -90,6 +92,7 @@ def test_the_output_of_a_lossy_source_is_marked_lossy_and_written_losslessly(
     assert float(written.dataset.LossyImageCompressionRatio) > 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("syntax", "missing"),
     [
@@ -115,6 +118,7 @@ def test_a_truncated_frame_is_refused(save: Save, syntax: UID, missing: int) -> 
         decode(read_source(path))
 
 
+@pytest.mark.process
 def test_a_frame_that_makes_a_codec_panic_is_refused(save: Save) -> None:
     """A codec written in Rust raises a BaseException, which would end a whole run."""
     path, values = save("12 bits", LOSSLESS[RLELossless])
@@ -158,6 +162,7 @@ def test_the_error_names_a_syntax_without_decoder(syntax: str, says: str) -> Non
     assert "Doe" not in str(refusal.value)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("core", [True, False], ids=["core codecs", "no codecs"])
 def test_the_error_for_a_missing_codec_names_the_extra(save: Save, core: bool) -> None:
     """The codecs of the core package cannot decode 12-bit JPEG Extended."""
@@ -172,6 +177,7 @@ def test_the_error_for_a_missing_codec_names_the_extra(save: Save, core: bool) -
         decode(read_source(path))
 
 
+@pytest.mark.process
 def test_signed_lossy_jpeg_is_refused(save: Save) -> None:
     """The codec supports no sign, so values would be clipped or wrapped."""
     path, _ = save("12 bits", LOSSY[JPEGExtended12Bit].encode)

@@ -675,6 +675,7 @@ def test_the_transfer_syntaxes_of_presentation_contexts_are_stated() -> None:
     assert stated["Storage Commitment Push Model SOP Class"] == plain
 
 
+@pytest.mark.peer
 def test_the_first_proposed_transfer_syntax_is_accepted(tmp_path: Path) -> None:
     proposed = [JPEG2000, ExplicitVRLittleEndian]
     receiver = StorageScp(ScpConfig(port=0), tmp_path, lambda _: DimseStatus.OUT_OF_RESOURCES)

@@ -221,6 +221,7 @@ def test_a_study_that_arrives_again_replaces_nothing(tmp_path: Path, env: dict[s
     assert relative(base / "done") == ["one.2/DX.1", "one/DX.0"]
 
 
+@pytest.mark.peer
 def test_storescp_starts_the_script_for_each_study(tmp_path: Path, env: dict[str, str]) -> None:
     """With the line of its header, and a real sender."""
     if shutil.which("storescp") is None or shutil.which("storescu") is None:

@@ -103,6 +103,7 @@ def test_equal_files_give_equal_shards(images: Path, tmp_path: Path) -> None:
         assert contents(tmp_path / "one") == contents(tmp_path / "other")
 
 
+@pytest.mark.process
 def test_damaged_and_missing_shards_are_refused_by_name(images: Path, tmp_path: Path) -> None:
     shards, back = tmp_path / "shards", tmp_path / "back"
     packing = script("pack_data.py", "pack", images, shards, "--shard-mib", LIMIT / MIB)
@@ -145,6 +146,7 @@ def test_files_and_folders_that_cannot_be_packed_are_refused(images: Path, tmp_p
     assert contents(out) == before
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "kind", "says"),
     [
@@ -272,6 +274,7 @@ def test_the_plan_contains_steps_overrides_and_speed(whole: Path) -> None:
     assert str(whole) not in description.command
 
 
+@pytest.mark.process
 def test_an_interrupted_training_is_resumed(whole: Path, images: Path, tmp_path: Path) -> None:
     """In another folder with the same plan, it makes the same weights."""
     shutil.copyfile(whole / "plan.json", tmp_path / "plan.json")
@@ -297,6 +300,7 @@ def test_an_interrupted_training_is_resumed(whole: Path, images: Path, tmp_path:
     assert [line["psnr"] for line in lines] == [line["psnr"] for line in again]
 
 
+@pytest.mark.process
 def test_the_second_model_starts_from_the_first(whole: Path, images: Path, tmp_path: Path) -> None:
     run = shutil.copytree(whole, tmp_path / "run")
     plan = json.loads((run / "plan.json").read_text())
@@ -314,6 +318,7 @@ def test_the_second_model_starts_from_the_first(whole: Path, images: Path, tmp_p
     assert "init_from=rir-x2/rir-x2.safetensors" in description.command
 
 
+@pytest.mark.process
 def test_a_finished_training_is_not_repeated(whole: Path, images: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     process = train_models(whole, images, only="rir-x2")
@@ -326,6 +331,7 @@ def test_a_finished_training_is_not_repeated(whole: Path, images: Path) -> None:
     assert "use the same, or another run folder" in err
 
 
+@pytest.mark.process
 def test_a_failed_training_is_reported(images: Path, tmp_path: Path) -> None:
     process = train_models(tmp_path, images / "train", only="rir-x2 rir-x8")
     out, err = process.communicate()

@@ -364,6 +364,7 @@ def test_queue_purge_removes_dead_instances_and_history(cxrsr: Command, three_de
 
 
 @pytest.mark.process
+@pytest.mark.process
 @pytest.mark.parametrize("words", [["list"], ["retry", "--all"], ["purge", "--older-than", "0"]])
 @pytest.mark.parametrize("has_ledger", [False, True])
 def test_a_folder_that_is_not_a_spool_is_refused(

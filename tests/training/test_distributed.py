@@ -56,6 +56,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.peer
 def test_two_processes_train_the_same_network_as_one(config: Path, tmp_path: Path) -> None:
     command = ["train", config, "--device", "cpu", "--run-dir"]
     two = run("-m", "cxrsr_cli", *command, tmp_path / "two")
@@ -86,6 +87,7 @@ def test_two_processes_train_the_same_network_as_one(config: Path, tmp_path: Pat
             assert line[name] == pytest.approx(twin[name], rel=1e-5), name
 
 
+@pytest.mark.peer
 def test_an_error_in_one_process_ends_all(config: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     script = tmp_path / "run.py"
@@ -103,7 +105,7 @@ def test_shares_are_equal_and_complete(total: int, count: int) -> None:
 
 
 def test_a_batch_that_cannot_be_shared_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="batch of 8 cannot be shared by 3"):
+    with pytest.raises(ConfigError, match="batch_size 8 is not a multiple of 3 processes"):
         ProcessGroup(0, 3).shard(8)
 
 

@@ -126,6 +126,7 @@ def test_datasets_lists_describes_and_checks_collections(cxrsr: Command, copy: P
     assert cxrsr("datasets", "--check", copy).returncode == ExitCode.USAGE
 
 
+@pytest.mark.process
 def test_listing_does_not_wait_for_torch() -> None:
     code = (
         "import sys; from cxrsr_cli.training.public_datasets import known_datasets; "
