@@ -31,6 +31,7 @@ def model(tiny_model: Path) -> Upscaler:
     return cxrsr_cli.load_model(tiny_model, scale=2, device="cpu")
 
 
+@pytest.mark.slow
 def test_every_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(EXAMPLE, "chest.dcm")

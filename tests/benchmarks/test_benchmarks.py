@@ -64,6 +64,7 @@ def test_the_convolution_limit_counts_every_convolution(monkeypatch: pytest.Monk
     assert ceiling_seconds(program, 64, 64, 32) == 2 * filters
 
 
+@pytest.mark.slow
 def test_precisions_are_compared_with_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.precision.ROUNDS", 1)
     kinds = (Precision.FP32, Precision.BF16)

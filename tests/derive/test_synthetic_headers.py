@@ -51,6 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("headers")
 
 
+@pytest.mark.slow
 @given(header=headers())
 @settings(
     max_examples=40,

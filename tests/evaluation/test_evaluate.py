@@ -69,6 +69,7 @@ PROMISES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_shipped_models_exceed_the_reference_on_every_image(shared: Path, model: ModelFile) -> None:
     """The reference is range-aware consistent bicubic, with noise that of the filtered image."""

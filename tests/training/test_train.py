@@ -72,6 +72,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_trained_network_exceeds_the_image_skip(config: Path, tmp_path: Path) -> None:
     checked = load_train_config(
         config,
@@ -89,6 +90,7 @@ def test_a_trained_network_exceeds_the_image_skip(config: Path, tmp_path: Path) 
     assert last.psnr > last.psnr_skip + 1
 
 
+@pytest.mark.slow
 def test_a_network_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path) -> None:
     """Measured on a validation image, whose target has no noise."""
     checked = load_train_config(
@@ -147,6 +149,7 @@ def test_resume_is_exact(config: Path, tmp_path: Path, extra: list[str]) -> None
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_train_writes_weights_and_log_and_refuses_a_used_folder(
     cxrsr: Command, config: Path, tmp_path: Path
 ) -> None:
@@ -396,6 +399,7 @@ def test_losses_have_the_values_of_their_formulas() -> None:
     assert mixed == pytest.approx(difference.abs().mean().item() + 0.05 * fourier, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_weight_decay_shrinks_weights(config: Path, tmp_path: Path) -> None:
     common = [
         "optimizer=adamw",
