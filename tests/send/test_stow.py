@@ -42,7 +42,7 @@ class Service:
     @property
     def url(self) -> str:
         """Root of the service."""
-        return f"http://127.0.0.1:{self.port}/root"
+        return f"http://127.0.0.1:{self.port}/dicom-web"
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def test_a_request_contains_one_file_unchanged(stub: Service) -> None:
     for url in (stub.url, stub.url + "/", stub.url + "/studies", stub.url + "/studies/"):
         (sent,) = StowDestination(url=url).send([EXAMPLE])
         assert sent.outcome is SendOutcome.STORED
-        assert stub.paths[-1] == "/root/studies"
+        assert stub.paths[-1] == "/dicom-web/studies"
     fields = stub.fields[-1]
     kind, form, boundary = fields["Content-Type"].split("; ")
     assert (kind, form) == ("multipart/related", 'type="application/dicom"')
