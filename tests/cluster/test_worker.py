@@ -79,7 +79,7 @@ def test_a_file_system_that_is_not_shared_is_detected(
 
 
 FAULTS = """
-import resource, sys, torch
+import resource, statistics, sys, torch
 from cxrsr_cli.common.process import disable_malloc_trim
 
 if sys.argv[1] == "kept":
@@ -88,22 +88,19 @@ if sys.argv[1] == "kept":
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-def strip():
+def pages_of_strip():
+    before = faults()
     maps = [torch.ones(1 << 20) for _ in range(4)]
+    return faults() - before
 
-for _ in range(3):
-    strip()
-before = faults()
-for _ in range(10):
-    strip()
-print(faults() - before)
+print(statistics.median_low([pages_of_strip() for _ in range(13)]))
 """
 
 
 @pytest.mark.process
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library trims so")
 def test_a_worker_keeps_the_memory_of_a_strip_for_the_next() -> None:
-    """Ten strips of 16 MiB are 40,000 pages, which Dask's setting takes anew each time."""
+    """A strip of 16 MiB is 4096 pages, which Dask's setting takes anew each time."""
     environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     counted = {
         how: int(
@@ -119,5 +116,5 @@ def test_a_worker_keeps_the_memory_of_a_strip_for_the_next() -> None:
         )
         for how in ("given back", "kept")
     }
-    assert counted["given back"] > 20_000
-    assert counted["kept"] < 1_000
+    assert counted["given back"] > 2_000
+    assert counted["kept"] < 100
