@@ -1,24 +1,22 @@
-"""From the network's residual to stored values: image skip and data consistency, tile by tile."""
+"""From the network's residual to stored values: image skip and agreement, strip by strip."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from cxrsr_cli.dicom.pixel_format import PixelRange
-from cxrsr_cli.inference.data_consistency import (
-    MARGIN,
-    OUTPUT_STEPS,
-    consistent_bicubic,
-    enforce_consistency,
-)
+from cxrsr_cli.inference.agreement import enforce_agreement
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.networks.config import ImageSkip, NetworkConfig
 from cxrsr_cli.networks.resampling import upsample
 
+_BICUBIC_RADIUS = 2
+MAX_ROWS = 64
+"""Input rows whose output is assembled at a time."""
 
-def image_skip(
-    kind: ImageSkip, low_resolution: torch.Tensor, scale: int, pixel_range: PixelRange
-) -> torch.Tensor | None:
+
+def image_skip(kind: ImageSkip, low_resolution: torch.Tensor, scale: int) -> torch.Tensor | None:
     """Make the image that a network's residual is added to.
 
     Parameters
@@ -29,8 +27,6 @@ def image_skip(
         ``(N, 1, H, W)``, floating point.
     scale : int
         Whole factor.
-    pixel_range : PixelRange
-        In the units of `low_resolution`.
 
     Returns
     -------
@@ -42,8 +38,6 @@ def image_skip(
             return None
         case ImageSkip.BICUBIC:
             return upsample(low_resolution, scale)
-        case ImageSkip.CONSISTENT:
-            return consistent_bicubic(low_resolution, scale, pixel_range)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +52,10 @@ class OutputAssembler:
         The image's.
     network_input : torch.Tensor
         ``(1, 1, H, W)`` float32 stored values that the network sees.
-    low_resolution : torch.Tensor or None
-        Stored values that the output must downsample to; None without consistency.
+    source : torch.Tensor
+        ``(1, 1, H, W)`` float32 stored values that the output agrees with.
+    bound : torch.Tensor or None
+        ``(1, 1, H, W)`` or a number: bound of `enforce_agreement`; None without agreement.
     pixel_range : PixelRange
         Legal stored values.
     """
@@ -67,67 +63,49 @@ class OutputAssembler:
     architecture: NetworkConfig
     normalisation: Normalisation
     network_input: torch.Tensor
-    low_resolution: torch.Tensor | None
+    source: torch.Tensor
+    bound: torch.Tensor | None
     pixel_range: PixelRange
 
-    def strip(
-        self, residual: torch.Tensor, first: int, top: int, bottom: int, columns: int
-    ) -> torch.Tensor:
-        """Make a strip of the output.
+    def strips(self, residuals: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Make the output from the residual.
 
         Parameters
         ----------
-        residual : torch.Tensor
-            ``(1, 1, scale * h, scale * W)`` network values of the rows from
-            `first` on: the strip's and, up to the border, `MARGIN` on both sides.
-        first, top, bottom : int
-            Rows of the input: the residual's first, the strip's first, and the
-            row after its last.
-        columns : int
-            Columns of the input in a tile.
+        residuals : iterator of torch.Tensor
+            ``(1, 1, scale * h, scale * W)`` network values, strips from top to bottom.
 
-        Returns
-        -------
+        Yields
+        ------
         torch.Tensor
-            ``(1, 1, scale * (bottom - top), scale * W)`` float32 stored values,
-            not rounded; with consistency, within the range.
+            ``(1, 1, scale * h, scale * W)`` float32 stored values, not rounded, with h of at
+            most `MAX_ROWS`; with agreement, within the range.
         """
-        scale, width = self.architecture.scale, self.network_input.shape[-1]
-        last = first + residual.shape[-2] // scale
-        strip = residual.new_empty(1, 1, (bottom - top) * scale, width * scale)
-        rows = slice((top - first) * scale, (bottom - first) * scale)
-        for left in range(0, width, columns):
-            right = min(left + columns, width)
-            start, stop = max(left - MARGIN, 0), min(right + MARGIN, width)
-            context = (..., slice(first, last), slice(start, stop))
-            tile = self._tile(
-                residual[..., start * scale : stop * scale],
-                self.network_input[context],
-                None if self.low_resolution is None else self.low_resolution[context],
-            )
-            inner = slice((left - start) * scale, (right - start) * scale)
-            strip[..., left * scale : right * scale] = tile[..., rows, inner]
-        return strip
+        top, scale = 0, self.architecture.scale
+        for residual in residuals:
+            for part in residual.split(MAX_ROWS * scale, dim=-2):
+                bottom = top + part.shape[-2] // scale
+                yield self._strip(part, top, bottom)
+                top = bottom
 
-    def _tile(
-        self,
-        residual: torch.Tensor,
-        network_input: torch.Tensor,
-        low_resolution: torch.Tensor | None,
-    ) -> torch.Tensor:
-        kind, scale = self.architecture.image_skip, self.architecture.scale
-        output: torch.Tensor | None
-        if kind is ImageSkip.CONSISTENT:
-            # Equal to `image_skip`, and faster for a single image.
-            output = enforce_consistency(None, network_input, scale, self.pixel_range)
-        else:
-            output = image_skip(kind, network_input, scale, self.pixel_range)
-        if output is None:
+    def _strip(self, residual: torch.Tensor, top: int, bottom: int) -> torch.Tensor:
+        scale = self.architecture.scale
+        first, last = max(top - _BICUBIC_RADIUS, 0), bottom + _BICUBIC_RADIUS
+        skip = image_skip(
+            self.architecture.image_skip, self.network_input[..., first:last, :], scale
+        )
+        if skip is None:
             output = self.normalisation.to_stored(residual)
         else:
-            output += self.normalisation.residual_to_stored(residual)
-        if low_resolution is None:
+            output = skip[..., (top - first) * scale : (bottom - first) * scale, :]
+            output = output + self.normalisation.residual_to_stored(residual)
+        if self.bound is None:
             return output
-        return enforce_consistency(
-            output, low_resolution, scale, self.pixel_range, steps=OUTPUT_STEPS
+        return enforce_agreement(
+            output,
+            self.source[..., top:bottom, :],
+            scale,
+            bound=self.bound[..., top:bottom, :] if self.bound.ndim else self.bound,
+            minimum=self.pixel_range.minimum,
+            maximum=self.pixel_range.maximum,
         )

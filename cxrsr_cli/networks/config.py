@@ -30,8 +30,17 @@ class ImageSkip(StrEnum):
     """Nothing: the network makes the whole image, as in the papers."""
     BICUBIC = "bicubic"
     """Bicubic interpolation of the input. Training starts from it instead of from zero."""
-    CONSISTENT = "consistent"
-    """Bicubic interpolation, projected on the images that downsample to the input."""
+
+
+class Agreement(StrEnum):
+    """How close the means of an output's blocks are to the source's pixels."""
+
+    EXACT = "exact"
+    """Equal, but for rounding."""
+    NOISE = "noise"
+    """To within the noise that was estimated in the source."""
+    NONE = "none"
+    """Whatever the network makes."""
 
 
 class Upsampler(StrEnum):
@@ -57,6 +66,9 @@ class Stem(StrEnum):
 
 SCALES = (2, 4, 8)
 
+DEFAULT_NOISE_SHARE = 0.7
+"""Share of the input's noise that an output keeps, as bicubic interpolation would show it."""
+
 _MAX_COUNT = 1024
 """More than any network of this kind has: a header that states more is damaged."""
 
@@ -68,7 +80,7 @@ _WHOLE_IMAGE_HALO = 32
 
 @dataclass(frozen=True, slots=True)
 class ConvSpec:
-    """One convolution of a network, with a bias for every output.
+    """One convolution of a network.
 
     Attributes
     ----------
@@ -82,6 +94,8 @@ class ConvSpec:
         once for the whole image, as in channel attention.
     trained : bool
         False for a fixed transform, which has no parameters.
+    bias : bool
+        Whether it has a bias for every output.
     """
 
     inputs: int
@@ -89,17 +103,23 @@ class ConvSpec:
     kernel: int
     positions_per_pixel: int = 1
     trained: bool = True
+    bias: bool = True
 
     @property
     def parameters(self) -> int:
         """Trained weights and biases."""
         weights = self.kernel**2 * self.inputs * self.outputs
-        return weights + self.outputs if self.trained else 0
+        return weights + self.bias * self.outputs if self.trained else 0
 
     @property
     def macs(self) -> int:
         """Multiplications with additions for each pixel of the input image."""
         return self.kernel**2 * self.inputs * self.outputs * self.positions_per_pixel
+
+
+def noise_share_convs(channels: int) -> list[ConvSpec]:
+    """Return what adds the share of noise to feature maps (`layers.NoiseShare`)."""
+    return [ConvSpec(1, channels, 1, 0, bias=False)]
 
 
 def channel_attention_convs(channels: int, reduction: int) -> list[ConvSpec]:
@@ -148,6 +168,8 @@ class NetworkConfig(ABC):
         early training close to the skip.
     impulse_filter : bool
         Network and image skip see the input without impulse noise.
+    noise_share : bool
+        The network is told which share of the input's noise its output keeps.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -155,15 +177,16 @@ class NetworkConfig(ABC):
     network: ClassVar[str]
 
     scale: int
-    image_skip: ImageSkip = ImageSkip.CONSISTENT
+    image_skip: ImageSkip = ImageSkip.BICUBIC
     residual_scale: float = 0.1
     impulse_filter: bool = False
+    noise_share: bool = False
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise ValueError(f"scale is {self.scale}; it must be one of {SCALES}")
         self._check_number("residual_scale")
-        self._check_switches("impulse_filter")
+        self._check_switches("impulse_filter", "noise_share")
 
     @abstractmethod
     def build(self) -> "nn.Module":
@@ -283,9 +306,10 @@ class PostUpsamplingConfig(NetworkConfig):
         """List every convolution."""
         channels = self.channels
         stem = [ConvSpec(1, 9, 3, trained=False)] if self.stem is Stem.WHITENED else []
-        shallow = ConvSpec(9 if stem else 1, channels, 3)
+        shallow = [ConvSpec(9 if stem else 1, channels, 3)]
+        shallow += noise_share_convs(channels) if self.noise_share else []
         deep = ConvSpec(channels, channels, 3)
-        return [*stem, shallow, *self.body(), deep, *self._upsampler_convs()]
+        return [*stem, *shallow, *self.body(), deep, *self._upsampler_convs()]
 
     def _upsampler_convs(self) -> list[ConvSpec]:
         channels, scale = self.channels, self.scale

@@ -80,6 +80,33 @@ class ChannelAttention(nn.Module):
         return x * gate.sigmoid()
 
 
+class NoiseShare(nn.Module):
+    """Tell a network which share of the noise its output keeps.
+
+    A constant plane as one more input of a convolution is a bias for every map.
+
+    Parameters
+    ----------
+    channels : int
+        Maps of the convolution.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor, share: torch.Tensor | float) -> torch.Tensor:
+        """Add the share, a number or ``(N, 1, 1, 1)``, to ``(N, C, H, W)``."""
+        if isinstance(share, torch.Tensor):
+            share = share.to(x.dtype)
+        return x + self.weight.view(1, -1, 1, 1) * share
+
+    def add_to(self, conv: Conv, share: float) -> Conv:
+        """Return the convolution with the share in its bias."""
+        added = self.weight.detach() * share
+        return Conv(conv.weight, added if conv.bias is None else conv.bias + added)
+
+
 class SuperResolutionNetwork(nn.Module, ABC):
     """A network of any family.
 
@@ -100,13 +127,17 @@ class SuperResolutionNetwork(nn.Module, ABC):
         self.architecture = architecture
         self.stem = stem
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, noise_share: torch.Tensor | float = 1.0) -> torch.Tensor:
         """Compute the residual.
 
         Parameters
         ----------
         x : torch.Tensor
             ``(N, 1, H, W)``, image values mapped to about [0, 1].
+        noise_share : torch.Tensor or float
+            Share of the input's noise that the output keeps, within [0, 1]: one
+            number or ``(N, 1, 1, 1)``. Only a network with
+            `NetworkConfig.noise_share` uses it.
 
         Returns
         -------
@@ -114,14 +145,15 @@ class SuperResolutionNetwork(nn.Module, ABC):
             ``(N, 1, scale * H, scale * W)`` in the same units.
         """
         dtype = next(self.parameters()).dtype
-        return self.residual(self.stem(x).to(dtype)) * self.architecture.residual_scale
+        residual = self.residual(self.stem(x).to(dtype), noise_share)
+        return residual * self.architecture.residual_scale
 
     @abstractmethod
-    def residual(self, x: torch.Tensor) -> torch.Tensor:
+    def residual(self, x: torch.Tensor, noise_share: torch.Tensor | float) -> torch.Tensor:
         """Map the stem's output, in the network's precision, to the unscaled residual."""
 
-    def to_conv_program(self) -> ConvProgram | None:
-        """Compile the network.
+    def to_conv_program(self, noise_share: float = 1.0) -> ConvProgram | None:  # noqa: ARG002
+        """Compile the network for one share of noise.
 
         Returns
         -------
@@ -176,6 +208,7 @@ class PostUpsampler(SuperResolutionNetwork):
         super().__init__(architecture, WhiteningStem() if whitened else nn.Identity())
         channels = architecture.channels
         self.shallow = nn.Conv2d(9 if whitened else 1, channels, 3, padding=1)
+        self.share = NoiseShare(channels) if architecture.noise_share else None
         self.groups = nn.ModuleList(make_body())
         self.deep = nn.Conv2d(channels, channels, 3, padding=1)
         self.tail = _upsampler(architecture)
@@ -183,9 +216,11 @@ class PostUpsampler(SuperResolutionNetwork):
         if architecture.image_skip is not ImageSkip.NONE:
             zero_init(self.tail[-1 if architecture.upsampler is Upsampler.SHUFFLE_CONV else 0])
 
-    def residual(self, x: torch.Tensor) -> torch.Tensor:
+    def residual(self, x: torch.Tensor, noise_share: torch.Tensor | float) -> torch.Tensor:
         """Map ``(N, 1 or 9, H, W)`` to ``(N, 1, scale * H, scale * W)``."""
         shallow = self.shallow(x)
+        if self.share:
+            shallow = self.share(shallow, noise_share)
         feature = shallow
         for part in self.groups:
             feature = part(feature)
@@ -194,14 +229,17 @@ class PostUpsampler(SuperResolutionNetwork):
         return output
 
     @torch.no_grad()
-    def to_conv_program(self) -> ConvProgram | None:
+    def to_conv_program(self, noise_share: float = 1.0) -> ConvProgram | None:
         """Compile the network, if its family compiles its body."""
         layers = LayerList()
         stem = IMAGE
         if isinstance(self.stem, WhiteningStem):
             stem = layers.add(Branch(IMAGE, self.stem.to_conv()))
         float32_layers = len(layers)
-        shallow = layers.add(Branch(stem, Conv.from_module(self.shallow)))
+        first = Conv.from_module(self.shallow)
+        if self.share:
+            first = self.share.add_to(first, noise_share)
+        shallow = layers.add(Branch(stem, first))
         body = self.compile_body(layers, shallow)
         if body is None:
             return None

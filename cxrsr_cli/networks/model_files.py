@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cxrsr_cli.common.files import atomic_write, sha256_file
 from cxrsr_cli.errors import ModelError
-from cxrsr_cli.networks.config import SCALES, NetworkComplexity, NetworkConfig
+from cxrsr_cli.networks.config import SCALES, Agreement, NetworkComplexity, NetworkConfig
 from cxrsr_cli.networks.registry import config_from_dict
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "rir-s"
 FORMAT = "cxrsr-1"
 SUFFIX = ".safetensors"
-
-_ON_OFF = {"on": True, "off": False}
+NOISE_LEVEL_FILE = "noise-level" + SUFFIX
+"""Weights of `cxrsr_cli.networks.noise_level`, which belong to no scale."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # A wheel has the models inside the package, a checkout beside it.
@@ -50,9 +50,9 @@ class ModelMetadata:
         Hash of the training configuration.
     software : str
         Versions of this package and of PyTorch.
-    consistency : bool
-        Whether outputs are made consistent with their input by default. Not for a
-        network that learned to remove damage: consistency would bring it back.
+    agreement : Agreement
+        Agreement of outputs with their source by default. None for a network that learned to
+        remove damage: agreement would bring it back.
     """
 
     name: str
@@ -63,7 +63,7 @@ class ModelMetadata:
     steps: int
     config_sha256: str
     software: str
-    consistency: bool = True
+    agreement: Agreement = Agreement.NOISE
 
     @property
     def scale(self) -> int:
@@ -94,7 +94,7 @@ class ModelMetadata:
             "steps": str(self.steps),
             "config_sha256": self.config_sha256,
             "software": self.software,
-            "consistency": "on" if self.consistency else "off",
+            "agreement": self.agreement.value,
         }
 
     @classmethod
@@ -123,7 +123,7 @@ class ModelMetadata:
             steps=int(header["steps"]),
             config_sha256=header["config_sha256"],
             software=header["software"],
-            consistency=_ON_OFF[header["consistency"]],
+            agreement=Agreement(header["agreement"]),
         )
 
 
@@ -270,9 +270,24 @@ def save_network(network: "SuperResolutionNetwork", metadata: ModelMetadata, pat
         save_file(tensors, temporary, metadata=metadata.to_header())
 
 
+def find_bundled_file(name: str) -> Path:
+    """Return the path of a file that comes with the package, in the folder of the models.
+
+    Raises
+    ------
+    ModelError
+        If it is missing.
+    """
+    for folder in _FOLDERS:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError(f"this installation has no {name}; install cxrsr again")
+
+
 def _bundled_paths() -> list[Path]:
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
-    return sorted(folder.glob(f"*{SUFFIX}")) if folder else []
+    files = sorted(folder.glob(f"*{SUFFIX}")) if folder else []
+    return [path for path in files if path.name != NOISE_LEVEL_FILE]
 
 
 def _full_name(metadata: ModelMetadata) -> str:

@@ -1,13 +1,38 @@
-"""The only resampling of the project: antialiased bicubic by a whole factor.
+"""The resampling of the project: antialiased bicubic, and the mean of blocks.
 
-Training and evaluation downsample with it, and data consistency inverts it. With
+Image skips and the paper's protocol use bicubic interpolation. The pixel of a detector
+is the mean over its area; so an output agrees with its input by `block_mean`. With
 two kernels that differ slightly (plain and antialiased bicubic, Pillow, OpenCV),
 the difference would be an error in every result. So no other code resizes an image
-that a number is computed from.
+that a number is computed from, but for the inputs of a training
+(`cxrsr_cli.training.degradation`), which shall differ.
 """
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
+
+
+def block_mean(image: torch.Tensor, scale: int) -> torch.Tensor:
+    """Return the mean of each block of ``scale * scale`` pixels.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        ``(N, C, scale * H, scale * W)``, floating point, any value range.
+    scale : int
+        Whole factor, 1 or larger.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(N, C, H, W)``, same dtype.
+    """
+    return F.avg_pool2d(image, scale)
+
+
+def repeat_pixels(image: torch.Tensor, scale: int) -> torch.Tensor:
+    """Repeat each pixel of ``(N, C, H, W)`` in a block of ``scale * scale``."""
+    return F.interpolate(image, scale_factor=scale, mode="nearest")
 
 
 def downsample(image: torch.Tensor, scale: int) -> torch.Tensor:

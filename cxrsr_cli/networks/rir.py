@@ -134,6 +134,7 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(channels, width, size, padding=size // 2) for size in architecture.kernels
         )
         self.fuse = nn.Conv2d(len(self.branches) * width, channels, 1)
+        _shrink(self.fuse)
         self.attend = _attention(architecture, Attention.BLOCK)
         self.negative_slope = architecture.negative_slope
 
@@ -168,6 +169,10 @@ class ResidualGroup(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(architecture) for _ in range(blocks))
         self.dense = architecture.dense
         self.fuse = nn.Conv2d((blocks + 1) * channels if self.dense else channels, channels, 1)
+        _shrink(self.fuse)
+        last = slice((blocks - 1) * channels, blocks * channels) if self.dense else slice(None)
+        with torch.no_grad():
+            self.fuse.weight[:, last, 0, 0] += torch.eye(channels)
         self.attend = _attention(architecture, Attention.GROUP)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -214,6 +219,18 @@ class ResidualInResidual(PostUpsampler):
         for group in cast("Iterable[ResidualGroup]", self.groups):
             value = group.add_layers(layers, value)
         return value
+
+
+def _shrink(fusion: nn.Conv2d) -> None:
+    """Make a fusion's initial output small.
+
+    Blocks and groups then start close to the identity. With PyTorch's initial weights
+    a group's output is noise at first.
+    """
+    with torch.no_grad():
+        fusion.weight.mul_(0.1)
+        if fusion.bias is not None:
+            nn.init.zeros_(fusion.bias)
 
 
 def _attention(architecture: RirConfig, position: Attention) -> nn.Module:

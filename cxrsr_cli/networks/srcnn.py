@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from torch import nn
 
-from cxrsr_cli.networks.config import ConvSpec, ImageSkip, NetworkConfig
+from cxrsr_cli.networks.config import ConvSpec, ImageSkip, NetworkConfig, noise_share_convs
 from cxrsr_cli.networks.conv_program import IMAGE, Branch, Conv, ConvProgram, LayerList
-from cxrsr_cli.networks.layers import SuperResolutionNetwork, zero_init
+from cxrsr_cli.networks.layers import NoiseShare, SuperResolutionNetwork, zero_init
 from cxrsr_cli.networks.resampling import upsample
 
 
@@ -60,7 +60,8 @@ class SrcnnConfig(NetworkConfig):
     def convolutions(self) -> list[ConvSpec]:
         """List every convolution; all are at output resolution."""
         widths = (1, self.channels, self.mapped, 1)
-        return [
+        share = noise_share_convs(self.channels) if self.noise_share else []
+        return share + [
             ConvSpec(widths[index], widths[index + 1], kernel, positions_per_pixel=self.scale**2)
             for index, kernel in enumerate(self.kernels)
         ]
@@ -92,23 +93,30 @@ class Srcnn(SuperResolutionNetwork):
         channels, mapped = architecture.channels, architecture.mapped
         first, second, third = architecture.kernels
         self.extract = nn.Conv2d(1, channels, first, padding=first // 2)
+        self.share = NoiseShare(channels) if architecture.noise_share else None
         self.map = nn.Conv2d(channels, mapped, second, padding=second // 2)
         self.reconstruct = nn.Conv2d(mapped, 1, third, padding=third // 2)
         if architecture.image_skip is not ImageSkip.NONE:
             zero_init(self.reconstruct)
 
-    def residual(self, x: torch.Tensor) -> torch.Tensor:
+    def residual(self, x: torch.Tensor, noise_share: torch.Tensor | float) -> torch.Tensor:
         """Map the upsampled ``(N, 1, sH, sW)`` to the same shape."""
-        output: torch.Tensor = self.reconstruct(F.relu(self.map(F.relu(self.extract(x)))))
+        feature = self.extract(x)
+        if self.share:
+            feature = self.share(feature, noise_share)
+        output: torch.Tensor = self.reconstruct(F.relu(self.map(F.relu(feature))))
         return output
 
     @torch.no_grad()
-    def to_conv_program(self) -> ConvProgram:
+    def to_conv_program(self, noise_share: float = 1.0) -> ConvProgram:
         """Compile the network."""
         layers = LayerList()
         value = IMAGE
-        for convolution in (self.extract, self.map):
-            value = layers.add(Branch(value, Conv.from_module(convolution)), negative_slope=0.0)
+        extract = Conv.from_module(self.extract)
+        if self.share:
+            extract = self.share.add_to(extract, noise_share)
+        for conv in (extract, Conv.from_module(self.map)):
+            value = layers.add(Branch(value, conv), negative_slope=0.0)
         last = Conv.from_module(self.reconstruct).scaled(self.architecture.residual_scale)
         layers.add(Branch(value, last))
         return ConvProgram(tuple(layers), pixel_shuffle=1, pre_upscale=self.architecture.scale)

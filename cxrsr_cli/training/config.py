@@ -15,9 +15,13 @@ from pydantic import PlainSerializer, PlainValidator, TypeAdapter
 from cxrsr_cli.common.yaml_config import load_yaml_mapping, validate
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import ConfigError
-from cxrsr_cli.networks.config import NetworkConfig, Precision
+from cxrsr_cli.networks.config import Agreement, NetworkConfig, Precision
 from cxrsr_cli.networks.registry import DEFAULT_FAMILY, FAMILY_KEY, config_class
 from cxrsr_cli.training.degradation import DegradationConfig
+
+LOSS_BORDER = 2
+"""Low-resolution pixels at the edge of a patch that the loss leaves out: their neighbours in
+the whole image are not part of the patch."""
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
@@ -57,6 +61,9 @@ class Loss(StrEnum):
     """Mean absolute difference, as in the paper."""
     MSE = "mse"
     """Mean squared difference, which maximises PSNR."""
+    RELATIVE_L1 = "relative_l1"
+    """Each patch's mean absolute difference, divided by that of bicubic interpolation. Images
+    that are hard to upscale count as much as easy ones."""
 
 
 class Optimizer(StrEnum):
@@ -73,10 +80,13 @@ class DataConfig:
 
     Attributes
     ----------
-    train, val : Path
+    train, val : Path or tuple of Path
         Folders, read recursively, or text files with one path per line,
         relative to the text file. Grayscale PNG, TIFF and JPEG of 8 or 16 bits,
         and DICOM at its full depth.
+    weights : tuple of float or None
+        Share of the patches that comes from each of several `train`. None for equal
+        probabilities of all images.
     description : str
         Name, source and licence of the data, for the model card.
     patient_id_regex : str or None
@@ -89,9 +99,10 @@ class DataConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
-    train: Path
-    val: Path
+    train: Path | tuple[Path, ...]
+    val: Path | tuple[Path, ...]
     description: str
+    weights: tuple[float, ...] | None = None
     patient_id_regex: str | None = None
     allow: tuple[AcceptanceOverride, ...] = ()
 
@@ -100,6 +111,20 @@ class DataConfig:
             re.compile(self.patient_id_regex or "")
         except re.error as error:
             raise ValueError(f"patient_id_regex is not a regular expression: {error}") from error
+        if self.weights and (
+            len(self.weights) != len(self.train_sources) or min(self.weights) <= 0
+        ):
+            raise ValueError("weights must be above 0, one for each of train")
+
+    @property
+    def train_sources(self) -> tuple[Path, ...]:
+        """Folders or lists for training."""
+        return self.train if isinstance(self.train, tuple) else (self.train,)
+
+    @property
+    def val_sources(self) -> tuple[Path, ...]:
+        """Folders or lists for validation."""
+        return self.val if isinstance(self.val, tuple) else (self.val,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,13 +192,9 @@ class TrainConfig:
         Gradients are clipped to this norm.
     ema_decay : float
         Decay of the averaged weights, which are validated and exported.
-    projection_steps : int
-        Iterations of `project_iteratively` between the network and the loss; 0
-        for none.
-    preserved_noise : float
-        Largest standard deviation, in network values, of Gaussian noise that is
-        added to the input. The bicubically upscaled noise is added to the target
-        and to the image skip, so that the network learns to preserve noise.
+    agreement : Agreement
+        Agreement that is enforced between the network and the loss, with the standard
+        deviation of the noise that was added; by default also of outputs.
     degradation : DegradationConfig
         Degradation of the input that the network learns to undo.
     init_from : Path or None
@@ -203,8 +224,7 @@ class TrainConfig:
     decay_factor: float = 0.1
     max_grad_norm: float = 0.5
     ema_decay: float = 0.998
-    projection_steps: int = 0
-    preserved_noise: float = 0.0
+    agreement: Agreement = Agreement.NOISE
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     init_from: Path | None = None
     seed: int = 0
@@ -216,7 +236,7 @@ class TrainConfig:
             raise ValueError("name: letters, digits, '.', '_' and '-' only")
         if not self.stages:
             raise ValueError("stages: at least one is needed")
-        min_patch_size = 2 * self.loss_border + 1
+        min_patch_size = 2 * LOSS_BORDER + 1
         if min(stage.patch_size for stage in self.stages) < min_patch_size:
             raise ValueError(
                 f"stages: patch_size must be at least {min_patch_size}, "
@@ -226,10 +246,8 @@ class TrainConfig:
             raise ValueError("val_every, checkpoint_every and decay_steps must be at least 1")
         if not 0 <= self.ema_decay < 1:
             raise ValueError("ema_decay must be within [0, 1)")
-        if min(self.warmup_steps, self.projection_steps, self.preserved_noise) < 0:
-            raise ValueError(
-                "warmup_steps, projection_steps and preserved_noise must not be negative"
-            )
+        if self.warmup_steps < 0:
+            raise ValueError("warmup_steps must not be negative")
         if self.learning_rate <= 0:
             raise ValueError("learning_rate must be above 0")
         if min(self.weight_decay, self.fft_loss_weight) < 0:
@@ -238,21 +256,8 @@ class TrainConfig:
             raise ValueError("weight_decay needs optimizer: adamw")
         if self.precision not in (Precision.FP32, Precision.BF16):
             raise ValueError("precision must be fp32 or bf16")
-        if self.projection_steps and not self.consistency:
-            raise ValueError("projection_steps would bring back the degradation of the input")
-
-    @property
-    def consistency(self) -> bool:
-        """Whether outputs of the model are projected so that they downsample to their inputs."""
-        return not self.degradation.has_damage
-
-    @property
-    def loss_border(self) -> int:
-        """Low-resolution pixels at the edge of a patch that the loss leaves out.
-
-        Their neighbours in the whole image are not part of the patch.
-        """
-        return 2 * (1 + self.projection_steps)
+        if self.agreement is not Agreement.NONE and self.degradation.has_impulses:
+            raise ValueError("agreement must be none: it would bring back the impulses of the input")
 
     @property
     def total_steps(self) -> int:

@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import islice, starmap
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate, islice, starmap
 
 import torch
 
@@ -22,6 +22,13 @@ _MARGIN_PIXELS = 4
 """Low-resolution pixels around a patch that are degraded with it, where the image has them. The
 image skip needs the neighbours of the pixels at the edge."""
 
+_SHARES_OF_NOISE = (0.5, 0.2)
+"""Share of patches that keep all noise, and of those that keep none. The others are between."""
+_MAX_MARK_SHARE = 0.05
+_MARK_DRAWS = 4
+"""So often another place is drawn while more of the patch than `_MAX_MARK_SHARE` is a mark.
+Burnt-in letters have most of the error of a radiograph, and no anatomy."""
+
 _SHARES = PixelRange(0, 1)
 """Of the range of stored values, in which patches are degraded."""
 
@@ -36,15 +43,37 @@ PREFETCH_ON_GPU = 8
 class PatchBatch:
     """Patches of several pairs.
 
-    The shapes are those of `TrainingPair` with a leading N. `minimum` and
+    The shapes are those of `TrainingPair` with a leading N. `noise_share`, `minimum` and
     `maximum` are ``(N, 1, 1, 1)``.
     """
 
     low: torch.Tensor
     high: torch.Tensor
     skip: torch.Tensor | None
+    sigma: torch.Tensor
+    error: torch.Tensor
+    noise_share: torch.Tensor
     minimum: torch.Tensor
     maximum: torch.Tensor
+
+    @classmethod
+    def of(cls, pairs: Sequence[TrainingPair]) -> "PatchBatch":
+        """Stack pairs of equal size."""
+        skips = [pair.skip for pair in pairs if pair.skip is not None]
+
+        def numbers(name: str) -> torch.Tensor:
+            return torch.tensor([getattr(pair, name) for pair in pairs]).view(-1, 1, 1, 1)
+
+        return cls(
+            low=torch.stack([pair.low for pair in pairs]),
+            high=torch.stack([pair.high for pair in pairs]),
+            skip=torch.stack(skips) if skips else None,
+            sigma=torch.stack([pair.sigma for pair in pairs]),
+            error=torch.stack([pair.error for pair in pairs]),
+            noise_share=numbers("noise_share"),
+            minimum=numbers("minimum"),
+            maximum=numbers("maximum"),
+        )
 
     def pinned(self) -> "PatchBatch":
         """Return a copy in page-locked memory."""
@@ -55,23 +84,21 @@ class PatchBatch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "PatchBatch":
+        values = ((one.name, getattr(self, one.name)) for one in fields(self))
         return PatchBatch(
-            low=function(self.low),
-            high=function(self.high),
-            skip=None if self.skip is None else function(self.skip),
-            minimum=function(self.minimum),
-            maximum=function(self.maximum),
+            **{name: None if value is None else function(value) for name, value in values}
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _PatchSpec:
-    """Position and orientation of a patch, and the seed of its degradation."""
+    """Position and orientation of a patch, its share of noise, and the seed of its degradation."""
 
     pair: TrainingPair
     top: int
     left: int
     transform_index: int
+    noise_share: float
     seed: int
 
 
@@ -83,14 +110,11 @@ class PatchPlan:
     ----------
     specs : tuple
         One per patch.
-    noise : torch.Tensor or None
-        ``(N, 1, patch_size, patch_size)``, to add to the input.
     patch_size : int
         Height and width in low-resolution pixels.
     """
 
     specs: tuple[_PatchSpec, ...]
-    noise: torch.Tensor | None
     patch_size: int
 
 
@@ -115,8 +139,10 @@ class PatchSampler:
         used.
     impulse_filter : bool
         Whether impulse noise is removed from degraded inputs.
-    noise : float
-        `TrainConfig.preserved_noise`.
+    noise_share : bool
+        Whether a share of noise is drawn for each patch; otherwise each keeps all of it.
+    weights : sequence of float, optional
+        Probabilities of the pairs; equal by default.
     process_group : ProcessGroup, optional
         Its share of each batch is made.
     """
@@ -130,16 +156,18 @@ class PatchSampler:
         degradation: DegradationConfig | None = None,
         skip_kind: ImageSkip = ImageSkip.NONE,
         impulse_filter: bool = False,
-        noise: float = 0.0,
+        noise_share: bool = False,
+        weights: Sequence[float] | None = None,
         process_group: ProcessGroup | None = None,
     ) -> None:
         self.pairs = list(pairs)
+        self._cumulative = torch.tensor(list(accumulate(weights or [1.0] * len(self.pairs))))
         self.scale = scale
         self.generator = generator
         self.degradation = degradation or DegradationConfig()
         self.skip_kind = skip_kind
         self.impulse_filter = impulse_filter
-        self.noise = noise
+        self.noise_share = noise_share
         self.process_group = process_group or ProcessGroup()
         self._min_side = min((min(pair.low.shape[-2:]) for pair in self.pairs), default=0)
 
@@ -154,8 +182,7 @@ class PatchSampler:
         """Draw the random numbers of a batch, which takes little time."""
         share = self.process_group.shard(count)
         specs = [self._draw_spec(patch_size) for _ in range(count)]
-        noise = self._draw_noise(count, patch_size)[share] if self.noise else None
-        return PatchPlan(tuple(specs[share]), noise, patch_size)
+        return PatchPlan(tuple(specs[share]), patch_size)
 
     def make(self, plan: PatchPlan) -> PatchBatch:
         """Make this process's share of a batch. Draws no random numbers; safe in any thread."""
@@ -163,39 +190,29 @@ class PatchSampler:
             pairs = self._degrade(plan.specs, plan.patch_size)
         else:
             pairs = [self._crop_pair(spec, plan.patch_size) for spec in plan.specs]
-        skips = [pair.skip for pair in pairs if pair.skip is not None]
-        low = torch.stack([pair.low for pair in pairs])
-        high = torch.stack([pair.high for pair in pairs])
-        skip = torch.stack(skips) if skips else None
-        if plan.noise is not None:
-            upsampled = upsample(plan.noise, self.scale)
-            low, high = low + plan.noise, high + upsampled
-            skip = None if skip is None else skip + upsampled
-        return PatchBatch(
-            low=low,
-            high=high,
-            skip=skip,
-            minimum=torch.tensor([pair.minimum for pair in pairs]).view(-1, 1, 1, 1),
-            maximum=torch.tensor([pair.maximum for pair in pairs]).view(-1, 1, 1, 1),
-        )
+        return PatchBatch.of(pairs)
 
     def _draw_spec(self, patch_size: int) -> _PatchSpec:
-        pair = self.pairs[self._random(len(self.pairs))]
+        position = self._uniform() * self._cumulative[-1]
+        index = int(torch.searchsorted(self._cumulative, position, right=True))
+        pair = self.pairs[min(index, len(self.pairs) - 1)]
         height, width = pair.low.shape[-2:]
-        top, left = self._random(height - patch_size + 1), self._random(width - patch_size + 1)
-        transform_index = self._random(8)
-        # Drawn only where needed, so that earlier trainings resume exactly.
-        seed = self._random(1 << 48) if self.degradation.is_active else 0
-        return _PatchSpec(pair, top, left, transform_index, seed)
+        for _ in range(_MARK_DRAWS):
+            top, left = self._random(height - patch_size + 1), self._random(width - patch_size + 1)
+            if pair.mark_share(top, left, patch_size) <= _MAX_MARK_SHARE:
+                break
+        share, position = 1.0, self._uniform()
+        if self.noise_share:
+            keep_all, keep_none = _SHARES_OF_NOISE
+            rest = (position - keep_all - keep_none) / (1 - keep_all - keep_none)
+            share = 1.0 if position < keep_all else max(0.0, rest)
+        return _PatchSpec(pair, top, left, self._random(8), share, self._random(1 << 48))
+
+    def _uniform(self) -> float:
+        return float(torch.rand((), generator=self.generator))
 
     def _random(self, below: int) -> int:
         return int(torch.randint(below, (), generator=self.generator))
-
-    def _draw_noise(self, count: int, patch_size: int) -> torch.Tensor:
-        """Draw noise of a random strength for each patch; half of the strengths are near zero."""
-        strength = torch.rand(count, 1, 1, 1, generator=self.generator).square()
-        noise = torch.randn(count, 1, patch_size, patch_size, generator=self.generator)
-        return self.noise * strength * noise
 
     def _crop_pair(self, spec: _PatchSpec, patch_size: int) -> TrainingPair:
         pair = spec.pair
@@ -204,13 +221,12 @@ class PatchSampler:
             cropped = _crop(image, spec.top, spec.left, patch_size, factor)
             return _transform(cropped, spec.transform_index)
 
-        return TrainingPair(
+        return replace(
+            pair,
             low=crop(pair.low, 1),
             high=crop(pair.high, self.scale),
             skip=None if pair.skip is None else crop(pair.skip, self.scale),
-            minimum=pair.minimum,
-            maximum=pair.maximum,
-            step=pair.step,
+            sigma=crop(pair.sigma.expand(pair.low.shape), 1),
         )
 
     def _degrade(self, specs: Sequence[_PatchSpec], patch_size: int) -> list[TrainingPair]:
@@ -243,11 +259,20 @@ class PatchSampler:
                 replace(patch, low=filtered, full_range=False)
                 for patch, filtered in zip(degraded, low, strict=True)
             ]
-        skip = image_skip(self.skip_kind, low, self.scale, _SHARES)
+        skip = image_skip(self.skip_kind, low, self.scale)
         skips = [None] * len(degraded) if skip is None else list(skip)
+        noise = upsample(torch.stack([patch.noise for patch in degraded]), self.scale)
         return [
-            self._crop_degraded(spec, patch, skip, corner, patch_size)
-            for spec, patch, skip, corner in zip(specs, degraded, skips, corners, strict=True)
+            self._crop_degraded(
+                spec,
+                replace(patch, high=patch.high + spec.noise_share * kept),
+                skip,
+                corner,
+                patch_size,
+            )
+            for spec, patch, kept, skip, corner in zip(
+                specs, degraded, noise, skips, corners, strict=True
+            )
         ]
 
     def _crop_degraded(
@@ -268,8 +293,11 @@ class PatchSampler:
 
         return TrainingPair(
             low=crop(degraded.low, 1),
-            high=crop(degraded.high, self.scale),
+            high=crop(degraded.high, self.scale).clamp(minimum, maximum),
             skip=None if skip is None else crop(skip, self.scale),
+            sigma=crop(degraded.sigma, 1) - minimum,
+            error=crop(degraded.low - degraded.clean, 1) - minimum,
+            noise_share=spec.noise_share,
             minimum=minimum,
             maximum=maximum,
             step=pair.step,

@@ -125,7 +125,8 @@ def train(
         degradation=config.degradation,
         skip_kind=config.architecture.image_skip,
         impulse_filter=config.architecture.impulse_filter,
-        noise=config.preserved_noise,
+        noise_share=config.architecture.noise_share,
+        weights=data.weights,
         process_group=process_group,
     )
     _run_steps(trainer, sampler, data.val, run_folder, prefetch, observer)
@@ -183,5 +184,5 @@ def _metadata(config: TrainConfig, steps: int, command: str) -> ModelMetadata:
         steps=steps,
         config_sha256=config.sha256(),
         software=f"cxrsr {__version__}, PyTorch {torch.__version__}",
-        consistency=config.consistency,
+        agreement=config.agreement,
     )

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from torch import nn
 
 from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.errors import ConfigError, TrainingError
-from cxrsr_cli.inference.data_consistency import DEFAULT_STEPS, project_iteratively
+from cxrsr_cli.inference.agreement import SIGMAS, enforce_agreement
 from cxrsr_cli.metrics.psnr_ssim import psnr
-from cxrsr_cli.networks.config import Precision
+from cxrsr_cli.networks.config import Agreement, Precision
 from cxrsr_cli.networks.layers import WhiteningStem, build_network
-from cxrsr_cli.training.config import Loss, Optimizer, Schedule, TrainConfig
+from cxrsr_cli.networks.resampling import upsample
+from cxrsr_cli.training.config import LOSS_BORDER, Loss, Optimizer, Schedule, TrainConfig
 from cxrsr_cli.training.distributed import ProcessGroup
 from cxrsr_cli.training.patch_sampler import PatchBatch
 from cxrsr_cli.training.training_data import TrainingPair
@@ -74,7 +74,8 @@ class Checkpoint:
         return checkpoint
 
 
-_PIXEL_LOSSES = {Loss.L1: F.l1_loss, Loss.MSE: F.mse_loss}
+_MIN_RELATIVE_ERROR = 1e-4
+"""Of bicubic interpolation in network values: a flat patch must not decide a step."""
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -133,23 +134,18 @@ class Trainer:
         scale = self.config.architecture.scale
         bf16 = self.config.precision is Precision.BF16 and self.device.type != "cpu"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            output = network(batch.low.contiguous(memory_format=torch.channels_last))
-        output = output.float()
-        if batch.skip is not None:
-            output = output + batch.skip
-        if self.config.projection_steps:
-            output = project_iteratively(
-                output,
-                batch.low,
-                scale,
-                minimum=batch.minimum,
-                maximum=batch.maximum,
-                steps=self.config.projection_steps,
+            residual = network(
+                batch.low.contiguous(memory_format=torch.channels_last), batch.noise_share
             )
-        border = scale * self.config.loss_border
+        output = self._output(residual, batch)
+        border = scale * LOSS_BORDER
         inner = (..., slice(border, -border), slice(border, -border))
         loss = training_loss(
-            output[inner], batch.high[inner], self.config.loss, self.config.fft_loss_weight
+            output[inner],
+            batch.high[inner],
+            self.config.loss,
+            self.config.fft_loss_weight,
+            bicubic=upsample(batch.low, scale)[inner],
         )
         # The mean over all processes, so that all of them stop at the same step.
         mean_loss = self.process_group.all_reduce_sum(loss.detach()).item()
@@ -172,28 +168,35 @@ class Trainer:
                 average.lerp_(value, 1 - decay)
         return mean_loss
 
+    def _output(self, residual: torch.Tensor, batch: PatchBatch) -> torch.Tensor:
+        """Make the output, in agreement with the input as the configuration says."""
+        output = residual.float()
+        if batch.skip is not None:
+            output = output + batch.skip
+        if self.config.agreement is Agreement.NONE:
+            return output
+        return enforce_agreement(
+            output,
+            batch.low,
+            self.config.architecture.scale,
+            bound=SIGMAS * batch.sigma if self.config.agreement is Agreement.NOISE else 0.0,
+            minimum=batch.minimum,
+            maximum=batch.maximum,
+        )
+
     @torch.inference_mode()
     def validate(self, pairs: list[TrainingPair]) -> tuple[float, float | None]:
-        """Return the mean PSNR in dB of the projected output and of the image skip."""
+        """Return the mean PSNR in dB of the output and of the image skip."""
         scale = self.config.architecture.scale
         scores, skips = 0.0, 0.0
         for pair in pairs[self.process_group.rank :: self.process_group.world_size]:
-            low = pair.low[None].to(self.device, memory_format=torch.channels_last)
-            high = pair.high[None].to(self.device)
-            output = self.ema_network(low)
-            if pair.skip is not None:
-                skip = pair.skip[None].to(self.device)
-                skips += psnr(skip, high, peak=1.0, border=scale)
-                output += skip
-            output = project_iteratively(
-                output,
-                low,
-                scale,
-                minimum=pair.minimum,
-                maximum=pair.maximum,
-                steps=DEFAULT_STEPS if self.config.consistency else 0,
-            )
-            scores += psnr(output, high, peak=1.0, border=scale)
+            batch = PatchBatch.of([pair]).to(self.device)
+            if batch.skip is not None:
+                skips += psnr(batch.skip, batch.high, peak=1.0, border=scale)
+            low = batch.low.contiguous(memory_format=torch.channels_last)
+            output = self._output(self.ema_network(low, batch.noise_share), batch)
+            output = output.clamp(pair.minimum, pair.maximum)
+            scores += psnr(output, batch.high, peak=1.0, border=scale)
         scores, skips = self.process_group.all_reduce_values([scores, skips], self.device)
         has_skip = pairs[0].skip is not None
         return scores / len(pairs), skips / len(pairs) if has_skip else None
@@ -228,7 +231,12 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
 
 
 def training_loss(
-    output: torch.Tensor, target: torch.Tensor, loss: Loss, fft_loss_weight: float
+    output: torch.Tensor,
+    target: torch.Tensor,
+    loss: Loss,
+    fft_loss_weight: float,
+    *,
+    bicubic: torch.Tensor,
 ) -> torch.Tensor:
     """Compute the loss of an output.
 
@@ -242,6 +250,8 @@ def training_loss(
         Weight of the mean absolute difference of the real and imaginary parts
         of their unnormalised Fourier transforms; 0 for none. SAFMN (Sun et al.,
         ICCV 2023) uses 0.05.
+    bicubic : torch.Tensor
+        Bicubic interpolation of the input, which `Loss.RELATIVE_L1` compares with.
 
     Returns
     -------
@@ -249,7 +259,14 @@ def training_loss(
         ``()``, float32.
     """
     difference = output.float() - target.float()
-    total = _PIXEL_LOSSES[loss](difference, torch.zeros_like(difference))
+    match loss:
+        case Loss.L1:
+            total = difference.abs().mean()
+        case Loss.MSE:
+            total = difference.square().mean()
+        case Loss.RELATIVE_L1:
+            reference = (bicubic - target).abs().mean((1, 2, 3)).clamp(min=_MIN_RELATIVE_ERROR)
+            total = (difference.abs().mean((1, 2, 3)) / reference).mean()
     if fft_loss_weight:
         # The transform is linear, so that of the difference is enough.
         transform = torch.view_as_real(torch.fft.rfft2(difference))

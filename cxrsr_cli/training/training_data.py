@@ -3,19 +3,22 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pydicom
 import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.errors import ConfigError, InputError, NoInputError
 from cxrsr_cli.images.image_files import GrayscaleImage, is_picture, list_image_files, read_images
+from cxrsr_cli.images.marks import mark_mask
 from cxrsr_cli.inference.assemble import image_skip
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.normalisation import Normalisation
-from cxrsr_cli.networks.config import ImageSkip
+from cxrsr_cli.networks.config import DEFAULT_NOISE_SHARE, ImageSkip
+from cxrsr_cli.networks.resampling import upsample
 from cxrsr_cli.training.config import TrainConfig
 from cxrsr_cli.training.degradation import DegradationConfig, degrade_patch
 
@@ -37,6 +40,14 @@ class TrainingPair:
     step : float
         Difference of two stored values that follow each other, as a share of
         the range.
+    sigma : torch.Tensor
+        ``(1, H, W)`` or ``(1, 1, 1)``: standard deviation of the input's noise and JPEG error.
+    error : torch.Tensor
+        ``(1, H, W)`` or ``(1, 1, 1)``: what noise, JPEG and rounding added to the input.
+    noise_share : float
+        Share of the input's noise that the target keeps.
+    marks : torch.Tensor or None
+        ``(H, W)`` float32: share of each low-resolution pixel that is a burnt-in mark.
     """
 
     low: torch.Tensor
@@ -45,6 +56,16 @@ class TrainingPair:
     minimum: float
     maximum: float
     step: float
+    sigma: torch.Tensor = field(default_factory=lambda: torch.zeros(1, 1, 1))
+    error: torch.Tensor = field(default_factory=lambda: torch.zeros(1, 1, 1))
+    noise_share: float = 1.0
+    marks: torch.Tensor | None = None
+
+    def mark_share(self, top: int, left: int, side: int) -> float:
+        """Return the share of a square of low-resolution pixels that is a mark."""
+        if self.marks is None:
+            return 0.0
+        return float(self.marks[top : top + side, left : left + side].mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +131,14 @@ class TrainingData:
         For training and for validation.
     summary : DataSummary
         What was found in the files.
+    weights : list of float
+        Probability of each pair for training.
     """
 
     train: list[TrainingPair]
     val: list[TrainingPair]
     summary: DataSummary
+    weights: list[float]
 
 
 def load_training_data(
@@ -141,13 +165,20 @@ def load_training_data(
     ConfigError
         See `check_no_patient_overlap` and `list_image_files`.
     """
-    sources = (config.data.train, config.data.val)
-    train_paths, val_paths = (list_image_files(source) for source in sources)
-    split = check_no_patient_overlap(train_paths, val_paths, config.data.patient_id_regex)
+    train_paths, val_paths = (
+        [list_image_files(source) for source in sources]
+        for sources in (config.data.train_sources, config.data.val_sources)
+    )
+    split = check_no_patient_overlap(
+        sum(train_paths, []), sum(val_paths, []), config.data.patient_id_regex
+    )
+    total = sum(map(len, train_paths + val_paths))
     done, skipped = 0, list[SkippedFile]()
 
     def read(
-        paths: Sequence[Path], make: Callable[[GrayscaleImage, int], TrainingPair]
+        source: Path,
+        paths: Sequence[Path],
+        make: Callable[[GrayscaleImage, int], TrainingPair],
     ) -> list[TrainingPair]:
         nonlocal done
         pairs = list[TrainingPair]()
@@ -161,14 +192,31 @@ def load_training_data(
             except InputError as error:
                 skipped.append(SkippedFile(path.name, str(error)))
             done += 1
-            on_image(done, len(train_paths) + len(val_paths))
-        return pairs
-
-    train, val = read(train_paths, _train_pair(config)), read(val_paths, _val_pair(config))
-    for pairs, source in zip((train, val), sources, strict=True):
+            on_image(done, total)
         if not pairs:
             raise NoInputError(f"no image of {source} can be used: {skipped[-1].reason}")
-    return TrainingData(train, val, DataSummary(len(train), len(val), split, tuple(skipped)))
+        return pairs
+
+    train_sets = [
+        read(source, paths, _train_pair(config))
+        for source, paths in zip(config.data.train_sources, train_paths, strict=True)
+    ]
+    val = sum(
+        (
+            read(source, paths, _val_pair(config))
+            for source, paths in zip(config.data.val_sources, val_paths, strict=True)
+        ),
+        [],
+    )
+    set_weights = config.data.weights or [float(len(pairs)) for pairs in train_sets]
+    weights = [
+        weight / len(pairs)
+        for weight, pairs in zip(set_weights, train_sets, strict=True)
+        for _ in pairs
+    ]
+    train = sum(train_sets, [])
+    summary = DataSummary(len(train), len(val), split, tuple(skipped))
+    return TrainingData(train, val, summary, weights)
 
 
 def check_no_patient_overlap(
@@ -238,17 +286,21 @@ def make_degraded_pair(
     seed: int,
     *,
     impulse_filter: bool = False,
+    noise_share: float = 1.0,
 ) -> TrainingPair:
     """Make the pair of a whole image with the degradation that a `PatchSampler` applies."""
     share = (image.values[0] - image.minimum) / image.data_range
     if image.inverted:
         share = 1 - share
     degraded = degrade_patch(share, scale, degradation, step=1 / image.data_range, seed=seed)
+    target = degraded.high + noise_share * upsample(degraded.noise[None], scale)[0]
     low, high = (
         (1 - side if image.inverted else side)[None] * image.data_range + image.minimum
-        for side in (degraded.low, degraded.high)
+        for side in (degraded.low, target.clamp(0, 1))
     )
-    return _pair(image, low, high, scale, skip_kind, impulse_filter=impulse_filter)
+    pair = _pair(image, low, high, scale, skip_kind, impulse_filter=impulse_filter)
+    span = pair.maximum - pair.minimum
+    return replace(pair, sigma=degraded.sigma * span, noise_share=noise_share)
 
 
 def _pair(
@@ -262,7 +314,7 @@ def _pair(
 ) -> TrainingPair:
     if impulse_filter:
         low = remove_impulses(low, image.pixel_range)
-    skip = image_skip(skip_kind, low, scale, image.pixel_range)
+    skip = image_skip(skip_kind, low, scale)
     normalisation = Normalisation.from_image(low, inverted=image.inverted)
     limits = normalisation.to_network(torch.tensor([image.minimum, image.maximum]))
     return TrainingPair(
@@ -279,9 +331,13 @@ def _train_pair(config: TrainConfig) -> Callable[[GrayscaleImage, int], Training
     network = config.architecture
     # With degradation, the sampler makes the skip of every patch.
     skip_kind = ImageSkip.NONE if config.degradation.is_active else network.image_skip
-    return lambda image, _: make_pair(
-        image, network.scale, skip_kind, impulse_filter=network.impulse_filter
-    )
+
+    def make(image: GrayscaleImage, _: int) -> TrainingPair:
+        pair = make_pair(image, network.scale, skip_kind, impulse_filter=network.impulse_filter)
+        marks = F.avg_pool2d(mark_mask(image.values, image.data_range).float(), network.scale)
+        return replace(pair, marks=marks[0, 0])
+
+    return make
 
 
 def _val_pair(config: TrainConfig) -> Callable[[GrayscaleImage, int], TrainingPair]:
@@ -296,6 +352,7 @@ def _val_pair(config: TrainConfig) -> Callable[[GrayscaleImage, int], TrainingPa
         config.degradation,
         index,
         impulse_filter=network.impulse_filter,
+        noise_share=DEFAULT_NOISE_SHARE if network.noise_share else 1.0,
     )
 
 

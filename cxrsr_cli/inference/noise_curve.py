@@ -1,0 +1,94 @@
+"""The noise of an image as a curve: its standard deviation at each stored value."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxrsr_cli.dicom.pixel_format import PixelRange
+from cxrsr_cli.inference.normalisation import Normalisation
+from cxrsr_cli.networks.noise_level import MIN_PIXELS, NoiseLevel, average_cells
+
+_KNOTS = 8
+_ROUNDING_VARIANCE = 1 / 12
+"""Of rounding to whole stored values, which is not noise of the detector."""
+_MIN_SIGMA = 0.05
+"""Stored units. Less than a tenth of rounding is no noise."""
+_STRIP_ROWS = 512
+_SIGNIFICANT_DIGITS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseCurve:
+    """Standard deviation of noise and JPEG error by stored value.
+
+    Attributes
+    ----------
+    values : tuple of int
+        Stored values, rising.
+    sigmas : tuple of float
+        Standard deviations there, in stored units. Between two values the curve is straight,
+        beyond the first and the last it is constant.
+    """
+
+    values: tuple[int, ...] = (0,)
+    sigmas: tuple[float, ...] = (0.0,)
+
+    def at(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return the standard deviation at each stored value, in an array of the same shape."""
+        return np.interp(stored, self.values, self.sigmas).astype(np.float32)
+
+    @classmethod
+    def estimate(cls, stored: NDArray[np.int32], pixel_range: PixelRange) -> Self:
+        """Estimate the noise of one image.
+
+        Parameters
+        ----------
+        stored : numpy.ndarray
+            ``(H, W)`` stored values.
+        pixel_range : PixelRange
+            Their legal range and polarity.
+
+        Returns
+        -------
+        NoiseCurve
+            At the means of eight equal parts of the image by value; rounded to three digits,
+            so that a text can hold it. Zero for an image of less than 16 rows or columns.
+        """
+        if min(stored.shape) < MIN_PIXELS:
+            return cls()
+        image = torch.from_numpy(stored.astype(np.float32))[None, None]
+        normalisation = Normalisation.from_image(image, inverted=pixel_range.inverted)
+        values, variances = _estimate_cells(image, normalisation)
+        order = np.argsort(values, kind="stable")
+        knots = dict[int, float]()
+        for part in np.array_split(order, min(_KNOTS, len(order))):
+            variance = max(float(variances[part].mean()) - _ROUNDING_VARIANCE, 0.0)
+            sigma = float(f"{variance**0.5:.{_SIGNIFICANT_DIGITS}g}")
+            knots[round(float(values[part].mean()))] = sigma if sigma > _MIN_SIGMA else 0.0
+        return cls(tuple(knots), tuple(knots.values()))
+
+
+@lru_cache(maxsize=1)
+def _network() -> NoiseLevel:
+    return NoiseLevel.load()
+
+
+@torch.inference_mode()
+def _estimate_cells(
+    image: torch.Tensor, normalisation: Normalisation
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and variance of each cell in stored units, strip by strip."""
+    span = abs(normalisation.one - normalisation.zero)
+    values, variances = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    for strip in image.split(_STRIP_ROWS, dim=-2):
+        if strip.shape[-2] < MIN_PIXELS:
+            continue
+        sigma = _network()(normalisation.to_network(strip)).exp()[0, 0] * span
+        mean = average_cells(strip)[0, 0][: sigma.shape[0], : sigma.shape[1]]
+        values.append(mean.double().flatten().numpy())
+        variances.append(sigma.double().square().flatten().numpy())
+    return np.concatenate(values), np.concatenate(variances)

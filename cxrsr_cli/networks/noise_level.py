@@ -1,0 +1,75 @@
+"""Estimate the standard deviation of an image's noise from its local frequencies."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
+from safetensors.torch import load_file
+from torch import nn
+
+from cxrsr_cli.networks.model_files import NOISE_LEVEL_FILE, find_bundled_file
+
+_SIDE = 4
+"""Of the cosine transform."""
+_CELL = 8
+STRIDE = 4
+"""Pixels between two estimates. Each is made from cells of 8x8 pixels and their neighbours."""
+_CHANNELS = 48
+_MIN_POWER = 1e-12
+_NEIGHBOURS = 2
+"""Cells on each side that an estimate depends on."""
+MIN_PIXELS = 2 * _CELL
+"""Side of the smallest image that is estimated."""
+
+
+class NoiseLevel(nn.Module):
+    """Maps an image to the logarithm of the standard deviation of its noise.
+
+    The power of each component of a cosine transform (DCT-II, 4x4) is averaged over cells of
+    8x8 pixels. Its logarithms and the mean value go through convolutions over neighbouring
+    cells. Noise that is twice as strong adds a constant to all logarithms, so that little
+    training covers all strengths. It is trained by Gaussian likelihood on noise and JPEG errors
+    that are known (``models/train_noise_level.py``).
+    """
+
+    filters: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        position, order = torch.arange(_SIDE), torch.arange(_SIDE)[:, None]
+        waves = torch.cos(torch.pi * (position + 0.5) * order / _SIDE)
+        waves /= waves.norm(dim=1, keepdim=True)
+        filters = torch.einsum("ai,bj->abij", waves, waves).reshape(-1, 1, _SIDE, _SIDE)
+        self.register_buffer("filters", filters[1:], persistent=False)
+        inputs = _SIDE**2
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, _CHANNELS, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, padding_mode="replicate"),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, padding_mode="replicate"),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(_CHANNELS, 1, 1),
+        )
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> "NoiseLevel":
+        """Load the bundled weights, or those of a file."""
+        network = cls()
+        network.load_state_dict(load_file(path or find_bundled_file(NOISE_LEVEL_FILE)))
+        return network.eval().requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map network values ``(N, 1, H, W)`` to ``(N, 1, h, w)`` logarithms, one a cell."""
+        power = average_cells(F.conv2d(x, self.filters).square())
+        logarithms = power.clamp(min=_MIN_POWER).log() / 2
+        mean = average_cells(x[..., : 1 - _SIDE, : 1 - _SIDE])
+        # The mean of the logarithms is close to the answer for white noise.
+        typical = logarithms.mean(1, keepdim=True)
+        correction: torch.Tensor = self.layers(torch.cat([logarithms - typical, mean], 1))
+        return typical + correction
+
+
+def average_cells(values: torch.Tensor) -> torch.Tensor:
+    """Average ``(N, C, H, W)`` over the cells of an estimate."""
+    return F.avg_pool2d(values, _CELL, STRIDE)

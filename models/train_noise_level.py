@@ -1,0 +1,85 @@
+"""Train the estimator of an image's noise.
+
+    python models/train_noise_level.py CONFIG OUT [--steps 5000] [--set KEY=VALUE]
+
+CONFIG is the configuration of a network (models/rir-s-x4.yaml): its images and degradations are
+used, at its scale. The loss is the Gaussian likelihood of what noise and JPEG added to the input.
+Every 1000 steps, the share of errors within two standard deviations is printed: 95 % if the
+estimate is right. Needs a checkout with its package installed.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from cxrsr_cli.common.files import atomic_write
+from cxrsr_cli.errors import CxrsrError
+from cxrsr_cli.networks.noise_level import STRIDE, NoiseLevel, average_cells
+from cxrsr_cli.training.config import load_train_config
+from cxrsr_cli.training.degradation import degrade_patch
+from cxrsr_cli.training.patch_sampler import PatchSampler
+from cxrsr_cli.training.training_data import load_training_data
+
+PATCH = 48
+BATCH = 8
+LEARNING_RATE = 2e-3
+REPORT_EVERY = 1000
+
+
+def main() -> None:
+    """Train and write the weights."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    arguments = parser.parse_args()
+    try:
+        config = load_train_config(arguments.config, arguments.overrides)
+        data = load_training_data(config)
+    except CxrsrError as error:
+        sys.exit(f"train_noise_level: {error}")
+    generator = torch.Generator().manual_seed(config.seed)
+    torch.manual_seed(config.seed)
+    network = NoiseLevel()
+    optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
+    sampler = PatchSampler(
+        data.train,
+        config.architecture.scale,
+        generator,
+        degradation=config.degradation,
+        weights=data.weights,
+    )
+    losses, inside = 0.0, 0.0
+    for step in range(1, arguments.steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / arguments.steps)) / 2
+        plan = sampler.plan(BATCH, PATCH)
+        batch = sampler.make(plan)
+        logarithm = network(batch.low)
+        rows, columns = logarithm.shape[-2:]
+        power = average_cells(batch.error.square())[..., :rows, :columns]
+        loss = (logarithm + power / 2 * (-2 * logarithm).exp()).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses += loss.item()
+        centres = batch.error[..., STRIDE::STRIDE, STRIDE::STRIDE][..., :rows, :columns]
+        inside += (centres.abs() <= 2 * logarithm.exp()).float().mean().item()
+        if step % REPORT_EVERY == 0:
+            print(
+                f"step {step}: loss {losses / REPORT_EVERY:.4f}, "
+                f"{inside / REPORT_EVERY:.1%} within two standard deviations",
+                flush=True,
+            )
+            losses, inside = 0.0, 0.0
+    with atomic_write(arguments.out) as temporary:
+        save_file(network.state_dict(), temporary)
+
+
+if __name__ == "__main__":
+    main()
