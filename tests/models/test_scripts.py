@@ -259,6 +259,7 @@ def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_the_plan_contains_steps_overrides_and_speed(whole: Path) -> None:
     plan = json.loads((whole / "plan.json").read_text())
     assert plan["minutes"] == 0.01
