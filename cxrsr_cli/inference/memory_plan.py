@@ -1,4 +1,4 @@
-"""The height of strips and the size of tiles, and the memory that they take."""
+"""The height of strips, and the memory that they take."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from math import ceil
 
 from cxrsr_cli.dicom.transfer_syntax import NATIVE_WRITE_FACTOR
 from cxrsr_cli.errors import MemoryLimitError
-from cxrsr_cli.inference.data_consistency import MARGIN
+from cxrsr_cli.inference.assemble import MAX_ROWS
 from cxrsr_cli.networks.config import NetworkConfig
 from cxrsr_cli.networks.conv_program import IMAGE, ConvProgram
 
@@ -15,17 +15,13 @@ DEFAULT_MEMORY_BYTES = 2 << 30
 
 _CACHED_MAP_BYTES = 4 << 20
 """Of a feature map that a processor's cache holds together with a few others."""
-_MAX_ROWS = 64
-_MAX_TILE = (64, 512)
-"""Input rows and columns."""
-
 _FLOAT_BYTES = 4
 _BASE_BYTES = 64 << 20
 """What any job takes: packed weights, gaps in the heap, buffers of libraries."""
 _BYTES_PER_INPUT_PIXEL = 18
-"""The file, its stored values, and the inputs of network and projection."""
-_PROJECTION_MAPS = 6
-"""Images of a tile's size that the projection holds at once."""
+"""The file, its stored values, the network's input, and the bound of agreement."""
+_ASSEMBLY_MAPS = 6
+"""Images of a strip's size that image skip and agreement hold at once."""
 _ENSEMBLE_MAPS = 3
 """Whole residuals that a self-ensemble holds: the sum, one turned, one turned back."""
 _WHOLE_IMAGE_MAPS = 8
@@ -34,15 +30,12 @@ _WHOLE_IMAGE_MAPS = 8
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """How an image goes through a network and data consistency.
+    """How an image goes through a network.
 
     Attributes
     ----------
     rows : int
-        Rows of every feature map computed at a time.
-    tile : tuple of int
-        Input rows and columns whose output is assembled at a time. The rows make a
-        strip of the output.
+        Rows of every feature map computed at a time. They make a strip of the output.
     overlap : float
         Work beyond the image's border, as a share of the work inside.
     peak_bytes : int
@@ -50,7 +43,6 @@ class MemoryPlan:
     """
 
     rows: int
-    tile: tuple[int, int]
     overlap: float
     peak_bytes: int
 
@@ -117,8 +109,8 @@ class MemoryPlanner:
         held = _BASE_BYTES + area * _BYTES_PER_INPUT_PIXEL + output
         overlap = self._overlap(height, width)
         plans = [
-            MemoryPlan(rows, tile, overlap, self._working_bytes(height, width, rows, tile))
-            for rows, tile in self._candidate_plans(height, width)
+            MemoryPlan(rows, overlap, self._working_bytes(height, width, rows))
+            for rows in self._candidate_rows(height, width)
         ]
         if not self.on_gpu:
             plans = [replace(plan, peak_bytes=ceil(held + plan.peak_bytes)) for plan in plans]
@@ -137,19 +129,13 @@ class MemoryPlanner:
             )
         return chosen
 
-    def _candidate_plans(self, height: int, width: int) -> Iterator[tuple[int, tuple[int, int]]]:
-        """Yield rows and tiles, from the fastest to the smallest."""
+    def _candidate_rows(self, height: int, width: int) -> Iterator[int]:
+        """Yield numbers of rows, from the fastest to the smallest."""
         rows = self._preferred_rows(height, width)
-        tile = (height, width) if self.on_gpu else _MAX_TILE
-        tile = (min(tile[0], height), min(tile[1], width))
-        yield rows, tile
-        for min_rows, min_tile_rows in ((_MAX_ROWS, _MAX_TILE[0]), (1, MARGIN)):
-            while self.program and rows > min_rows:
-                rows //= 2
-                yield rows, tile
-            while tile[0] > min_tile_rows:
-                tile = (tile[0] // 2, tile[1])
-                yield rows, tile
+        yield rows
+        while self.program and rows > 1:
+            rows //= 2
+            yield rows
 
     def _preferred_rows(self, height: int, width: int) -> int:
         program = self.program
@@ -158,7 +144,7 @@ class MemoryPlanner:
         hidden = program.layers[:-1] or program.layers
         widest = max(layer.channels * layer.dtype.itemsize for layer in hidden)
         row_bytes = widest * (width * program.pre_upscale + 2 * program.context_rows[IMAGE])
-        return min(max(_CACHED_MAP_BYTES // row_bytes, 4), _MAX_ROWS)
+        return min(max(_CACHED_MAP_BYTES // row_bytes, 4), MAX_ROWS)
 
     def _overlap(self, height: int, width: int) -> float:
         program = self.program
@@ -177,20 +163,19 @@ class MemoryPlanner:
             inside += macs * height * width
         return total / inside - 1
 
-    def _working_bytes(self, height: int, width: int, rows: int, tile: tuple[int, int]) -> int:
-        """Return what network and projection hold beside input and output."""
-        area, pixel = height * width, self.architecture.scale**2 * _FLOAT_BYTES
+    def _working_bytes(self, height: int, width: int, rows: int) -> int:
+        """Return what network and assembly hold beside input and output."""
+        pixel = self.architecture.scale**2 * _FLOAT_BYTES
         network = self._network_bytes(height, width, rows)
-        context_rows = min(tile[0] + 2 * MARGIN, height)
-        context_columns = min(tile[1] + 2 * MARGIN, width)
-        residual = 2 * (context_rows + rows) * width * pixel
+        residual = rows * width * pixel
         if self.self_ensemble:
-            residual += _ENSEMBLE_MAPS * area * pixel
-        maps = _PROJECTION_MAPS * context_rows * context_columns + 2 * tile[0] * width
-        projection = maps * pixel
+            residual += _ENSEMBLE_MAPS * height * width * pixel
+        elif not self.program:
+            residual += height * width * pixel
+        assembly = _ASSEMBLY_MAPS * min(MAX_ROWS, rows) * width * pixel
         if self.on_gpu:
-            return network + residual + projection
-        return residual + max(network, projection)
+            return network + residual + assembly
+        return residual + max(network, assembly)
 
     def _network_bytes(self, height: int, width: int, rows: int) -> int:
         if self.program:

@@ -11,14 +11,20 @@ from numpy.typing import NDArray
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.dicom.transfer_syntax import NATIVE_WRITE_FACTOR
 from cxrsr_cli.errors import DeviceError, MemoryLimitError, ModelError
+from cxrsr_cli.inference.agreement import SIGMAS
 from cxrsr_cli.inference.assemble import OutputAssembler
-from cxrsr_cli.inference.data_consistency import MARGIN
 from cxrsr_cli.inference.device import choose_device, choose_precision, dtype_of
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.memory_plan import MemoryPlan, MemoryPlanner
+from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.inference.normalisation import Normalisation
-from cxrsr_cli.inference.streaming import RowBuffer, residuals
-from cxrsr_cli.networks.config import NetworkConfig, Precision
+from cxrsr_cli.inference.streaming import residuals
+from cxrsr_cli.networks.config import (
+    DEFAULT_NOISE_SHARE,
+    Agreement,
+    NetworkConfig,
+    Precision,
+)
 from cxrsr_cli.networks.conv_program import ConvProgram
 from cxrsr_cli.networks.layers import SuperResolutionNetwork
 from cxrsr_cli.networks.model_files import ModelMetadata, load_network, read_metadata
@@ -45,8 +51,10 @@ class Predictor:
         Resolved arithmetic.
     memory : int or None
         Bytes that the work on an image may take (`MemoryPlanner`).
-    consistency : bool
-        Make the output consistent with the input (`enforce_consistency`).
+    agreement : Agreement
+        How close the output's block means are to the source (`enforce_agreement`).
+    noise_share : float
+        Share of the source's noise that the output keeps, within [0, 1].
     self_ensemble : bool
         Average the network's residual over the eight flips and rotations.
     """
@@ -56,7 +64,8 @@ class Predictor:
     device: torch.device
     precision: Precision
     memory: int | None = None
-    consistency: bool = True
+    agreement: Agreement = Agreement.NOISE
+    noise_share: float = DEFAULT_NOISE_SHARE
     self_ensemble: bool = False
 
     @classmethod
@@ -68,7 +77,8 @@ class Predictor:
         device: str = "auto",
         precision: Precision = Precision.AUTO,
         memory: int | None = None,
-        consistency: bool | None = None,
+        agreement: Agreement | None = None,
+        noise_share: float = DEFAULT_NOISE_SHARE,
         self_ensemble: bool = False,
     ) -> "Predictor":
         """Load a model file on a device.
@@ -81,9 +91,9 @@ class Predictor:
             Its header, if it has been read already.
         device, precision
             As `choose_device` and `choose_precision` take them.
-        memory, self_ensemble
+        memory, noise_share, self_ensemble
             As the attributes.
-        consistency : bool, optional
+        agreement : Agreement, optional
             As the attribute. By default as the model's header says.
 
         Raises
@@ -101,7 +111,8 @@ class Predictor:
             chosen,
             resolved,
             memory,
-            consistency=metadata.consistency if consistency is None else consistency,
+            agreement=agreement or metadata.agreement,
+            noise_share=noise_share,
             self_ensemble=self_ensemble,
         )
 
@@ -113,7 +124,8 @@ class Predictor:
         precision: Precision = Precision.FP32,
         memory: int | None = None,
         *,
-        consistency: bool = True,
+        agreement: Agreement = Agreement.NOISE,
+        noise_share: float = DEFAULT_NOISE_SHARE,
         self_ensemble: bool = False,
     ) -> "Predictor":
         """Compile a network and move it to a device; parameters are the attributes.
@@ -124,7 +136,7 @@ class Predictor:
             If the device cannot be used.
         """
         dtype = dtype_of(precision)
-        program = network.to_conv_program()
+        program = network.to_conv_program(noise_share)
         try:
             program = program and program.to(device, dtype)
             network.to(device, dtype)
@@ -132,7 +144,9 @@ class Predictor:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         except RuntimeError as error:
             raise DeviceError(f"cannot use the device '{device}'") from error
-        return cls(network, program, device, precision, memory, consistency, self_ensemble)
+        return cls(
+            network, program, device, precision, memory, agreement, noise_share, self_ensemble
+        )
 
     @property
     def architecture(self) -> NetworkConfig:
@@ -174,6 +188,7 @@ class Predictor:
         pixel_range: PixelRange,
         *,
         plan: MemoryPlan | None = None,
+        noise: NoiseCurve | None = None,
         advance: Callable[[float], None] = _ignore,
         note: Callable[[str], None] = _ignore,
     ) -> Iterator[tuple[int, NDArray[np.int32]]]:
@@ -187,6 +202,8 @@ class Predictor:
             Legal stored values of input and output.
         plan : MemoryPlan, optional
             `Predictor.plan` by default.
+        noise : NoiseCurve, optional
+            `Predictor.estimate_noise` by default.
         advance : callable
             Called with each share of the image that is done. The shares add up to 1.
         note : callable
@@ -211,7 +228,7 @@ class Predictor:
             low,
             pixel_range,
             plan or self.plan(*stored.shape),
-            consistency=self.consistency,
+            self.estimate_noise(stored, pixel_range) if noise is None else noise,
             advance=advance,
             note=note,
         ):
@@ -224,12 +241,17 @@ class Predictor:
             yield top, values
             top += len(values)
 
+    def estimate_noise(self, stored: NDArray[np.int32], pixel_range: PixelRange) -> NoiseCurve:
+        """Estimate how far each pixel may be off; zero unless the agreement asks for it."""
+        if self.agreement is not Agreement.NOISE:
+            return NoiseCurve()
+        return NoiseCurve.estimate(stored, pixel_range)
+
     def predict(
         self,
         low: torch.Tensor,
         pixel_range: PixelRange,
         *,
-        consistency: bool = True,
         advance: Callable[[float], None] = _ignore,
     ) -> torch.Tensor:
         """Upscale one image without rounding.
@@ -240,8 +262,6 @@ class Predictor:
             ``(1, 1, H, W)`` float32 stored values on the CPU.
         pixel_range : PixelRange
             Legal stored values of input and output.
-        consistency : bool
-            Make the output consistent with the input.
         advance : callable
             As in `predict_strips`.
 
@@ -249,7 +269,7 @@ class Predictor:
         -------
         torch.Tensor
             ``(1, 1, scale * H, scale * W)`` float32 on the CPU; within the range
-            if `consistency`.
+            unless the agreement is none.
 
         Raises
         ------
@@ -257,9 +277,8 @@ class Predictor:
             If the image needs more than `memory`, or more than the device has.
         """
         plan = self.plan(*low.shape[-2:])
-        strips = self._predict_strips(
-            low, pixel_range, plan, consistency=consistency, advance=advance
-        )
+        noise = self.estimate_noise(low[0, 0].round().to(torch.int32).numpy(), pixel_range)
+        strips = self._predict_strips(low, pixel_range, plan, noise, advance=advance)
         return torch.cat([strip.cpu() for strip in strips], dim=-2)
 
     @torch.inference_mode()
@@ -268,8 +287,8 @@ class Predictor:
         low: torch.Tensor,
         pixel_range: PixelRange,
         plan: MemoryPlan,
+        noise: NoiseCurve,
         *,
-        consistency: bool,
         advance: Callable[[float], None] = _ignore,
         note: Callable[[str], None] = _ignore,
     ) -> Iterator[torch.Tensor]:
@@ -278,11 +297,15 @@ class Predictor:
         if self.architecture.impulse_filter:
             network_input = remove_impulses(low, pixel_range)
         normalisation = Normalisation.from_image(network_input, inverted=pixel_range.inverted)
+        bound = None
+        if self.agreement is not Agreement.NONE:
+            bound = SIGMAS * torch.from_numpy(noise.at(low.numpy())).to(self.device)
         assembler = OutputAssembler(
             self.architecture,
             normalisation,
             network_input.to(self.device),
-            low.to(self.device) if consistency else None,
+            low.to(self.device),
+            bound,
             pixel_range,
         )
         parts = residuals(
@@ -291,19 +314,15 @@ class Predictor:
             normalisation.to_network(network_input),
             rows=plan.rows,
             device=self.device,
+            noise_share=self.noise_share,
             self_ensemble=self.self_ensemble,
             advance=advance,
             on_rows_halved=lambda rows: note(
                 f"memory ran short on {self.device}; {rows} rows at a time"
             ),
         )
-        residual = RowBuffer(parts, self.architecture.scale)
-        height, (tile_rows, tile_columns) = low.shape[-2], plan.tile
         try:
-            for top in range(0, height, tile_rows):
-                bottom = min(top + tile_rows, height)
-                first, last = max(top - MARGIN, 0), min(bottom + MARGIN, height)
-                yield assembler.strip(residual.rows(first, last), first, top, bottom, tile_columns)
+            yield from assembler.strips(parts)
         except torch.OutOfMemoryError as error:
             message = f"not enough memory on {self.device}; use a smaller --memory"
             raise MemoryLimitError(message) from error

@@ -71,7 +71,7 @@ def stream(
     image : torch.Tensor
         ``(1, 1, H, W)`` on the CPU, image values mapped to about [0, 1].
     rows : int
-        Rows of each layer that are computed at a time, 1 or more.
+        Rows of each layer that are computed at a time, 1 or more; at least one of the image.
     device : torch.device, optional
         Where it runs; the CPU by default.
     on_rows_halved : callable
@@ -83,7 +83,7 @@ def stream(
     torch.Tensor
         Rows of the output, at most ``program.pixel_shuffle * rows``, and
         ``scale * W`` columns, in the program's precision on `device`. One below
-        the other they are the output.
+        the other they are the output. Each belongs to whole rows of the image.
 
     Raises
     ------
@@ -92,14 +92,16 @@ def stream(
     """
     _keep_freed_memory()
     state = _StreamState(program, image, device or torch.device("cpu"))
+    unit = program.pre_upscale
+    rows = max(rows // unit, 1) * unit
     # Start so far above the image that even the first strips have no more rows.
-    stop = -2 * program.context_rows[IMAGE]
+    stop = -2 * unit * program.context_rows[IMAGE]
     while stop < state.height:
         following = min(stop + rows, state.height)
         try:
             made = state.advance(following)
         except torch.OutOfMemoryError:
-            if rows == 1:
+            if rows // 2 < unit or rows // 2 % unit:
                 raise
             rows //= 2
             on_rows_halved(rows)
@@ -234,6 +236,7 @@ def residuals(
     *,
     rows: int,
     device: torch.device,
+    noise_share: float = 1.0,
     self_ensemble: bool = False,
     advance: Callable[[float], None] = lambda _: None,
     on_rows_halved: Callable[[int], None] = lambda _: None,
@@ -245,11 +248,13 @@ def residuals(
     network : SuperResolutionNetwork
         Run on the whole image at once if there is no `program`.
     program : ConvProgram or None
-        The compiled network.
+        The compiled network, for `noise_share`.
     image : torch.Tensor
         ``(1, 1, H, W)`` network values, on the CPU.
     rows, device, on_rows_halved
         As in `stream`.
+    noise_share : float
+        Share of the input's noise that the output keeps.
     self_ensemble : bool
         Average over the eight flips and rotations; the whole image at once.
     advance : callable
@@ -266,7 +271,7 @@ def residuals(
         if program:
             parts = stream(program, one, rows=rows, device=device, on_rows_halved=on_rows_halved)
         else:
-            parts = iter([_whole(network, one, device)])
+            parts = iter([_whole(network, one, device, noise_share)])
         for part in _in_float32(parts):
             advance(share * part.shape[-2] / height)
             yield part.float()
@@ -279,40 +284,12 @@ def residuals(
         yield from strips(image, 1.0)
 
 
-class RowBuffer:
-    """The last rows of a residual.
-
-    Parameters
-    ----------
-    parts : iterator of torch.Tensor
-        As `residuals` yields them.
-    scale : int
-        Output rows for each input row.
-    """
-
-    def __init__(self, parts: Iterator[torch.Tensor], scale: int) -> None:
-        self._parts, self._scale = parts, scale
-        self._held: RowRange | None = None
-
-    def rows(self, first: int, last: int) -> torch.Tensor:
-        """Return the rows of input rows `first` to `last`, and free the rows above them."""
-        first, last = first * self._scale, last * self._scale
-        held = self._held
-        kept = [] if held is None else [held.rows(first, held.stop)]
-        stop = held.stop if held else 0
-        while stop < last:
-            kept.append(next(self._parts))
-            stop += kept[-1].shape[-2]
-        self._held = RowRange(first, torch.cat(kept, -2) if len(kept) > 1 else kept[0])
-        return self._held.rows(first, last)
-
-
 def _whole(
-    network: SuperResolutionNetwork, image: torch.Tensor, device: torch.device
+    network: SuperResolutionNetwork, image: torch.Tensor, device: torch.device, noise_share: float
 ) -> torch.Tensor:
     halo, scale = network.architecture.halo, network.architecture.scale
     seen = reflect_pad(image, halo).to(device, memory_format=torch.channels_last)
-    made: torch.Tensor = network(seen)
+    made: torch.Tensor = network(seen, noise_share)
     border, (height, width) = halo * scale, (side * scale for side in image.shape[-2:])
     return made[..., border : border + height, border : border + width]
 
