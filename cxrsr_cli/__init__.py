@@ -74,7 +74,7 @@ def load_model(name_or_path: str | Path | None = None, **options: Any) -> "Upsca
 
 
 def verify_file(
-    source: str | Path, derived: str | Path, *, min_lr_psnr: float = 45.0
+    source: str | Path, derived: str | Path, *, agreement: str = "noise"
 ) -> "VerificationReport":
     """Check a derived file against its source.
 
@@ -82,8 +82,9 @@ def verify_file(
     ----------
     source, derived : str or Path
         The two files.
-    min_lr_psnr : float
-        Minimum PSNR in dB of the downsampled derived image against the source.
+    agreement : str
+        What the mean of each block of the derived image must be: ``exact``, the source's
+        pixel; ``noise``, the same to within its estimated noise; ``none``, anything.
 
     Returns
     -------
@@ -97,6 +98,7 @@ def verify_file(
     VerificationError
         If the sizes are not those of an image and its upscaled image.
     """
+    from cxrsr_cli.networks.config import Agreement
     from cxrsr_cli.verify.verify import verify
 
-    return verify(Path(source), Path(derived), min_lr_psnr=min_lr_psnr)
+    return verify(Path(source), Path(derived), agreement=Agreement(agreement))

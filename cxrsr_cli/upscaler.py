@@ -31,8 +31,9 @@ from cxrsr_cli.dicom.pixel_format import (
 from cxrsr_cli.dicom.source import DicomSource, read_source, to_file
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
 from cxrsr_cli.dicom.write import check_target, encode_dicom, write_dicom
-from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
+from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
+from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import ModelFile
 from cxrsr_cli.options import Job, UpscaleOptions
@@ -41,8 +42,6 @@ _LOG = logging.getLogger(__name__)
 
 _FLOAT_STEPS = 65535
 """Arrays of floats are scaled to the range of 16 bits."""
-_MAX_ROUNDING_RMS = 1.0
-"""Deviation in stored units that rounding alone never reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,9 @@ class UpscaledFrames:
     decoded: DecodedSource
     frames: NDArray[np.integer]
     """``(F, scale * H, scale * W)`` stored values, of `PixelFormat.dtype`."""
-    deviation: ConsistencyDeviation
+    noise: list[NoiseCurve]
+    """Of each frame, as agreement used it."""
+    deviation: AgreementDeviation
     """Of the worst frame."""
     notes: list[str] = field(default_factory=list)
     """What did not go as planned."""
@@ -98,7 +99,7 @@ class Upscaler:
     predictor: Predictor
     model: ModelFile
     options: UpscaleOptions
-    """Resolved: scale, device, precision and consistency are those in use."""
+    """Resolved: scale, device, precision and agreement are those in use."""
     clock: Callable[[], datetime] = now
     """Gives the time of derivation, with its time zone."""
 
@@ -124,7 +125,8 @@ class Upscaler:
             device=options.device,
             precision=options.precision,
             memory=options.memory,
-            consistency=options.consistency,
+            agreement=options.agreement,
+            noise_share=1 - options.noise_reduction,
             self_ensemble=options.self_ensemble,
         )
         resolved = replace(
@@ -133,7 +135,8 @@ class Upscaler:
             model=model.name,
             device=str(predictor.device),
             precision=predictor.precision,
-            consistency=predictor.consistency,
+            agreement=predictor.agreement,
+            noise_reduction=options.noise_reduction if predictor.architecture.noise_share else 0.0,
         )
         return cls(predictor, model, resolved, clock)
 
@@ -258,7 +261,6 @@ class Upscaler:
             high = self.predictor.predict(
                 low[None, None],
                 PixelRange(0, _FLOAT_STEPS, inverted),
-                consistency=self.predictor.consistency,
                 advance=advance,
             )
             values = high[0, 0].double().numpy() * unit + minimum
@@ -320,13 +322,16 @@ class Upscaler:
         pixel_format, padding = PixelFormat.from_dataset(dataset), Padding.from_dataset(dataset)
         pixel_range = PixelRange.from_dataset(dataset)
         count, (rows, columns) = len(decoded.frames), decoded.shape
-        notes = list[str]()
+        notes, curves = list[str](), list[NoiseCurve]()
         frames = np.empty((count, rows * scale, columns * scale), pixel_format.dtype)
         for frame, stored in zip(frames, decoded.frames, strict=True):
+            filled = fill_padding(stored, padding.mask(stored)) if padding else stored
+            curves.append(self.predictor.estimate_noise(filled, pixel_range))
             strips = self.predictor.predict_strips(
-                fill_padding(stored, padding.mask(stored)) if padding else stored,
+                filled,
                 pixel_range,
                 plan=decoded.plan,
+                noise=curves[-1],
                 advance=lambda share: advance(share / count),
                 note=notes.append,
             )
@@ -336,8 +341,8 @@ class Upscaler:
                 if padding:
                     rows_in = stored[top // scale :][: len(strip) // scale]
                     rows_out[:] = reapply_padding(rows_out, rows_in, padding, pixel_range)
-        deviation = ConsistencyDeviation.worst_frame(frames, decoded.frames, padding)
-        return UpscaledFrames(decoded, frames, deviation, notes)
+        deviation = AgreementDeviation.worst_frame(frames, decoded.frames, padding, curves)
+        return UpscaledFrames(decoded, frames, curves, deviation, notes)
 
     def write(
         self, upscaled: UpscaledFrames, before_publish: Callable[[str], None] = lambda _: None
@@ -373,13 +378,13 @@ class Upscaler:
     def _derive(self, upscaled: UpscaledFrames) -> tuple[FileDataset, list[str]]:
         decoded = upscaled.decoded
         derived, warnings = derive(
-            decoded.source, decoded.frames, upscaled.frames, self.parameters, self.clock()
+            decoded.source,
+            decoded.frames,
+            upscaled.frames,
+            self.parameters,
+            self.clock(),
+            agreement=upscaled.deviation.describe(self.predictor.agreement, upscaled.noise[0]),
         )
-        if self.options.consistency and upscaled.deviation.rms > _MAX_ROUNDING_RMS:
-            warnings.append(
-                f"downsampled, the output is {upscaled.deviation.rms:.1f} stored units RMS off "
-                "the input; edges between the two ends of the stored range are the usual cause"
-            )
         return derived, decoded.warnings + upscaled.notes + warnings
 
     def _transfer_syntax(self, source: DicomSource) -> UID:

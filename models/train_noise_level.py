@@ -20,7 +20,6 @@ from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.errors import CxrsrError
 from cxrsr_cli.networks.noise_level import STRIDE, NoiseLevel, average_cells
 from cxrsr_cli.training.config import load_train_config
-from cxrsr_cli.training.degradation import degrade_patch
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.training_data import load_training_data
 
@@ -65,7 +64,7 @@ def main() -> None:
         power = average_cells(batch.error.square())[..., :rows, :columns]
         loss = (logarithm + power / 2 * (-2 * logarithm).exp()).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses += loss.item()
         centres = batch.error[..., STRIDE::STRIDE, STRIDE::STRIDE][..., :rows, :columns]

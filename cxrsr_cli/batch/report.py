@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,12 @@ def file_record(result: Result) -> dict[str, Any]:
         "input_shape": result.input_shape,
         "output_shape": result.output_shape,
         "deviation": deviation
-        and {"rms": round(deviation.rms, 4), "largest": round(deviation.largest, 4)},
+        and {
+            "rms": round(deviation.rms, 4),
+            "mean": round(deviation.mean, 4),
+            "largest": round(deviation.largest, 4),
+        },
+        "noise": result.noise and [asdict(curve) for curve in result.noise],
         "plan": plan
         and {
             "rows": plan.rows,

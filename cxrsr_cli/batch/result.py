@@ -10,7 +10,8 @@ from cxrsr_cli.errors import CxrsrError, ExitCode, InternalError, MemoryLimitErr
 from cxrsr_cli.options import Job
 
 if TYPE_CHECKING:
-    from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
+    from cxrsr_cli.inference.agreement import AgreementDeviation
+    from cxrsr_cli.inference.noise_curve import NoiseCurve
     from cxrsr_cli.inference.memory_plan import MemoryPlan
     from cxrsr_cli.upscaler import DecodedSource
 
@@ -87,7 +88,8 @@ class Result:
     timing: Timing = field(default_factory=Timing)
     input_shape: tuple[int, int] | None = None
     output_shape: tuple[int, int] | None = None
-    deviation: "ConsistencyDeviation | None" = None
+    deviation: "AgreementDeviation | None" = None
+    noise: "list[NoiseCurve] | None" = None
     plan: "MemoryPlan | None" = None
     source_sha256: str | None = None
     output_sha256: str | None = None

@@ -166,7 +166,12 @@ class JobStages:
             return failed_result(decoded.job, error, timing, decoded)
         timing = replace(file.timing, write=time.monotonic() - started)
         done = self._result(decoded, FileStatus.DONE, written.warnings, timing)
-        return replace(done, deviation=file.upscaled.deviation, output_sha256=written.sha256)
+        return replace(
+            done,
+            deviation=file.upscaled.deviation,
+            noise=file.upscaled.noise,
+            output_sha256=written.sha256,
+        )
 
     def _result(
         self, decoded: "DecodedSource", status: FileStatus, warnings: list[str], timing: Timing

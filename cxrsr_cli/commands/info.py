@@ -36,7 +36,7 @@ def _facts() -> dict[str, Any]:
                 "parameters": model.metadata.complexity.parameters,
                 "macs_per_input_pixel": model.metadata.complexity.macs,
                 "architecture": model.metadata.architecture,
-                "projected": model.metadata.consistency,
+                "agreement": model.metadata.agreement.value,
                 "data": model.metadata.data,
                 "steps": model.metadata.steps,
                 "sha256": model.sha256,
@@ -110,7 +110,7 @@ def _text(facts: dict[str, Any]) -> str:
             f"  {model['name']}: {model['network']}, {model['parameters']:,} parameters, "
             f"{model['macs_per_input_pixel']:,} MACs per input pixel, "
             f"image skip {model['architecture']['image_skip']}, "
-            f"{'' if model['projected'] else 'not '}projected on the input, "
+            f"agreement {model['agreement']}, "
             f"{'impulse noise removed, ' if model['architecture'].get('impulse_filter') else ''}"
             f"{model['steps']} steps, SHA-256 {model['sha256'][:12]}\n    {model['data']}"
             for model in facts["models"]

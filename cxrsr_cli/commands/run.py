@@ -164,8 +164,8 @@ def _file_lines(result: Result) -> Iterator[tuple[Verbosity, str]]:
         yield Verbosity.VERBOSE, f"up to date: {name}"
     elif deviation and plan:
         line = (
-            f"done: {name}: {_sizes(result)} in {result.timing.total:.1f} s; downsampled output "
-            f"within {deviation.rms:.2f} stored units RMS of the input; strips of {plan.rows} "
+            f"done: {name}: {_sizes(result)} in {result.timing.total:.1f} s; means of blocks "
+            f"within {deviation.largest:.2f} stored units of the input; strips of {plan.rows} "
             f"rows, {100 * plan.overlap:.0f} % border overhead, estimated memory "
             f"{plan.peak_bytes / 2**20:.0f} MiB"
         )

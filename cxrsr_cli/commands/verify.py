@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.networks.config import Agreement
 
 if TYPE_CHECKING:
     from cxrsr_cli.verify.verify import VerificationReport
-
-_MIN_LR_PSNR = 45.0
-"""dB; the limit of NTIRE 2021 for super-resolution that is consistent with its input."""
 
 
 def verify(
@@ -22,12 +20,13 @@ def verify(
     derived: Annotated[
         Path, typer.Argument(metavar="DERIVED", help="The file that was derived from it.")
     ],
-    min_lr_psnr: Annotated[
-        float,
+    agreement: Annotated[
+        Agreement,
         typer.Option(
-            metavar="DB", help="Least PSNR of the downsampled derived image against the source."
+            help="What the mean of each block of the derived image must be: the source's pixel, "
+            "the same to within its estimated noise, or anything."
         ),
-    ] = _MIN_LR_PSNR,
+    ] = Agreement.NOISE,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show only the checks that fail.")
@@ -36,12 +35,12 @@ def verify(
     """Check a derived object against its source.
 
     Checks provenance, content, geometry and photometric meaning, and that the
-    downsampled output matches the source. Exit codes: 0 all checks hold, 5 a file
+    means of its blocks are the source's pixels. Exit codes: 0 all checks hold, 5 a file
     cannot be read, 9 a check fails.
     """
     from cxrsr_cli.verify.verify import verify as audit
 
-    verification = audit(source, derived, min_lr_psnr=min_lr_psnr)
+    verification = audit(source, derived, agreement=agreement)
     if as_json:
         typer.echo(json.dumps(_facts(verification), indent=2))
     else:
@@ -61,5 +60,6 @@ def _facts(verification: "VerificationReport") -> dict[str, Any]:
         "scale": verification.scale,
         "deviation": asdict(verification.deviation),
         "lr_psnr": psnr if isfinite(psnr) else None,
+        "noise": [asdict(curve) for curve in verification.noise],
         "findings": [asdict(finding) for finding in verification.findings],
     }

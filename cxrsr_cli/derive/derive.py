@@ -34,6 +34,8 @@ def derive(
     pixels: NDArray[np.integer],
     parameters: DerivationParameters,
     now: datetime,
+    *,
+    agreement: str,
 ) -> tuple[FileDataset, list[str]]:
     """Make the derived object.
 
@@ -50,6 +52,8 @@ def derive(
         How one became the other.
     now : datetime
         Time of the derivation, with its time zone.
+    agreement : str
+        How the new pixels agree with the source's, for the Derivation Description; ASCII.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def derive(
         warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
         sha256 = hashlib.sha256(np.ascontiguousarray(source_pixels, dtype="<i4").data).hexdigest()
-        warnings += write_provenance(derived, source.dataset, parameters, sha256, now)
+        warnings += write_provenance(derived, source.dataset, parameters, sha256, now, agreement)
         _write_pixels(derived, pixels, pixel_format)
         _check_required_attributes(derived, source.dataset)
         meta = _file_meta(derived)

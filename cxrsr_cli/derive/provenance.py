@@ -32,6 +32,8 @@ IMAGE_TYPE_MARKER = "SUPERRESOLUTION"
 SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
 _SPATIAL_RESAMPLING = CodedConcept("113085", "DCM", "Spatial resampling")
+_NOISE_REDUCTION = CodedConcept("113087", "DCM", "Smoothing")
+"""The nearest concept of CID 7203."""
 
 _DX = (DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing)
 _MAX_DERIVATION_DESCRIPTION_LENGTH = 1024
@@ -49,6 +51,7 @@ class _Derivation:
     parameters: DerivationParameters
     pixels_sha256: str
     now: datetime
+    agreement: str
 
     def append(self, keyword: str, item: Dataset) -> Sequence:
         """Return a sequence of the derived object, its items unchanged, with one more item."""
@@ -70,8 +73,10 @@ _WRITTEN: dict[str, Callable[[_Derivation], object]] = {
         d.source, d.parameters.options.scale, d.parameters.options.series_description
     ),
     "SeriesNumber": lambda d: series_number(d.source, d.parameters.options.scale),
-    "DerivationDescription": lambda d: _derivation_description(d.source, d.parameters)[0],
-    "DerivationCodeSequence": lambda d: d.append("DerivationCodeSequence", _SPATIAL_RESAMPLING),
+    "DerivationDescription": lambda d: _derivation_description(d)[0],
+    "DerivationCodeSequence": lambda d: Sequence(
+        [*(d.derived.get("DerivationCodeSequence") or ()), *_derivation_codes(d.parameters)]
+    ),
     "SourceImageSequence": lambda d: Sequence([_source_image(d.source)]),
     "ContributingEquipmentSequence": lambda d: d.append(
         "ContributingEquipmentSequence", _equipment(d.parameters, d.now)
@@ -117,14 +122,15 @@ def write_provenance(
     parameters: DerivationParameters,
     pixels_sha256: str,
     now: datetime,
+    agreement: str,
 ) -> list[str]:
     """Give the derived object its own identity and its history, in place.
 
-    Takes the SHA-256 of the source's stored values and the time of the derivation, with its
-    time zone. Returns warnings about what could not be kept.
+    Takes the SHA-256 of the source's stored values, the time of the derivation, with its
+    time zone, and a text on how the pixels agree. Returns warnings about what could not be kept.
     """
     derivation = _Derivation(
-        derived, source, parameters, pixels_sha256, _in_time_zone_of(source, now)
+        derived, source, parameters, pixels_sha256, _in_time_zone_of(source, now), agreement
     )
     for keyword, value in _WRITTEN.items():
         # As a new element, because the source's element may have a wrong VR.
@@ -132,7 +138,7 @@ def write_provenance(
     for keyword in INVALIDATED:
         if keyword in derived:
             delattr(derived, keyword)
-    if _derivation_description(source, parameters)[1]:
+    if _derivation_description(derivation)[1]:
         return []
     return ["the earlier Derivation Description was dropped: too long, or not ASCII"]
 
@@ -148,13 +154,20 @@ def image_type(source: Dataset) -> list[str]:
     return ["DERIVED", second, third, *values[3:], IMAGE_TYPE_MARKER]
 
 
-def _derivation_description(source: Dataset, parameters: DerivationParameters) -> tuple[str, bool]:
+def _derivation_codes(parameters: DerivationParameters) -> list[CodedConcept]:
+    """Return what was done to the pixels (CID 7203)."""
+    return [
+        _SPATIAL_RESAMPLING,
+        *([_NOISE_REDUCTION] if parameters.options.noise_reduction else []),
+    ]
+
+
+def _derivation_description(derivation: _Derivation) -> tuple[str, bool]:
     """Return the description, and whether it includes that of the source."""
+    source, parameters = derivation.source, derivation.parameters
     options = parameters.options
-    consistency = (
-        "projected so that it downsamples to the source image"
-        if options.consistency
-        else "not projected on the source image"
+    noise = (
+        f"; {options.noise_reduction:.0%} of the noise removed" if options.noise_reduction else ""
     )
     ensemble = "; mean of eight flips and rotations" if options.self_ensemble else ""
     impulses = (
@@ -164,7 +177,8 @@ def _derivation_description(source: Dataset, parameters: DerivationParameters) -
     )
     ours = (
         f"Enlarged x{options.scale} by AI super-resolution; model {options.model}, "
-        f"weights SHA-256 {parameters.model_sha256}{impulses}{ensemble}; {consistency}; "
+        f"weights SHA-256 {parameters.model_sha256}{impulses}{noise}{ensemble}; "
+        f"{derivation.agreement}; "
         f"cxrsr {parameters.software}; {NOT_FOR_DIAGNOSIS}"
     )
     earlier = str(source.get("DerivationDescription") or "").strip()

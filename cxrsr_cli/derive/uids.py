@@ -21,7 +21,7 @@ class DerivationParameters:
     model_sha256 : str
         SHA-256 of the weights file.
     options : UpscaleOptions
-        The user's options, with scale, device, precision and consistency as used;
+        The user's options, with scale, device, precision and agreement as used;
         `UpscaleOptions.model` is the model's name with its scale.
     impulse_filter : bool
         Whether the model removes impulse noise first; the weights decide it.

@@ -5,9 +5,23 @@ radiograph if the mean of its block of ``scale * scale`` pixels is that pixel. W
 noisy, the mean may leave it by `SIGMAS` standard deviations of the noise.
 """
 
-import torch
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxrsr_cli.dicom.pixel_format import Padding
+from cxrsr_cli.inference.noise_curve import NoiseCurve
+from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.resampling import block_mean, repeat_pixels
+
+_ROUNDING = 0.5
+"""Stored units by which rounding alone moves a block's mean at most."""
+_STRIP_ROWS = 256
 
 SIGMAS = 2.0
 """Standard deviations of the noise by which a block's mean may leave the source's pixel."""
@@ -62,3 +76,115 @@ def enforce_agreement(
     room = torch.where(repeat_pixels(lacking, scale) > 0, high - moved, low - moved)
     share = lacking / block_mean(room, scale).abs().clamp(min=torch.finfo(room.dtype).tiny)
     return (moved + repeat_pixels(share.abs(), scale) * room).clamp(low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementDeviation:
+    """Difference between the means of an output's blocks and the source's pixels.
+
+    Attributes
+    ----------
+    rms, mean, largest : float
+        Root mean square, mean and largest absolute difference in stored units, over all pixels
+        that are not padding.
+    beyond : float
+        Largest amount by which a difference exceeds its bound, `SIGMAS` standard deviations of
+        the noise and half a stored unit of rounding; 0 if none does.
+    """
+
+    rms: float = 0.0
+    mean: float = 0.0
+    largest: float = 0.0
+    beyond: float = 0.0
+
+    @classmethod
+    def measure(
+        cls,
+        output: NDArray[np.integer],
+        stored: NDArray[np.int32],
+        padding: Padding | None = None,
+        noise: NoiseCurve | None = None,
+    ) -> Self:
+        """Measure one frame.
+
+        Parameters
+        ----------
+        output : numpy.ndarray
+            ``(scale * H, scale * W)`` stored values.
+        stored : numpy.ndarray
+            ``(H, W)`` stored values of the source.
+        padding : Padding, optional
+            Its pixels do not count.
+        noise : NoiseCurve, optional
+            Of the source; no noise by default.
+        """
+        scale, width = len(output) // len(stored), stored.shape[1]
+        noise = noise or NoiseCurve()
+        squares, absolutes, pixels, largest, beyond = 0.0, 0.0, 0, 0.0, 0.0
+        for top in range(0, len(stored), _STRIP_ROWS):
+            rows = stored[top : top + _STRIP_ROWS]
+            blocks = output[top * scale :][: len(rows) * scale].reshape(-1, scale, width, scale)
+            error = np.abs(blocks.mean((1, 3), dtype=np.float64) - rows)
+            over = error - SIGMAS * noise.at(rows) - _ROUNDING
+            if padding:
+                counted = ~padding.mask(rows)
+                error, over = error[counted], over[counted]
+            squares += float(np.square(error).sum())
+            absolutes += float(error.sum())
+            pixels += error.size
+            largest = max(largest, float(error.max(initial=0)))
+            beyond = max(beyond, float(over.max(initial=0)))
+        if not pixels:
+            return cls()
+        return cls(math.sqrt(squares / pixels), absolutes / pixels, largest, beyond)
+
+    @classmethod
+    def worst_frame(
+        cls,
+        output: Iterable[NDArray[np.integer]],
+        stored: Iterable[NDArray[np.int32]],
+        padding: Padding | None = None,
+        noise: Iterable[NoiseCurve] | None = None,
+    ) -> Self:
+        """Measure every frame; return the one furthest beyond its bound, else of largest RMS."""
+        frames = list(zip(output, stored, strict=True))
+        curves = list(noise) if noise is not None else [NoiseCurve()] * len(frames)
+        return max(
+            (
+                cls.measure(*pair, padding, curve)
+                for pair, curve in zip(frames, curves, strict=True)
+            ),
+            key=lambda each: (each.beyond, each.rms),
+        )
+
+    def describe(self, agreement: Agreement, noise: NoiseCurve) -> str:
+        """Say for the object what was enforced, in ASCII: rule, deviation, and the noise.
+
+        Parameters
+        ----------
+        agreement : Agreement
+            What was enforced.
+        noise : NoiseCurve
+            Of the frame.
+        """
+        found = f"largest difference {self.largest:.3g}, mean {self.mean:.3g} stored units"
+        match agreement:
+            case Agreement.NONE:
+                return f"means of blocks not bound to the source pixels; {found}"
+            case Agreement.EXACT:
+                return f"mean of each block is the source pixel; {found}"
+            case Agreement.NOISE:
+                return (
+                    f"mean of each block is the source pixel to within {SIGMAS:g} sigma of its "
+                    f"noise; {found}; sigma at stored values: {noise}"
+                )
+
+    def lr_psnr(self, span: int) -> float:
+        """Return the PSNR of the block means in dB against the source.
+
+        Parameters
+        ----------
+        span : int
+            Largest minus smallest legal stored value: the peak.
+        """
+        return 20 * math.log10(span / self.rms) if self.rms else math.inf

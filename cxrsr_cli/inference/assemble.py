@@ -83,7 +83,7 @@ class OutputAssembler:
         """
         top, scale = 0, self.architecture.scale
         for residual in residuals:
-            for part in residual.split(MAX_ROWS * scale, dim=-2):
+            for part in torch.split(residual, MAX_ROWS * scale, dim=-2):
                 bottom = top + part.shape[-2] // scale
                 yield self._strip(part, top, bottom)
                 top = bottom

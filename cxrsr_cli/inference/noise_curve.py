@@ -37,7 +37,12 @@ class NoiseCurve:
     values: tuple[int, ...] = (0,)
     sigmas: tuple[float, ...] = (0.0,)
 
-    def at(self, stored: NDArray[np.generic]) -> NDArray[np.float32]:
+    def __str__(self) -> str:
+        """Return pairs such as ``102: 3.1, 800: 4.52``."""
+        pairs = zip(self.values, self.sigmas, strict=True)
+        return ", ".join(f"{value}: {sigma:g}" for value, sigma in pairs)
+
+    def at(self, stored: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the standard deviation at each stored value, in an array of the same shape."""
         return np.interp(stored, self.values, self.sigmas).astype(np.float32)
 
@@ -84,7 +89,7 @@ def _estimate_cells(
     """Return mean and variance of each cell in stored units, strip by strip."""
     span = abs(normalisation.one - normalisation.zero)
     values, variances = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
-    for strip in image.split(_STRIP_ROWS, dim=-2):
+    for strip in torch.split(image, _STRIP_ROWS, dim=-2):
         if strip.shape[-2] < MIN_PIXELS:
             continue
         sigma = _network()(normalisation.to_network(strip)).exp()[0, 0] * span

@@ -257,7 +257,9 @@ class TrainConfig:
         if self.precision not in (Precision.FP32, Precision.BF16):
             raise ValueError("precision must be fp32 or bf16")
         if self.agreement is not Agreement.NONE and self.degradation.has_impulses:
-            raise ValueError("agreement must be none: it would bring back the impulses of the input")
+            raise ValueError(
+                "agreement must be none: it would bring back the impulses of the input"
+            )
 
     @property
     def total_steps(self) -> int:

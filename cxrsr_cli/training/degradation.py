@@ -230,9 +230,7 @@ def degrade_patch(
         low = compressed
     if is_inverted:
         low, clean, noise = 1 - low, 1 - clean, -noise
-    return DegradedPatch(
-        low, high, clean, noise, sigma, full_range=share / 2 > _NORMALISATION_TAIL
-    )
+    return DegradedPatch(low, high, clean, noise, sigma, full_range=share / 2 > _NORMALISATION_TAIL)
 
 
 class _Random:
@@ -292,8 +290,9 @@ def _draw_noise(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw noise, and return its standard deviation at each pixel, too."""
     limits = [math.log(max(limit, _MIN_NOISE)) for limit in degradation.noise or (0, 0)]
-    strength, kind = math.exp(draw.between((limits[0], limits[1]))), draw.one_of(
-        degradation.noise_kinds
+    strength, kind = (
+        math.exp(draw.between((limits[0], limits[1]))),
+        draw.one_of(degradation.noise_kinds),
     )
     noise = draw.normal(clean.shape)
     if kind in _IS_CORRELATED:

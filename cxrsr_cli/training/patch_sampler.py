@@ -49,12 +49,12 @@ class PatchBatch:
 
     low: torch.Tensor
     high: torch.Tensor
-    skip: torch.Tensor | None
     sigma: torch.Tensor
     error: torch.Tensor
     noise_share: torch.Tensor
     minimum: torch.Tensor
     maximum: torch.Tensor
+    skip: torch.Tensor | None = None
 
     @classmethod
     def of(cls, pairs: Sequence[TrainingPair]) -> "PatchBatch":
@@ -84,9 +84,9 @@ class PatchBatch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "PatchBatch":
-        values = ((one.name, getattr(self, one.name)) for one in fields(self))
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         return PatchBatch(
-            **{name: None if value is None else function(value) for name, value in values}
+            **{name: function(value) for name, value in values.items() if value is not None}
         )
 
 
@@ -193,8 +193,8 @@ class PatchSampler:
         return PatchBatch.of(pairs)
 
     def _draw_spec(self, patch_size: int) -> _PatchSpec:
-        position = self._uniform() * self._cumulative[-1]
-        index = int(torch.searchsorted(self._cumulative, position, right=True))
+        drawn = self._uniform() * self._cumulative[-1]
+        index = int(torch.searchsorted(self._cumulative, drawn, right=True))
         pair = self.pairs[min(index, len(self.pairs) - 1)]
         height, width = pair.low.shape[-2:]
         for _ in range(_MARK_DRAWS):

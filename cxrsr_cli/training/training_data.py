@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import pydicom
@@ -170,7 +171,7 @@ def load_training_data(
         for sources in (config.data.train_sources, config.data.val_sources)
     )
     split = check_no_patient_overlap(
-        sum(train_paths, []), sum(val_paths, []), config.data.patient_id_regex
+        [*chain(*train_paths)], [*chain(*val_paths)], config.data.patient_id_regex
     )
     total = sum(map(len, train_paths + val_paths))
     done, skipped = 0, list[SkippedFile]()
@@ -201,20 +202,17 @@ def load_training_data(
         read(source, paths, _train_pair(config))
         for source, paths in zip(config.data.train_sources, train_paths, strict=True)
     ]
-    val = sum(
-        (
-            read(source, paths, _val_pair(config))
-            for source, paths in zip(config.data.val_sources, val_paths, strict=True)
-        ),
-        [],
-    )
+    val_sets = [
+        read(source, paths, _val_pair(config))
+        for source, paths in zip(config.data.val_sources, val_paths, strict=True)
+    ]
     set_weights = config.data.weights or [float(len(pairs)) for pairs in train_sets]
     weights = [
         weight / len(pairs)
         for weight, pairs in zip(set_weights, train_sets, strict=True)
         for _ in pairs
     ]
-    train = sum(train_sets, [])
+    train, val = [*chain(*train_sets)], [*chain(*val_sets)]
     summary = DataSummary(len(train), len(val), split, tuple(skipped))
     return TrainingData(train, val, summary, weights)
 

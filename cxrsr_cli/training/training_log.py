@@ -27,10 +27,10 @@ class LogEntry:
     seconds : float
         Time since this process started its loop.
     psnr, psnr_skip : float or None
-        PSNR in dB of the projected output and of the image skip on the
+        PSNR in dB of the output and of the image skip on the
         validation images, at steps with a validation. The peak is 1 in network
         values, so only the difference of the two can be compared between data
-        sets. With a degradation of the input the output is not projected.
+        sets.
     """
 
     step: int

@@ -51,7 +51,7 @@ class Aspect(StrEnum):
     CONTENT = "content"
     GEOMETRY = "geometry"
     PHOTOMETRY = "photometry"
-    CONSISTENCY = "consistency"
+    AGREEMENT = "agreement"
 
 
 @dataclass(frozen=True, slots=True)
