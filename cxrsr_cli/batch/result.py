@@ -11,8 +11,8 @@ from cxrsr_cli.options import Job
 
 if TYPE_CHECKING:
     from cxrsr_cli.inference.agreement import AgreementDeviation
-    from cxrsr_cli.inference.noise_curve import NoiseCurve
     from cxrsr_cli.inference.memory_plan import MemoryPlan
+    from cxrsr_cli.inference.noise_curve import NoiseCurve
     from cxrsr_cli.upscaler import DecodedSource
 
 _LOG = logging.getLogger(__name__)
