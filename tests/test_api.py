@@ -212,7 +212,8 @@ def test_options_may_be_given_as_texts(tiny_model: Path) -> None:
         model="tiny-x2",
         device="cpu",
         precision=model.options.precision,
-        consistency=True,
+        agreement=model.options.agreement,
+        noise_reduction=0.0,
         allow=model.options.allow,
     )
     assert model.options == expected

@@ -16,7 +16,7 @@ from cxrsr_cli.commands.options import make_options, with_upscale_options
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import UsageError
-from cxrsr_cli.networks.config import Precision
+from cxrsr_cli.networks.config import Agreement, Precision
 from cxrsr_cli.options import OptionInfo, UpscaleOptions, option
 from cxrsr_cli.serve.routing import RoutingRule
 
@@ -26,7 +26,8 @@ OTHER: dict[str, tuple[Any, list[str], Any]] = {
     "device": ("cpu", ["--device", "cpu"], "cpu"),
     "precision": (Precision.BF16, ["--precision", "bf16"], "bf16"),
     "memory": (1 << 30, ["--memory", "1GiB"], 1 << 30),
-    "consistency": (False, ["--no-consistency"], False),
+    "agreement": (Agreement.EXACT, ["--agreement", "exact"], "exact"),
+    "noise_reduction": (0.5, ["--noise-reduction", "0.5"], 0.5),
     "self_ensemble": (True, ["--self-ensemble"], True),
     "allow": (
         frozenset({AcceptanceOverride.BODY_PART, AcceptanceOverride.MODALITY}),

@@ -23,7 +23,7 @@ from cxrsr_cli.derive.provenance import image_type, mark_lossy
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
-from cxrsr_cli.networks.config import Precision
+from cxrsr_cli.networks.config import Agreement, Precision
 from cxrsr_cli.options import UpscaleOptions
 
 NOW = datetime(2026, 11, 22, 10, 30, 15, tzinfo=UTC)
@@ -31,7 +31,7 @@ PARAMETERS = DerivationParameters(
     software="0.1.0",
     model_sha256="ab" * 32,
     options=UpscaleOptions(
-        model="rir-s-x4", precision=Precision.FP32, device="cpu", consistency=True
+        model="rir-s-x4", precision=Precision.FP32, device="cpu", agreement=Agreement.NOISE
     ),
 )
 
@@ -46,7 +46,7 @@ def derived_from(path: Path, scale: int = 4) -> tuple[FileDataset, list[str]]:
     source = read_source(path)
     pixels = decode(source)
     larger = pixels.repeat(scale, 1).repeat(scale, 2)
-    return derive(source, pixels, larger, at_scale(scale), NOW)
+    return derive(source, pixels, larger, at_scale(scale), NOW, agreement="exact")
 
 
 def saved(dataset: FileDataset, path: Path) -> Path:
@@ -149,7 +149,8 @@ def test_smallest_pixel_value_is_that_of_the_new_pixels(example: Dataset) -> Non
         {"software": "0.2.0"},
         {"model_sha256": "cd" * 32},
         {"scale": 2},
-        {"consistency": False},
+        {"agreement": Agreement.EXACT},
+        {"noise_reduction": 0.0},
         {"self_ensemble": True},
         {"precision": Precision.BF16},
         {"device": "cuda"},

@@ -19,7 +19,7 @@ from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.psnr_ssim import psnr
-from cxrsr_cli.networks.config import ImageSkip, Precision
+from cxrsr_cli.networks.config import Agreement, ImageSkip
 from cxrsr_cli.networks.model_files import read_metadata, save_network
 from cxrsr_cli.networks.rir import ResidualInResidual, RirConfig
 from cxrsr_cli.training.degradation import DegradationConfig
@@ -103,7 +103,9 @@ def test_the_filter_restores_noisy_radiographs(shared: Path, amount: float) -> N
 SCALE = 2
 
 
-def model(path: Path, *, consistency: bool = True, impulse_filter: bool = True) -> Path:
+def model(
+    path: Path, *, agreement: Agreement = Agreement.NOISE, impulse_filter: bool = True
+) -> Path:
     """Write a network whose residual is not zero."""
     torch.manual_seed(0)
     architecture = RirConfig(
@@ -112,9 +114,7 @@ def model(path: Path, *, consistency: bool = True, impulse_filter: bool = True) 
     network = ResidualInResidual(architecture).eval()
     torch.nn.init.normal_(network.state_dict()["tail.0.weight"], std=0.01)
     save_network(network, describe(architecture), path)
-    if not consistency:
-        metadata = read_metadata(path).to_header() | {"consistency": "off"}
-        save_file(load_file(path), path, metadata)
+    save_file(load_file(path), path, read_metadata(path).to_header() | {"agreement": agreement})
     return path
 
 
@@ -128,11 +128,17 @@ def chest_with_dead_pixels() -> tuple[Tensor, Tensor]:
 
 def test_a_predictor_uses_the_filtered_image_for_network_and_skip(tmp_path: Path) -> None:
     noisy, clean = chest_with_dead_pixels()
-    with_filter = Predictor.load(model(tmp_path / "a.safetensors"), device="cpu")
-    without = Predictor.load(model(tmp_path / "b.safetensors", impulse_filter=False), device="cpu")
+    with_filter, without = (
+        Predictor.load(
+            model(tmp_path / f"{is_on}.safetensors", impulse_filter=is_on),
+            device="cpu",
+            agreement=Agreement.NONE,
+        )
+        for is_on in (True, False)
+    )
 
     def estimate(predictor: Predictor, low: Tensor) -> Tensor:
-        return predictor.predict(low, PixelRange(0, 255), consistency=False)
+        return predictor.predict(low, PixelRange(0, 255))
 
     assert torch.equal(estimate(with_filter, noisy), estimate(without, clean))
     assert not torch.allclose(estimate(with_filter, noisy), estimate(without, noisy), atol=5)
@@ -145,11 +151,9 @@ def test_training_uses_the_filtered_image_for_network_and_skip() -> None:
     )[None, None, 256:512, 256:512]
     image = GrayscaleImage("a", values, 255)
     what = DegradationConfig(salt_pepper=(0.02, 0.02))
-    clean = make_pair(image, SCALE, ImageSkip.CONSISTENT)
-    kept = make_pair(image, SCALE, ImageSkip.CONSISTENT, impulse_filter=True)
-    whole = make_degraded_pair(
-        image, SCALE, ImageSkip.CONSISTENT, what, seed=1, impulse_filter=True
-    )
+    clean = make_pair(image, SCALE, ImageSkip.BICUBIC)
+    kept = make_pair(image, SCALE, ImageSkip.BICUBIC, impulse_filter=True)
+    whole = make_degraded_pair(image, SCALE, ImageSkip.BICUBIC, what, seed=1, impulse_filter=True)
     for pair in (kept, whole):
         assert (pair.minimum, pair.maximum) == pytest.approx((clean.minimum, clean.maximum), 0.02)
         assert pair.low.sub(clean.low).square().mean().sqrt() < 0.02
@@ -161,7 +165,7 @@ def test_training_uses_the_filtered_image_for_network_and_skip() -> None:
         SCALE,
         torch.Generator().manual_seed(0),
         degradation=what,
-        skip_kind=ImageSkip.CONSISTENT,
+        skip_kind=ImageSkip.BICUBIC,
         impulse_filter=True,
     )
     batch = sampler.sample(8, 24)
@@ -170,32 +174,30 @@ def test_training_uses_the_filtered_image_for_network_and_skip() -> None:
     assert batch.minimum.max().item() == pytest.approx(clean.minimum)
 
 
-def test_the_header_decides_consistency_by_default(tmp_path: Path) -> None:
-    consistent = model(tmp_path / "a.safetensors")
-    free = model(tmp_path / "b.safetensors", consistency=False)
-    assert read_metadata(consistent).consistency
-    assert not read_metadata(free).consistency
-    assert Predictor.load(consistent, device="cpu").consistency
-    assert not Predictor.load(free, device="cpu").consistency
-    assert Predictor.load(free, device="cpu", consistency=True).consistency
-    assert not Predictor.load(consistent, device="cpu", consistency=False).consistency
-    assert Predictor.load(free, device="cpu").precision is Precision.FP32
+@pytest.mark.parametrize("stated", Agreement)
+def test_the_header_decides_the_agreement_by_default(tmp_path: Path, stated: Agreement) -> None:
+    path = model(tmp_path / "a.safetensors", agreement=stated)
+    assert read_metadata(path).agreement is stated
+    assert Predictor.load(path, device="cpu").agreement is stated
+    for chosen in Agreement:
+        assert Predictor.load(path, device="cpu", agreement=chosen).agreement is chosen
 
 
 @pytest.mark.parametrize(
     ("arguments", "said", "unsaid"),
     [
-        ([], ["not projected", "replaced by the median"], ["mean of eight"]),
-        (["--consistency"], ["projected so that it downsamples"], ["not projected"]),
-        (["--self-ensemble"], ["mean of eight flips and rotations", "not projected"], []),
+        ([], ["not bound to the source", "replaced by the median"], ["mean of eight"]),
+        (["--agreement", "exact"], ["each block is the source pixel;"], ["not bound"]),
+        (["--agreement", "noise"], ["to within 2 sigma", "sigma at stored values: "], []),
+        (["--self-ensemble"], ["mean of eight flips and rotations", "not bound"], []),
     ],
     ids=str,
 )
-def test_the_output_records_consistency_filter_and_self_ensemble(
+def test_the_output_records_agreement_filter_and_self_ensemble(
     cxrsr: Command, tmp_path: Path, arguments: list[str], said: list[str], unsaid: list[str]
 ) -> None:
     small_chest().save_as(tmp_path / "in.dcm")
-    weights = model(tmp_path / "model.safetensors", consistency=False)
+    weights = model(tmp_path / "model.safetensors", agreement=Agreement.NONE)
     done = cxrsr(
         "upscale", "-s", str(SCALE), "-m", str(weights), *arguments,
         str(tmp_path / "in.dcm"), str(tmp_path / "out.dcm"),

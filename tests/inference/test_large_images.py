@@ -22,8 +22,8 @@ from cxrsr_cli.dicom.decode import decode, decode_compact, decodes_equal
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.dicom.write import PixelDataStream, write_dicom
-from cxrsr_cli.inference import data_consistency
-from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
+from cxrsr_cli.inference import agreement
+from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import small_chest
@@ -155,7 +155,7 @@ def test_deriving_and_writing_copies_no_whole_image(
     large = low.astype(kind).repeat(8, 1).repeat(8, 2)
 
     def write() -> None:
-        derived, _ = derive(source, low, large, at_scale(8), NOW)
+        derived, _ = derive(source, low, large, at_scale(8), NOW, agreement="exact")
         write_dicom(derived, large, tmp_path / "out.dcm", syntax=syntax)
 
     write()  # imports and caches of the first call do not count
@@ -164,25 +164,25 @@ def test_deriving_and_writing_copies_no_whole_image(
     assert decodes_equal(read_source(tmp_path / "out.dcm"), large)
 
 
-def test_measuring_consistency_copies_no_whole_image(peak: Measure) -> None:
+def test_measuring_agreement_copies_no_whole_image(peak: Measure) -> None:
     large = np.zeros((8192, 8192), np.uint8)
     small = np.zeros((1024, 1024), np.int32)
-    assert peak(lambda: ConsistencyDeviation.measure(large, small)) < 0.5 * large.nbytes
+    assert peak(lambda: AgreementDeviation.measure(large, small)) < 0.5 * large.nbytes
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("height", [1, 2, 5, 33])
-def test_consistency_measured_in_strips_equals_that_of_the_whole_image(
+def test_agreement_measured_in_strips_equals_that_of_the_whole_image(
     scale: int, height: int
 ) -> None:
     random = np.random.default_rng(height)
     large = random.integers(0, 1 << 16, (height * scale, 7 * scale)).astype(np.uint16)
     small = random.integers(0, 1 << 16, (height, 7), dtype=np.int32)
-    whole = ConsistencyDeviation.measure(large, small)
-    assert whole.largest > whole.rms > 0
+    whole = AgreementDeviation.measure(large, small)
+    assert whole.largest > whole.rms > whole.mean > 0
     for rows in (1, 2, 3):
-        with patch.object(data_consistency, "_STRIP_PIXELS", rows * large.size // height):
-            strips = ConsistencyDeviation.measure(large, small)
+        with patch.object(agreement, "_STRIP_ROWS", rows):
+            strips = AgreementDeviation.measure(large, small)
         assert strips.largest == whole.largest
         assert strips.rms == pytest.approx(whole.rms, rel=1e-12)
 

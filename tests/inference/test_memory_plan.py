@@ -62,7 +62,6 @@ def test_a_compressed_output_needs_more_memory() -> None:
 def test_the_memory_for_writing_does_not_change_the_pixels(shape: tuple[int, int]) -> None:
     plans = [bundled(8).plan(*shape, write_memory_factor=share) for share in (0.3, 6.5)]
     assert plans[0].rows == plans[1].rows
-    assert plans[0].tile == plans[1].tile
 
 
 def test_a_gpu_with_too_little_memory_gets_the_smallest_plan() -> None:
@@ -89,8 +88,7 @@ def test_a_gpu_gets_as_many_rows_as_its_memory_holds() -> None:
     planner = MemoryPlanner(predictor.architecture, predictor.program, 2 << 30, on_gpu=True)
     ordinary, large = planner.plan(1024, 1024, 2), planner.plan(3000, 2500, 2)
     assert ordinary.rows > 100
-    assert ordinary.tile == (1024, 1024)
-    assert large.rows > 30, "tiles shrink before the rows do"
+    assert large.rows > 30
     assert max(ordinary.peak_bytes, large.peak_bytes) <= 2 << 30
 
 

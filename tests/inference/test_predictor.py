@@ -1,4 +1,4 @@
-"""Precision, device and tiles change an output by less than is visible."""
+"""Precision, device and strips change an output by less than is visible."""
 
 from dataclasses import replace
 
@@ -9,10 +9,11 @@ import torch
 
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.errors import DeviceError, ModelError
+from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.device import choose_device, choose_precision
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.predictor import Predictor
-from cxrsr_cli.networks.config import Precision
+from cxrsr_cli.networks.config import Agreement, Precision
 from cxrsr_cli.networks.model_files import find_model
 from tests.conftest import EXAMPLE
 
@@ -51,11 +52,10 @@ def between_shutters(bits: int) -> np.ndarray:
     return stored
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 12, 16])
-@pytest.mark.parametrize("tile", [(16, 512), (64, 512), (64, 100)])
-def test_no_tile_is_visible_in_the_output(bits: int, tile: tuple[int, int]) -> None:
-    stored = between_shutters(bits)
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_no_strip_is_visible_in_the_output(bits: int, rows: int) -> None:
+    stored = between_shutters(bits)[:80]
     predictor = Predictor.load(find_model("rir-s", 4).path, device="cpu")
     plan = predictor.plan(*stored.shape)
 
@@ -63,10 +63,35 @@ def test_no_tile_is_visible_in_the_output(bits: int, tile: tuple[int, int]) -> N
         strips = predictor.predict_strips(stored, PixelRange(0, (1 << bits) - 1), plan=one)
         return np.concatenate([strip for _, strip in strips])
 
-    whole = made(replace(plan, tile=(256, 256)))
+    whole = made(replace(plan, rows=80))
     assert (whole == (1 << bits) - 1).mean() > 0.2
-    difference = np.abs(made(replace(plan, tile=tile)) - whole)
+    difference = np.abs(made(replace(plan, rows=rows)) - whole)
     assert difference.max() <= (4 if bits == 16 else 1)
+
+
+@pytest.mark.parametrize("agreement", [Agreement.EXACT, Agreement.NOISE])
+def test_block_means_agree_with_the_source(agreement: Agreement) -> None:
+    predictor = Predictor.load(find_model("rir-s", 4).path, device="cpu", agreement=agreement)
+    pixel_range = PixelRange(0, 4095)
+    noise = predictor.estimate_noise(STORED, pixel_range)
+    found = AgreementDeviation.measure(predictor.upscale(STORED, pixel_range), STORED, noise=noise)
+    assert found.beyond < 1e-3
+    assert (found.largest <= 0.5) == (agreement is Agreement.EXACT)
+
+
+def test_the_share_of_noise_decides_the_noise_of_the_output() -> None:
+    noise = np.random.default_rng(0).normal(0, 40, STORED.shape).astype(np.int32)
+    noisy = np.clip(STORED + noise, 0, 4095)
+    spreads = []
+    for share in (0.0, 0.7, 1.0):
+        predictor = Predictor.load(
+            find_model("rir-s", 4).path, device="cpu", noise_share=share, agreement=Agreement.NONE
+        )
+        clean, output = (
+            predictor.upscale(values, PixelRange(0, 4095)) for values in (STORED, noisy)
+        )
+        spreads.append((output - clean).std())
+    assert spreads[0] < 0.6 * spreads[1] < 0.6 * spreads[2]
 
 
 def test_an_output_with_nan_is_a_model_error() -> None:

@@ -36,7 +36,7 @@ def test_these_tests_cover_every_family() -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("skip", [ImageSkip.NONE, ImageSkip.CONSISTENT])
+@pytest.mark.parametrize("skip", [ImageSkip.NONE, ImageSkip.BICUBIC])
 def test_the_output_has_the_scale_and_is_zero_before_training_with_an_image_skip(
     name: str, scale: int, skip: ImageSkip
 ) -> None:
@@ -217,8 +217,9 @@ def test_an_architecture_without_a_field_is_refused() -> None:
 def test_an_architecture_names_the_family_and_every_field() -> None:
     assert RirConfig(scale=4, channels=32).to_dict() == {
         "network": "rir", "scale": 4, "channels": 32, "groups": 4, "blocks": 4,
-        "negative_slope": 0.1, "image_skip": "consistent", "upsampler": "conv_shuffle",
+        "negative_slope": 0.1, "image_skip": "bicubic", "upsampler": "conv_shuffle",
         "residual_scale": 0.1, "stem": "whitened", "impulse_filter": False,
+        "noise_share": False,
         "kernels": [1, 3, 5], "branch_channels": None, "dense": True, "long_skip": True,
         "attention": "none", "reduction": 16,
     }  # fmt: skip

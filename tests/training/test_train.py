@@ -99,7 +99,7 @@ def test_a_network_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path
             "stages=[{steps: 120, batch_size: 8, patch_size: 24}]",
             "ema_decay=0.98",
             "degradation.salt_pepper=[0.02, 0.02]",
-            "architecture.image_skip=bicubic",
+            "agreement=none",
             "architecture.residual_scale=1",
             "learning_rate=0.003",
             "loss=mse",
@@ -117,14 +117,18 @@ def test_a_network_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path
     "extra",
     [
         [],
-        ["projection_steps=1"],
-        ["preserved_noise=0.05"],
+        ["agreement=exact", "loss=relative_l1"],
+        ["architecture.noise_share=true", "degradation.noise=[0.01, 0.05]"],
         ["architecture.stem=plain"],
         ["architecture.attention=block", "architecture.reduction=2"],
         ["architecture={network: srcnn, scale: 2, channels: 4, mapped: 4}"],
         ["architecture={network: edsr, scale: 2, channels: 4, blocks: 1}"],
         ["architecture={network: rcan, scale: 2, channels: 4, groups: 1, blocks: 1, reduction: 2}"],
-        ["degradation.depth=[8, 16]", "degradation.jpeg=[50, 90]", "degradation.probability=0.5"],
+        [
+            "degradation.depth=[8, 16]",
+            "degradation.jpeg=[50, 90]",
+            "degradation.kernels={bicubic: 1, blur: 1}",
+        ],
         ["optimizer=adamw", "weight_decay=0.01", "loss=mse", "fft_loss_weight=0.01"],
     ],
     ids=str,
@@ -184,11 +188,12 @@ def test_train_writes_weights_and_log_and_refuses_a_used_folder(
         ("learning_rate=fast", "learning_rate"),
         ("stages=[]", "at least one"),
         ("stages=[{steps: 1, batch_size: 1, patch_size: 4}]", "patch_size must be at least 5"),
-        ("projection_steps=2", "leaves out the border"),
+        ("degradation.salt_pepper=[0.01, 0.02]", "agreement must be none"),
         ("ema_decay=3", "ema_decay"),
         ("val_every=0", "val_every"),
         ("name=a/b", "letters"),
-        ("preserved_noise=-1", "preserved_noise must not be negative"),
+        ("warmup_steps=-1", "warmup_steps must not be negative"),
+        ("data.weights=[1, 2]", "weights must be above 0, one for each of train"),
         ("data.patient_id_regex='('", "patient_id_regex is not a regular expression"),
         ("data.allow=[hips]", "data.allow"),
         ("degradation.fog=1", "degradation.fog"),
@@ -227,11 +232,12 @@ def test_the_hash_does_not_depend_on_the_paths_of_the_data(config: Path) -> None
     [
         ("loss=l1", False),
         ("degradation={}", False),
-        ("degradation.probability=1", False),
+        ("degradation.jpeg_probability=1", False),
         ("precision=fp32", False),
         (r"data.patient_id_regex='^(\d{8})_'", False),
         ("loss=mse", True),
         ("degradation.jpeg=[50, 90]", True),
+        ("agreement=exact", True),
         ("precision=bf16", True),
         ("data.allow=[body-part]", True),
         ("architecture.channels=6", True),
@@ -282,7 +288,7 @@ def test_low_and_high_patches_have_the_same_position_and_orientation(
 ) -> None:
     image = read_images(list_image_files(tmp_path / "train")[0], 2)[0]
     sampler = PatchSampler(
-        [make_pair(image, 2, ImageSkip.CONSISTENT)], 2, torch.Generator().manual_seed(0)
+        [make_pair(image, 2, ImageSkip.BICUBIC)], 2, torch.Generator().manual_seed(0)
     )
     batch = sampler.sample(16, 16)
     assert batch.skip is not None
@@ -378,7 +384,7 @@ def test_weights_of_a_network_that_cannot_be_widened_are_refused(
 def test_the_result_does_not_depend_on_prefetching(
     config: Path, tmp_path: Path, prefetch: int
 ) -> None:
-    checked = load_train_config(config, ["preserved_noise=0.05"])
+    checked = load_train_config(config, ["degradation.noise=[0.05, 0.05]"])
     one = load_file(train(checked, tmp_path / "one", command="none", prefetch=2))
     other = load_file(train(checked, tmp_path / "other", command="none", prefetch=prefetch))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -388,15 +394,19 @@ def test_losses_have_the_values_of_their_formulas() -> None:
     torch.manual_seed(0)
     output, target = torch.rand(2, 2, 1, 8, 8)
     difference = output - target
-    assert training_loss(output, target, Loss.L1, 0).item() == pytest.approx(
+    assert training_loss(output, target, Loss.L1, 0, bicubic=target).item() == pytest.approx(
         difference.abs().mean().item()
     )
-    assert training_loss(output, target, Loss.MSE, 0).item() == pytest.approx(
+    assert training_loss(output, target, Loss.MSE, 0, bicubic=target).item() == pytest.approx(
         difference.square().mean().item()
     )
+    bicubic = torch.rand(2, 1, 8, 8)
+    ratios = difference.abs().mean((1, 2, 3)) / (bicubic - target).abs().mean((1, 2, 3))
+    relative = training_loss(output, target, Loss.RELATIVE_L1, 0, bicubic=bicubic).item()
+    assert relative == pytest.approx(ratios.mean().item())
     waves = np.fft.rfft2(output.numpy()) - np.fft.rfft2(target.numpy())
     fourier = (np.abs(waves.real) + np.abs(waves.imag)).mean() / 2
-    mixed = training_loss(output, target, Loss.L1, 0.05).item()
+    mixed = training_loss(output, target, Loss.L1, 0.05, bicubic=target).item()
     assert mixed == pytest.approx(difference.abs().mean().item() + 0.05 * fourier, rel=1e-5)
 
 

@@ -109,7 +109,7 @@ def test_monochrome1_is_inverted_for_the_network_only(tmp_path: Path) -> None:
     pairs = []
     for path in (plain, tmp_path / "negative.dcm"):
         (image,) = read_images(path, 2)
-        pairs.append(make_pair(image, 2, ImageSkip.CONSISTENT))
+        pairs.append(make_pair(image, 2, ImageSkip.BICUBIC))
     (one, other) = pairs
     assert (one.high - other.high).abs().max() < 0.01
     assert one.skip is not None
