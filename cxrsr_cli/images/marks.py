@@ -32,5 +32,4 @@ def mark_mask(values: torch.Tensor, data_range: float) -> torch.Tensor:
     lowest = -F.max_pool2d(-values, 3, 1, 1)
     edge = ((highest - lowest) > _MIN_CONTRAST * data_range).float()
     side = 2 * _MARGIN_PIXELS + 1
-    columns = F.max_pool2d(edge, (side, 1), 1, (_MARGIN_PIXELS, 0))
-    return F.max_pool2d(columns, (1, side), 1, (0, _MARGIN_PIXELS)) > 0
+    return F.max_pool2d(edge, side, 1, _MARGIN_PIXELS) > 0
