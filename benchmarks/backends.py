@@ -202,11 +202,7 @@ def measure_quality(
         low = make_low_resolution(original, scale)
         reference, best = torch.empty(0), 0.0
         for line in lines:
-            output = _with_backend(predictor, line).predict(
-                low,
-                original.pixel_range,
-                consistency=predictor.consistency,
-            )
+            output = _with_backend(predictor, line).predict(low, original.pixel_range)
             found = psnr(output.round(), original.values, peak=original.data_range, border=scale)
             if line is lines[0]:
                 reference, best = output, found

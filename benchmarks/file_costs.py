@@ -33,7 +33,7 @@ from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.evaluation.tables import Table
-from cxrsr_cli.inference.data_consistency import ConsistencyDeviation
+from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
 from cxrsr_cli.options import Job, UpscaleOptions
@@ -215,7 +215,7 @@ def accounts() -> tuple[float, float]:
             timing=Timing(0.123, 4.567, 0.321),
             input_shape=(2500, 2048),
             output_shape=(10000, 8192),
-            deviation=ConsistencyDeviation(0.1234, 1.2345),
+            deviation=AgreementDeviation(0.1234, 0.1, 1.2345),
             plan=MemoryPlan(64, (64, 512), 0.08, 1 << 30),
             source_sha256=f"{number:064x}",
             output_sha256=f"{-number & (1 << 256) - 1:064x}",

@@ -40,7 +40,7 @@ from cxrsr_cli.training.training_data import make_pair
 IMAGES = 4
 SIDE = 1024
 DAMAGE = [
-    "degradation={depth: [8, 16], salt_pepper: [0.005, 0.02], jpeg: [50, 95], probability: 0.5}"
+    "degradation={depth: [8, 16], noise: [0.001, 0.03], jpeg: [50, 95], jpeg_probability: 0.5}"
 ]
 
 
@@ -87,7 +87,7 @@ def measure(
         random,
         degradation=config.degradation,
         skip_kind=config.architecture.image_skip,
-        noise=config.preserved_noise,
+        noise_share=config.architecture.noise_share,
     )
     stage, pin = config.stages[0], device.type == "cuda"
     (drawn,) = prefetch_batches(sampler, [stage], prefetch=0, pin=pin)

@@ -1,8 +1,8 @@
 """A simple reference implementation of upscaling, for comparison.
 
 It runs the network as trained, in PyTorch's default memory format, on tiles
-with a halo as wide as the receptive field, and iterates image skip and
-projection over the whole image. Most super-resolution tools do this.
+with a halo as wide as the receptive field, and makes image skip and agreement
+for the whole image. Most super-resolution tools do this.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from cxrsr_cli.dicom.pixel_format import PixelRange
+from cxrsr_cli.inference.agreement import enforce_agreement
 from cxrsr_cli.inference.assemble import image_skip
-from cxrsr_cli.inference.data_consistency import OUTPUT_STEPS, project_iteratively
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.inference.streaming import reflect_pad
+from cxrsr_cli.networks.config import DEFAULT_NOISE_SHARE
 from cxrsr_cli.networks.layers import SuperResolutionNetwork
 
 TILE = 512
@@ -24,9 +25,12 @@ TILE = 512
 
 @torch.inference_mode()
 def upscale(
-    network: SuperResolutionNetwork, stored: NDArray[np.int32], pixel_range: PixelRange
+    network: SuperResolutionNetwork,
+    stored: NDArray[np.int32],
+    pixel_range: PixelRange,
+    noise_share: float = DEFAULT_NOISE_SHARE,
 ) -> NDArray[np.int32]:
-    """Upscale one image.
+    """Upscale one image, in exact agreement.
 
     Parameters
     ----------
@@ -36,6 +40,8 @@ def upscale(
         ``(H, W)`` int32 stored values.
     pixel_range : PixelRange
         Their legal range.
+    noise_share : float
+        Share of the noise that the output keeps.
 
     Returns
     -------
@@ -53,20 +59,20 @@ def upscale(
     for rows in _spans(height):
         for columns in _spans(width):
             tile = padded[..., rows.start : rows.stop + 2 * halo, :]
-            made = network(tile[..., columns.start : columns.stop + 2 * halo])
+            made = network(tile[..., columns.start : columns.stop + 2 * halo], noise_share)
             place = [slice(part.start * scale, part.stop * scale) for part in (rows, columns)]
             residual[..., place[0], place[1]] = made[..., inner, inner]
     output = norm.residual_to_stored(residual)
-    skip = image_skip(kind.image_skip, low, scale, pixel_range)
+    skip = image_skip(kind.image_skip, low, scale)
     if skip is not None:
         output += skip
-    output = project_iteratively(
+    output = enforce_agreement(
         output,
         low,
         scale,
+        bound=0.0,
         minimum=pixel_range.minimum,
         maximum=pixel_range.maximum,
-        steps=OUTPUT_STEPS,
     )
     rounded: NDArray[np.int32] = output.round().to(torch.int32)[0, 0].numpy()
     return rounded

@@ -30,16 +30,11 @@ from benchmarks.timing import Budget, clock
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.evaluation.tables import Table as Layout
 from cxrsr_cli.inference.assemble import OutputAssembler
-from cxrsr_cli.inference.data_consistency import (
-    MARGIN,
-    OUTPUT_STEPS,
-    consistent_bicubic,
-    enforce_consistency,
-    project_iteratively,
-)
+from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.inference.streaming import stream
+from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, find_model
 from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
@@ -63,9 +58,9 @@ def main() -> None:
         print(f"\n{name}\n\n{text}", flush=True)
 
 
-def load_predictor(scale: int) -> Predictor:
+def load_predictor(scale: int, agreement: Agreement = Agreement.NOISE) -> Predictor:
     """Load the default model."""
-    return Predictor.load(find_model(DEFAULT_MODEL, scale).path, device="cpu")
+    return Predictor.load(find_model(DEFAULT_MODEL, scale).path, device="cpu", agreement=agreement)
 
 
 def ceiling(folder: Path) -> str:
@@ -95,7 +90,7 @@ def ceiling(folder: Path) -> str:
             ]
         )
     titles = ["scale", "input", "convolutions s", "end to end s", "share", "border"]
-    titles += ["read s", "network s", "consistency s", "rest s", "write s"]
+    titles += ["read s", "network s", "assembly s", "rest s", "write s"]
     return table(titles, rows)
 
 
@@ -103,7 +98,7 @@ def against_reference(_: Path) -> str:
     """Compare with the same restoration, plainly written."""
     rows = []
     for scale in (2, 4, 8):
-        of = load_predictor(scale)
+        of = load_predictor(scale, Agreement.EXACT)
         low = mosaic(1024, 1024).astype(np.int32)
         made, plainly, ratios = [], [], []
         for _round in range(ROUNDS):
@@ -127,44 +122,36 @@ def against_reference(_: Path) -> str:
     return table(titles, rows)
 
 
-def projection(_: Path) -> str:
-    """Compare both projections, iterated over the image and in closed form where possible."""
+def agreement(_: Path) -> str:
+    """Compare the network with the estimate of the noise, and with image skip and agreement."""
     rows = []
     for scale in (2, 4, 8):
         of = load_predictor(scale)
-        low = torch.from_numpy(mosaic(1024, 1024).astype(np.float32))[None, None]
-        estimate = of.predict(low, PixelRange(0, RANGE), consistency=False)
-        finish = OutputAssembler(
-            of.architecture, identity_normalisation(), low, low, PixelRange(0, RANGE)
+        stored = mosaic(1024, 1024).astype(np.int32)
+        low = torch.from_numpy(stored.astype(np.float32))[None, None]
+        bound = torch.ones_like(low)
+        assembler = OutputAssembler(
+            of.architecture, Normalisation(0.0, 1.0), low, low, bound, PixelRange(0, RANGE)
         )
-        noise = estimate - consistent_bicubic(low, scale, PixelRange(0, RANGE))
-        network, iterated, closed = [], [], []
+        residual = torch.zeros(1, 1, 1024 * scale, 1024 * scale)
+        network, estimated, assembled = [], [], []
         for _round in range(ROUNDS):
             network.append(clock(run_network, of, low)[1])
-            iterated.append(clock(iterate, estimate, low, scale)[1])
-            closed.append(clock(in_strips, finish, noise)[1])
-        reference = project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE, steps=60)
-        found = enforce_consistency(estimate, low, scale, PixelRange(0, RANGE), steps=60)
-        fifteen = project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE)
-        pairs = list(zip(iterated, closed, network, strict=True))
+            estimated.append(clock(NoiseCurve.estimate, stored, PixelRange(0, RANGE))[1])
+            assembled.append(clock(assemble, assembler, residual)[1])
+        shares = [
+            median(one / net for one, net in zip(taken, network, strict=True))
+            for taken in (estimated, assembled)
+        ]
         rows.append(
             [
                 f"x{scale}",
-                *(f"{median(each):.2f}" for each in (network, iterated, closed)),
-                f"{100 * median(one / net for one, _, net in pairs):.0f} %",
-                f"{100 * median(one / net for _, one, net in pairs):.0f} %",
-                f"{(found - reference).abs().max():.3f}",
-                f"{(fifteen - reference).abs().max():.3f}",
+                *(f"{median(each):.2f}" for each in (network, estimated, assembled)),
+                *(f"{100 * share:.0f} %" for share in shares),
             ]
         )
-    titles = ["scale", "network s", "iterated s", "closed form s", "iterated / network"]
-    titles += ["closed form / network", "difference to 60 iterations", "of 15 iterations to 60"]
-    return table(titles, rows)
-
-
-def identity_normalisation() -> Normalisation:
-    """Return the map that leaves values as they are."""
-    return Normalisation(0.0, 1.0)
+    titles = ["scale", "network s", "noise s", "assembly s", "noise / network"]
+    return table([*titles, "assembly / network"], rows)
 
 
 @torch.inference_mode()
@@ -176,20 +163,10 @@ def run_network(of: Predictor, low: torch.Tensor) -> None:
 
 
 @torch.inference_mode()
-def iterate(estimate: torch.Tensor, low: torch.Tensor, scale: int) -> None:
-    """Iterate for the image skip, and for the output."""
-    consistent_bicubic(low, scale, PixelRange(0, RANGE))
-    project_iteratively(estimate, low, scale, minimum=0, maximum=RANGE, steps=OUTPUT_STEPS)
-
-
-@torch.inference_mode()
-def in_strips(finish: OutputAssembler, residual: torch.Tensor) -> None:
-    """Do both as `upscale` does."""
-    height, scale = finish.network_input.shape[-2], finish.architecture.scale
-    for top in range(0, height, 64):
-        first, bottom = max(top - MARGIN, 0), min(top + 64, height)
-        rows = residual[..., first * scale : min(bottom + MARGIN, height) * scale, :]
-        finish.strip(rows, first, top, bottom, 512)
+def assemble(assembler: OutputAssembler, residual: torch.Tensor) -> None:
+    """Add the image skip and enforce agreement, as `upscale` does."""
+    for _ in assembler.strips(iter([residual])):
+        pass
 
 
 def memory(folder: Path) -> str:
@@ -291,7 +268,7 @@ def table(titles: Sequence[str], rows: list[list[str]], words: int = 2) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "ceiling": ceiling,
     "plain": against_reference,
-    "projection": projection,
+    "agreement": agreement,
     "memory": memory,
     "folder": folder_of_files,
     "start-up": start_up,

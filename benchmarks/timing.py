@@ -28,7 +28,7 @@ class Budget:
 
     read: float
     network: float
-    consistency: float
+    assembly: float
     rest: float
     write: float
 
@@ -40,19 +40,19 @@ class Budget:
         read = time.perf_counter()
         with (
             timed("cxrsr_cli.inference.streaming._StreamState.advance") as network,
-            timed("cxrsr_cli.inference.assemble.OutputAssembler.strip") as consistency,
+            timed("cxrsr_cli.inference.assemble.OutputAssembler._strip") as assembly,
         ):
             restored = upscaler.upscale(opened)
         made = time.perf_counter()
         upscaler.write(restored)
         end = time.perf_counter()
-        rest = made - read - sum(network) - sum(consistency)
-        return cls(read - start, sum(network), sum(consistency), rest, end - made)
+        rest = made - read - sum(network) - sum(assembly)
+        return cls(read - start, sum(network), sum(assembly), rest, end - made)
 
     @property
     def parts(self) -> tuple[float, ...]:
         """All of them, in the order of the work."""
-        return (self.read, self.network, self.consistency, self.rest, self.write)
+        return (self.read, self.network, self.assembly, self.rest, self.write)
 
     @property
     def total(self) -> float:
