@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 
@@ -19,7 +19,7 @@ from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.metric import ImageComparison
 from cxrsr_cli.metrics.registry import METRICS
-from cxrsr_cli.networks.config import Agreement
+from cxrsr_cli.networks.config import DEFAULT_NOISE_SHARE, Agreement
 from cxrsr_cli.networks.resampling import upsample
 
 _Network = tuple[str, float | None]
@@ -134,11 +134,12 @@ class Evaluator:
         predictors = dict[_Network, Predictor]()
         for method in methods:
             if method.is_model and _network(method) not in predictors:
-                share: dict[str, Any] = {}
-                if method.noise_reduction is not None:
-                    share["noise_share"] = 1 - method.noise_reduction
+                reduction = method.noise_reduction
                 predictors[_network(method)] = Predictor.load(
-                    models[method.base], device=device, memory=memory, **share
+                    models[method.base],
+                    device=device,
+                    memory=memory,
+                    noise_share=DEFAULT_NOISE_SHARE if reduction is None else 1 - reduction,
                 )
         return cls(scale, methods, predictors, inputs)
 
