@@ -30,7 +30,7 @@ from benchmarks.cpu_backends import BACKENDS, Backend, BackendInputs, Compute
 from benchmarks.machine_info import machine
 from benchmarks.run_study import fill
 from benchmarks.study_config import PAGES, ROOT
-from cxrsr_cli.evaluation.evaluator import make_low_resolution, read_ground_truth
+from cxrsr_cli.evaluation.evaluator import read_ground_truth
 from cxrsr_cli.evaluation.paired_statistics import PairedDifference
 from cxrsr_cli.evaluation.resource_usage import ResourceUsage, measure_usage
 from cxrsr_cli.evaluation.tables import Table
@@ -144,7 +144,7 @@ def calibration(folder: Path, scale: int) -> Iterator[torch.Tensor]:
     """Yield every image of a folder, downsampled, in network values."""
     for path in list_image_files(folder):
         original = read_ground_truth(path, scale)
-        low = make_low_resolution(original, scale)
+        low = original.downsample(scale)
         yield Normalisation.from_image(low, inverted=original.inverted).to_network(low)
 
 
@@ -199,7 +199,7 @@ def measure_quality(
     print_progress(f"{len(paths)} images")
     for path in paths:
         original = read_ground_truth(path, scale)
-        low = make_low_resolution(original, scale)
+        low = original.downsample(scale)
         reference, best = torch.empty(0), 0.0
         for line in lines:
             output = _with_backend(predictor, line).predict(low, original.pixel_range)

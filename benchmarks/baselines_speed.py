@@ -27,7 +27,7 @@ from benchmarks.timing import clock
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.evaluation.resource_usage import measure_usage
 from cxrsr_cli.inference.predictor import Predictor
-from cxrsr_cli.metrics.psnr_ssim import PSNR
+from cxrsr_cli.metrics.psnr_ssim import PSNR_OUTSIDE_MARKS
 from cxrsr_cli.networks.layers import build_network
 from cxrsr_cli.networks.resampling import upsample
 
@@ -90,7 +90,7 @@ def main() -> None:
         ]
         for baseline in baselines
     ]
-    titles = ["", "MACs", "s/MP", "MiB/MP", "PSNR dB"]
+    titles = ["", "MACs", "s/MP", "MiB/MP", PSNR_OUTSIDE_MARKS.title]
     text = table(titles, rows, words=1)
     fill(PAGE, "rivals", f"{text}\n\n{machine(CPU)}")
     print(text)
@@ -132,7 +132,7 @@ def study_psnrs() -> dict[str, float]:
     for each in study.tables:
         if each.name in TABLES:
             for name, scores in evaluate_all(study, each, SCALE, "cpu").items():
-                found[name] = mean(scores, PSNR)
+                found[name] = mean(scores, each.first_figure)
     return found
 
 

@@ -16,9 +16,10 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.machine_info import machine
 from benchmarks.study_config import (
@@ -38,16 +39,24 @@ from cxrsr_cli.inference.device import choose_device
 from cxrsr_cli.metrics.haarpsi import HAARPSI_MED
 from cxrsr_cli.metrics.metric import Metric
 from cxrsr_cli.metrics.ms_ssim import MS_SSIM
-from cxrsr_cli.metrics.psnr_ssim import PSNR, SSIM
+from cxrsr_cli.metrics.psnr_ssim import SSIM
 from cxrsr_cli.networks.model_files import find_model, read_metadata
 from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 
 METRICS = (SSIM, MS_SSIM, HAARPSI_MED)
-"""The metrics in addition to PSNR."""
+"""The metrics in addition to the first figure."""
 
 FEW = 6
 """With fewer images, the difference of each image is shown instead of an interval. Wilcoxon's p
 cannot be below 0.05 either."""
+
+
+class Case(NamedTuple):
+    """An image with a kind of input."""
+
+    input_kind: str
+    group: str
+    image: str
 
 
 def main() -> None:
@@ -103,14 +112,14 @@ class EntryScores:
     Attributes
     ----------
     images : dict
-        Scores by image and metric.
+        Scores by case and metric.
     parameters : int
         Number of parameters of its network.
     macs : float
         Multiply-accumulate operations of its network per pixel of the input.
     """
 
-    images: dict[str, dict[str, float]]
+    images: dict[Case, dict[str, float]]
     parameters: int
     macs: float
 
@@ -127,19 +136,24 @@ def evaluate_all(study: Study, table: Table, scale: int, device: str) -> dict[st
     for names in [methods, *trained] if methods else trained:
         asked = {name: _method(study, table, name, scale) for name in names}
         what = table.name if names is methods else names[0] + table.suffix
-        parts = (what, table.data, table.noise or "clean", f"x{scale}")
-        path = RUNS / "scores" / f"{'_'.join(parts).replace('/', '-').replace(':', '-')}.json"
+        path = RUNS / "scores" / f"{what}_{table.digest}_x{scale}.json"
         labels = {name: str(Method.parse(method)) for name, method in asked.items()}
         outcome = _scores(path, scale, set(labels.values()))
         if outcome is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            command = ["evaluate", "--data", table.data, "--scale", str(scale)]
+            command = ["evaluate", "--scale", str(scale), "--protocol", table.protocol]
+            for folder in table.data:
+                command += ["--data", folder]
+            command += ["--input", table.inputs] if table.inputs else []
             command += ["--methods", ",".join(asked.values()), "--reference", asked[names[0]]]
             command += ["--json", str(path), "--device", device]
-            run_cxrsr([*command, *(["--noise", table.noise] if table.noise else [])])
+            run_cxrsr(command)
             outcome = _scores(path, scale, set(labels.values())) or {}
         for name, label in labels.items():
-            images = {image["name"]: image["scores"][label] for image in outcome["images"]}
+            images = {
+                Case(image["input"], image["group"], image["name"]): image["scores"][label]
+                for image in outcome["images"]
+            }
             cost = outcome["methods"][label]["cost"]
             macs = cost["macs_per_input_pixel"]
             entry_scores[name] = EntryScores(images, cost["parameters"], macs)
@@ -166,41 +180,113 @@ def _scores(path: Path, scale: int, labels: set[str]) -> dict[str, Any] | None:
 
 def tabulate(study: Study, table: Table, scores: dict[str, EntryScores], where: str) -> str:
     """Format a table in Markdown, with a note about images and machine."""
-    reference = scores[table.reference]
-    count = len(reference.images)
-    titles = ["", "", "parameters", "MACs", "PSNR dB", f"to `{table.reference}`"]
-    titles += ["95 % interval" if count >= FEW else "each image"]
-    titles += ["better", "p", *(metric.title for metric in METRICS)]
+    cases = scores[table.reference].images
+    layout = _by_kind if table.by_kind else _by_entry
+    count = len({(case.group, case.image) for case in cases})
+    folders = ", ".join(f"`{folder}`" for folder in table.data)
+    kinds = ", ".join(_kinds(cases))
+    note = f"{count} images of {folders}; input {kinds}. {where}"
+    return f"{layout(study, table, scores).as_markdown(left_columns=2)}\n\n{note}"
+
+
+def _by_entry(study: Study, table: Table, scores: dict[str, EntryScores]) -> Layout:
+    """Make a line for each entry."""
+    reference, first = scores[table.reference], table.first_figure
+    titles = ["", "", "parameters", "MACs", first.title, f"dB to `{table.reference}`"]
+    titles += ["95 % interval" if _count(reference) >= FEW else "each"]
+    titles += ["worst", "worse", "p", *(metric.title for metric in METRICS)]
     rows = []
     for name in table.entries:
         entry_scores = scores[name]
         cells = [f"`{name}`", study.entries[name].about]
         cells += [f"{entry_scores.parameters:,}", f"{entry_scores.macs:,.0f}"]
-        cells += [f"{mean(entry_scores, PSNR):.3f}"]
-        cells += _gain(entry_scores, reference) if entry_scores is not reference else [""] * 4
+        cells += [f"{mean(entry_scores, first):.3f}"]
+        cells += [""] * 5 if name == table.reference else _gain(entry_scores, reference, first)
         cells += [f"{mean(entry_scores, metric):.{metric.decimals}f}" for metric in METRICS]
         rows.append(cells)
-    noise = f", noise `{table.noise}` on the input" if table.noise else ""
-    note = f"{count} images of `{table.data}`{noise}. {where}"
-    layout = Layout([(title, 0) for title in titles], rows)
-    return f"{layout.as_markdown(left_columns=2)}\n\n{note}"
+    return Layout([(title, 0) for title in titles], rows)
+
+
+def _by_kind(study: Study, table: Table, scores: dict[str, EntryScores]) -> Layout:
+    """Make a line for each entry but the reference with each group, a column for each kind."""
+    reference, first = scores[table.reference], table.first_figure
+    kinds = _kinds(reference.images)
+    titles = ["", "images of", *kinds, f"all, dB to `{table.reference}`"]
+    titles += ["95 % interval", "worst", "worse", f"{HAARPSI_MED.title} to `{table.reference}`"]
+    rows = []
+    for name in table.entries:
+        if name == table.reference:
+            continue
+        for group in dict.fromkeys(case.group for case in reference.images):
+            cases = [case for case in reference.images if case.group == group]
+            found = compare(scores[name], reference, first, cases)
+            other = compare(scores[name], reference, HAARPSI_MED, cases)
+            of_kinds = []
+            for kind in kinds:
+                own = [case for case in cases if case.input_kind == kind]
+                of_kinds.append(compare(scores[name], reference, first, own).mean)
+            rows.append([
+                f"`{name}`: {study.entries[name].about}",
+                group,
+                *(f"{gain:+.2f}" for gain in of_kinds),
+                f"{found.mean:+.2f}",
+                _interval(found, 2),
+                f"{found.worst:+.2f}",
+                f"{found.losses}/{found.count}",
+                f"{other.mean:+.4f}",
+            ])  # fmt: skip
+    return Layout([(title, 0) for title in titles], rows)
+
+
+def _kinds(cases: Iterable[Case]) -> list[str]:
+    return list(dict.fromkeys(case.input_kind for case in cases))
+
+
+def _count(entry_scores: EntryScores) -> int:
+    return len({(case.group, case.image) for case in entry_scores.images})
 
 
 def mean(entry_scores: EntryScores, metric: Metric) -> float:
-    """Return the mean of a metric over the images."""
+    """Return the mean of a metric over the cases for which it is defined."""
     values = [scores[metric.key] for scores in entry_scores.images.values()]
-    return sum(values) / len(values)
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
 
 
-def _gain(entry_scores: EntryScores, reference: EntryScores) -> list[str]:
-    pairs = [(entry_scores.images[name], other) for name, other in reference.images.items()]
-    gains = [one[PSNR.key] - other[PSNR.key] for one, other in pairs]
-    found = PairedDifference.of(gains, larger_is_better=True)
-    better = f"{found.wins}/{found.count}"
-    if len(gains) < FEW:
-        return [f"{found.mean:+.3f}", ", ".join(f"{gain:+.3f}" for gain in gains), better, ""]
-    p_value = "" if math.isnan(found.p_value) else f"{found.p_value:.1g}"
-    return [f"{found.mean:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}", better, p_value]
+def compare(
+    entry_scores: EntryScores, reference: EntryScores, metric: Metric, cases: Sequence[Case]
+) -> PairedDifference:
+    """Compare an entry with the reference, case by case."""
+    return PairedDifference.of(
+        [
+            entry_scores.images[case][metric.key] - reference.images[case][metric.key]
+            for case in cases
+        ],
+        larger_is_better=metric.larger_is_better,
+        tolerance=metric.tolerance,
+        images=[(case.group, case.image) for case in cases],
+    )
+
+
+def _gain(entry_scores: EntryScores, reference: EntryScores, metric: Metric) -> list[str]:
+    cases = list(reference.images)
+    found = compare(entry_scores, reference, metric, cases)
+    interval = _interval(found, 3)
+    if _count(reference) < FEW:
+        gains = [compare(entry_scores, reference, metric, [case]).mean for case in cases]
+        interval = ", ".join(f"{gain:+.3f}" for gain in gains)
+    few = _count(reference) < FEW or math.isnan(found.p_value)
+    return [
+        f"{found.mean:+.3f}",
+        interval,
+        f"{found.worst:+.3f}",
+        f"{found.losses}/{found.count}",
+        "" if few else f"{found.p_value:.1g}",
+    ]
+
+
+def _interval(found: PairedDifference, decimals: int) -> str:
+    return f"{found.low:+.{decimals}f} to {found.high:+.{decimals}f}"
 
 
 def fill(page: Path, place: str, text: str) -> None:

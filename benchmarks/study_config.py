@@ -1,5 +1,6 @@
 """What a study trains and compares: models/studies/NAME.yaml, checked."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,6 +8,9 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import TypeAdapter
 
+from cxrsr_cli.evaluation.protocol import PROTOCOLS, ProtocolName
+from cxrsr_cli.metrics.metric import Metric
+from cxrsr_cli.metrics.psnr_ssim import PSNR, PSNR_OUTSIDE_MARKS
 from cxrsr_cli.networks.model_files import SUFFIX
 from cxrsr_cli.training.config import TrainConfig, load_train_config
 
@@ -59,11 +63,15 @@ class Table:
     entries : tuple of str
         In the order of the lines.
     suffix : str
-        Of every trained network's method, such as ``+consistent``.
-    data : str
-        What `evaluate` is given.
-    noise : str or None
-        The same.
+        Of every trained network's method, such as ``+exact``.
+    data : tuple of str
+        Folders or lists that `evaluate` is given, each a group.
+    protocol : ProtocolName
+        What `evaluate` is given, too.
+    inputs : str
+        The same, or empty for the inputs of the protocol.
+    by_kind : bool
+        Whether the table has a line for each group and a column for each kind of input.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
@@ -72,9 +80,22 @@ class Table:
     scales: tuple[int, ...]
     reference: str
     entries: tuple[str, ...]
-    suffix: str = "+consistent"
-    data: str = "data/cxr/nih/test"
-    noise: str | None = None
+    suffix: str = ""
+    data: tuple[str, ...] = ("data/cxr/nih/test",)
+    protocol: ProtocolName = ProtocolName.MIXED
+    inputs: str = ""
+    by_kind: bool = False
+
+    @property
+    def first_figure(self) -> Metric:
+        """The metric that entries are compared by."""
+        return PSNR if PROTOCOLS[self.protocol].whole_image else PSNR_OUTSIDE_MARKS
+
+    @property
+    def digest(self) -> str:
+        """Short name of what is evaluated, for files."""
+        parts = (*self.data, self.protocol, self.inputs)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """``cxrsr evaluate``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +15,13 @@ from cxrsr_cli.commands.options import (
     show_progress,
 )
 from cxrsr_cli.errors import OutputError, UsageError
-from cxrsr_cli.evaluation.methods import DEFAULT, REFERENCE, Method, parse_methods
+from cxrsr_cli.evaluation.methods import Method, parse_methods
+from cxrsr_cli.evaluation.protocol import PROTOCOLS, ProtocolName
 from cxrsr_cli.networks.config import SCALES
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL, ModelFile, find_model
 
 if TYPE_CHECKING:
-    from cxrsr_cli.evaluation.evaluator import Evaluator
+    from cxrsr_cli.evaluation.evaluator import Evaluator, ImageScores
     from cxrsr_cli.evaluation.result import EvaluationResult
     from cxrsr_cli.evaluation.worst_cases import WorstCase
 
@@ -31,12 +32,13 @@ def _file(option: str, text: str) -> Any:  # noqa: ANN401  as `typer.Option`
 
 def evaluate(
     data: Annotated[
-        Path,
+        list[Path],
         typer.Option(
             "--data",
             metavar="PATH",
             exists=True,
-            help="Folder of grayscale images or DICOM files, or a text file that lists them.",
+            help="Folder of grayscale images or DICOM files, or a text file that lists them. Can "
+            "be repeated: each is a group, such as a hospital.",
         ),
     ],
     scale: Annotated[
@@ -44,28 +46,43 @@ def evaluate(
         typer.Option("--scale", "-s", metavar="2,4,8", help="Scale factors, separated by commas."),
     ] = "4",
     model: ModelOption = DEFAULT_MODEL,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            "--protocol",
+            help="What --input, --methods and --reference are if they are not given, and the "
+            "first figure: mixed inputs outside burnt-in marks against bicubic, or bicubic inputs "
+            "on whole images against bicubic+consistent, as in the paper.",
+        ),
+    ] = ProtocolName.MIXED,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="A,B,...",
+            help="Kinds of input, separated by commas: bicubic, binned, bilinear, lanczos, "
+            "blurred, jpeg-90, white-0.5, quantum-1, grain-1, salt-pepper-1, or all "
+            f"[default: {PROTOCOLS[ProtocolName.MIXED].inputs}].",
+        ),
+    ] = None,
     methods: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--methods",
             metavar="A,B,...",
             help="Methods, separated by commas: bicubic, model (that of --model), or the name or "
             "path of a model (with {scale} for the factor), each optionally with +impulse-filter, "
-            "+consistent and, for models, +ensemble.",
+            "+exact and +consistent, and models with +noise-reduction-0.5, +ensemble, +noise and "
+            f"+none, too [default: {PROTOCOLS[ProtocolName.MIXED].methods}].",
         ),
-    ] = ",".join(map(str, DEFAULT)),
+    ] = None,
     reference: Annotated[
-        str,
-        typer.Option(
-            "--reference", metavar="METHOD", help="Method that the others are compared with."
-        ),
-    ] = str(REFERENCE),
-    noise: Annotated[
         str | None,
         typer.Option(
-            "--noise",
-            metavar="sp:0.01|gauss:0.01",
-            help="Noise to add to the low-resolution input.",
+            "--reference",
+            metavar="METHOD",
+            help="Method that the others are compared with "
+            f"[default: {PROTOCOLS[ProtocolName.MIXED].reference}].",
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -87,43 +104,58 @@ def evaluate(
     ] = None,
     no_progress: ProgressOption = False,
 ) -> None:
-    """Downscale images, upscale them by every method and compare with the originals.
+    """Reduce images, upscale them by every method and compare with the originals.
 
     Metrics are computed on stored values, without a border of SCALE pixels;
     docs/evaluating.md defines them.
     """
-    from cxrsr_cli.evaluation.noise import Noise
+    from cxrsr_cli.evaluation.input_kinds import parse_inputs
 
-    scales, reference_method = _parse_scales(scale), Method.parse(reference)
-    compared = parse_methods(methods, reference_method)
-    added_noise = Noise.parse(noise) if noise else None
+    asked, groups = PROTOCOLS[protocol], _name_groups(data)
+    scales, reference_method = _parse_scales(scale), Method.parse(reference or asked.reference)
+    compared = parse_methods(methods or asked.methods, reference_method)
+    kinds = parse_inputs(inputs or asked.inputs)
     models = {factor: _find_models(compared, model, factor) for factor in scales}
     outputs = _Outputs(csv, json, markdown, html, worst_cases)
     outputs.check()
 
+    import torch
+
     from cxrsr_cli.evaluation import worst_cases as worst
     from cxrsr_cli.evaluation.evaluator import Evaluator
+    from cxrsr_cli.evaluation.result import EvaluationResult
     from cxrsr_cli.evaluation.tables import format_text
     from cxrsr_cli.images.image_files import list_image_files
 
-    paths = list_image_files(data)
+    paths = {group: list_image_files(folder) for group, folder in groups.items()}
     outputs.make_folder()
-    results, cases = list["EvaluationResult"](), dict[int, list["WorstCase"]]()
+    results, cases = list[EvaluationResult](), dict[int, list["WorstCase"]]()
     for factor in scales:
         evaluator = Evaluator.load(
             factor,
             compared,
             {base: found.path for base, found in models[factor].items()},
+            kinds,
             device=device,
             memory=memory,
-            noise=added_noise,
         )
-        progress = show_progress(no_progress)
-        result = _run(evaluator, paths, data, models[factor], reference_method, progress)
+        images = _run(evaluator, paths, show_progress(no_progress))
+        result = EvaluationResult(
+            scale=factor,
+            methods=compared,
+            reference=reference_method,
+            models=models[factor],
+            images=images,
+            complexities={method: evaluator.complexity(method) for method in compared},
+            data={group: str(folder) for group, folder in groups.items()},
+            device=evaluator.device,
+            threads=torch.get_num_threads(),
+            whole_image=asked.whole_image,
+        )
         typer.echo(format_text(result) if not results else f"\n{format_text(result)}")
         results.append(result)
         if outputs.need_worst_cases:
-            cases[factor] = worst.worst_cases(result, evaluator, paths)
+            cases[factor] = worst.worst_cases(result, evaluator)
     outputs.write(results, cases)
 
 
@@ -185,6 +217,18 @@ def _find_models(methods: Sequence[Method], model: str, scale: int) -> dict[str,
     }
 
 
+def _name_groups(folders: Sequence[Path]) -> dict[str, Path]:
+    """Name folders by the parts of their paths that differ, such as the hospital's."""
+    parts = [list(folder.resolve().parts) for folder in folders]
+    if len(set(map(tuple, parts))) < len(parts):
+        raise UsageError("--data names the same folder twice")
+    for end in (0, -1):
+        while min(map(len, parts)) > 1 and len({part[end] for part in parts}) == 1:
+            for part in parts:
+                del part[end]
+    return {"/".join(part): folder for part, folder in zip(parts, folders, strict=True)}
+
+
 def _parse_scales(text: str) -> list[int]:
     scales = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
     if not set(scales) <= set(SCALES):
@@ -194,34 +238,12 @@ def _parse_scales(text: str) -> list[int]:
 
 
 def _run(
-    evaluator: "Evaluator",
-    paths: list[Path],
-    data: Path,
-    models: dict[str, ModelFile],
-    reference: Method,
-    progress: bool,
-) -> "EvaluationResult":
-    import torch
+    evaluator: "Evaluator", paths: Mapping[str, Sequence[Path]], progress: bool
+) -> list["ImageScores"]:
     from tqdm import tqdm
 
-    from cxrsr_cli.evaluation.result import EvaluationResult
-
-    images = []
-    with tqdm(
-        total=len(paths), unit="image", desc=f"x{evaluator.scale}", disable=not progress
-    ) as bar:
-        for scores in evaluator.evaluate(paths):
-            images.append(scores)
-            bar.update()
-    return EvaluationResult(
-        scale=evaluator.scale,
-        methods=evaluator.methods,
-        reference=reference,
-        models=models,
-        images=images,
-        complexities={method: evaluator.complexity(method) for method in evaluator.methods},
-        data=str(data),
-        device=evaluator.device,
-        threads=torch.get_num_threads(),
-        noise=evaluator.noise,
+    total = sum(map(len, paths.values())) * len(evaluator.inputs)
+    evaluated = evaluator.evaluate(paths)
+    return list(
+        tqdm(evaluated, total=total, unit="image", desc=f"x{evaluator.scale}", disable=not progress)
     )

@@ -1,6 +1,6 @@
-"""Downsample originals, upscale them by every method and compute every metric."""
+"""Reduce originals to each kind of input, upscale them by every method and compute every metric."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -8,26 +8,38 @@ from typing import Self
 import torch
 
 from cxrsr_cli.errors import InputError, ModelError
+from cxrsr_cli.evaluation.bicubic_consistency import project_on_bicubic
+from cxrsr_cli.evaluation.input_kinds import InputKind
 from cxrsr_cli.evaluation.methods import Method
-from cxrsr_cli.evaluation.noise import Noise
 from cxrsr_cli.evaluation.resource_usage import MethodComplexity, ResourceUsage, measure_usage
 from cxrsr_cli.images.image_files import GrayscaleImage, is_picture, read_images
-from cxrsr_cli.inference.data_consistency import project_iteratively
+from cxrsr_cli.images.marks import mark_mask
+from cxrsr_cli.inference.agreement import enforce_agreement
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.metric import ImageComparison
 from cxrsr_cli.metrics.registry import METRICS
+from cxrsr_cli.networks.config import DEFAULT_NOISE_SHARE, Agreement
 from cxrsr_cli.networks.resampling import upsample
+
+_Network = tuple[str, float | None]
+"""The base of a method, and the noise that it removes, for which a network is compiled."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
-    """Scores of every method on one image.
+    """Scores of every method on one image with one kind of input.
 
     Attributes
     ----------
+    group : str
+        Group of the image, such as its hospital.
+    path : Path
+        File of the original.
     name : str
         Name of the image.
+    input_kind : InputKind
+        How the input was made.
     height, width : int
         Size of the original in pixels.
     minimum, maximum : float
@@ -38,7 +50,10 @@ class ImageScores:
         Time and memory of each method, without the metrics.
     """
 
+    group: str
+    path: Path
     name: str
+    input_kind: InputKind
     height: int
     width: int
     minimum: float
@@ -70,7 +85,7 @@ class MethodOutput:
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """Methods at one scale with their loaded networks.
+    """Methods at one scale with their loaded networks, and the kinds of their inputs.
 
     Attributes
     ----------
@@ -79,15 +94,15 @@ class Evaluator:
     methods : sequence of Method
         In the order of the tables.
     predictors : mapping
-        The network of every base that is a model.
-    noise : Noise or None
-        Noise that is added to the low-resolution input.
+        The network of every method that uses one, by its base and noise reduction.
+    inputs : sequence of InputKind
+        In the order of the tables.
     """
 
     scale: int
     methods: Sequence[Method]
-    predictors: Mapping[str, Predictor]
-    noise: Noise | None = None
+    predictors: Mapping[_Network, Predictor]
+    inputs: Sequence[InputKind]
 
     @classmethod
     def load(
@@ -95,16 +110,16 @@ class Evaluator:
         scale: int,
         methods: Sequence[Method],
         models: Mapping[str, Path],
+        inputs: Sequence[InputKind],
         *,
         device: str = "auto",
         memory: int | None = None,
-        noise: Noise | None = None,
     ) -> Self:
         """Load the networks.
 
         Parameters
         ----------
-        scale, methods, noise
+        scale, methods, inputs
             As the attributes.
         models : mapping
             The weights file of every base that is a model.
@@ -116,11 +131,17 @@ class Evaluator:
         ModelError, DeviceError
             As `Predictor.load`.
         """
-        predictors = {
-            base: Predictor.load(path, device=device, memory=memory)
-            for base, path in models.items()
-        }
-        return cls(scale, methods, predictors, noise)
+        predictors = dict[_Network, Predictor]()
+        for method in methods:
+            if method.is_model and _network(method) not in predictors:
+                reduction = method.noise_reduction
+                predictors[_network(method)] = Predictor.load(
+                    models[method.base],
+                    device=device,
+                    memory=memory,
+                    noise_share=DEFAULT_NOISE_SHARE if reduction is None else 1 - reduction,
+                )
+        return cls(scale, methods, predictors, inputs)
 
     @property
     def device(self) -> str:
@@ -128,18 +149,18 @@ class Evaluator:
         devices = dict.fromkeys(str(each.device) for each in self.predictors.values())
         return ", ".join(devices) or "cpu"
 
-    def evaluate(self, paths: Iterable[Path]) -> Iterator[ImageScores]:
-        """Score every method on every image.
+    def evaluate(self, groups: Mapping[str, Sequence[Path]]) -> Iterator[ImageScores]:
+        """Score every method on every image with every kind of input.
 
         Parameters
         ----------
-        paths : iterable of Path
-            Files of the originals.
+        groups : mapping
+            Files of the originals of each group.
 
         Yields
         ------
         ImageScores
-            For each image, computed on whole stored values.
+            For each image and kind of input, computed on whole stored values.
 
         Raises
         ------
@@ -148,28 +169,37 @@ class Evaluator:
         ModelError
             See `outputs`.
         """
-        for path in paths:
-            original = read_ground_truth(path, self.scale)
-            low = make_low_resolution(original, self.scale, self.noise)
-            scores, usages = dict[Method, dict[str, float]](), dict[Method, ResourceUsage]()
-            for method, output in self.outputs(original, low):
-                scores[method] = compute_scores(output.values, original, low, self.scale)
-                usages[method] = output.usage
-            height, width = original.values.shape[-2:]
-            yield ImageScores(
-                name=original.name,
-                height=height,
-                width=width,
-                minimum=original.minimum,
-                maximum=original.maximum,
-                scores={method: scores[method] for method in self.methods},
-                usages={method: usages[method] for method in self.methods},
-            )
+        for group, paths in groups.items():
+            for path in paths:
+                original = read_ground_truth(path, self.scale)
+                marks = mark_mask(original.values, original.data_range)
+                height, width = original.values.shape[-2:]
+                for kind in self.inputs:
+                    low = kind.reduce(original, self.scale)
+                    scores = dict[Method, dict[str, float]]()
+                    usages = dict[Method, ResourceUsage]()
+                    for method, output in self.outputs(original, low):
+                        scores[method] = compute_scores(
+                            output.values, original, low, marks, self.scale
+                        )
+                        usages[method] = output.usage
+                    yield ImageScores(
+                        group=group,
+                        path=path,
+                        name=original.name,
+                        input_kind=kind,
+                        height=height,
+                        width=width,
+                        minimum=original.minimum,
+                        maximum=original.maximum,
+                        scores=scores,
+                        usages=usages,
+                    )
 
     def outputs(
         self, original: GrayscaleImage, low: torch.Tensor
     ) -> Iterator[tuple[Method, MethodOutput]]:
-        """Upscale an image by every method.
+        """Upscale an image by every method, in their order.
 
         Parameters
         ----------
@@ -181,60 +211,72 @@ class Evaluator:
         Yields
         ------
         tuple of Method and MethodOutput
-            Methods that share an estimate follow each other, so that it is
-            computed once.
+            One for each method.
 
         Raises
         ------
         ModelError
             If an output of a network is not finite.
         """
-        pixel_range = original.pixel_range
-        minimum, maximum = pixel_range.minimum, pixel_range.maximum
-        for base in dict.fromkeys(replace(method, consistent=False) for method in self.methods):
-            device = self._device(base)
-            with measure_usage(device) as estimation:
-                source = low
-                if base.impulse_filter:
-                    source = remove_impulses(low, pixel_range)
-                estimate = self._estimate(base, original, source)
-            if base in self.methods:
-                with measure_usage(device) as clipping:
-                    values = estimate.clamp(minimum, maximum).round_()
-                yield base, MethodOutput(values, estimation.combined_with(clipping))
-            consistent = replace(base, consistent=True)
-            if consistent in self.methods:
-                with measure_usage(device) as projection:
-                    values = project_iteratively(
-                        estimate, source, self.scale, minimum=minimum, maximum=maximum
-                    )
-                    values.round_()
-                yield consistent, MethodOutput(values, estimation.combined_with(projection))
+        for method in self.methods:
+            with measure_usage(self._device(method)) as usage:
+                values = self._upscale(method, original, low)
+                values = values.clamp(original.minimum, original.maximum).round_()
+            yield method, MethodOutput(values, usage)
 
     def complexity(self, method: Method) -> MethodComplexity:
         """Count the parameters and operations of a method."""
         if not method.is_model:
             return MethodComplexity()
-        return MethodComplexity.of(self.predictors[method.base], ensemble=method.ensemble)
+        return MethodComplexity.of(self.predictors[_network(method)], ensemble=method.ensemble)
 
     def _device(self, method: Method) -> torch.device:
-        return self.predictors[method.base].device if method.is_model else torch.device("cpu")
-
-    def _estimate(
-        self, method: Method, original: GrayscaleImage, low: torch.Tensor
-    ) -> torch.Tensor:
         if not method.is_model:
-            return upsample(low, self.scale)
-        estimate = replace(self.predictors[method.base], self_ensemble=method.ensemble).predict(
-            low, original.pixel_range, consistency=False
-        )
-        if not estimate.isfinite().all():
-            raise ModelError(f"the output of {method} for {original.name} is not finite")
+            return torch.device("cpu")
+        return self.predictors[_network(method)].device
+
+    def _upscale(self, method: Method, original: GrayscaleImage, low: torch.Tensor) -> torch.Tensor:
+        pixel_range = original.pixel_range
+        source = remove_impulses(low, pixel_range) if method.impulse_filter else low
+        if method.is_model:
+            estimate = self._predictor(method).predict(source, pixel_range)
+            if not estimate.isfinite().all():
+                raise ModelError(f"the output of {method} for {original.name} is not finite")
+        else:
+            estimate = upsample(source, self.scale)
+            if method.agreement is Agreement.EXACT:
+                estimate = enforce_agreement(
+                    estimate,
+                    source,
+                    self.scale,
+                    bound=0.0,
+                    minimum=pixel_range.minimum,
+                    maximum=pixel_range.maximum,
+                )
+        if method.consistent:
+            estimate = project_on_bicubic(estimate, source, self.scale, pixel_range)
         return estimate
+
+    def _predictor(self, method: Method) -> Predictor:
+        predictor = self.predictors[_network(method)]
+        agreement = Agreement.NONE if method.consistent else method.agreement
+        return replace(
+            predictor,
+            agreement=agreement or predictor.agreement,
+            self_ensemble=method.ensemble,
+        )
+
+
+def _network(method: Method) -> _Network:
+    return method.base, method.noise_reduction
 
 
 def compute_scores(
-    output: torch.Tensor, original: GrayscaleImage, low: torch.Tensor, scale: int
+    output: torch.Tensor,
+    original: GrayscaleImage,
+    low: torch.Tensor,
+    marks: torch.Tensor,
+    scale: int,
 ) -> dict[str, float]:
     """Compute every metric of one output.
 
@@ -246,6 +288,8 @@ def compute_scores(
         Of the same size.
     low : torch.Tensor
         ``(1, 1, H / scale, W / scale)`` float32, the input with its noise.
+    marks : torch.Tensor
+        ``(1, 1, H, W)`` bool, the `mark_mask` of the original.
     scale : int
         Factor.
 
@@ -255,38 +299,9 @@ def compute_scores(
         Values by the keys of the metrics.
     """
     compared = ImageComparison(
-        output, original.values, low, original.minimum, original.maximum, scale
+        output, original.values, low, marks, original.minimum, original.maximum, scale
     )
     return {metric.key: metric.compute(compared) for metric in METRICS}
-
-
-def make_low_resolution(
-    original: GrayscaleImage, scale: int, noise: Noise | None = None
-) -> torch.Tensor:
-    """Downsample an original and add noise to it.
-
-    Parameters
-    ----------
-    original : GrayscaleImage
-        Its sides are multiples of `scale`.
-    scale : int
-        Factor.
-    noise : Noise, optional
-        Added to the low-resolution image.
-
-    Returns
-    -------
-    torch.Tensor
-        ``(1, 1, H / scale, W / scale)`` float32, whole stored values within the
-        legal range.
-    """
-    low = original.downsample(scale)
-    if noise is None:
-        return low
-    noisy = noise.add(
-        low.numpy(), minimum=original.minimum, maximum=original.maximum, name=original.name
-    )
-    return torch.from_numpy(noisy)
 
 
 def read_ground_truth(path: Path, multiple: int) -> GrayscaleImage:

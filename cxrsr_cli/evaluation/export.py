@@ -10,13 +10,13 @@ from typing import Any
 
 from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.evaluation.methods import Method
-from cxrsr_cli.evaluation.paired_statistics import CONFIDENCE, RESAMPLES
-from cxrsr_cli.evaluation.result import EvaluationResult
+from cxrsr_cli.evaluation.paired_statistics import CONFIDENCE, RESAMPLES, average, compare
+from cxrsr_cli.evaluation.result import Cell, EvaluationResult
 from cxrsr_cli.metrics.fourier_ring_correlation import PATCH, THRESHOLD
 from cxrsr_cli.metrics.registry import METRICS
 from cxrsr_cli.versions import NOTICE, versions
 
-SCHEMA = "cxrsr-evaluation/1"
+SCHEMA = "cxrsr-evaluation/2"
 """New keys keep the number. It increases if a key is removed or changes its meaning."""
 
 
@@ -47,27 +47,30 @@ def write_text(text: str, path: Path) -> None:
 
 
 def write_csv(results: Sequence[EvaluationResult], path: Path) -> None:
-    """Write one line per scale, image and method, atomically."""
+    """Write one line per scale, image, kind of input and method, atomically."""
     keys = [metric.key for metric in METRICS]
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(["scale", "image", "method", *keys, "seconds", "peak_bytes"])
+        writer.writerow(
+            ["scale", "group", "image", "input", "method", *keys, "seconds", "peak_bytes"]
+        )
         for result in results:
             for image in result.images:
                 for method, scores in image.scores.items():
                     usage = image.usages[method]
-                    row = [result.scale, image.name, str(method), *(scores[key] for key in keys)]
-                    writer.writerow([*row, usage.seconds, usage.peak_bytes])
+                    of = [result.scale, image.group, image.name, image.input_kind, method]
+                    values = [scores[key] for key in keys]
+                    writer.writerow([*of, *values, usage.seconds, usage.peak_bytes])
 
 
 def _as_dict(result: EvaluationResult) -> dict[str, Any]:
     return {
         "scale": result.scale,
-        "data": result.data,
-        "noise": str(result.noise) if result.noise else None,
+        "data": dict(result.data),
+        "first_figure": result.quality.key,
         "device": result.device,
         "threads": result.threads,
         "reference": str(result.reference),
@@ -76,9 +79,12 @@ def _as_dict(result: EvaluationResult) -> dict[str, Any]:
             for base, model in result.models.items()
         },
         "methods": {str(method): _method(result, method) for method in result.methods},
+        "cells": [_cell(result, cell) for cell in result.cells()],
         "images": [
             {
                 "name": image.name,
+                "group": image.group,
+                "input": str(image.input_kind),
                 "height": image.height,
                 "width": image.width,
                 "minimum": image.minimum,
@@ -105,7 +111,9 @@ def _method(result: EvaluationResult, method: Method) -> dict[str, Any]:
     return {
         "model": method.base if method.is_model else None,
         "impulse_filter": method.impulse_filter,
+        "noise_reduction": method.noise_reduction,
         "ensemble": method.ensemble,
+        "agreement": method.agreement,
         "consistent": method.consistent,
         "metrics": metrics,
         "cost": {
@@ -113,6 +121,23 @@ def _method(result: EvaluationResult, method: Method) -> dict[str, Any]:
             "macs_per_input_pixel": cost.complexity.macs,
             "seconds_per_output_megapixel": cost.seconds,
             "peak_bytes_per_output_megapixel": cost.peak_bytes,
+        },
+    }
+
+
+def _cell(result: EvaluationResult, cell: Cell) -> dict[str, Any]:
+    metric = result.quality
+    return {
+        "input": str(cell.input_kind),
+        "group": cell.group,
+        "methods": {
+            str(method): {
+                "mean": average(cell.images, method, metric),
+                "difference": None
+                if method == result.reference
+                else asdict(compare(cell.images, method, result.reference, metric)),
+            }
+            for method in result.methods
         },
     }
 

@@ -6,13 +6,7 @@ from html import escape
 
 from cxrsr_cli.evaluation.plots import paired_differences, quality_against_cost, worst_case_figure
 from cxrsr_cli.evaluation.result import EvaluationResult
-from cxrsr_cli.evaluation.tables import (
-    Table,
-    all_metrics_table,
-    costs_table,
-    fidelity_table,
-    structure_table,
-)
+from cxrsr_cli.evaluation.tables import Table, all_metrics_table, tables
 from cxrsr_cli.evaluation.worst_cases import WorstCase
 from cxrsr_cli.versions import NOTICE, versions
 
@@ -53,15 +47,14 @@ def build_page(
 
 
 def _section(result: EvaluationResult, cases: Sequence[WorstCase]) -> str:
-    tables = "".join(
-        _table(table(result)) for table in (fidelity_table, structure_table, costs_table)
-    )
     return (
         f"<h2>x{result.scale}</h2><p>{escape(result.title)}; networks on "
         f"{escape(result.device)}, {result.threads} CPU threads. Differences are to "
-        f"{escape(str(result.reference))}, image by image.</p>{tables}"
+        f"{escape(str(result.reference))}, image by image.</p>"
+        f"{''.join(_table(table) for table in tables(result))}"
         f"<h3>Quality against cost</h3>{_picture(quality_against_cost(result), 'scatter plot')}"
-        f"<h3>Paired differences</h3><p>A dot is an image, the triangle is the mean.</p>"
+        f"<h3>Paired differences</h3><p>A dot is an image with a kind of input, "
+        "the triangle is the mean.</p>"
         f"{_picture(paired_differences(result), 'box plots')}"
         f"<h3>Worst case of each method</h3>{''.join(_case(case) for case in cases)}"
         f"<h3>Every metric</h3>{_table(all_metrics_table(result))}"

@@ -1,12 +1,12 @@
 """Paired comparison of methods over images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import bootstrap, wilcoxon
 
 from cxrsr_cli.evaluation.evaluator import ImageScores
@@ -20,12 +20,15 @@ _SEED = 20240310
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Method minus reference, image by image.
+    """Method minus reference, case by case: an image with one kind of input.
+
+    Interval, standard error and p-value are of the means of the images over their
+    kinds of input: the cases of an image depend on each other.
 
     Attributes
     ----------
     mean, median : float
-        Of the differences.
+        Of the differences that are finite; the mean is that of the images' means.
     low, high : float
         95 % bootstrap confidence interval of the mean: bias-corrected and
         accelerated (Efron 1987), 9,999 resamples of the images, fixed seed. NaN
@@ -33,11 +36,12 @@ class PairedDifference:
     standard_error : float
         Of the mean.
     worst : float
-        Difference of the image on which the method is worst.
-    wins : int
-        Number of images on which the method is better than the reference.
+        Difference of the case in which the method is worst.
+    wins, losses : int
+        Number of cases in which the method is better than the reference, and in which it is
+        worse by more than the metric's tolerance.
     count : int
-        Number of images for which both values are finite.
+        Number of cases for which the difference is defined.
     p_value : float
         Two-sided Wilcoxon signed-rank test (Wilcoxon 1945; zeros left out). NaN
         if all differences are zero.
@@ -50,41 +54,67 @@ class PairedDifference:
     median: float
     worst: float
     wins: int
+    losses: int
     count: int
     p_value: float
 
     @classmethod
-    def of(cls, differences: Sequence[float], *, larger_is_better: bool) -> Self:
-        """Summarise the differences that are finite."""
+    def of(
+        cls,
+        differences: Sequence[float],
+        *,
+        larger_is_better: bool,
+        tolerance: float = 0.0,
+        images: Sequence[Hashable] | None = None,
+    ) -> Self:
+        """Summarise differences.
+
+        Parameters
+        ----------
+        differences : sequence of float
+            One of each case. NaN is left out. An infinite one, where one of the two outputs
+            is without error, counts for `worst`, `wins`, `losses` and `count` only.
+        larger_is_better : bool
+            Direction of the metric.
+        tolerance : float
+            How much worse a case may be without being a loss.
+        images : sequence, optional
+            The image of each case. By default each case is of another image.
+        """
         values = np.asarray(differences, dtype=np.float64)
-        values = values[np.isfinite(values)]
-        if not values.size:
-            nan = math.nan
-            return cls(nan, nan, nan, nan, nan, nan, 0, 0, nan)
-        low, high = _interval(values)
-        gains = values if larger_is_better else -values
-        several = values.size > 1
+        by_image = dict[Hashable, list[float]]()
+        for image, value in zip(images or range(values.size), values.tolist(), strict=True):
+            if math.isfinite(value):
+                by_image.setdefault(image, []).append(value)
+        defined = values[~np.isnan(values)]
+        gains = defined if larger_is_better else -defined
+        means = np.array([sum(own) / len(own) for own in by_image.values()])
+        low, high = _interval(tuple(means.tolist()))
+        several = means.size > 1
         return cls(
-            mean=float(values.mean()),
+            mean=float(means.mean()) if means.size else math.nan,
             low=low,
             high=high,
-            standard_error=float(values.std(ddof=1) / values.size**0.5) if several else math.nan,
-            median=float(np.median(values)),
-            worst=float(values[gains.argmin()]),
+            standard_error=float(means.std(ddof=1) / means.size**0.5) if several else math.nan,
+            median=float(np.median(defined)) if means.size else math.nan,
+            worst=float(defined[gains.argmin()]) if defined.size else math.nan,
             wins=int((gains > 0).sum()),
-            count=values.size,
-            p_value=float(wilcoxon(values).pvalue) if values.any() else math.nan,
+            losses=int((gains < -tolerance).sum()),
+            count=defined.size,
+            p_value=float(wilcoxon(means).pvalue) if means.any() else math.nan,
         )
 
 
 def differences(
     images: Sequence[ImageScores], method: Method, reference: Method, metric: Metric
 ) -> list[float]:
-    """Return ``metric(method) - metric(reference)`` for every image; NaN where not finite."""
-    pairs = [
-        (image.scores[method][metric.key], image.scores[reference][metric.key]) for image in images
+    """Return ``metric(method) - metric(reference)`` for every image.
+
+    NaN where a value is not defined, or both outputs are without error.
+    """
+    return [
+        image.scores[method][metric.key] - image.scores[reference][metric.key] for image in images
     ]
-    return [a - b if math.isfinite(a) and math.isfinite(b) else math.nan for a, b in pairs]
 
 
 def compare(
@@ -92,7 +122,10 @@ def compare(
 ) -> PairedDifference:
     """Compare a method with the reference by one metric."""
     return PairedDifference.of(
-        differences(images, method, reference, metric), larger_is_better=metric.larger_is_better
+        differences(images, method, reference, metric),
+        larger_is_better=metric.larger_is_better,
+        tolerance=metric.tolerance,
+        images=[image.path for image in images],
     )
 
 
@@ -103,11 +136,12 @@ def average(images: Sequence[ImageScores], method: Method, metric: Metric) -> fl
     return sum(defined) / len(defined) if defined else math.nan
 
 
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    if values.size < 2:
+@lru_cache(maxsize=1024)  # several tables show the same interval
+def _interval(values: tuple[float, ...]) -> tuple[float, float]:
+    if len(values) < 2:
         return math.nan, math.nan
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
+    if len(set(values)) == 1:
+        return values[0], values[0]
     interval = bootstrap(
         (values,),
         np.mean,

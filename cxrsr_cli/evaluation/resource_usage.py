@@ -89,11 +89,6 @@ class ResourceUsage:
     seconds: float = 0.0
     peak_bytes: int | None = None
 
-    def combined_with(self, later: "ResourceUsage") -> "ResourceUsage":
-        """Return the usage of this computation followed by `later`."""
-        peaks = [peak for peak in (self.peak_bytes, later.peak_bytes) if peak is not None]
-        return ResourceUsage(self.seconds + later.seconds, max(peaks, default=None))
-
 
 @contextmanager
 def measure_usage(device: torch.device) -> Iterator[ResourceUsage]:

@@ -1,15 +1,16 @@
 """The result of an evaluation at one scale."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from cxrsr_cli.evaluation.evaluator import ImageScores
-from cxrsr_cli.evaluation.methods import REFERENCE, Method
-from cxrsr_cli.evaluation.noise import Noise
+from cxrsr_cli.evaluation.input_kinds import InputKind
+from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.paired_statistics import PairedDifference, average, compare
 from cxrsr_cli.evaluation.resource_usage import MethodComplexity
 from cxrsr_cli.metrics.metric import Metric
+from cxrsr_cli.metrics.psnr_ssim import PSNR, PSNR_OUTSIDE_MARKS
 from cxrsr_cli.networks.model_files import ModelFile
 
 
@@ -34,6 +35,25 @@ class MethodCost:
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """The images of one group with one kind of input.
+
+    Attributes
+    ----------
+    input_kind : InputKind
+        How the inputs were made.
+    group : str
+        Group of the images.
+    images : sequence of ImageScores
+        At least one.
+    """
+
+    input_kind: InputKind
+    group: str
+    images: Sequence[ImageScores]
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationResult:
     """Scores of all images, and the conditions of the evaluation.
 
@@ -48,17 +68,17 @@ class EvaluationResult:
     models : mapping
         The model of every base that is a model.
     images : sequence of ImageScores
-        At least one.
+        One for each image and kind of input; at least one.
     complexities : mapping
         By method.
-    data : str
-        The folder or list as the user wrote it.
+    data : mapping
+        The folder or list of each group, as the user wrote it.
     device : str
         Devices of the networks.
     threads : int
         Number of CPU threads.
-    noise : Noise or None
-        Noise that was added to the input.
+    whole_image : bool
+        Whether PSNR of the whole image is the first figure, with burnt-in marks.
     """
 
     scale: int
@@ -67,24 +87,40 @@ class EvaluationResult:
     models: Mapping[str, ModelFile]
     images: Sequence[ImageScores]
     complexities: Mapping[Method, MethodComplexity]
-    data: str
+    data: Mapping[str, str]
     device: str
     threads: int
-    noise: Noise | None = None
+    whole_image: bool = False
 
     @property
-    def reference_name(self) -> str:
-        """Name in headings: "floor" for the default reference."""
-        return "floor" if self.reference == REFERENCE else "reference"
+    def quality(self) -> Metric:
+        """The metric of the first figure."""
+        return PSNR if self.whole_image else PSNR_OUTSIDE_MARKS
 
     @property
     def title(self) -> str:
-        """One line with model, images and noise."""
+        """One line with models, images and kinds of input."""
         models = [f"{model.name} (SHA-256 {model.sha256[:12]})" for model in self.models.values()]
         subject = ", ".join(dict.fromkeys(models)) or f"x{self.scale}"
-        noise = f", noise {self.noise} on the input" if self.noise else ""
-        count = len(self.images)
-        return f"{subject} on {count} image{'s' * (count != 1)} of {self.data}{noise}"
+        count = len({image.path for image in self.images})
+        kinds = dict.fromkeys(str(image.input_kind) for image in self.images)
+        return (
+            f"{subject} on {count} image{'s' * (count != 1)} of {', '.join(self.data.values())}, "
+            f"input {', '.join(kinds)}"
+        )
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield each kind of input with each group, in their order."""
+        kinds = dict.fromkeys(image.input_kind for image in self.images)
+        for kind in kinds:
+            for group in self.data:
+                images = [
+                    image
+                    for image in self.images
+                    if image.input_kind == kind and image.group == group
+                ]
+                if images:
+                    yield Cell(kind, group, images)
 
     def mean(self, method: Method, metric: Metric) -> float:
         """Return the mean over the images for which the metric is defined."""

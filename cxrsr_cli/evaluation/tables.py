@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cxrsr_cli.evaluation.methods import Method
-from cxrsr_cli.evaluation.paired_statistics import PairedDifference
-from cxrsr_cli.evaluation.result import EvaluationResult
-from cxrsr_cli.metrics.input_consistency import INCONSISTENCY, LR_PSNR
-from cxrsr_cli.metrics.psnr_ssim import PSNR, SSIM
+from cxrsr_cli.evaluation.paired_statistics import PairedDifference, average, compare
+from cxrsr_cli.evaluation.result import Cell, EvaluationResult
+from cxrsr_cli.metrics.agreement import DEVIATION, LR_PSNR
+from cxrsr_cli.metrics.metric import Metric
+from cxrsr_cli.metrics.psnr_ssim import PSNR, PSNR_OUTSIDE_MARKS, SSIM
 from cxrsr_cli.metrics.registry import METRICS
 
-_FIDELITY = (PSNR, SSIM, INCONSISTENCY)
+_FIDELITY = (PSNR_OUTSIDE_MARKS, PSNR, SSIM, DEVIATION)
+_GAIN_COLUMNS = (("95% interval", 20), ("median", 8), ("worst", 8), ("worse", 9))
 _UNDEFINED = "-"
 _MIN_NAME_WIDTH = 20
 
@@ -33,10 +35,13 @@ class Table:
 
     def as_text(self) -> str:
         """Format in columns of fixed width, the first aligned to the left."""
-        name = max([_MIN_NAME_WIDTH, *(len(row[0]) + 1 for row in self.rows)])
-        widths = [name, *(width for _, width in self.columns[1:])]
-        header = [title for title, _ in self.columns]
-        return "\n".join(_line(row, widths) for row in (header, *self.rows))
+        cells = [[title for title, _ in self.columns], *self.rows]
+        widths = [
+            max(width, *(len(cell) + 2 for cell in column))
+            for (_, width), column in zip(self.columns, zip(*cells, strict=True), strict=True)
+        ]
+        widths[0] = max(_MIN_NAME_WIDTH, widths[0] - 1)
+        return "\n".join(_line(row, widths) for row in cells)
 
     def as_markdown(self, *, left_columns: int = 1) -> str:
         """Format in Markdown, the first `left_columns` columns aligned to the left."""
@@ -46,20 +51,39 @@ class Table:
 
 
 def fidelity_table(result: EvaluationResult) -> Table:
-    """Tabulate PSNR, SSIM and consistency, and the paired differences of PSNR."""
-    columns = [
-        ("method", 0), (PSNR.title, 9), (SSIM.title, 9), (INCONSISTENCY.title, 14),
-        (f"dB over {result.reference_name}", max(15, len(result.reference_name) + 10)),
-        ("+- SE", 7), ("median", 8), ("worst", 8), ("better", 9),
-        ("95% interval", 20), ("p", 10),
-    ]  # fmt: skip
+    """Tabulate PSNR, SSIM and agreement, and the paired differences of the first figure."""
+    first = result.quality
+    metrics = [first, *(metric for metric in _FIDELITY if metric is not first)]
+    columns = [("method", 0), *((metric.title, 9) for metric in metrics)]
+    columns += [(f"dB over {result.reference}", 0), *_GAIN_COLUMNS, ("p", 10)]
 
     def row(method: Method) -> list[str]:
-        means = [_number(result.mean(method, metric), metric.decimals) for metric in _FIDELITY]
-        gains = _statistics(result.difference(method, PSNR), PSNR.decimals)
+        means = [_number(result.mean(method, metric), metric.decimals) for metric in metrics]
+        found = result.difference(method, first)
+        gains = [*_gain(found, first.decimals), _p_value(found)]
         return [str(method), *means, *([""] * len(gains) if method == result.reference else gains)]
 
     return Table(columns, [row(method) for method in result.methods])
+
+
+def kinds_table(result: EvaluationResult) -> Table:
+    """Tabulate the first figure of every method by kind of input and by group."""
+    first = result.quality
+    columns = [("method", 0), ("input", 0), ("images of", 0), ("images", 0), (first.title, 0)]
+    columns += [(f"dB over {result.reference}", 0), *_GAIN_COLUMNS]
+
+    def row(method: Method, cell: Cell) -> list[str]:
+        return [
+            str(method),
+            str(cell.input_kind),
+            cell.group,
+            str(len(cell.images)),
+            _number(average(cell.images, method, first), first.decimals),
+            *_gain(compare(cell.images, method, result.reference, first), first.decimals),
+        ]
+
+    others = [method for method in result.methods if method != result.reference]
+    return Table(columns, [row(method, cell) for method in others for cell in result.cells()])
 
 
 def structure_table(result: EvaluationResult) -> Table:
@@ -108,28 +132,41 @@ def all_metrics_table(result: EvaluationResult) -> Table:
     columns = [
         (title, 0)
         for title in (
-            "method", "metric", "mean", "paired difference", "± SE", "median", "worst", "better",
-            "95 % interval", "p",
+            "method", "metric", "mean", "paired difference", "95 % interval", "± SE", "median",
+            "worst", "worse", "better", "p",
         )
     ]  # fmt: skip
-    rows = [
-        [
+
+    def row(method: Method, metric: Metric) -> list[str]:
+        found = result.difference(method, metric)
+        mean, interval, median, worst, worse = _gain(found, metric.decimals)
+        return [
             str(method),
             metric.title,
             _number(result.mean(method, metric), metric.decimals),
-            *_statistics(result.difference(method, metric), metric.decimals),
+            mean,
+            interval,
+            _number(found.standard_error, metric.decimals),
+            median,
+            worst,
+            worse,
+            f"{found.wins}/{found.count}",
+            _p_value(found),
         ]
-        for metric in METRICS
-        for method in result.methods
-        if method != result.reference
-    ]
-    return Table(columns, rows)
+
+    others = [method for method in result.methods if method != result.reference]
+    return Table(columns, [row(method, metric) for metric in METRICS for method in others])
+
+
+def tables(result: EvaluationResult) -> list[Table]:
+    """Return the tables that all outputs show, in their order."""
+    by_kind = [kinds_table(result)] if len(list(result.cells())) > 1 else []
+    return [fidelity_table(result), *by_kind, structure_table(result), costs_table(result)]
 
 
 def format_text(result: EvaluationResult) -> str:
     """Format a result for the terminal."""
-    tables = (table(result).as_text() for table in (fidelity_table, structure_table, costs_table))
-    return f"{result.title}\n" + "\n\n".join(tables)
+    return f"{result.title}\n" + "\n\n".join(table.as_text() for table in tables(result))
 
 
 def format_markdown(results: Sequence[EvaluationResult]) -> str:
@@ -140,23 +177,24 @@ def format_markdown(results: Sequence[EvaluationResult]) -> str:
             f"## x{result.scale}",
             f"{result.title}; differences are to {result.reference}, image by image.",
         ]
-        parts += [
-            table(result).as_markdown() for table in (fidelity_table, structure_table, costs_table)
-        ]
+        parts += [table.as_markdown() for table in tables(result)]
         parts += ["Every metric:", all_metrics_table(result).as_markdown()]
     return "\n\n".join(parts) + "\n"
 
 
-def _statistics(difference: PairedDifference, decimals: int) -> list[str]:
+def _gain(found: PairedDifference, decimals: int) -> list[str]:
+    """Return the cell of the mean and those of `_GAIN_COLUMNS`."""
     return [
-        _number(difference.mean, decimals, sign="+"),
-        _number(difference.standard_error, decimals),
-        _number(difference.median, decimals, sign="+"),
-        _number(difference.worst, decimals, sign="+"),
-        f"{difference.wins}/{difference.count}",
-        _interval(difference.low, difference.high, decimals),
-        _UNDEFINED if math.isnan(difference.p_value) else f"{difference.p_value:.2g}",
+        _number(found.mean, decimals, sign="+"),
+        _interval(found.low, found.high, decimals),
+        _number(found.median, decimals, sign="+"),
+        _number(found.worst, decimals, sign="+"),
+        f"{found.losses}/{found.count}",
     ]
+
+
+def _p_value(found: PairedDifference) -> str:
+    return _UNDEFINED if math.isnan(found.p_value) else f"{found.p_value:.2g}"
 
 
 def _interval(low: float, high: float, decimals: int) -> str:

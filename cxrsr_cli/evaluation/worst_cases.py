@@ -1,20 +1,18 @@
 """The image and the place where each method is worst against the reference."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from cxrsr_cli.evaluation.evaluator import Evaluator, make_low_resolution, read_ground_truth
+from cxrsr_cli.evaluation.evaluator import Evaluator, ImageScores, read_ground_truth
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.paired_statistics import differences
 from cxrsr_cli.evaluation.result import EvaluationResult
-from cxrsr_cli.metrics.psnr_ssim import PSNR
+from cxrsr_cli.images.marks import mark_mask
 
 SIDE = 160
 """Largest height and width of a crop, in pixels of the original."""
@@ -30,8 +28,10 @@ class WorstCase:
         The method.
     image : str
         Name of the image.
+    input_kind : str
+        How the input was made.
     difference : float
-        Difference of PSNR to the reference over the whole image, in dB.
+        Difference of the result's first figure to the reference, in dB.
     top, left : int
         Corner of the crop, in pixels of the original.
     original, reference, output : numpy.ndarray
@@ -43,6 +43,7 @@ class WorstCase:
 
     method: Method
     image: str
+    input_kind: str
     difference: float
     top: int
     left: int
@@ -53,17 +54,16 @@ class WorstCase:
 
     @property
     def caption(self) -> str:
-        """One line with method, image, difference and position."""
+        """One line with method, image, input, difference and position."""
         height, width = self.original.shape
         return (
-            f"{self.method}: image {self.image}, {self.difference:+.3f} dB over the whole image; "
+            f"{self.method}: image {self.image}, input {self.input_kind}, "
+            f"{self.difference:+.3f} dB; "
             f"{width}x{height} pixels at row {self.top}, column {self.left}"
         )
 
 
-def worst_cases(
-    result: EvaluationResult, evaluator: Evaluator, paths: Sequence[Path]
-) -> list[WorstCase]:
+def worst_cases(result: EvaluationResult, evaluator: Evaluator) -> list[WorstCase]:
     """Upscale the worst image of every method again and crop its worst part.
 
     Parameters
@@ -72,54 +72,48 @@ def worst_cases(
         Result of the evaluation.
     evaluator : Evaluator
         The one that made `result`.
-    paths : sequence of Path
-        Files of the images, in the order of ``result.images``.
 
     Returns
     -------
     list of WorstCase
-        One for each method other than the reference, in their order: the image
-        with the smallest difference of PSNR to the reference, and the square
-        with the largest squared error.
+        One for each method other than the reference, in their order: the image and the kind
+        of input with the smallest difference of the first figure to the reference, and the
+        square with the largest squared error, outside of marks if the first figure is.
     """
-    worst = dict[int, list[tuple[Method, float]]]()
+    cases = list[WorstCase]()
     for method in result.methods:
-        if method == result.reference:
-            continue
-        gains = differences(result.images, method, result.reference, PSNR)
-        finite = [index for index, gain in enumerate(gains) if math.isfinite(gain)]
-        if finite:
-            index = min(finite, key=gains.__getitem__)
-            worst.setdefault(index, []).append((method, gains[index]))
-    cases = [
-        case
-        for index, gains in worst.items()
-        for case in _cases(evaluator, paths[index], result.reference, gains)
-    ]
-    order = list(result.methods)
-    return sorted(cases, key=lambda case: order.index(case.method))
+        gains = differences(result.images, method, result.reference, result.quality)
+        defined = [index for index, gain in enumerate(gains) if not math.isnan(gain)]
+        if method != result.reference and defined:
+            index = min(defined, key=gains.__getitem__)
+            pair = replace(evaluator, methods=(result.reference, method))
+            cases.append(_case(pair, result.images[index], gains[index], result.whole_image))
+    return cases
 
 
-def _cases(
-    evaluator: Evaluator, path: Path, reference: Method, gains: Sequence[tuple[Method, float]]
-) -> Iterator[WorstCase]:
-    original = read_ground_truth(path, evaluator.scale)
-    low = make_low_resolution(original, evaluator.scale, evaluator.noise)
-    outputs = {method: _plane(output.values) for method, output in evaluator.outputs(original, low)}
+def _case(evaluator: Evaluator, image: ImageScores, gain: float, whole_image: bool) -> WorstCase:
+    """Make the case of an evaluator with two methods: the reference and the other."""
+    original = read_ground_truth(image.path, evaluator.scale)
+    low = image.input_kind.reduce(original, evaluator.scale)
+    outputs = [_plane(output.values) for _, output in evaluator.outputs(original, low)]
+    reference, output = outputs
     truth = _plane(original.values)
-    for method, gain in gains:
-        rows, columns = _largest_error_window((outputs[method] - truth) ** 2, evaluator.scale)
-        yield WorstCase(
-            method=method,
-            image=original.name,
-            difference=gain,
-            top=rows.start,
-            left=columns.start,
-            original=truth[rows, columns],
-            reference=outputs[reference][rows, columns],
-            output=outputs[method][rows, columns],
-            inverted=original.inverted,
-        )
+    error = (output - truth) ** 2
+    if not whole_image:
+        error[mark_mask(original.values, original.data_range)[0, 0].numpy()] = 0
+    rows, columns = _largest_error_window(error, evaluator.scale)
+    return WorstCase(
+        method=evaluator.methods[1],
+        image=image.name,
+        input_kind=str(image.input_kind),
+        difference=gain,
+        top=rows.start,
+        left=columns.start,
+        original=truth[rows, columns],
+        reference=reference[rows, columns],
+        output=output[rows, columns],
+        inverted=original.inverted,
+    )
 
 
 def _plane(values: torch.Tensor) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from cxrsr_cli.networks.resampling import downsample
+from cxrsr_cli.networks.resampling import block_mean
 
 
 class FullReferenceFunction(Protocol):
@@ -31,6 +31,8 @@ class ImageComparison:
     low : torch.Tensor
         ``(1, 1, H / scale, W / scale)`` float32, the stored values of the input
         with its noise.
+    marks : torch.Tensor
+        ``(1, 1, H, W)`` bool: `cxrsr_cli.images.marks.mark_mask` of the original.
     minimum, maximum : float
         Legal range of the stored values.
     scale : int
@@ -40,6 +42,7 @@ class ImageComparison:
     output: torch.Tensor
     original: torch.Tensor
     low: torch.Tensor
+    marks: torch.Tensor
     minimum: float
     maximum: float
     scale: int
@@ -70,8 +73,9 @@ class ImageComparison:
 
     @cached_property
     def rms_to_input(self) -> float:
-        """RMS in stored units of the downsampled output minus the input, without a border."""
-        return (downsample(self.output, self.scale) - self.low).square().mean().sqrt().item()
+        """RMS in stored units of the output's block means minus the input, without a border."""
+        means = block_mean(self.output.double(), self.scale)
+        return (means - self.low).square().mean().sqrt().item()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ class Metric:
         Direction.
     is_plotted : bool
         Whether the HTML page draws the paired differences of the metric.
+    tolerance : float
+        An image counts as worse than with another method if it is worse by more than this.
     """
 
     key: str
@@ -101,6 +107,7 @@ class Metric:
     compute: Callable[[ImageComparison], float]
     larger_is_better: bool = True
     is_plotted: bool = True
+    tolerance: float = 0.0
 
 
 def crop_border(image: torch.Tensor, border: int) -> torch.Tensor:

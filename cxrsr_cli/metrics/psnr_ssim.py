@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 
-from cxrsr_cli.metrics.metric import Metric, crop_border
+from cxrsr_cli.metrics.metric import ImageComparison, Metric, crop_border
 
 _WINDOW_SIDE = 11
 """Pixels: 3.5 sigma, as in scikit-image."""
@@ -27,7 +27,27 @@ def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
     float
         ``10 log10(peak**2 / MSE)`` in dB; infinite for equal images.
     """
-    error = (crop_border(image, border) - crop_border(reference, border)).square().mean().item()
+    return _decibels(_squared_error(image, reference, border).mean().item(), peak)
+
+
+def psnr_outside_marks(compared: ImageComparison) -> float:
+    """Peak signal-to-noise ratio of the pixels that are not close to a burnt-in mark.
+
+    Returns
+    -------
+    float
+        As `psnr`; NaN if marks cover the whole image.
+    """
+    kept = ~crop_border(compared.marks, compared.border)
+    error = _squared_error(compared.output, compared.original, compared.border)[kept]
+    return _decibels(error.mean().item(), compared.peak)
+
+
+def _squared_error(image: torch.Tensor, reference: torch.Tensor, border: int) -> torch.Tensor:
+    return (crop_border(image, border) - crop_border(reference, border)).square()
+
+
+def _decibels(error: float, peak: float) -> float:
     return float(10 * np.log10(peak**2 / error)) if error else float("inf")
 
 
@@ -52,5 +72,10 @@ def ssim(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
     )
 
 
-PSNR = Metric("psnr", "PSNR dB", 3, lambda compared: compared.apply(psnr))
+_TOLERANCE_DB = 0.05
+
+PSNR_OUTSIDE_MARKS = Metric(
+    "psnr_outside_marks", "PSNR outside marks dB", 3, psnr_outside_marks, tolerance=_TOLERANCE_DB
+)
+PSNR = Metric("psnr", "PSNR dB", 3, lambda compared: compared.apply(psnr), tolerance=_TOLERANCE_DB)
 SSIM = Metric("ssim", "SSIM", 4, lambda compared: compared.apply(ssim), is_plotted=False)

@@ -4,19 +4,22 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks import run_study as command
 from benchmarks.study_config import PAGES, RECIPE, Study, Table, Training, load_study, study_names
+from cxrsr_cli.commands.app import app
 from cxrsr_cli.networks.config import ImageSkip, NetworkConfig, Stem, Upsampler
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.registry import FAMILIES
 from cxrsr_cli.networks.rir import Attention, RirConfig
 from cxrsr_cli.training.config import load_train_config
 from cxrsr_cli.training.trainer import learning_rate
-from tests.conftest import ROOT
+from tests.conftest import ROOT, small_chest
 
 RECIPE_CONFIG = load_train_config(RECIPE)
 SCALES = (2, 4, 8)
@@ -41,8 +44,8 @@ def architecture(study: str, name: str, scale: int = 4) -> NetworkConfig:
     return Training(name, STUDIES[study].entries[name], scale).config().architecture
 
 
-def test_there_are_four_studies() -> None:
-    assert study_names() == ["ablations", "consistency", "out-of-domain", "rivals"]
+def test_there_are_five_studies() -> None:
+    assert study_names() == ["ablations", "agreement", "kinds", "out-of-domain", "rivals"]
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -132,28 +135,38 @@ def test_every_page_has_the_marks_of_its_tables(name: str) -> None:
     assert page.count("<!-- table") == page.count("<!-- end -->") == len(places)
 
 
-def scores(*psnr: float) -> command.EntryScores:
+def scores(*psnr: float, kinds: tuple[str, ...] = ("bicubic",)) -> command.EntryScores:
+    """Make scores of images, each with each kind of input."""
     metrics = {"ssim": 0.9, "ms_ssim": 0.99, "haarpsi_med": 0.5}
-    images = {f"{index}.png": {"psnr": value, **metrics} for index, value in enumerate(psnr)}
+    cases = [
+        command.Case(kind, "test", f"{index}.png")
+        for index in range(len(psnr) // len(kinds))
+        for kind in kinds
+    ]
+    images = {
+        case: {"psnr_outside_marks": value, **metrics}
+        for case, value in zip(cases, psnr, strict=True)
+    }
     return command.EntryScores(images, parameters=1000, macs=2000.0)
 
 
 def test_the_differences_of_a_table_are_paired_by_image(tmp_path: Path) -> None:
     study = load_study("out-of-domain")
-    table = replace(study.tables[0], reference="floor", entries=("floor", "rir-s"))
-    found = {"floor": scores(30, 40, 35), "rir-s": scores(31, 40.5, 36.5)}
+    table = study.tables[0]
+    found = {"bicubic": scores(30, 40, 35), "rir-s": scores(31, 39.5, 36.5)}
     text = command.tabulate(study, table, found, "Here.")
     assert text.splitlines()[2].startswith(
-        "| `floor` | the same projected | 1,000 | 2,000 | 35.000 |"
+        "| `bicubic` | antialiased bicubic | 1,000 | 2,000 | 35.000 |"
     )
-    assert "| 36.000 | +1.000 | +1.000, +0.500, +1.500 | 3/3 |  |" in text, "too few to tell"
-    many = {name: scores(*[each["psnr"] for each in judged.images.values()] * 2)
+    assert "| 35.667 | +0.667 | +1.000, -0.500, +1.500 | -0.500 | 1/3 |  |" in text, "too few"
+    many = {name: scores(*[each["psnr_outside_marks"] for each in judged.images.values()] * 2)
             for name, judged in found.items()}  # fmt: skip
     assert re.search(
-        r"\| 36.000 \| \+1.000 \| \+0\.\d{3} to \+1\.\d{3} \| 6/6 \| 0.03 \|",
+        r"\| 35.667 \| \+0.667 \| [+-]0\.\d{3} to \+1\.\d{3} \| -0.500 \| 2/6 \| 0.\d+ \|",
         command.tabulate(study, table, many, "Here."),
     )
-    assert text.splitlines()[-1] == "3 images of `data/cxr/hannover/test`. Here."
+    note = "3 images of `data/cxr/hannover/test`; input bicubic. Here."
+    assert text.splitlines()[-1] == note
     page = tmp_path / "page.md"
     page.write_text(
         "# T\n\n<!-- table a x2 -->\n\nold\n\n<!-- end -->\n\nprose\n", encoding="utf-8"
@@ -167,47 +180,106 @@ def test_the_differences_of_a_table_are_paired_by_image(tmp_path: Path) -> None:
         command.fill(page, "b x2", text)
 
 
+def test_a_table_by_kind_has_a_line_for_each_group_and_a_column_for_each_kind() -> None:
+    study = load_study("kinds")
+    kinds = ("bicubic", "white-1")
+    found = {
+        "bicubic": scores(30, 20, 40, 30, kinds=kinds),
+        "rir-s": scores(31, 20.2, 40.5, 29.8, kinds=kinds),
+    }
+    head, _, line, *_ = command.tabulate(study, study.tables[0], found, "Here.").splitlines()
+    assert head.startswith("|  | images of | bicubic | white-1 | all, dB to `bicubic` | 95 %")
+    assert line == (
+        "| `rir-s`: as `upscale` does | test | +0.75 | +0.00 | +0.38 | +0.15 to +0.60 | -0.20 "
+        "| 1/4 | +0.0000 |"
+    )
+
+
+def test_a_study_is_run_and_its_page_is_filled(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study of an untrained network and two small images, with the real command."""
+    monkeypatch.chdir(tmp_path)
+    for hospital in ("one", "other"):
+        folder = tmp_path / "data" / hospital / "test"
+        folder.mkdir(parents=True)
+        small_chest().save_as(folder / "a.dcm")
+    (tmp_path / "toy.yaml").write_text(
+        "entries:\n"
+        "  bicubic: {about: antialiased bicubic, method: bicubic}\n"
+        f"  exact: {{about: exact, method: {tiny_model}+exact}}\n"
+        "tables:\n"
+        "  - {name: all, scales: [2], reference: bicubic, entries: [bicubic, exact],\n"
+        "     data: [data/one/test, data/other/test], inputs: 'binned,white-1', by_kind: true}\n",
+        encoding="utf-8",
+    )
+    page = tmp_path / "toy.md"
+    page.write_text("<!-- table all x2 -->\n<!-- end -->\n", encoding="utf-8")
+    monkeypatch.setattr("benchmarks.study_config.STUDIES", tmp_path)
+    monkeypatch.setattr(command, "PAGES", tmp_path)
+    monkeypatch.setattr("sys.argv", ["run_study", "toy", "--device", "cpu"])
+    monkeypatch.setattr(command, "run_cxrsr", run_here)
+    command.main()
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert lines[2].startswith("|  | images of | binned | white-1 |")
+    assert [line.split(" | ")[:2] for line in lines[4:6]] == [
+        ["| `exact`: exact", "one"],
+        ["| `exact`: exact", "other"],
+    ]
+    assert lines[7].startswith("2 images of `data/one/test`, `data/other/test`; input binned, ")
+
+
+def run_here(arguments: list[str]) -> None:
+    """Run the command in this process."""
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
 def test_results_of_other_weights_are_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise they are used again. Methods are evaluated together."""
     monkeypatch.chdir(tmp_path)
     asked = list[list[str]]()
-    sha256 = find_model("rir-s", 2).sha256
+    sha256 = "1" * 64
+    monkeypatch.setattr(command, "find_model", lambda *_: SimpleNamespace(sha256=sha256))
 
     def write_results(arguments: list[str]) -> None:
         asked.append(arguments)
         methods = arguments[arguments.index("--methods") + 1].split(",")
         cost = {"parameters": 1, "macs_per_input_pixel": 2.0}
+        scores = {method: {"psnr_outside_marks": 40.0} for method in methods}
         outcome = {
             "models": {"rir-s": {"sha256": sha256}},
             "methods": {method: {"cost": cost} for method in methods},
-            "images": [{"name": "a", "scores": {method: {"psnr": 40.0} for method in methods}}],
+            "images": [{"name": "a", "group": "nih", "input": "binned", "scores": scores}],
         }
         path = Path(arguments[arguments.index("--json") + 1])
         path.write_text(json.dumps({"outcomes": [outcome]}), encoding="utf-8")
 
     monkeypatch.setattr(command, "run_cxrsr", write_results)
-    study = load_study("consistency")
+    study = load_study("agreement")
 
     def evaluate() -> dict[str, command.EntryScores]:
         return command.evaluate_all(study, study.tables[0], 2, "cpu")
 
     assert evaluate() == evaluate()
     assert len(asked) == 1
-    assert asked[0][:5] == ["evaluate", "--data", "data/cxr/nih/test", "--scale", "2"]
-    assert asked[0][6] == "bicubic,bicubic+consistent,rir-s,rir-s+consistent"
+    assert asked[0][:5] == ["evaluate", "--scale", "2", "--protocol", "mixed"]
+    assert asked[0].count("--data") == 3
+    methods = "bicubic,bicubic+exact,rir-s+none,rir-s+noise,rir-s+exact"
+    assert asked[0][asked[0].index("--methods") + 1] == methods
     (path,) = (tmp_path / "runs" / "studies" / "scores").iterdir()
     path.write_text(path.read_text(encoding="utf-8").replace(sha256, "0" * 64), "utf-8")
-    assert evaluate()["floor"].images == {"a": {"psnr": 40.0}}
+    case = command.Case("binned", "nih", "a")
+    assert evaluate()["none"].images == {case: {"psnr_outside_marks": 40.0}}
     assert len(asked) == 2
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"entries": ("floor", "nobody")}, "unknown nobody"),
-        ({"reference": "bicubic", "entries": ("floor",)}, "does not show its reference"),
+        ({"entries": ("bicubic", "nobody")}, "unknown nobody"),
+        ({"reference": "bicubic", "entries": ("rir-s",)}, "does not show its reference"),
     ],
 )
 def test_an_invalid_study_is_refused(changes: dict[str, Any], says: str) -> None:

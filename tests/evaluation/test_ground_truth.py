@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from cxrsr_cli.errors import InputError, NoInputError
-from cxrsr_cli.evaluation.evaluator import make_low_resolution, read_ground_truth
-from cxrsr_cli.evaluation.noise import Noise
+from cxrsr_cli.evaluation.evaluator import read_ground_truth
+from cxrsr_cli.evaluation.input_kinds import InputKind
 from cxrsr_cli.images.image_files import list_image_files
 from cxrsr_cli.networks.resampling import downsample
 from tests.conftest import small_chest
@@ -26,7 +26,7 @@ def test_pictures_have_the_range_of_their_type(
     original = read_ground_truth(path, 4)
     assert (original.name, original.minimum, original.data_range) == ("a", 0, maximum)
     assert original.values.shape == (1, 1, 20, 16)
-    low = make_low_resolution(original, 4)
+    low = InputKind.parse("bicubic").reduce(original, 4)
     assert torch.equal(low, downsample(original.values, 4).round().clamp(0, maximum))
 
 
@@ -56,7 +56,7 @@ def test_dicom_is_read_at_full_depth(
     assert (original.minimum, original.maximum) == limits
     assert original.inverted == (photometric == "MONOCHROME1")
     assert np.array_equal(original.values[0, 0].numpy(), stored[:24, :16])
-    degraded = make_low_resolution(original, 2, Noise.parse("gauss:1"))
+    degraded = InputKind.parse("white-100").reduce(original, 2)
     assert (degraded.min().item(), degraded.max().item()) == limits
 
 

@@ -7,12 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cxrsr_cli.evaluation.resource_usage import (
-    MethodComplexity,
-    ResourceUsage,
-    count_macs,
-    measure_usage,
-)
+from cxrsr_cli.evaluation.resource_usage import MethodComplexity, count_macs, measure_usage
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.networks.model_files import bundled_models
 
@@ -43,14 +38,3 @@ def test_memory_that_was_freed_is_measured() -> None:
         time.sleep(0.05)
     assert usage.peak_bytes == pytest.approx(100e6, rel=0.1)
     assert usage.seconds > 0.05
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "peak"), [(3, 5, 5), (5, 3, 5), (None, 3, 3), (None, None, None)]
-)
-def test_times_are_added_and_peaks_are_compared(
-    first: int | None, second: int | None, peak: int | None
-) -> None:
-    assert ResourceUsage(1.0, first).combined_with(ResourceUsage(2.0, second)) == ResourceUsage(
-        3.0, peak
-    )

@@ -7,17 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
-from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.commands.app import app
+from cxrsr_cli.errors import OutputError
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.plots import worst_case_figure, write_worst_cases
 from cxrsr_cli.evaluation.worst_cases import SIDE, WorstCase
-from tests.conftest import EXAMPLE, Command
+from tests.conftest import EXAMPLE
 
 pytest.importorskip("matplotlib")
 
 RAMP = np.tile(np.arange(40, dtype=np.float32), (30, 1))
-CASE = WorstCase(Method("model", consistent=True), "a", 0.5, 3, 4, RAMP, RAMP + 1, RAMP - 2, False)
+CASE = WorstCase(
+    Method("model", ensemble=True), "a", "white-1", 0.5, 3, 4, RAMP, RAMP + 1, RAMP - 2, False
+)
 
 
 def test_a_standalone_picture_has_one_panel_less_than_the_page() -> None:
@@ -38,9 +42,9 @@ def test_every_pixel_of_a_crop_is_drawn_as_four_pixels() -> None:
     assert np.array_equal(inside[::2, ::2], inside[1::2, 1::2])
 
 
-def test_the_caption_has_method_image_and_position() -> None:
+def test_the_caption_has_method_image_input_and_position() -> None:
     assert CASE.caption == (
-        "model+consistent: image a, +0.500 dB over the whole image; 40x30 pixels at row 3, column 4"
+        "model+ensemble: image a, input white-1, +0.500 dB; 40x30 pixels at row 3, column 4"
     )
 
 
@@ -55,7 +59,7 @@ def test_file_names_are_safe_and_unique(tmp_path: Path) -> None:
         "worst-case-x2-A-B-3.png",
         "worst-case-x2-n--t.png",
         "worst-case-x2-m.png",
-        "worst-case-x4-model+consistent.png",
+        "worst-case-x4-model+ensemble.png",
     }
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
 
@@ -66,9 +70,9 @@ def test_an_error_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_created_is_an_error(cxrsr: Command, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    done = cxrsr("evaluate", "--data", EXAMPLE.parent, "--worst-cases", tmp_path / "file" / "x")
-    assert done.returncode == ExitCode.CANNOT_WRITE
-    assert "cannot make the folder" in done.stderr
-    assert "Traceback" not in done.stderr
+    arguments = ["evaluate", "--data", EXAMPLE.parent, "--methods", "bicubic"]
+    arguments += ["--worst-cases", tmp_path / "file" / "x"]
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)

@@ -1,4 +1,4 @@
-"""How far the downsampled output is from the input."""
+"""How far the means of an output's blocks are from the input's pixels."""
 
 import math
 
@@ -6,14 +6,14 @@ from cxrsr_cli.metrics.metric import ImageComparison, Metric
 
 
 def _lr_psnr(compared: ImageComparison) -> float:
-    """Return the PSNR of the low-resolution images in dB (NTIRE 2021's LR-PSNR)."""
+    """Return the PSNR of the block means in dB (NTIRE 2021's LR-PSNR, with another kernel)."""
     rms = compared.rms_to_input
     return 20 * math.log10(compared.peak / rms) if rms else math.inf
 
 
 LR_PSNR = Metric("lr_psnr", "LR-PSNR dB", 2, _lr_psnr, is_plotted=False)
-INCONSISTENCY = Metric(
-    "inconsistency",
+DEVIATION = Metric(
+    "deviation",
     "RMS to input",
     3,
     lambda compared: compared.rms_to_input,

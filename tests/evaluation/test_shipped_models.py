@@ -1,0 +1,59 @@
+"""The shipped models are not worse than bicubic interpolation, on any image."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cxrsr_cli.evaluation.evaluator import Evaluator, compute_scores, read_ground_truth
+from cxrsr_cli.evaluation.input_kinds import parse_inputs
+from cxrsr_cli.evaluation.methods import MODEL, Method
+from cxrsr_cli.evaluation.protocol import PROTOCOLS, ProtocolName
+from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files
+from cxrsr_cli.images.marks import mark_mask
+from cxrsr_cli.metrics.psnr_ssim import PSNR_OUTSIDE_MARKS
+from cxrsr_cli.networks.model_files import ModelFile, bundled_models
+from tests.conftest import ROOT
+
+HOSPITALS = ("nih", "hannover10", "guangzhou10")
+SIDE = 512
+"""Of the central part of an image, so that the test is quick. The cards have whole images."""
+
+
+def test_weights_are_small_enough_to_ship() -> None:
+    assert sum(path.stat().st_size for path in (ROOT / "models").iterdir()) < 64 << 20
+
+
+def central(original: GrayscaleImage) -> GrayscaleImage:
+    starts = [(side - SIDE) // 2 // 8 * 8 for side in original.values.shape[-2:]]
+    rows, columns = (slice(start, start + SIDE) for start in starts)
+    return replace(original, values=original.values[..., rows, columns])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hospital", HOSPITALS)
+@pytest.mark.parametrize("model", bundled_models(), ids=lambda model: model.name)
+def test_no_image_is_worse_than_bicubic_interpolation(
+    shared: Path, model: ModelFile, hospital: str
+) -> None:
+    """By more than the tolerance, outside of marks; impulses for the models that expect them."""
+    scale = model.metadata.scale
+    is_filtered = model.metadata.config().impulse_filter
+    names = "salt-pepper-1" if is_filtered else PROTOCOLS[ProtocolName.MIXED].inputs
+    methods = (Method("bicubic", impulse_filter=is_filtered), Method(MODEL))
+    evaluator = Evaluator.load(scale, methods, {MODEL: model.path}, (), device="cpu")
+    gains = {}
+    for path in list_image_files(shared / "cxr" / hospital / "test")[:3]:
+        original = central(read_ground_truth(path, scale))
+        marks = mark_mask(original.values, original.data_range)
+        for kind in parse_inputs(names):
+            low = kind.reduce(original, scale)
+            bicubic, upscaled = (
+                compute_scores(output.values, original, low, marks, scale)[PSNR_OUTSIDE_MARKS.key]
+                for _, output in evaluator.outputs(original, low)
+            )
+            gains[f"{path.name} {kind}"] = upscaled - bicubic
+    tolerance = PSNR_OUTSIDE_MARKS.tolerance
+    assert {name: gain for name, gain in gains.items() if gain < -tolerance} == {}
+    assert torch.tensor(list(gains.values())).mean() > 0
