@@ -1,5 +1,6 @@
 """The noise of an image as a curve: its standard deviation at each stored value."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -13,6 +14,8 @@ from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.networks.noise_level import MIN_PIXELS, NoiseLevel, average_cells
 
 _KNOTS = 8
+_KEPT_SHARE = 0.9
+"""Of the cells of a part, those with the lowest estimates: an edge may look like noise."""
 _ROUNDING_VARIANCE = 1 / 12
 """Of rounding to whole stored values, which is not noise of the detector."""
 _MIN_SIGMA = 0.05
@@ -71,7 +74,8 @@ class NoiseCurve:
         order = np.argsort(values, kind="stable")
         knots = dict[int, float]()
         for part in np.array_split(order, min(_KNOTS, len(order))):
-            variance = max(float(variances[part].mean()) - _ROUNDING_VARIANCE, 0.0)
+            kept = np.sort(variances[part])[: math.ceil(_KEPT_SHARE * len(part))]
+            variance = max(float(kept.mean()) - _ROUNDING_VARIANCE, 0.0)
             sigma = float(f"{variance**0.5:.{_SIGNIFICANT_DIGITS}g}")
             knots[round(float(values[part].mean()))] = sigma if sigma > _MIN_SIGMA else 0.0
         return cls(tuple(knots), tuple(knots.values()))
