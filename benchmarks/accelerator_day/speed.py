@@ -109,7 +109,7 @@ class Task:
     run: Callable[[], None]
 
 
-def measure_speed(results: Results, device_name: str, deadline: float, workload: Workload) -> None:
+def measure_speed(results: Results, device_name: str, deadline: float, workload: Workload) -> bool:
     """Measure until all is measured or the time is over.
 
     Parameters
@@ -122,13 +122,18 @@ def measure_speed(results: Results, device_name: str, deadline: float, workload:
         Time of `time.monotonic` after which no measurement is started.
     workload : Workload
         What is measured.
+
+    Returns
+    -------
+    bool
+        Whether all was measured.
     """
     bench = _Bench(results, choose_device(device_name), workload)
-    tasks = list(bench.tasks())
+    tasks, complete = list(bench.tasks()), True
     for number, task in enumerate(tasks):
         if time.monotonic() > deadline:
             results.add(STAGE, what="left out", tasks=[each.name for each in tasks[number:]])
-            return
+            return False
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()  # the next measurement may need all of the memory
         try:
@@ -137,6 +142,8 @@ def measure_speed(results: Results, device_name: str, deadline: float, workload:
         except Exception as error:
             text = f"{type(error).__name__}: {error}"[:500]
             results.add(STAGE, what="failed", task=task.name, error=text)
+            complete = False
+    return complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +382,7 @@ def _table(titles: list[str], rows: list[list[str]], left: int) -> str:
 MINIATURE = replace(
     Workload(),
     goal=(40, 48),
-    others=((32, 32),),
+    others=(),
     rivals=("srcnn", "rir-32"),
     rival_side=24,
     square=64,

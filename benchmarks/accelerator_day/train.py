@@ -144,7 +144,8 @@ def train_all(
     ConfigError
         If a configuration is invalid, or the results would be too many files.
     """
-    jobs = [_Job.of(training, overrides, data, device) for training in trainings]
+    every = [_Job.of(training, overrides, data, device) for training in trainings]
+    jobs = [job for job in every if not previous.records(STAGE, name=job.name, event="complete")]
     results.check_room(
         [_STATE_BYTES * job.config().architecture.complexity.parameters for job in jobs]
     )
@@ -215,8 +216,6 @@ class _Job:
         steps_to_measure: int,
     ) -> None:
         """Measure, plan and train, or resume."""
-        if previous.records(STAGE, name=self.name, event="complete"):
-            return
         config = self.config()
         data = load_training_data(config)
         results.add(
@@ -302,8 +301,14 @@ def _profile(steps: Steps, prefetch: int, count: int = 10) -> Record:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_cuda else [])]
     with profile(activities=activities) as found:
         wall = steps.take(count, prefetch)
-    kind = "self_device_time_total" if is_cuda else "self_cpu_time_total"
-    events = sorted(found.key_averages(), key=lambda event: -getattr(event, kind))
+    kind, wanted = ("self_device_time_total", "CUDA") if is_cuda else ("self_cpu_time_total", "CPU")
+    # The time of a kernel also stands at the operation and the annotation that it is part of.
+    events = [
+        event
+        for event in found.key_averages()
+        if event.device_type.name == wanted and not event.is_user_annotation
+    ]
+    events.sort(key=lambda event: -getattr(event, kind))
     longest = {
         event.key[:80]: round(getattr(event, kind) / 1e6 / count, 6)
         for event in events[:_SHOWN_OPERATIONS]

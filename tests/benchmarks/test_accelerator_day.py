@@ -24,7 +24,13 @@ from benchmarks.accelerator_day import bundle as bundles
 from benchmarks.accelerator_day.check import check
 from benchmarks.accelerator_day.crops import encode_crop, find_crops
 from benchmarks.accelerator_day.results import LOG_NAME, Record, Results
-from benchmarks.accelerator_day.speed import MINIATURE, measure_speed, moved_bytes, report
+from benchmarks.accelerator_day.speed import (
+    MINIATURE,
+    measure_speed,
+    moved_bytes,
+    report,
+    run_network,
+)
 from benchmarks.accelerator_day.train import (
     DEFAULT,
     Measurement,
@@ -236,16 +242,14 @@ def test_the_check_passes_and_reports_what_fails(
 @pytest.mark.slow
 def test_the_speed_is_measured_and_the_goals_are_judged(tmp_path: Path) -> None:
     results = Results(tmp_path)
-    measure_speed(results, "cpu", later(), MINIATURE)
+    assert measure_speed(results, "cpu", later(), MINIATURE)
     records = results.records("speed")
     assert [each for each in records if each["what"] in ("failed", "left out")] == []
     text = report(records)
     assert "TFLOP/s" in text
     assert "TB/s" in text
     networks = [each for each in records if each["what"] == "network"]
-    assert {(each["scale"], each["height"]) for each in networks} == {
-        (scale, height) for scale in (2, 4, 8) for height in (40, 32)
-    }
+    assert {each["scale"] for each in networks} == {2, 4, 8}
     goal = networks[0]
     ratio = median(goal["seconds"]) / goal["bare_seconds"]
     assert f"{ratio:.2f} times the convolutions of 1.2" in text
@@ -287,15 +291,17 @@ def test_a_failed_measurement_and_the_end_of_the_time_are_recorded(
     monkeypatch.setattr("benchmarks.accelerator_day.speed._Bench._peaks", fail)
     deadline = iter([0.0, 1.0, *[3.0] * 10])
     monkeypatch.setattr("benchmarks.accelerator_day.speed.time.monotonic", lambda: next(deadline))
-    measure_speed(results, "cpu", 2.0, MINIATURE)
+    assert not measure_speed(results, "cpu", 2.0, MINIATURE)
     text = report(results.records("speed"))
     assert "failed: peaks: OutOfMemoryError: too large" in text
     assert "no time for: end to end x4" in text
 
 
 def test_the_bytes_that_a_program_moves_are_those_of_its_convolutions_and_sums() -> None:
-    program = Predictor.load(find_model("rir-s", 4).path, device="cpu").program
+    predictor = Predictor.load(find_model("rir-s", 4).path, device="cpu")
+    program = predictor.program
     assert program
+    run_network(predictor, torch.rand(1, 1, 8, 8), 8, tf32=True)
     convolved = sum(
         4 * (branch.conv.weight.shape[0] + branch.conv.weight.shape[1])
         for layer in program.layers
@@ -322,11 +328,15 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_trainings_are_measured_planned_and_completed(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results, trainings = Results(tmp_path), [*tiny(config), *tiny(config, "name=other")]
-    assert train_all(results, results, trainings, None, "cpu", later(), steps_to_measure=1)
+    """One that fails does not stop the next."""
+    results, trainings = Results(tmp_path), [*tiny(config, "name=bad", "learning_rate=1e38")]
+    trainings += tiny(config)
+    assert not train_all(results, results, trainings, None, "cpu", later(), steps_to_measure=1)
+    (failed,) = results.records("train", event="failed")
+    assert failed["name"] == "bad-x2"
+    assert "not finite" in failed["error"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         LOG_NAME,
-        "other-x2.safetensors.1-1of1",
         "tiny-x2.safetensors.1-1of1",
     ]
     logged = [each for each in results.records("train", name="tiny-x2") if "psnr" in each]
@@ -344,7 +354,7 @@ def test_trainings_are_measured_planned_and_completed(
     assert str(tmp_path) not in metadata.command
     assert load_file(weights)
     count = len(results.records())
-    assert train_all(results, results, trainings, None, "cpu", later())
+    assert train_all(results, results, tiny(config), None, "cpu", later())
     assert len(results.records()) == count, "complete trainings are not repeated"
 
 
@@ -364,7 +374,7 @@ def test_a_killed_training_is_resumed_on_another_day(
     assert max(path.stat().st_size for path in results.folder.glob("*of*")) <= 4000
     again = Results(tmp_path / "second", max_file_bytes=4000, max_files=30)
     assert not train_all(
-        again, results, tiny(config), None, "cpu", later(3), checkpoint_seconds=0.2
+        again, results, tiny(config), None, "cpu", later(1.5), checkpoint_seconds=0.2
     ), "there are minutes left to train"
     (plan, same) = (each.records("train", event="plan")[-1] for each in (results, again))
     assert plan["overrides"] == same["overrides"]
@@ -378,19 +388,6 @@ def test_a_killed_training_is_resumed_on_another_day(
 
 def published(results: Results) -> list[Record]:
     return results.records("train", file="tiny-x2.checkpoint")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("few_steps")
-def test_a_failed_training_does_not_stop_the_next(config: Path, tmp_path: Path) -> None:
-    trainings = [*tiny(config, "name=bad", "learning_rate=1e38")]
-    trainings += tiny(config)
-    results = Results(tmp_path)
-    assert not train_all(results, results, trainings, None, "cpu", later(), steps_to_measure=1)
-    (failed,) = results.records("train", event="failed")
-    assert failed["name"] == "bad-x2"
-    assert "not finite" in failed["error"]
-    assert results.records("train", name="tiny-x2", event="complete")
 
 
 def test_what_cannot_end_well_is_refused_before_any_time_is_used(
@@ -458,15 +455,24 @@ def test_a_file_is_replaced_only_when_the_next_version_is_complete(tmp_path: Pat
 @pytest.mark.process
 @pytest.mark.parametrize("failing", ["", "setup", "check"])
 def test_a_day_runs_all_stages_in_their_time(
-    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    failing: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A stage that fails does not stop the next ones, but nothing runs without the setup."""
     stub, log = tmp_path / "python", tmp_path / "log"
     stub.write_text(f'#!/bin/sh\necho "$@" >> {log}\ntest "$3" != "{failing}"\n')
     stub.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stub))
+    # What makes the report may need the wheels too.
+    site = bundles.site_folder(tmp_path).resolve()
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    monkeypatch.setattr(command, "_report", lambda _: f"wheels: {str(site) in sys.path}")
     folder = tmp_path / "results"
     given = ["day", "--minutes", "12.5", "--device", "cpu", "--results", str(folder)]
+    given += ["--bundle", str(tmp_path)]
     assert command.main([*given, "--set", "seed=3"]) == int(bool(failing))
     started = [line.split() for line in log.read_text().splitlines()]
     names = [words[2] for words in started]
@@ -479,6 +485,7 @@ def test_a_day_runs_all_stages_in_their_time(
         assert "--set seed=3" in " ".join(started[3])
     codes = {each["ended"]: each["exit_code"] for each in Results(folder).records("day")}
     assert codes == {name: int(name == failing) for name in names}
+    assert capsys.readouterr().out == ("" if failing == "setup" else "wheels: True\n")
 
 
 @pytest.mark.process

@@ -74,6 +74,7 @@ def test_mixed_precision_trains_like_float32(
     (exact_losses, exact), (half_losses, half) = found.values()
     assert np.abs(half_losses / exact_losses - 1).max() < 0.05
     assert (half - exact).norm() / exact.norm() < 0.05
+    assert torch.equal(half, exact) == (device == "cpu"), "a CPU always uses float32"
 
 
 @on_each_device
@@ -94,4 +95,6 @@ def test_a_checkpoint_goes_from_one_device_to_another(
         )
     parts = train(config, tmp_path / "parts", command="none", device=second, resume=True)
     expected, found = weights(whole), weights(parts)
-    assert (found - expected).norm() / expected.norm() < 1e-3
+    # Eight steps change the weights by some hundredths. A GPU rounds to TF32.
+    tolerance = 0 if device == "cpu" else 0.01
+    assert (found - expected).norm() / expected.norm() <= tolerance
