@@ -16,13 +16,18 @@ class ExitCode(IntEnum):
 
     OK = 0
     UNEXPECTED = 1
+    """A defect of this program."""
     USAGE = 2
+    """Arguments or configuration."""
     NO_INPUT = 3
     SOME_FAILED = 4
+    """Some files, not all."""
     ALL_FAILED = 5
     CANNOT_WRITE = 6
     MODEL = 7
+    """Weights, device or memory."""
     NETWORK = 8
+    """The computer network: no connection to a peer or a cluster."""
     VERIFICATION = 9
     INTERRUPTED = 130
 

@@ -1,4 +1,4 @@
-"""Connect to a cluster for one run, or start one on this machine."""
+"""Connect to a cluster for one run, or start one here; its workers get the weights."""
 
 import logging
 import tempfile

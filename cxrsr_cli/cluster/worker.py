@@ -27,7 +27,8 @@ _MAX_CONCURRENT_FILES = 3
 _network = threading.Lock()
 _files = threading.BoundedSemaphore(_MAX_CONCURRENT_FILES)
 
-# Not the result of a Dask task: Dask would pickle a model to send it to another worker.
+# The loaded models. The weights come as the result of a Dask task (`connect`); a model as such a
+# result would be pickled, to be sent to another worker.
 _loaded: dict[tuple[str, UpscaleOptions], Upscaler] = {}
 _loading = threading.Lock()
 

@@ -49,13 +49,19 @@ def ensure_standard_streams() -> None:
 
 
 def install_interrupt_handlers() -> None:
-    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does."""
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
+
+    So it is in every command but in the runs within `graceful_stop`.
+    """
     _handle_stop_signals(_interrupt)
 
 
 @contextmanager
 def graceful_stop() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether a stop signal came; a second one interrupts."""
+    """Yield a function that returns whether SIGTERM or SIGHUP came; a second one interrupts.
+
+    Runs over many files finish the file in hand then (`commands.run`).
+    """
     is_requested = False
 
     def request(_signal: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Exponential backoff: how long to wait before the next attempt."""
+"""Exponential backoff: how long to wait before the next attempt, and how many there are."""
 
 import math
 from dataclasses import dataclass

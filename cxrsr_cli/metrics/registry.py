@@ -1,4 +1,4 @@
-"""The metrics of an evaluation."""
+"""The list of metrics of an evaluation; a new one is added here."""
 
 from cxrsr_cli.metrics.fourier_ring_correlation import SFRC_FLAGGED
 from cxrsr_cli.metrics.haarpsi import HAARPSI_MED

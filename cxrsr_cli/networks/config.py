@@ -1,4 +1,4 @@
-"""What every family's configuration has, such as scale and channels, without torch.
+"""What the families' configurations have in common, such as scale and image skip, without torch.
 
 A family's own configuration, module and compilation are in one file (`rir`,
 `srcnn`, `edsr`, `rcan`), which `cxrsr_cli.networks.registry` names.

@@ -1,4 +1,4 @@
-"""Rules: which objects are upscaled how, and where the outputs go."""
+"""Rules and their keys in YAML: which objects are upscaled how, and where the outputs go."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The checks of a derived object: provenance, content, geometry and photometry.
+"""The checks of a derived object's attributes: provenance, content, geometry and photometry.
 
 Each takes the source and the object derived from it, and yields one finding for each claim.
 """

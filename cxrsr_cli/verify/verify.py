@@ -1,4 +1,4 @@
-"""Verify a derived object against its source, from the two files alone."""
+"""Verify a derived object against its source, and its pixels, from the two files alone."""
 
 from dataclasses import dataclass
 from math import isinf

@@ -66,6 +66,7 @@ STEPS = 60
 """After these, the iteration has converged to less than a tenth of a stored unit."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("interpolating", [True, False])
 def test_iterating_only_where_the_range_binds_equals_iterating_everywhere(
@@ -81,6 +82,7 @@ def test_iterating_only_where_the_range_binds_equals_iterating_everywhere(
     assert (found - iterated).abs().max() <= 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("interpolating", [True, False])
 def test_tiles_with_a_margin_equal_the_whole_image(scale: int, interpolating: bool) -> None:

@@ -30,6 +30,7 @@ def between_shutters(bits: int) -> np.ndarray:
     return stored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 12, 16])
 @pytest.mark.parametrize("tile", [(16, 512), (64, 512), (64, 100)])
 def test_no_tile_is_visible_in_the_output(bits: int, tile: tuple[int, int]) -> None:

@@ -121,6 +121,7 @@ ALL_THAT_CAN_BE_ASKED: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.sampled_from([*KEYWORDS, "Columns"]), st.sampled_from(ODD), min_size=1))
 def test_damaged_objects_are_matched_without_an_error(

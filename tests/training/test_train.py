@@ -373,6 +373,7 @@ def test_weights_of_a_network_that_cannot_be_widened_are_refused(
         train(other, tmp_path / "other", command="none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefetch", [0, 1, 5])
 def test_the_result_does_not_depend_on_prefetching(
     config: Path, tmp_path: Path, prefetch: int
