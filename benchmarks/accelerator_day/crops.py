@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import chain
 from math import ceil, log2
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class Crop:
     Attributes
     ----------
     name : str
-        Name of its file: split, folder of its image, and a number, but not the name of its image.
+        Name of its file: split, number of the source of its image, and a number, but not the name
+        of its image.
     rank : int
         0 for the best crop of its image, 1 for the next.
     score : float
@@ -74,8 +76,12 @@ def choose_crops(data: DataConfig, side: int, max_bytes: int) -> list[Crop]:
     ConfigError
         If a patient is in both training and validation.
     """
-    sources = {"train": list_image_files(data.train), "val": list_image_files(data.val)}
-    check_no_patient_overlap(sources["train"], sources["val"], data.patient_id_regex)
+    sources = {
+        split: [list_image_files(source) for source in list_sources(paths)]
+        for split, paths in (("train", data.train), ("val", data.val))
+    }
+    train, val = (list(chain.from_iterable(sources[split])) for split in ("train", "val"))
+    check_no_patient_overlap(train, val, data.patient_id_regex)
     chosen = list[Crop]()
     for split in ("val", "train"):
         share = _VALIDATION_SHARE if split == "val" else 1.0
@@ -96,28 +102,25 @@ def choose_crops(data: DataConfig, side: int, max_bytes: int) -> list[Crop]:
     return chosen
 
 
-def _crops(split: str, paths: list[Path], data: DataConfig, side: int) -> Iterator[Crop]:
-    common = Path(*_common_parts([path.parent for path in paths]))
-    number = 0
-    for path in paths:
-        patient = min(patient_keys(path, data.patient_id_regex), default=("", b""))[1].hex()[:16]
-        try:
-            images = read_images(path, 1, frozenset(data.allow))
-        except InputError:
-            continue  # `cxrsr train` names and skips it too
-        folder = Path(split) / path.parent.relative_to(common)
-        for image in images:
-            for rank, (score, top, left) in enumerate(find_crops(image, side)):
-                content = encode_crop(image, top, left, side, patient)
-                yield Crop(f"{folder.as_posix()}/{number:05}.dcm", rank, score, content)
-                number += 1
+def list_sources(paths: Path | tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the one or more sources of a configuration's images."""
+    return paths if isinstance(paths, tuple) else (paths,)
 
 
-def _common_parts(folders: list[Path]) -> Iterator[str]:
-    for parts in zip(*(folder.parts for folder in folders), strict=False):
-        if len(set(parts)) > 1:
-            return
-        yield parts[0]
+def _crops(split: str, sources: list[list[Path]], data: DataConfig, side: int) -> Iterator[Crop]:
+    for source, paths in enumerate(sources):
+        number = 0
+        for path in paths:
+            key = min(patient_keys(path, data.patient_id_regex), default=("", b""))
+            try:
+                images = read_images(path, 1, frozenset(data.allow))
+            except InputError:
+                continue  # `cxrsr train` names and skips it too
+            for image in images:
+                for rank, (score, top, left) in enumerate(find_crops(image, side)):
+                    content = encode_crop(image, top, left, side, key[1].hex()[:16])
+                    yield Crop(f"{split}/{source}/{number:05}.dcm", rank, score, content)
+                    number += 1
 
 
 def find_crops(image: GrayscaleImage, side: int) -> list[tuple[float, int, int]]:

@@ -191,11 +191,10 @@ class _Job:
         device = choose_device(device_name)
         own = [f"precision={Precision.BF16}"] if device.type == "cuda" else []
         own += [*training.overrides, *overrides]
-        if data:
-            # The shard has Patient IDs instead of the names that the expression is for.
-            own += [f"data.train={data / 'train'}", f"data.val={data / 'val'}"]
-            own += ["data.patient_id_regex=null"]
         config = load_train_config(training.config, own)
+        if data:
+            own += data_overrides(config, data)
+            config = load_train_config(training.config, own)
         if config.init_from and not config.init_from.is_file():
             raise ConfigError(
                 f"{training.config}: init_from: there is no file {config.init_from}; "
@@ -293,6 +292,23 @@ class _Job:
             batches=[[stage.batch_size, stage.patch_size] for stage in config.stages],
         )
         return Measurement(tuple(at_hand), tuple(ahead), validation, prefetch)
+
+
+def data_overrides(config: TrainConfig, data: Path) -> list[str]:
+    """Replace the images of a configuration by those of the shard."""
+    # The shard has Patient IDs instead of the names that the expression is for.
+    overrides = ["data.patient_id_regex=null"]
+    for split in ("train", "val"):
+        own, folder = getattr(config.data, split), data / split
+        if not isinstance(own, tuple):
+            overrides.append(f"data.{split}={folder}")
+            continue
+        sources = sorted(path for path in folder.iterdir() if path.is_dir())
+        overrides.append(f"data.{split}=[{', '.join(map(str, sources))}]")
+        if split == "train" and len(sources) != len(own):
+            # The shard was packed for another configuration.
+            overrides.append("data.weights=null")
+    return overrides
 
 
 def _profile(steps: Steps, prefetch: int, count: int = 10) -> Record:

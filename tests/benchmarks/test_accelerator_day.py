@@ -8,6 +8,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -35,6 +36,7 @@ from benchmarks.accelerator_day.train import (
     DEFAULT,
     Measurement,
     Training,
+    data_overrides,
     plan_overrides,
     train_all,
 )
@@ -311,6 +313,23 @@ def test_the_bytes_that_a_program_moves_are_those_of_its_convolutions_and_sums()
     assert convolved < moved_bytes(program) < 3 * convolved
 
 
+def test_the_images_of_the_shard_replace_one_or_several_sources(
+    config: Path, tmp_path: Path
+) -> None:
+    for folder in ("train/0", "train/1", "val/0"):
+        (tmp_path / folder).mkdir(parents=True)
+    one = load_train_config(config)
+    plain = ["data.patient_id_regex=null"]
+    plain += [f"data.{split}={tmp_path / split}" for split in ("train", "val")]
+    assert data_overrides(one, tmp_path) == plain
+    both = replace(one.data, train=(Path("a"), Path("b")), val=(Path("a"),))  # type: ignore[arg-type]
+    assert data_overrides(replace(one, data=both), tmp_path) == [
+        "data.patient_id_regex=null",
+        f"data.train=[{tmp_path / 'train' / '0'}, {tmp_path / 'train' / '1'}]",
+        f"data.val=[{tmp_path / 'val' / '0'}]",
+    ]
+
+
 def tiny(config: Path, *overrides: str) -> list[Training]:
     return [Training(config, overrides=overrides)]
 
@@ -363,10 +382,13 @@ def test_trainings_are_measured_planned_and_completed(
 def test_a_killed_training_is_resumed_on_another_day(
     config: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    """From the shard; every checkpoint is in parts of a bounded size."""
+    """With the images of the shard. Every checkpoint is in parts of a bounded size."""
+    data = bundles.data_folder(bundle)
+    with tarfile.open(bundle / bundles.SHARD_NAME) as archive:
+        archive.extractall(data, filter="data")
     results = Results(tmp_path / "first", max_file_bytes=4000)
     more = ["--config", config, "--checkpoint-seconds", 0.2, "--max-file-size", 4000]
-    more += ["--total-minutes", 10, "--max-files", 30, "--own-data"]
+    more += ["--total-minutes", 10, "--max-files", 30]
     with start("train", results.folder, bundle, *more) as process:
         kill_when(process, lambda: len(published(results)) >= 2, "the second checkpoint")
     last = published(results)[-1]
@@ -374,7 +396,7 @@ def test_a_killed_training_is_resumed_on_another_day(
     assert max(path.stat().st_size for path in results.folder.glob("*of*")) <= 4000
     again = Results(tmp_path / "second", max_file_bytes=4000, max_files=30)
     assert not train_all(
-        again, results, tiny(config), None, "cpu", later(1.5), checkpoint_seconds=0.2
+        again, results, tiny(config), data, "cpu", later(1.5), checkpoint_seconds=0.2
     ), "there are minutes left to train"
     (plan, same) = (each.records("train", event="plan")[-1] for each in (results, again))
     assert plan["overrides"] == same["overrides"]
@@ -405,7 +427,10 @@ def test_what_cannot_end_well_is_refused_before_any_time_is_used(
 
 def test_the_default_trainings_are_valid_and_fit_into_the_results() -> None:
     configs = [load_train_config(ROOT / each.config, each.overrides) for each in DEFAULT]
-    assert [config.architecture.channels for config in configs] == [64, 32]  # type: ignore[attr-defined]
+    assert [(config.name, config.architecture.scale) for config in configs] == [
+        ("rir", 4),
+        ("rir-s", 4),
+    ]
     sizes = [16 * config.architecture.complexity.parameters for config in configs]
     results = Results(Path())
     results.check_room(sizes)
