@@ -1,5 +1,6 @@
 """Train networks in the time that there is, and bring the state back every minute."""
 
+import json
 import math
 import os
 import shlex
@@ -149,6 +150,8 @@ def train_all(
     results.check_room(
         [_STATE_BYTES * job.config().architecture.complexity.parameters for job in jobs]
     )
+    # The patches of a stage have one size, so trying the kernels once is worth it.
+    torch.backends.cudnn.benchmark = True
     complete = True
     for number, job in enumerate(jobs):
         share = job.training.share / sum(other.training.share for other in jobs[number:])
@@ -301,10 +304,10 @@ def data_overrides(config: TrainConfig, data: Path) -> list[str]:
     for split in ("train", "val"):
         own, folder = getattr(config.data, split), data / split
         if not isinstance(own, tuple):
-            overrides.append(f"data.{split}={folder}")
+            overrides.append(f"data.{split}={json.dumps(str(folder))}")
             continue
         sources = sorted(path for path in folder.iterdir() if path.is_dir())
-        overrides.append(f"data.{split}=[{', '.join(map(str, sources))}]")
+        overrides.append(f"data.{split}={json.dumps([str(path) for path in sources])}")
         if split == "train" and len(sources) != len(own):
             # The shard was packed for another configuration.
             overrides.append("data.weights=null")

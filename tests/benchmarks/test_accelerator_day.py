@@ -98,6 +98,12 @@ def bundle(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def restores_the_choice_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what a training chooses for its process."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+
+
 def later(seconds: float = 300) -> float:
     return time.monotonic() + seconds
 
@@ -320,13 +326,13 @@ def test_the_images_of_the_shard_replace_one_or_several_sources(
         (tmp_path / folder).mkdir(parents=True)
     one = load_train_config(config)
     plain = ["data.patient_id_regex=null"]
-    plain += [f"data.{split}={tmp_path / split}" for split in ("train", "val")]
+    plain += [f'data.{split}="{tmp_path / split}"' for split in ("train", "val")]
     assert data_overrides(one, tmp_path) == plain
     both = replace(one.data, train=(Path("a"), Path("b")), val=(Path("a"),))  # type: ignore[arg-type]
     assert data_overrides(replace(one, data=both), tmp_path) == [
         "data.patient_id_regex=null",
-        f"data.train=[{tmp_path / 'train' / '0'}, {tmp_path / 'train' / '1'}]",
-        f"data.val=[{tmp_path / 'val' / '0'}]",
+        f'data.train=["{tmp_path}/train/0", "{tmp_path}/train/1"]',
+        f'data.val=["{tmp_path}/val/0"]',
     ]
 
 
