@@ -29,7 +29,7 @@ class NoiseLevel(nn.Module):
     8x8 pixels. Its logarithms and the mean value go through convolutions over neighbouring
     cells. Noise that is twice as strong adds a constant to all logarithms, so that little
     training covers all strengths. It is trained by Gaussian likelihood on noise and JPEG errors
-    that are known (``models/train_noise_level.py``).
+    that are known (``benchmarks/train_noise_level.py``).
     """
 
     filters: torch.Tensor

@@ -267,7 +267,7 @@ def test_the_speed_is_measured_and_the_goals_are_judged(tmp_path: Path) -> None:
     assert " 0.500 s of 1 s, met; 1.67 times the convolutions of 1.2, missed." in text
     assert {each["model"] for each in records if each["what"] == "rival"} == {"srcnn", "rir-32"}
     (first, _) = [each for each in records if each["what"] == "end to end"]
-    parts = [first[name] for name in ("read", "network", "consistency", "rest", "write")]
+    parts = [first[name] for name in ("read", "network", "assembly", "rest", "write")]
     assert first["total"] == pytest.approx(sum(parts))
     assert 0 < first["read_back"] < first["write"]
 

@@ -1,6 +1,6 @@
 """Train the estimator of an image's noise.
 
-    python models/train_noise_level.py CONFIG OUT [--steps 5000] [--set KEY=VALUE]
+    python -m benchmarks.train_noise_level CONFIG OUT [--steps 5000] [--set KEY=VALUE]
 
 CONFIG is the configuration of a network (models/rir-s-x4.yaml): its images and degradations are
 used, at its scale. The loss is the Gaussian likelihood of what noise and JPEG added to the input.
@@ -51,13 +51,7 @@ def main() -> None:
     torch.manual_seed(config.seed)
     network = NoiseLevel()
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
-    sampler = PatchSampler(
-        data.train,
-        config.architecture.scale,
-        generator,
-        degradation=config.degradation,
-        weights=data.weights,
-    )
+    sampler = PatchSampler.from_config(config, data.train, generator, weights=data.weights)
     losses, inside = 0.0, 0.0
     for step in range(1, arguments.steps + 1):
         for group in optimizer.param_groups:
