@@ -28,6 +28,7 @@ from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.evaluation.resource_usage import measure_usage
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.psnr_ssim import PSNR_OUTSIDE_MARKS
+from cxrsr_cli.networks.config import NetworkConfig
 from cxrsr_cli.networks.layers import build_network
 from cxrsr_cli.networks.resampling import upsample
 
@@ -117,13 +118,17 @@ def networks() -> list[Baseline]:
     low = mosaic(SIDE, SIDE).astype("int32")
     baselines = []
     for name in NETWORKS:
-        entry = study.entries[name]
-        architecture = Training(name, entry, SCALE).config().architecture
+        entry, architecture = study.entries[name], rival_architecture(name)
         predictor = Predictor.from_network(build_network(architecture).eval(), CPU)
         work = partial(predictor.upscale, low, PixelRange(0, RANGE))
         macs = architecture.complexity.macs
         baselines.append(Baseline(f"`{name}`, {entry.about}", work, macs, found.get(name)))
     return baselines
+
+
+def rival_architecture(name: str) -> NetworkConfig:
+    """Return the configuration of one of the networks."""
+    return Training(name, load_study("rivals").entries[name], SCALE).config().architecture
 
 
 def study_psnrs() -> dict[str, float]:

@@ -7,6 +7,7 @@ from statistics import median
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
+from benchmarks.timing import synchronize
 from cxrsr_cli.networks.conv_program import Conv, ConvProgram
 
 _RUNS = 15
@@ -17,13 +18,13 @@ def ceiling_seconds(program: ConvProgram, height: int, width: int, rows: int) ->
     """Return the seconds for the convolutions of an image without border.
 
     Each shape of convolution is repeated, channels last, on a strip of the same
-    values, so that input and output are in the cache of the processor. A
-    network cannot be faster.
+    values, so that input and output of a low strip are in the cache of the
+    processor. A network cannot be faster.
 
     Parameters
     ----------
     program : ConvProgram
-        On the CPU.
+        On the device that is measured.
     height, width : int
         Size of the image.
     rows : int
@@ -40,10 +41,13 @@ def ceiling_seconds(program: ConvProgram, height: int, width: int, rows: int) ->
 
 def _seconds(one: Conv, rows: int, width: int) -> float:
     shape = (1, one.weight.shape[1], rows, width)
-    seen = torch.rand(shape).to(memory_format=torch.channels_last)
+    weight = one.weight
+    seen = torch.rand(shape, device=weight.device, dtype=weight.dtype)
+    seen = seen.to(memory_format=torch.channels_last)
     taken = []
     for _ in range(_RUNS):
         start = time.perf_counter()
-        F.conv2d(seen, one.weight, one.bias, padding=one.radius)
+        F.conv2d(seen, weight, one.bias, padding=one.radius)
+        synchronize(seen.device)
         taken.append(time.perf_counter() - start)
     return median(taken)

@@ -15,13 +15,14 @@ import statistics
 import time
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 
 import torch
 
 from benchmarks.machine_info import machine
+from benchmarks.timing import synchronize
 from cxrsr_cli.images.image_files import GrayscaleImage
 from cxrsr_cli.inference.device import choose_device
 from cxrsr_cli.networks.config import ImageSkip
@@ -35,7 +36,7 @@ from cxrsr_cli.training.patch_sampler import (
     prefetch_batches,
 )
 from cxrsr_cli.training.trainer import Trainer
-from cxrsr_cli.training.training_data import make_pair
+from cxrsr_cli.training.training_data import TrainingPair, make_pair
 
 IMAGES = 4
 SIDE = 1024
@@ -70,52 +71,87 @@ def measure(
     config: TrainConfig, device: torch.device, steps: int, rounds: int
 ) -> list[list[float]]:
     """Return steps a second in each round: at hand, ahead, when needed, loader alone."""
-    state = Trainer(replace(config, init_from=None), device, ProcessGroup())
-    scale = config.architecture.scale
-    kind = ImageSkip.NONE if config.degradation.is_active else config.architecture.image_skip
     random = torch.Generator().manual_seed(0)
+    kind = ImageSkip.NONE if config.degradation.is_active else config.architecture.image_skip
     images = (
         GrayscaleImage(
             "made up", torch.randint(256, (1, 1, SIDE, SIDE), generator=random).float(), 255
         )
         for _ in range(IMAGES)
     )
-    pairs = [make_pair(image, scale, kind) for image in images]
-    sampler = PatchSampler(
-        pairs,
-        scale,
-        random,
-        degradation=config.degradation,
-        skip_kind=config.architecture.image_skip,
-        noise_share=config.architecture.noise_share,
-    )
-    stage, pin = config.stages[0], device.type == "cuda"
-    (drawn,) = prefetch_batches(sampler, [stage], prefetch=0, pin=pin)
+    pairs = [make_pair(image, config.architecture.scale, kind) for image in images]
+    steps_of = Steps.prepare(config, pairs, device)
+    steps_of.take(steps, None)  # warms up
+    ahead = steps_of.default_prefetch
+    results = [
+        (
+            steps / steps_of.take(steps, None),
+            steps / steps_of.take(steps, ahead),
+            steps / steps_of.take(steps, 0),
+            steps / steps_of.take(steps, ahead, train=False),
+        )
+        for _ in range(rounds)
+    ]
+    return [list(column) for column in zip(*results, strict=True)]
 
-    def timed(prefetch: int | None, *, train: bool = True) -> float:
-        """Time a round; None for the batch at hand."""
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps of the first stage of a training, which are timed and then forgotten.
+
+    Attributes
+    ----------
+    trainer : Trainer
+        A new network on its device.
+    sampler : PatchSampler
+        Draws patches of the images.
+    at_hand : PrefetchedBatch
+        A batch that is used again and again.
+    """
+
+    trainer: Trainer
+    sampler: PatchSampler
+    at_hand: PrefetchedBatch
+
+    @classmethod
+    def prepare(
+        cls, config: TrainConfig, pairs: Iterable[TrainingPair], device: torch.device
+    ) -> "Steps":
+        """Make them for a configuration and images."""
+        trainer = Trainer(replace(config, init_from=None), device, ProcessGroup())
+        sampler = PatchSampler.from_config(config, pairs, torch.Generator().manual_seed(0))
+        (at_hand,) = prefetch_batches(
+            sampler, config.stages[:1], prefetch=0, pin=device.type == "cuda"
+        )
+        return cls(trainer, sampler, at_hand)
+
+    @property
+    def default_prefetch(self) -> int:
+        """Number of batches that a training prefetches on this device."""
+        return PREFETCH_ON_GPU if self.trainer.device.type == "cuda" else PREFETCH_ON_CPU
+
+    def take(self, count: int, prefetch: int | None, *, train: bool = True) -> float:
+        """Return the seconds of `count` steps; `prefetch` is None for the batch at hand."""
         if prefetch is None:
-            return steps / run(repeat(drawn, steps), train)
+            return self._run(repeat(self.at_hand, count), train=train)
+        device, stages = self.trainer.device, self.trainer.config.stages
         with closing(
-            prefetch_batches(sampler, repeat(stage, steps), prefetch=prefetch, pin=pin)
+            prefetch_batches(
+                self.sampler,
+                repeat(stages[0], count),
+                prefetch=prefetch,
+                pin=device.type == "cuda",
+            )
         ) as batches:
-            return steps / run(batches, train)
+            return self._run(batches, train=train)
 
-    def run(batches: Iterable[PrefetchedBatch], train: bool) -> float:
+    def _run(self, batches: Iterable[PrefetchedBatch], *, train: bool) -> float:
         started = time.perf_counter()
         for each in batches:
             if train:
-                state.train_step(state.network, each.batch)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+                self.trainer.train_step(self.trainer.network, each.batch)
+        synchronize(self.trainer.device)
         return time.perf_counter() - started
-
-    timed(None)  # warms up
-    default = PREFETCH_ON_GPU if pin else PREFETCH_ON_CPU
-    results = [
-        (timed(None), timed(default), timed(0), timed(default, train=False)) for _ in range(rounds)
-    ]
-    return [list(column) for column in zip(*results, strict=True)]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from benchmarks.machine_info import machine
 from benchmarks.run_study import fill
 from benchmarks.speed import PAGE, RANGE, ROUNDS, table
 from benchmarks.synthetic_radiographs import mosaic
-from benchmarks.timing import clock
+from benchmarks.timing import clock, synchronize
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.inference.device import choose_device, dtype_of
 from cxrsr_cli.inference.predictor import Predictor
@@ -93,15 +93,18 @@ def compare(
     return rows
 
 
-def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+def matrix_peak(
+    device: torch.device, dtype: torch.dtype, side: int = _SQUARE, runs: int = ROUNDS
+) -> float:
     """Measure operations a second of a large matrix product."""
-    values = torch.rand(_SQUARE, _SQUARE).to(device, dtype)
+    values = torch.rand(side, side).to(device, dtype)
 
     def multiply() -> None:
-        torch.matmul(values, values).flatten()[0].item()
+        torch.matmul(values, values)
+        synchronize(device)
 
     multiply()
-    return _SUM * _SQUARE**3 / min(clock(multiply)[1] for _ in range(ROUNDS))
+    return _SUM * side**3 / min(clock(multiply)[1] for _ in range(runs))
 
 
 if __name__ == "__main__":

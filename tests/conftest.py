@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+import torch
 from hypothesis import settings
 from pydicom.uid import UID
 
@@ -52,8 +53,11 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the markers of its fixtures."""
+    """Give each test the markers of its fixtures, and skip what needs a GPU where there is none."""
+    has_gpu = torch.cuda.is_available()
     for item in items:
+        if item.get_closest_marker("gpu") and not has_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
         for fixture in getattr(item, "fixturenames", ()):
             if fixture in MARKER_OF_FIXTURE:
                 item.add_marker(MARKER_OF_FIXTURE[fixture])

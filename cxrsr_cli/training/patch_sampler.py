@@ -13,7 +13,7 @@ from cxrsr_cli.inference.assemble import image_skip
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.networks.config import ImageSkip
 from cxrsr_cli.networks.resampling import upsample
-from cxrsr_cli.training.config import StageConfig
+from cxrsr_cli.training.config import StageConfig, TrainConfig
 from cxrsr_cli.training.degradation import DegradationConfig, DegradedPatch, degrade_patch
 from cxrsr_cli.training.distributed import ProcessGroup
 from cxrsr_cli.training.training_data import TrainingPair
@@ -170,6 +170,29 @@ class PatchSampler:
         self.noise_share = noise_share
         self.process_group = process_group or ProcessGroup()
         self._min_side = min((min(pair.low.shape[-2:]) for pair in self.pairs), default=0)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: TrainConfig,
+        pairs: Iterable[TrainingPair],
+        generator: torch.Generator,
+        process_group: ProcessGroup | None = None,
+        *,
+        weights: Sequence[float] | None = None,
+    ) -> "PatchSampler":
+        """Make the sampler of a training."""
+        return cls(
+            pairs,
+            config.architecture.scale,
+            generator,
+            degradation=config.degradation,
+            skip_kind=config.architecture.image_skip,
+            impulse_filter=config.architecture.impulse_filter,
+            noise_share=config.architecture.noise_share,
+            weights=weights,
+            process_group=process_group,
+        )
 
     def sample(self, count: int, patch_size: int) -> PatchBatch:
         """Draw this process's share of `count` patches.

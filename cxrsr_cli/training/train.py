@@ -18,7 +18,12 @@ from cxrsr_cli.training.patch_sampler import (
     prefetch_batches,
 )
 from cxrsr_cli.training.trainer import CHECKPOINT_NAME, Checkpoint, Trainer, learning_rate
-from cxrsr_cli.training.training_data import DataSummary, TrainingPair, load_training_data
+from cxrsr_cli.training.training_data import (
+    DataSummary,
+    TrainingData,
+    TrainingPair,
+    load_training_data,
+)
 from cxrsr_cli.training.training_log import LogEntry, TrainingLog
 from cxrsr_cli.training.warm_start import WarmStartReport
 
@@ -53,6 +58,7 @@ def train(
     device: torch.device | None = None,
     process_group: ProcessGroup | None = None,
     prefetch: int | None = None,
+    data: TrainingData | None = None,
     observer: TrainingObserver | None = None,
 ) -> Path:
     """Train a network and export its averaged weights.
@@ -76,6 +82,8 @@ def train(
     prefetch : int, optional
         Number of prefetched batches (`prefetch_batches`), which does not change
         the result.
+    data : TrainingData, optional
+        The images of the configuration, if they have been read already.
     observer : TrainingObserver, optional
         Receives the events.
 
@@ -108,7 +116,7 @@ def train(
         raise OutputError(f"cannot write to {run_folder}: {error.strerror}") from error
     trainer = Trainer(config, device or torch.device("cpu"), process_group)
     checkpoint = Checkpoint.load(run_folder, config.sha256()) if resume else None
-    data = load_training_data(config, observer.on_image)
+    data = data or load_training_data(config, observer.on_image)
     observer.on_data(data.summary)
     if checkpoint:
         trainer.load_checkpoint(checkpoint)
@@ -118,16 +126,8 @@ def train(
             observer.on_warm_start(report)
         if report is None or any(name.startswith("stem.") for name in report.reinitialised):
             trainer.fit_stem(data.train)
-    sampler = PatchSampler(
-        data.train,
-        config.architecture.scale,
-        trainer.generator,
-        degradation=config.degradation,
-        skip_kind=config.architecture.image_skip,
-        impulse_filter=config.architecture.impulse_filter,
-        noise_share=config.architecture.noise_share,
-        weights=data.weights,
-        process_group=process_group,
+    sampler = PatchSampler.from_config(
+        config, data.train, trainer.generator, process_group, weights=data.weights
     )
     _run_steps(trainer, sampler, data.val, run_folder, prefetch, observer)
     path = run_folder / f"{config.name}-x{config.architecture.scale}{SUFFIX}"

@@ -247,12 +247,11 @@ def check_no_patient_overlap(
     in_both = {path.resolve() for path in train} & {path.resolve() for path in val}
     if in_both:
         raise ConfigError(f"data: {len(in_both)} files are in both train and val")
-    compiled = re.compile(pattern) if pattern else None
     train_keys, val_keys = (
-        [_patient_keys(path, compiled) for path in paths] for paths in (train, val)
+        [patient_keys(path, pattern) for path in paths] for paths in (train, val)
     )
     unknown = sum(not keys for keys in (*train_keys, *val_keys))
-    if compiled and unknown:
+    if pattern and unknown:
         raise ConfigError(
             f"data.patient_id_regex does not match the names of {unknown} files, "
             "which have no Patient ID either"
@@ -360,12 +359,17 @@ def _check_size(image: GrayscaleImage, config: TrainConfig) -> None:
         raise InputError(f"smaller than a patch of {min_side} pixels")
 
 
-_PatientKey = tuple[str, bytes]
+PatientKey = tuple[str, bytes]
+"""Where a patient ID was found, and its SHA-256."""
 
 
-def _patient_keys(path: Path, pattern: re.Pattern[str] | None) -> frozenset[_PatientKey]:
+def patient_keys(path: Path, pattern: str | None) -> frozenset[PatientKey]:
+    """Return the keys of the patient of a file: by its Patient ID, and by its name.
+
+    Parameters as of `check_no_patient_overlap`. Without a patient ID there is no key.
+    """
     keys = set()
-    match = pattern.search(path.name) if pattern else None
+    match = re.search(pattern, path.name) if pattern else None
     if match:
         keys.add(("name", _hash(match.group(1 if match.re.groups else 0) or "")))
     if not is_picture(path) and (patient_id := _patient_id(path)):
@@ -389,6 +393,6 @@ def _hash(patient_id: str) -> bytes:
     return hashlib.sha256(patient_id.encode()).digest()
 
 
-def _count_patients(keys: Iterable[frozenset[_PatientKey]]) -> int:
+def _count_patients(keys: Iterable[frozenset[PatientKey]]) -> int:
     # The smallest key is that of the ID, which is more reliable than the name.
     return len({min(of_file) for of_file in keys if of_file})

@@ -48,7 +48,7 @@ from cxrsr_cli.networks.config import DEFAULT_NOISE_SHARE, Agreement
 from cxrsr_cli.networks.model_files import save_network
 from cxrsr_cli.networks.resampling import block_mean, upsample
 from cxrsr_cli.networks.rir import RirConfig
-from tests.conftest import EXAMPLE, describe, small_chest
+from tests.conftest import EXAMPLE, ROOT, describe, small_chest
 
 BICUBIC, MODEL = Method("bicubic"), Method("model")
 CONSISTENT = replace(BICUBIC, consistent=True)
@@ -186,12 +186,13 @@ def test_the_output_for_monochrome1_is_the_negative_of_that_for_monochrome2(
     wild_model: Path,
 ) -> None:
     """The network gets bright bones for both."""
+    method = Method("model", agreement=Agreement.EXACT)
     pixels = small_chest().pixel_array.astype(np.float32)
     low = torch.from_numpy(pixels)[None, None]
 
     def of(values: torch.Tensor, *, inverted: bool) -> torch.Tensor:
         original = GrayscaleImage("a", upsample(values, 2), 4095, inverted=inverted)
-        return upscale(MODEL, {"model": wild_model}, original, values)
+        return upscale(method, {"model": wild_model}, original, values)
 
     plain = of(low, inverted=False)
     assert (4095 - of(4095 - low, inverted=True) - plain).abs().max() <= 1
@@ -262,6 +263,22 @@ def test_the_first_figure_is_psnr_outside_marks_against_bicubic() -> None:
     ]  # fmt: skip
     assert bicubic.split() == ["bicubic", "31.333", "20.000", "0.9000", "0.000"]
     assert re.search(r"^model +31.813 .* \+0.480 .* \+0.500 +-0.060 +1/3 ", model)
+
+
+def test_the_model_cards_quote_the_columns_of_the_tables() -> None:
+    """From the left; a card may leave out the last ones."""
+    result = make_result(TWO)
+    titles = [[title for title, _ in table(result).columns]
+              for table in (fidelity_table, kinds_table)]  # fmt: skip
+    for card in bundled_cards():
+        lines = card.read_text(encoding="utf-8").splitlines()
+        headers = [re.split(r"  +", line) for line in lines if line.startswith("method  ")]
+        assert headers, card.name
+        assert all(any(each[: len(header)] == header for each in titles) for header in headers)
+
+
+def bundled_cards() -> list[Path]:
+    return [path.with_suffix(".md") for path in sorted((ROOT / "models").glob("rir*.safetensors"))]
 
 
 def test_the_first_figure_of_the_paper_is_that_of_whole_images() -> None:
@@ -428,6 +445,7 @@ def test_the_protocol_of_the_paper_projects_whole_images_of_bicubic_input(
     assert rows["model+consistent"] == pytest.approx(rows["bicubic+consistent"], abs=0.1)
 
 
+@pytest.mark.slow
 def test_the_page_and_the_pictures_show_all_scales_and_methods(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,7 @@
 """Each kind of input is what its name says, reproducible, and at the depth of its image."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,10 @@ from scipy.ndimage import gaussian_filter
 
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.evaluation.input_kinds import ALL_INPUTS, InputKind, parse_inputs
-from cxrsr_cli.evaluation.protocol import PROTOCOLS
+from cxrsr_cli.evaluation.protocol import PROTOCOLS, ProtocolName
 from cxrsr_cli.images.image_files import GrayscaleImage
 from cxrsr_cli.networks.resampling import downsample, upsample
+from tests.conftest import ROOT
 
 SCALE = 4
 
@@ -160,3 +163,21 @@ def test_names_are_parsed_and_printed() -> None:
 def test_unknown_kinds_and_illegal_amounts_are_refused(text: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         parse_inputs(text)
+
+
+@pytest.mark.parametrize("kind", ALL_INPUTS, ids=str)
+def test_every_kind_is_documented(kind: InputKind) -> None:
+    text = (ROOT / "docs" / "evaluating.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| .*`{kind}`.* \|.* \|$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ProtocolName)
+def test_every_protocol_is_documented(name: ProtocolName) -> None:
+    text = (ROOT / "docs" / "evaluating.md").read_text(encoding="utf-8")
+    column = 2 + list(ProtocolName).index(name)
+    table = text.partition("## Protocols")[2].partition("\n\nPapers")[0].strip().splitlines()
+    title, _, *cells = [row.split("|")[column].strip(" `") for row in table]
+    protocol = PROTOCOLS[name]
+    assert title == f"--protocol {name}"
+    assert cells[:3] == [protocol.inputs, protocol.methods, protocol.reference]
+    assert ("whole image" in cells[3]) == protocol.whole_image

@@ -9,7 +9,9 @@ from torch import nn
 
 from cxrsr_cli.evaluation.resource_usage import MethodComplexity, count_macs, measure_usage
 from cxrsr_cli.inference.predictor import Predictor
-from cxrsr_cli.networks.model_files import bundled_models
+from cxrsr_cli.networks.config import Stem, Upsampler
+from cxrsr_cli.networks.layers import build_network
+from cxrsr_cli.networks.rir import RirConfig
 
 CPU = torch.device("cpu")
 
@@ -23,7 +25,9 @@ def test_macs_of_convolutions_are_counted() -> None:
 @pytest.mark.parametrize("ensemble", [False, True])
 def test_a_residual_network_multiplies_every_weight_once_per_pixel(ensemble: bool) -> None:
     """Biases do not count; the 9 fixed filters of 3x3 of the stem are added."""
-    predictor = Predictor.load(bundled_models()[0].path, device="cpu")
+    architecture = RirConfig(scale=2, channels=4, groups=1, blocks=1, stem=Stem.WHITENED,
+                             upsampler=Upsampler.CONV_SHUFFLE)  # fmt: skip
+    predictor = Predictor.from_network(build_network(architecture), CPU)
     found = MethodComplexity.of(predictor, ensemble=ensemble)
     parameters = list(predictor.network.parameters())
     weights = sum(parameter.numel() for parameter in parameters if parameter.ndim > 1)

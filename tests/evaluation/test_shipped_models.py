@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxrsr_cli.evaluation.evaluator import Evaluator, compute_scores, read_ground_truth
+from cxrsr_cli.evaluation.evaluator import Evaluator, read_ground_truth
 from cxrsr_cli.evaluation.input_kinds import parse_inputs
 from cxrsr_cli.evaluation.methods import MODEL, Method
 from cxrsr_cli.evaluation.protocol import PROTOCOLS, ProtocolName
 from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files
 from cxrsr_cli.images.marks import mark_mask
-from cxrsr_cli.metrics.psnr_ssim import PSNR_OUTSIDE_MARKS
+from cxrsr_cli.metrics.metric import ImageComparison
+from cxrsr_cli.metrics.psnr_ssim import PSNR_OUTSIDE_MARKS, psnr_outside_marks
 from cxrsr_cli.networks.model_files import ModelFile, bundled_models
 from tests.conftest import ROOT
 
@@ -50,9 +51,14 @@ def test_no_image_is_worse_than_bicubic_interpolation(
         for kind in parse_inputs(names):
             low = kind.reduce(original, scale)
             bicubic, upscaled = (
-                compute_scores(output.values, original, low, marks, scale)[PSNR_OUTSIDE_MARKS.key]
+                psnr_outside_marks(
+                    ImageComparison(
+                        output.values, original.values, low, marks, original.minimum,
+                        original.maximum, scale,
+                    )
+                )
                 for _, output in evaluator.outputs(original, low)
-            )
+            )  # fmt: skip
             gains[f"{path.name} {kind}"] = upscaled - bicubic
     tolerance = PSNR_OUTSIDE_MARKS.tolerance
     assert {name: gain for name, gain in gains.items() if gain < -tolerance} == {}

@@ -1,1 +1,0 @@
-"""Tests of the scripts and files in `models`."""
