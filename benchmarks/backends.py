@@ -73,7 +73,11 @@ class BackendNetwork(SuperResolutionNetwork):
         super().__init__(network.architecture, network.stem)
         self.network, self.compute, self.seconds = network, compute, 0.0
 
-    def residual(self, x: torch.Tensor) -> torch.Tensor:
+    def residual(
+        self,
+        x: torch.Tensor,
+        noise_share: torch.Tensor | float = 1.0,  # noqa: ARG002 - the backend has been made for one
+    ) -> torch.Tensor:
         """Compute with the backend."""
         start = time.perf_counter()
         output = self.compute(x)

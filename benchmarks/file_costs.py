@@ -216,7 +216,7 @@ def accounts() -> tuple[float, float]:
             input_shape=(2500, 2048),
             output_shape=(10000, 8192),
             deviation=AgreementDeviation(0.1234, 0.1, 1.2345),
-            plan=MemoryPlan(64, (64, 512), 0.08, 1 << 30),
+            plan=MemoryPlan(64, 0.08, 1 << 30),
             source_sha256=f"{number:064x}",
             output_sha256=f"{-number & (1 << 256) - 1:064x}",
             peak_rss_bytes=1 << 30,

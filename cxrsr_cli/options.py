@@ -16,7 +16,7 @@ from cxrsr_cli.common.byte_size import parse_byte_size
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import CxrsrError
-from cxrsr_cli.networks.config import DEFAULT_NOISE_SHARE, SCALES, Agreement, Precision
+from cxrsr_cli.networks.config import DEFAULT_NOISE_REDUCTION, SCALES, Agreement, Precision
 from cxrsr_cli.networks.model_files import DEFAULT_MODEL
 
 NOT_FOR_DIAGNOSIS = "not for diagnosis"
@@ -108,12 +108,12 @@ class UpscaleOptions:
     agreement: Agreement | None = option(
         None,
         "How close the mean of each block of the output is to its source pixel: equal, to within "
-        "the estimated noise, or not enforced. Default: as the model states, mostly noise.",
+        "the estimated noise, or not enforced. Default: noise, if the model states no other.",
     )
-    noise_reduction: float = option(
-        round(1 - DEFAULT_NOISE_SHARE, 6),
+    noise_reduction: float | None = option(
+        None,
         "Share of the source's noise to remove, from 0 to 1; with 0 the output shows the noise "
-        "as bicubic interpolation does.",
+        f"as bicubic interpolation does. Default: {DEFAULT_NOISE_REDUCTION:g}, if the model can.",
         metavar="0..1",
     )
     self_ensemble: bool = option(
@@ -149,7 +149,7 @@ class UpscaleOptions:
         """Refuse illegal values."""
         if self.scale not in SCALES:
             raise ValueError(f"scale: {self.scale} is not one of {', '.join(map(str, SCALES))}")
-        if not 0 <= self.noise_reduction <= 1:
+        if self.noise_reduction is not None and not 0 <= self.noise_reduction <= 1:
             raise ValueError(f"noise_reduction: {self.noise_reduction} is not within 0 to 1")
         text, longest = self.series_description, MAX_SERIES_DESCRIPTION
         # The object has the character set of its source, and a backslash separates values.

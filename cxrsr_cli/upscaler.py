@@ -31,10 +31,12 @@ from cxrsr_cli.dicom.pixel_format import (
 from cxrsr_cli.dicom.source import DicomSource, read_source, to_file
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
 from cxrsr_cli.dicom.write import check_target, encode_dicom, write_dicom
+from cxrsr_cli.errors import ModelError
 from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.inference.predictor import Predictor
+from cxrsr_cli.networks.config import DEFAULT_NOISE_REDUCTION
 from cxrsr_cli.networks.model_files import ModelFile
 from cxrsr_cli.options import Job, UpscaleOptions
 
@@ -99,7 +101,7 @@ class Upscaler:
     predictor: Predictor
     model: ModelFile
     options: UpscaleOptions
-    """Resolved: scale, device, precision and agreement are those in use."""
+    """Resolved: scale, device, precision, agreement and noise reduction are those in use."""
     clock: Callable[[], datetime] = now
     """Gives the time of derivation, with its time zone."""
 
@@ -119,6 +121,11 @@ class Upscaler:
             As `Predictor.load`.
         """
         options = options or UpscaleOptions()
+        noise_reduction = options.noise_reduction
+        if noise_reduction is None:
+            noise_reduction = DEFAULT_NOISE_REDUCTION if model.metadata.has_noise_share else 0.0
+        elif noise_reduction and not model.metadata.has_noise_share:
+            raise ModelError(f"the model {model.name} cannot reduce noise by a share")
         predictor = Predictor.load(
             model.path,
             metadata=model.metadata,
@@ -126,7 +133,7 @@ class Upscaler:
             precision=options.precision,
             memory=options.memory,
             agreement=options.agreement,
-            noise_share=1 - options.noise_reduction,
+            noise_share=1 - noise_reduction,
             self_ensemble=options.self_ensemble,
         )
         resolved = replace(
@@ -136,7 +143,7 @@ class Upscaler:
             device=str(predictor.device),
             precision=predictor.precision,
             agreement=predictor.agreement,
-            noise_reduction=options.noise_reduction if predictor.architecture.noise_share else 0.0,
+            noise_reduction=noise_reduction,
         )
         return cls(predictor, model, resolved, clock)
 
@@ -148,6 +155,7 @@ class Upscaler:
             model_sha256=self.model.sha256,
             options=self.options,
             impulse_filter=self.predictor.architecture.impulse_filter,
+            noise_level_sha256=self.predictor.noise_level_sha256,
         )
 
     def upscale_file(
@@ -383,7 +391,7 @@ class Upscaler:
             upscaled.frames,
             self.parameters,
             self.clock(),
-            agreement=upscaled.deviation.describe(self.predictor.agreement, upscaled.noise[0]),
+            agreement=upscaled.deviation.describe(self.predictor.agreement),
         )
         return derived, decoded.warnings + upscaled.notes + warnings
 

@@ -167,7 +167,9 @@ def _derivation_description(derivation: _Derivation) -> tuple[str, bool]:
     source, parameters = derivation.source, derivation.parameters
     options = parameters.options
     noise = (
-        f"; {options.noise_reduction:.0%} of the noise removed" if options.noise_reduction else ""
+        f"; noise reduced by the share {options.noise_reduction:g}"
+        if options.noise_reduction
+        else ""
     )
     ensemble = "; mean of eight flips and rotations" if options.self_ensemble else ""
     impulses = (

@@ -21,23 +21,27 @@ class DerivationParameters:
     model_sha256 : str
         SHA-256 of the weights file.
     options : UpscaleOptions
-        The user's options, with scale, device, precision and agreement as used;
+        The user's options, with scale, device, precision, agreement and noise reduction as used;
         `UpscaleOptions.model` is the model's name with its scale.
     impulse_filter : bool
         Whether the model removes impulse noise first; the weights decide it.
+    noise_level_sha256 : str
+        SHA-256 of the weights that estimate the noise; empty if it is not estimated.
     """
 
     software: str
     model_sha256: str
     options: UpscaleOptions
     impulse_filter: bool = False
+    noise_level_sha256: str = ""
 
     def fingerprint(self) -> str:
         """Return as text all of it that the weights do not decide."""
         # All GPUs of a machine give the same results.
         kind = self.options.device.partition(":")[0]
         options = replace(self.options, device=kind)
-        return f"{self.software}|{self.model_sha256}|{options.fingerprint()}"
+        weights = f"{self.model_sha256}|{self.noise_level_sha256}"
+        return f"{self.software}|{weights}|{options.fingerprint()}"
 
     def instance_uid(self, source_instance_uid: str, source_pixels_sha256: str) -> UID:
         """Return the SOP Instance UID of the output.

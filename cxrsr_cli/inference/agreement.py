@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cxrsr_cli.dicom.pixel_format import Padding
-from cxrsr_cli.inference.noise_curve import NoiseCurve
+from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve
 from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.resampling import block_mean, repeat_pixels
 
@@ -90,12 +90,15 @@ class AgreementDeviation:
     beyond : float
         Largest amount by which a difference exceeds its bound, `SIGMAS` standard deviations of
         the noise and half a stored unit of rounding; 0 if none does.
+    noise : NoiseCurve
+        Of the frame; decides the bound.
     """
 
     rms: float = 0.0
     mean: float = 0.0
     largest: float = 0.0
     beyond: float = 0.0
+    noise: NoiseCurve = NO_NOISE
 
     @classmethod
     def measure(
@@ -119,7 +122,7 @@ class AgreementDeviation:
             Of the source; no noise by default.
         """
         scale, width = len(output) // len(stored), stored.shape[1]
-        noise = noise or NoiseCurve()
+        noise = noise or NO_NOISE
         squares, absolutes, pixels, largest, beyond = 0.0, 0.0, 0, 0.0, 0.0
         for top in range(0, len(stored), _STRIP_ROWS):
             rows = stored[top : top + _STRIP_ROWS]
@@ -135,8 +138,8 @@ class AgreementDeviation:
             largest = max(largest, float(error.max(initial=0)))
             beyond = max(beyond, float(over.max(initial=0)))
         if not pixels:
-            return cls()
-        return cls(math.sqrt(squares / pixels), absolutes / pixels, largest, beyond)
+            return cls(noise=noise)
+        return cls(math.sqrt(squares / pixels), absolutes / pixels, largest, beyond, noise)
 
     @classmethod
     def worst_frame(
@@ -157,16 +160,8 @@ class AgreementDeviation:
             key=lambda each: (each.beyond, each.rms),
         )
 
-    def describe(self, agreement: Agreement, noise: NoiseCurve) -> str:
-        """Say for the object what was enforced, in ASCII: rule, deviation, and the noise.
-
-        Parameters
-        ----------
-        agreement : Agreement
-            What was enforced.
-        noise : NoiseCurve
-            Of the frame.
-        """
+    def describe(self, agreement: Agreement) -> str:
+        """Say for the object what was enforced, in ASCII: rule, deviation, and the noise."""
         found = f"largest difference {self.largest:.3g}, mean {self.mean:.3g} stored units"
         match agreement:
             case Agreement.NONE:
@@ -176,7 +171,7 @@ class AgreementDeviation:
             case Agreement.NOISE:
                 return (
                     f"mean of each block is the source pixel to within {SIGMAS:g} sigma of its "
-                    f"noise; {found}; sigma at stored values: {noise}"
+                    f"noise; {found}; sigma at stored values: {self.noise}"
                 )
 
     def lr_psnr(self, span: int) -> float:

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.inference.normalisation import Normalisation
-from cxrsr_cli.networks.noise_level import MIN_PIXELS, NoiseLevel, average_cells
+from cxrsr_cli.networks.model_files import NOISE_LEVEL_FILE, find_bundled_file
+from cxrsr_cli.networks.noise_level import MIN_PIXELS, NoiseLevel, average_cells, contrast_of_cells
 
 _KNOTS = 8
 _KEPT_SHARE = 0.9
@@ -19,7 +21,9 @@ _KEPT_SHARE = 0.9
 _ROUNDING_VARIANCE = 1 / 12
 """Of rounding to whole stored values, which is not noise of the detector."""
 _MIN_SIGMA = 0.05
-"""Stored units. Less than a tenth of rounding is no noise."""
+"""Stored units. Less than a fifth of the rounding's own deviation is no noise."""
+_MAX_CONTRAST = 0.2
+"""Of a cell in network values: more is a mark or the edge of a collimator."""
 _STRIP_ROWS = 512
 _SIGNIFICANT_DIGITS = 3
 
@@ -47,7 +51,8 @@ class NoiseCurve:
 
     def at(self, stored: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the standard deviation at each stored value, in an array of the same shape."""
-        return np.interp(stored, self.values, self.sigmas).astype(np.float32)
+        sigmas: NDArray[np.float32] = np.interp(stored, self.values, self.sigmas).astype(np.float32)
+        return sigmas
 
     @classmethod
     def estimate(cls, stored: NDArray[np.int32], pixel_range: PixelRange) -> Self:
@@ -71,6 +76,8 @@ class NoiseCurve:
         image = torch.from_numpy(stored.astype(np.float32))[None, None]
         normalisation = Normalisation.from_image(image, inverted=pixel_range.inverted)
         values, variances = _estimate_cells(image, normalisation)
+        if not len(values):
+            return cls()
         order = np.argsort(values, kind="stable")
         knots = dict[int, float]()
         for part in np.array_split(order, min(_KNOTS, len(order))):
@@ -81,9 +88,19 @@ class NoiseCurve:
         return cls(tuple(knots), tuple(knots.values()))
 
 
+NO_NOISE = NoiseCurve()
+"""Exact agreement."""
+
+
 @lru_cache(maxsize=1)
 def _network() -> NoiseLevel:
     return NoiseLevel.load()
+
+
+@lru_cache(maxsize=1)
+def noise_level_sha256() -> str:
+    """Return the SHA-256 of the weights of the estimator."""
+    return sha256_file(find_bundled_file(NOISE_LEVEL_FILE))
 
 
 @torch.inference_mode()
@@ -96,8 +113,11 @@ def _estimate_cells(
     for strip in torch.split(image, _STRIP_ROWS, dim=-2):
         if strip.shape[-2] < MIN_PIXELS:
             continue
-        sigma = _network()(normalisation.to_network(strip)).exp()[0, 0] * span
-        mean = average_cells(strip)[0, 0][: sigma.shape[0], : sigma.shape[1]]
-        values.append(mean.double().flatten().numpy())
-        variances.append(sigma.double().square().flatten().numpy())
+        network_values = normalisation.to_network(strip)
+        sigma = _network()(network_values).exp()[0, 0]
+        rows, columns = sigma.shape
+        counted = contrast_of_cells(network_values)[0, 0][:rows, :columns] <= _MAX_CONTRAST
+        mean = average_cells(strip)[0, 0][:rows, :columns]
+        values.append(mean[counted].double().numpy())
+        variances.append((sigma[counted] * span).double().square().numpy())
     return np.concatenate(values), np.concatenate(variances)

@@ -16,7 +16,7 @@ from cxrsr_cli.inference.assemble import OutputAssembler
 from cxrsr_cli.inference.device import choose_device, choose_precision, dtype_of
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.memory_plan import MemoryPlan, MemoryPlanner
-from cxrsr_cli.inference.noise_curve import NoiseCurve
+from cxrsr_cli.inference.noise_curve import NoiseCurve, noise_level_sha256
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.inference.streaming import residuals
 from cxrsr_cli.networks.config import (
@@ -240,6 +240,11 @@ class Predictor:
             values = rounded.to(torch.int32)[0, 0].cpu().numpy()
             yield top, values
             top += len(values)
+
+    @property
+    def noise_level_sha256(self) -> str:
+        """SHA-256 of the weights that estimate noise; empty if the agreement needs none."""
+        return noise_level_sha256() if self.agreement is Agreement.NOISE else ""
 
     def estimate_noise(self, stored: NDArray[np.int32], pixel_range: PixelRange) -> NoiseCurve:
         """Estimate how far each pixel may be off; zero unless the agreement asks for it."""

@@ -66,8 +66,10 @@ class Stem(StrEnum):
 
 SCALES = (2, 4, 8)
 
-DEFAULT_NOISE_SHARE = 0.7
-"""Share of the input's noise that an output keeps, as bicubic interpolation would show it."""
+DEFAULT_NOISE_REDUCTION = 0.3
+"""Share of the input's noise that is removed; the output shows the rest as bicubic interpolation
+would."""
+DEFAULT_NOISE_SHARE = 1 - DEFAULT_NOISE_REDUCTION
 
 _MAX_COUNT = 1024
 """More than any network of this kind has: a header that states more is damaged."""

@@ -16,8 +16,6 @@ STRIDE = 4
 """Pixels between two estimates. Each is made from cells of 8x8 pixels and their neighbours."""
 _CHANNELS = 48
 _MIN_POWER = 1e-12
-_NEIGHBOURS = 2
-"""Cells on each side that an estimate depends on."""
 MIN_PIXELS = 2 * _CELL
 """Side of the smallest image that is estimated."""
 
@@ -73,3 +71,8 @@ class NoiseLevel(nn.Module):
 def average_cells(values: torch.Tensor) -> torch.Tensor:
     """Average ``(N, C, H, W)`` over the cells of an estimate."""
     return F.avg_pool2d(values, _CELL, STRIDE)
+
+
+def contrast_of_cells(values: torch.Tensor) -> torch.Tensor:
+    """Return the largest less the smallest value of each cell of ``(N, 1, H, W)``."""
+    return F.max_pool2d(values, _CELL, STRIDE) + F.max_pool2d(-values, _CELL, STRIDE)

@@ -328,7 +328,7 @@ def test_the_images_of_the_shard_replace_one_or_several_sources(
     plain = ["data.patient_id_regex=null"]
     plain += [f'data.{split}="{tmp_path / split}"' for split in ("train", "val")]
     assert data_overrides(one, tmp_path) == plain
-    both = replace(one.data, train=(Path("a"), Path("b")), val=(Path("a"),))  # type: ignore[arg-type]
+    both = replace(one.data, train=(Path("a"), Path("b")), val=(Path("a"),))
     assert data_overrides(replace(one, data=both), tmp_path) == [
         "data.patient_id_regex=null",
         f'data.train=["{tmp_path}/train/0", "{tmp_path}/train/1"]',

@@ -31,7 +31,7 @@ def shipped(scale: int) -> Predictor:
 def test_the_network_with_split_fusions_computes_the_same(scale: int) -> None:
     network = cast("ResidualInResidual", shipped(scale).network)
     values = torch.randn(1, 9, 12, 14, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(SplitFusionNetwork(network)(values), network.residual(values))
+    torch.testing.assert_close(SplitFusionNetwork(network)(values), network.residual(values, 1.0))
 
 
 def test_a_backend_computes_the_residual_of_the_network(tmp_path: Path) -> None:

@@ -377,11 +377,11 @@ def test_an_internal_error_fails_one_file_and_quotes_nothing_of_it(
     faults = [KeyError("Example^Chest"), MemoryError(), None]
     real = derive
 
-    def sometimes(*arguments: Any) -> object:  # noqa: ANN401
+    def sometimes(*arguments: Any, **options: Any) -> object:  # noqa: ANN401
         fault = faults.pop(0)
         if fault:
             raise fault
-        return real(*arguments)
+        return real(*arguments, **options)
 
     with patch("cxrsr_cli.upscaler.derive", sometimes):
         results = list(batch.run(jobs))

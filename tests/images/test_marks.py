@@ -11,7 +11,7 @@ def test_a_mark_and_twelve_pixels_around_its_edge_are_in_the_mask() -> None:
     image[..., 30:34, 30:34] = 4000
     mask = mark_mask(image, 4095)
     rows = mask[0, 0].any(1).nonzero().flatten()
-    assert (rows.min(), rows.max()) == (30 - 1 - 12, 33 + 1 + 12)
+    assert (rows.min().item(), rows.max().item()) == (30 - 1 - 12, 33 + 1 + 12)
     assert mask[0, 0, 30, 30]
 
 

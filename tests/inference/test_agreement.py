@@ -96,7 +96,7 @@ def test_the_deviation_counts_noise_and_leaves_out_padding() -> None:
 @pytest.mark.parametrize("agreement", Agreement)
 def test_the_text_for_the_object_is_ascii_and_states_the_deviation(agreement: Agreement) -> None:
     noise = NoiseCurve((10, 2000), (0.5, 12.3))
-    text = AgreementDeviation(1.0, 0.5, 3.25).describe(agreement, noise)
+    text = AgreementDeviation(1.0, 0.5, 3.25, noise=noise).describe(agreement)
     assert text.isascii()
     assert "3.25" in text
     assert ("10: 0.5, 2000: 12.3" in text) == (agreement is Agreement.NOISE)

@@ -46,13 +46,17 @@ class Toy(SuperResolutionNetwork):
         self.conv = nn.Conv2d(1, scale**2, kernel, padding=kernel // 2)
         self.shuffle = nn.PixelShuffle(scale)
 
-    def residual(self, x: torch.Tensor) -> torch.Tensor:
+    def residual(
+        self,
+        x: torch.Tensor,
+        noise_share: torch.Tensor | float,  # noqa: ARG002 - this network removes no noise
+    ) -> torch.Tensor:
         """Map ``(N, 1, H, W)`` to ``(N, 1, scale * H, scale * W)``."""
         output: torch.Tensor = self.shuffle(self.conv(x))
         return output
 
     @torch.no_grad()
-    def to_conv_program(self) -> ConvProgram:
+    def to_conv_program(self, noise_share: float = 1.0) -> ConvProgram:  # noqa: ARG002 - as above
         """Compile the network."""
         layers = LayerList()
         conv = Conv.from_module(self.conv).scaled(self.architecture.residual_scale)

@@ -133,7 +133,7 @@ def test_salt_and_pepper_are_half_smallest_and_half_largest_values() -> None:
 
 
 def test_noise_of_an_inverted_patch_depends_on_dark_values() -> None:
-    quantum = {"noise": (0.1, 0.1), "noise_kinds": {NoiseKind.QUANTUM: 1.0}}
+    quantum: dict[str, Any] = {"noise": (0.1, 0.1), "noise_kinds": {NoiseKind.QUANTUM: 1.0}}
     for inverted in (0.0, 1.0):
         low, _ = degraded(**quantum, inverted=inverted)
         value = 1 - clean() if inverted else clean()
