@@ -68,14 +68,17 @@ class Results:
         return max(1, -(-size // self.max_file_bytes))
 
     def check_room(self, sizes: list[int]) -> None:
-        """Check that files of these sizes fit beside the log.
+        """Check that files of these sizes fit beside the log, and one of them twice.
+
+        While a file is published, the version before is still there.
 
         Raises
         ------
         ConfigError
             If they are more than `max_files`.
         """
-        needed = 1 + sum(map(self.count_parts, sizes))
+        counts = [self.count_parts(size) for size in sizes]
+        needed = 1 + sum(counts) + max(counts, default=0)
         if needed > self.max_files:
             raise ConfigError(
                 f"the results would be {needed} files, and {self.max_files} is the limit; "

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.accelerator_day.results import Record, Results
 from benchmarks.loader import Steps
-from cxrsr_cli.errors import ConfigError, CxrsrError
+from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.inference.device import choose_device
 from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import SUFFIX
@@ -152,8 +152,9 @@ def train_all(
     )
     # The patches of a stage have one size, so trying the kernels once is worth it.
     torch.backends.cudnn.benchmark = True
-    complete = True
+    complete, threads = True, torch.get_num_threads()
     for number, job in enumerate(jobs):
+        torch.set_num_threads(threads)  # for reading the images
         share = job.training.share / sum(other.training.share for other in jobs[number:])
         seconds = share * (deadline - time.monotonic())
         planned = None
@@ -171,7 +172,8 @@ def train_all(
         except _TimeIsOver:
             results.add(STAGE, name=job.name, event="time is over")
             complete = False
-        except (CxrsrError, RuntimeError) as error:
+        # A fault of one training must not cost the next one its time.
+        except Exception as error:
             text = f"{type(error).__name__}: {error}"[:1000]
             results.add(STAGE, name=job.name, event="failed", error=text)
             complete = False
@@ -223,6 +225,10 @@ class _Job:
         results.add(
             STAGE, name=self.name, event="data", train=data.summary.train, val=data.summary.val
         )
+        if self.device.type == "cuda":
+            # The loader makes each batch in a thread of its own. More threads inside of each would
+            # compete with one another, and with the thread that starts the work of the device.
+            torch.set_num_threads(1)
         plans = previous.records(STAGE, name=self.name, event="plan")
         if plans:
             plan = tuple(plans[-1]["overrides"])
@@ -282,7 +288,11 @@ class _Job:
                 started = time.monotonic()
                 steps.trainer.validate(data.val)
                 validation = time.monotonic() - started
-                results.add(STAGE, name=self.name, event="profile", **_profile(steps, prefetch))
+                try:
+                    found = _profile(steps, prefetch, taken[prefetch])
+                except Exception as error:  # the training does not need it
+                    found = {"busy_share": None, "error": f"{type(error).__name__}: {error}"[:500]}
+                results.add(STAGE, name=self.name, event="profile", **found)
             ahead.append(steps.take(count, prefetch) / count)
         results.add(
             STAGE,
@@ -314,12 +324,15 @@ def data_overrides(config: TrainConfig, data: Path) -> list[str]:
     return overrides
 
 
-def _profile(steps: Steps, prefetch: int, count: int = 10) -> Record:
-    """Return the share of the time in which the device computes, and its longest operations."""
+def _profile(steps: Steps, prefetch: int, step_seconds: float, count: int = 10) -> Record:
+    """Return the share of the time in which the device computes, and its longest operations.
+
+    `step_seconds` were measured without the profiler, which makes the steps longer.
+    """
     is_cuda = steps.trainer.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_cuda else [])]
     with profile(activities=activities) as found:
-        wall = steps.take(count, prefetch)
+        steps.take(count, prefetch)
     kind, wanted = ("self_device_time_total", "CUDA") if is_cuda else ("self_cpu_time_total", "CPU")
     # The time of a kernel also stands at the operation and the annotation that it is part of.
     events = [
@@ -332,7 +345,7 @@ def _profile(steps: Steps, prefetch: int, count: int = 10) -> Record:
         event.key[:80]: round(getattr(event, kind) / 1e6 / count, 6)
         for event in events[:_SHOWN_OPERATIONS]
     }
-    busy = sum(getattr(event, kind) for event in events) / 1e6 / wall
+    busy = sum(getattr(event, kind) for event in events) / 1e6 / count / step_seconds
     return {"busy_share": busy if is_cuda else None, "seconds_per_step": longest}
 
 
