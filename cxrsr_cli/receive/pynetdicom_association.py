@@ -277,8 +277,8 @@ class BoundedDulProvider(DULServiceProvider):
                 self.socket.send(_ABORT_PDU)
         finally:
             self._messages.discard_partial()
-            # Ends the wait for an association request.
-            self.to_user_queue.put(None)
+            # Ends the wait for an association request. pynetdicom's own annotation has no None.
+            self.to_user_queue.put(cast("Any", None))
 
 
 class BoundedDimseProvider(DIMSEServiceProvider):

@@ -135,6 +135,7 @@ class RemoteAE:
             abort_association,
             drop_pending_pdus,
             harden_association,
+            release_association,
         )
 
         context = self.tls.client_context() if self.tls else None
@@ -166,14 +167,17 @@ class RemoteAE:
                 SendOutcome.FAILED, f"{self} closed the connection instead of answering"
             )
         try:
-            yield association
-        except GeneratorExit:  # the caller needs no more results
+            try:
+                yield association
+            except GeneratorExit:  # the caller needs no more results
+                release_association(association)
+                raise
             association.release()
+        except GeneratorExit:
             raise
         except BaseException:
             abort_association(association)
             raise
-        association.release()
 
     def local_address(self) -> str:
         """Return the address of this machine that faces the peer; nothing is sent."""
