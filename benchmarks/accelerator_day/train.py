@@ -21,6 +21,7 @@ from cxrsr_cli.inference.device import choose_device
 from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import SUFFIX
 from cxrsr_cli.training.config import StageConfig, TrainConfig, load_train_config
+from cxrsr_cli.training.patch_sampler import default_workers
 from cxrsr_cli.training.train import TrainingObserver, train
 from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 from cxrsr_cli.training.training_data import TrainingData, load_training_data
@@ -82,14 +83,14 @@ class Measurement:
         makes ahead.
     validation : float
         Of a validation.
-    prefetch : int
-        Number of prefetched batches with which the steps were fastest.
+    workers : int
+        Number of processes of the loader with which the steps were fastest.
     """
 
     at_hand: tuple[float, ...]
     ahead: tuple[float, ...]
     validation: float
-    prefetch: int
+    workers: int
 
 
 class _TimeIsOver(Exception):  # noqa: N818 - a signal, not an error
@@ -152,9 +153,8 @@ def train_all(
     )
     # The patches of a stage have one size, so trying the kernels once is worth it.
     torch.backends.cudnn.benchmark = True
-    complete, threads = True, torch.get_num_threads()
+    complete = True
     for number, job in enumerate(jobs):
-        torch.set_num_threads(threads)  # for reading the images
         share = job.training.share / sum(other.training.share for other in jobs[number:])
         seconds = share * (deadline - time.monotonic())
         planned = None
@@ -225,25 +225,19 @@ class _Job:
         results.add(
             STAGE, name=self.name, event="data", train=data.summary.train, val=data.summary.val
         )
-        if self.device.type == "cuda":
-            # The loader makes each batch in a thread of its own. More threads inside of each would
-            # compete with one another, and with the thread that starts the work of the device.
-            torch.set_num_threads(1)
         plans = previous.records(STAGE, name=self.name, event="plan")
         if plans:
             plan = tuple(plans[-1]["overrides"])
-            prefetch = plans[-1]["prefetch"]
+            workers = plans[-1]["workers"]
         else:
             measured = self._measure(results, config, data, steps_to_measure)
-            prefetch = measured.prefetch
+            workers = measured.workers
             left = deadline - time.monotonic()
             plan = plan_overrides(
                 config, max(left, planned_seconds or 0.0), measured, checkpoint_seconds
             )
         if not plans or previous.folder != results.folder:
-            results.add(
-                STAGE, name=self.name, event="plan", overrides=list(plan), prefetch=prefetch
-            )
+            results.add(STAGE, name=self.name, event="plan", overrides=list(plan), workers=workers)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / CHECKPOINT_NAME
             resume = previous.restore(f"{self.name}.checkpoint", checkpoint)
@@ -256,7 +250,7 @@ class _Job:
                 command=self._command(plan),
                 resume=resume,
                 device=self.device,
-                prefetch=prefetch,
+                workers=workers,
                 data=data,
                 observer=observer,
             )
@@ -276,24 +270,24 @@ class _Job:
         self, results: Results, config: TrainConfig, data: TrainingData, count: int
     ) -> Measurement:
         """Time the steps of every stage, and find out what the device waits for."""
-        at_hand, ahead, validation, prefetch = list[float](), list[float](), 0.0, 0
+        at_hand, ahead, validation, workers = list[float](), list[float](), 0.0, 0
         for stage in config.stages:
             steps = Steps.prepare(replace(config, stages=(stage,)), data.train, self.device)
             steps.take(count, None)  # chooses kernels
             at_hand.append(steps.take(count, None) / count)
-            if not prefetch:
-                choices = {steps.default_prefetch, os.cpu_count() or 1}
+            if not ahead:
+                choices = {default_workers(self.device), os.cpu_count() or 1}
                 taken = {each: steps.take(count, each) / count for each in sorted(choices)}
-                prefetch = min(taken, key=taken.__getitem__)
+                workers = min(taken, key=taken.__getitem__)
                 started = time.monotonic()
                 steps.trainer.validate(data.val)
                 validation = time.monotonic() - started
                 try:
-                    found = _profile(steps, prefetch, taken[prefetch])
+                    found = _profile(steps, taken[workers])
                 except Exception as error:  # the training does not need it
                     found = {"busy_share": None, "error": f"{type(error).__name__}: {error}"[:500]}
                 results.add(STAGE, name=self.name, event="profile", **found)
-            ahead.append(steps.take(count, prefetch) / count)
+            ahead.append(steps.take(count, workers) / count)
         results.add(
             STAGE,
             name=self.name,
@@ -301,10 +295,10 @@ class _Job:
             at_hand=at_hand,
             ahead=ahead,
             validation=validation,
-            prefetch=prefetch,
+            workers=workers,
             batches=[[stage.batch_size, stage.patch_size] for stage in config.stages],
         )
-        return Measurement(tuple(at_hand), tuple(ahead), validation, prefetch)
+        return Measurement(tuple(at_hand), tuple(ahead), validation, workers)
 
 
 def data_overrides(config: TrainConfig, data: Path) -> list[str]:
@@ -324,7 +318,7 @@ def data_overrides(config: TrainConfig, data: Path) -> list[str]:
     return overrides
 
 
-def _profile(steps: Steps, prefetch: int, step_seconds: float, count: int = 10) -> Record:
+def _profile(steps: Steps, step_seconds: float, count: int = 10) -> Record:
     """Return the share of the time in which the device computes, and its longest operations.
 
     `step_seconds` were measured without the profiler, which makes the steps longer.
@@ -332,7 +326,7 @@ def _profile(steps: Steps, prefetch: int, step_seconds: float, count: int = 10) 
     is_cuda = steps.trainer.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_cuda else [])]
     with profile(activities=activities) as found:
-        steps.take(count, prefetch)
+        steps.take(count, None)
     kind, wanted = ("self_device_time_total", "CUDA") if is_cuda else ("self_cpu_time_total", "CPU")
     # The time of a kernel also stands at the operation and the annotation that it is part of.
     events = [
@@ -440,7 +434,7 @@ def _report_training(name: str, records: list[Record]) -> Iterator[str]:
             yield (
                 f"{name}: {batch[0]} patches of {batch[1]}: {1 / ahead:.2f} steps/s, "
                 f"{1 / hand:.2f} with a batch at hand ({100 * hand / ahead:.0f} %), "
-                f"{measured['prefetch']} batches ahead"
+                f"{measured['workers']} processes of the loader"
             )
     if (profiled := last("profile")) and profiled["busy_share"] is not None:
         yield f"{name}: the device computes {100 * profiled['busy_share']:.0f} % of the time"

@@ -359,6 +359,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.accelerator_day.train.plan_overrides", lambda *_: plan)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_steps")
 def test_trainings_are_measured_planned_and_completed(
@@ -468,7 +469,7 @@ def test_the_default_trainings_are_valid_and_fit_into_the_results() -> None:
 
 def test_the_steps_fit_into_the_time() -> None:
     config = load_train_config(ROOT / "models" / "rir-x4.yaml")
-    measured = Measurement(at_hand=(0.03, 0.04), ahead=(0.04, 0.05), validation=3.0, prefetch=8)
+    measured = Measurement(at_hand=(0.03, 0.04), ahead=(0.04, 0.05), validation=3.0, workers=8)
     planned = load_train_config(
         ROOT / "models" / "rir-x4.yaml", plan_overrides(config, 600, measured, 60)
     )

@@ -373,14 +373,15 @@ def test_weights_of_a_network_that_cannot_be_widened_are_refused(
         train(other, tmp_path / "other", command="none")
 
 
+@pytest.mark.process
 @pytest.mark.slow
-@pytest.mark.parametrize("prefetch", [0, 1, 5])
-def test_the_result_does_not_depend_on_prefetching(
-    config: Path, tmp_path: Path, prefetch: int
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_result_does_not_depend_on_the_number_of_workers(
+    config: Path, tmp_path: Path, workers: int
 ) -> None:
     checked = load_train_config(config, ["preserved_noise=0.05"])
-    one = load_file(train(checked, tmp_path / "one", command="none", prefetch=2))
-    other = load_file(train(checked, tmp_path / "other", command="none", prefetch=prefetch))
+    one = load_file(train(checked, tmp_path / "one", command="none", workers=0))
+    other = load_file(train(checked, tmp_path / "other", command="none", workers=workers))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
