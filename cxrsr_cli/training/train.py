@@ -154,8 +154,6 @@ def _run_steps(
             losses.append(trainer.train_step(network, loaded.batch))
             observer.on_step(trainer.step)
             is_last = trainer.step == config.total_steps
-            if is_main and (is_last or trainer.step % config.checkpoint_every == 0):
-                trainer.checkpoint(loaded.generator).save(run_folder)
             validates = is_last or trainer.step % config.val_every == 0
             scores = trainer.validate(val) if validates else ()
             if log and (validates or trainer.step % _LOG_EVERY_STEPS == 0):
@@ -169,6 +167,9 @@ def _run_steps(
                 losses.clear()
                 log.add(entry)
                 observer.on_log(entry)
+            # After the log: a resume drops the log's lines that came after its checkpoint.
+            if is_main and (is_last or trainer.step % config.checkpoint_every == 0):
+                trainer.checkpoint(loaded.generator).save(run_folder)
 
 
 def _metadata(config: TrainConfig, steps: int, command: str) -> ModelMetadata:
