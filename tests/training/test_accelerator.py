@@ -13,6 +13,7 @@ from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.rir import RirConfig
 from cxrsr_cli.training.config import DataConfig, StageConfig, TrainConfig
 from cxrsr_cli.training.train import TrainingObserver, train
+from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 from cxrsr_cli.training.training_log import LogEntry
 from tests.helpers.devices import on_each_device
 
@@ -21,9 +22,13 @@ class _Stop(Exception):  # noqa: N818 - a signal, not an error
     pass
 
 
-class _StopAtFirstEntry(TrainingObserver):
-    def on_log(self, entry: LogEntry) -> None:
-        raise _Stop(entry.step)
+class _StopAfterCheckpoint(TrainingObserver):
+    def __init__(self, folder: Path) -> None:
+        self.checkpoint = folder / CHECKPOINT_NAME
+
+    def on_step(self, step: int) -> None:
+        if self.checkpoint.exists():
+            raise _Stop(step)
 
 
 class _Losses(TrainingObserver):
@@ -91,7 +96,7 @@ def test_a_checkpoint_goes_from_one_device_to_another(
             tmp_path / "parts",
             command="none",
             device=first,
-            observer=_StopAtFirstEntry(),
+            observer=_StopAfterCheckpoint(tmp_path / "parts"),
         )
     parts = train(config, tmp_path / "parts", command="none", device=second, resume=True)
     expected, found = weights(whole), weights(parts)
