@@ -45,10 +45,12 @@ class Results:
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"stage": stage, **values}).encode()
         path = self.folder / LOG_NAME
-        is_torn = path.exists() and not path.read_bytes().endswith(b"\n")
-        with path.open("ab") as file:
+        with path.open("a+b") as file:
             # A kill may have cut the last line. The next record must not be joined to it.
-            file.write((b"\n" if is_torn else b"") + line + b"\n")
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else b"\n" + line
+            file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
 

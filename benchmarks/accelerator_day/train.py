@@ -279,6 +279,7 @@ class _Job:
                 choices = {default_workers(self.device), os.cpu_count() or 1}
                 taken = {each: steps.take(count, each) / count for each in sorted(choices)}
                 workers = min(taken, key=taken.__getitem__)
+                ahead.append(taken[workers])
                 started = time.monotonic()
                 steps.trainer.validate(data.val)
                 validation = time.monotonic() - started
@@ -287,7 +288,8 @@ class _Job:
                 except Exception as error:  # the training does not need it
                     found = {"busy_share": None, "error": f"{type(error).__name__}: {error}"[:500]}
                 results.add(STAGE, name=self.name, event="profile", **found)
-            ahead.append(steps.take(count, workers) / count)
+            else:
+                ahead.append(steps.take(count, workers) / count)
         results.add(
             STAGE,
             name=self.name,

@@ -167,13 +167,10 @@ class RemoteAE:
                 SendOutcome.FAILED, f"{self} closed the connection instead of answering"
             )
         try:
-            try:
-                yield association
-            except GeneratorExit:  # the caller needs no more results
-                release_association(association)
-                raise
+            yield association
             association.release()
-        except GeneratorExit:
+        except GeneratorExit:  # the caller needs no more results
+            release_association(association)
             raise
         except BaseException:
             abort_association(association)

@@ -205,5 +205,7 @@ def _end(association: Association, end: Callable[[], None]) -> None:
 
 
 def _close_connection(association: Association) -> None:
-    with suppress(OSError, AttributeError):
-        association.dul.socket.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+    connection = association.dul.socket
+    if connection is not None and (own := connection.socket) is not None:
+        with suppress(OSError):
+            own.shutdown(socket.SHUT_RDWR)

@@ -393,14 +393,9 @@ def load_batches(
         _Batches(sampler),
         batch_size=None,
         sampler=plan_batches(),
-        collate_fn=_as_it_is,
         num_workers=workers,
         pin_memory=pin_memory,
         multiprocessing_context="fork" if is_forked else None,
     )
     for batch in loader:
         yield LoadedBatch(batch, states.popleft())
-
-
-def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - PyTorch's type is that of a list
-    return batch

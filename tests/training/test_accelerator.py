@@ -13,22 +13,9 @@ from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.rir import RirConfig
 from cxrsr_cli.training.config import DataConfig, StageConfig, TrainConfig
 from cxrsr_cli.training.train import TrainingObserver, train
-from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 from cxrsr_cli.training.training_log import LogEntry
 from tests.helpers.devices import on_each_device
-
-
-class _Stop(Exception):  # noqa: N818 - a signal, not an error
-    pass
-
-
-class _StopAfterCheckpoint(TrainingObserver):
-    def __init__(self, folder: Path) -> None:
-        self.checkpoint = folder / CHECKPOINT_NAME
-
-    def on_step(self, step: int) -> None:
-        if self.checkpoint.exists():
-            raise _Stop(step)
+from tests.helpers.interrupted_training import train_to_checkpoint
 
 
 class _Losses(TrainingObserver):
@@ -90,14 +77,7 @@ def test_a_checkpoint_goes_from_one_device_to_another(
     here, there = torch.device("cpu"), torch.device(device)
     first, second = (here, there) if starts_on_cpu else (there, here)
     whole = train(config, tmp_path / "whole", command="none", device=here)
-    with pytest.raises(_Stop):
-        train(
-            config,
-            tmp_path / "parts",
-            command="none",
-            device=first,
-            observer=_StopAfterCheckpoint(tmp_path / "parts"),
-        )
+    train_to_checkpoint(config, tmp_path / "parts", first)
     parts = train(config, tmp_path / "parts", command="none", device=second, resume=True)
     expected, found = weights(whole), weights(parts)
     # Eight steps change the weights by some hundredths. A GPU rounds to TF32.

@@ -22,12 +22,13 @@ from cxrsr_cli.networks.resampling import downsample
 from cxrsr_cli.training.config import Loss, Schedule, TrainConfig, load_train_config
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.train import TrainingObserver, train
-from cxrsr_cli.training.trainer import CHECKPOINT_NAME, Checkpoint, learning_rate, training_loss
+from cxrsr_cli.training.trainer import Checkpoint, learning_rate, training_loss
 from cxrsr_cli.training.training_data import make_pair
 from cxrsr_cli.training.training_log import METRICS_NAME, LogEntry
 from cxrsr_cli.training.warm_start import WarmStartReport, warm_start
 from tests.conftest import ROOT, Command, describe
 from tests.helpers.architectures import LOCAL, small
+from tests.helpers.interrupted_training import train_to_checkpoint
 
 PLAIN = {
     "name": "test",
@@ -132,17 +133,7 @@ def test_a_network_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path
 def test_resume_is_exact(config: Path, tmp_path: Path, extra: list[str]) -> None:
     checked = load_train_config(config, extra)
     whole = train(checked, tmp_path / "whole", command="none")
-
-    class Stop(Exception):  # noqa: N818 - a signal, not an error
-        pass
-
-    class StopAfterCheckpoint(TrainingObserver):
-        def on_step(self, step: int) -> None:
-            if (tmp_path / "parts" / CHECKPOINT_NAME).exists():
-                raise Stop(step)
-
-    with pytest.raises(Stop):
-        train(checked, tmp_path / "parts", command="none", observer=StopAfterCheckpoint())
+    train_to_checkpoint(checked, tmp_path / "parts")
     assert not list((tmp_path / "parts").glob("*.safetensors"))
     parts = train(checked, tmp_path / "parts", command="none", resume=True)
     one, other = load_file(whole), load_file(parts)
