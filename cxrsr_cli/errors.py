@@ -18,16 +18,16 @@ class ExitCode(IntEnum):
     UNEXPECTED = 1
     """A defect of this program."""
     USAGE = 2
-    """Arguments or configuration."""
+    """Arguments, configuration, a device or an extra that is missing."""
     NO_INPUT = 3
     SOME_FAILED = 4
     """Some files, not all."""
     ALL_FAILED = 5
     CANNOT_WRITE = 6
     MODEL = 7
-    """Weights, device or memory."""
+    """Weights, or a training."""
     NETWORK = 8
-    """The computer network: no connection to a peer or a cluster."""
+    """The computer network: a peer or a cluster cannot be reached, refuses, or was lost."""
     VERIFICATION = 9
     INTERRUPTED = 130
 

@@ -115,6 +115,9 @@ def pack(
     checked = load_train_config(config, overrides)
     if stray := sorted(path.name for path in bundle.glob("*") if path.name not in _own_names()):
         raise ConfigError(f"{bundle} has other files: {', '.join(stray)}; use another folder")
+    # What an earlier `setup` made in the folder would travel uncounted.
+    for made in (site_folder(bundle), data_folder(bundle)):
+        shutil.rmtree(made, ignore_errors=True)
     wheels = bundle / _WHEELS
     wheels.mkdir(parents=True, exist_ok=True)
     for old in wheels.iterdir():
@@ -233,6 +236,7 @@ def setup(results: Results, bundle: Path, device: str) -> bool:
     if missing:
         _install(missing, site)
     add("wheels", installed=[wheel.name for wheel in missing], present=len(wheels) - len(missing))
+    shutil.rmtree(data_folder(bundle), ignore_errors=True)  # of an earlier shard
     with tarfile.open(bundle / SHARD_NAME, "r:") as archive:
         archive.extractall(data_folder(bundle), filter="data")
         add("shard", files=len(archive.getnames()))
@@ -243,8 +247,11 @@ def setup(results: Results, bundle: Path, device: str) -> bool:
         text=True,
         env=child_environment(bundle),
     )
-    found = json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr[-2000:]}
-    ok = done.returncode == 0 and (device == "cpu" or found["device"] is not None)
+    ok, found = done.returncode == 0, {"error": done.stderr[-2000:]}
+    if ok:
+        # A library may have printed something before.
+        found = json.loads(done.stdout.splitlines()[-1])
+        ok = device == "cpu" or found["device"] is not None
     add("imports", **found, ok=ok)
     return ok
 

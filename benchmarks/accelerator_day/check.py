@@ -1,12 +1,11 @@
 """The check: run the tests that need an accelerator, and record each as it ends."""
 
 import time
-from pathlib import Path
 
 import pytest
 
+from benchmarks.accelerator_day.bundle import ROOT
 from benchmarks.accelerator_day.results import Results
-from benchmarks.study_config import ROOT
 
 STAGE = "check"
 _PATTERN = "test_accelerator.py"
@@ -59,7 +58,7 @@ def check(results: Results, device: str, deadline: float, tests: str = "") -> bo
     bool
         Whether at least one test ran and all that ran passed.
     """
-    files = sorted(map(str, Path(ROOT / "tests").rglob(_PATTERN)))
+    files = sorted(map(str, (ROOT / "tests").rglob(_PATTERN)))
     recorder = _Recorder(results, deadline)
     options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "-W", "default"]
     options += ["-m", "not gpu" if device == "cpu" else "gpu", "-k", tests]

@@ -45,10 +45,12 @@ class Results:
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"stage": stage, **values}).encode()
         path = self.folder / LOG_NAME
-        is_torn = path.exists() and not path.read_bytes().endswith(b"\n")
-        with path.open("ab") as file:
+        with path.open("a+b") as file:
             # A kill may have cut the last line. The next record must not be joined to it.
-            file.write((b"\n" if is_torn else b"") + line + b"\n")
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else b"\n" + line
+            file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -68,14 +70,17 @@ class Results:
         return max(1, -(-size // self.max_file_bytes))
 
     def check_room(self, sizes: list[int]) -> None:
-        """Check that files of these sizes fit beside the log.
+        """Check that files of these sizes fit beside the log, and one of them twice.
+
+        While a file is published, the version before is still there.
 
         Raises
         ------
         ConfigError
             If they are more than `max_files`.
         """
-        needed = 1 + sum(map(self.count_parts, sizes))
+        counts = [self.count_parts(size) for size in sizes]
+        needed = 1 + sum(counts) + max(counts, default=0)
         if needed > self.max_files:
             raise ConfigError(
                 f"the results would be {needed} files, and {self.max_files} is the limit; "

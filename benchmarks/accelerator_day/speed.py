@@ -57,8 +57,10 @@ class Workload:
         Rows and columns of the matrices.
     copied_bytes : int
         Size of the copy.
+    peak_runs : int
+        Runs of a matrix product and of a copy. During the first ones the clock of a GPU rises.
     runs : int
-        Runs of each measurement; the first one more warms up.
+        Runs of each other measurement; the first one more warms up.
     """
 
     goal: tuple[int, int] = (3000, 2500)
@@ -67,6 +69,7 @@ class Workload:
     rival_side: int = 1024
     square: int = 8192
     copied_bytes: int = 4 << 30
+    peak_runs: int = 30
     runs: int = 3
 
 
@@ -182,7 +185,7 @@ class _Bench:
         return int(_SHARE_OF_MEMORY * total)
 
     def _peaks(self) -> None:
-        square, runs = self.workload.square, self.workload.runs
+        square, runs = self.workload.square, self.workload.peak_runs
         for dtype in (torch.bfloat16, torch.float32):
             rate = matrix_peak(self.device, dtype, square, runs)
             self.results.add(STAGE, what="matrix product", dtype=str(dtype), flops=rate)
@@ -387,6 +390,7 @@ MINIATURE = replace(
     rival_side=24,
     square=64,
     copied_bytes=1 << 16,
+    peak_runs=1,
     runs=1,
 )
 """For a rehearsal."""

@@ -16,11 +16,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.accelerator_day.results import Record, Results
 from benchmarks.loader import Steps
-from cxrsr_cli.errors import ConfigError, CxrsrError
+from cxrsr_cli.errors import ConfigError
 from cxrsr_cli.inference.device import choose_device
 from cxrsr_cli.networks.config import Precision
 from cxrsr_cli.networks.model_files import SUFFIX
 from cxrsr_cli.training.config import StageConfig, TrainConfig, load_train_config
+from cxrsr_cli.training.patch_sampler import default_workers
 from cxrsr_cli.training.train import TrainingObserver, train
 from cxrsr_cli.training.trainer import CHECKPOINT_NAME
 from cxrsr_cli.training.training_data import TrainingData, load_training_data
@@ -82,14 +83,14 @@ class Measurement:
         makes ahead.
     validation : float
         Of a validation.
-    prefetch : int
-        Number of prefetched batches with which the steps were fastest.
+    workers : int
+        Number of processes of the loader with which the steps were fastest.
     """
 
     at_hand: tuple[float, ...]
     ahead: tuple[float, ...]
     validation: float
-    prefetch: int
+    workers: int
 
 
 class _TimeIsOver(Exception):  # noqa: N818 - a signal, not an error
@@ -171,7 +172,8 @@ def train_all(
         except _TimeIsOver:
             results.add(STAGE, name=job.name, event="time is over")
             complete = False
-        except (CxrsrError, RuntimeError) as error:
+        # A fault of one training must not cost the next one its time.
+        except Exception as error:
             text = f"{type(error).__name__}: {error}"[:1000]
             results.add(STAGE, name=job.name, event="failed", error=text)
             complete = False
@@ -226,18 +228,16 @@ class _Job:
         plans = previous.records(STAGE, name=self.name, event="plan")
         if plans:
             plan = tuple(plans[-1]["overrides"])
-            prefetch = plans[-1]["prefetch"]
+            workers = plans[-1]["workers"]
         else:
             measured = self._measure(results, config, data, steps_to_measure)
-            prefetch = measured.prefetch
+            workers = measured.workers
             left = deadline - time.monotonic()
             plan = plan_overrides(
                 config, max(left, planned_seconds or 0.0), measured, checkpoint_seconds
             )
         if not plans or previous.folder != results.folder:
-            results.add(
-                STAGE, name=self.name, event="plan", overrides=list(plan), prefetch=prefetch
-            )
+            results.add(STAGE, name=self.name, event="plan", overrides=list(plan), workers=workers)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = Path(folder) / CHECKPOINT_NAME
             resume = previous.restore(f"{self.name}.checkpoint", checkpoint)
@@ -250,7 +250,7 @@ class _Job:
                 command=self._command(plan),
                 resume=resume,
                 device=self.device,
-                prefetch=prefetch,
+                workers=workers,
                 data=data,
                 observer=observer,
             )
@@ -270,20 +270,26 @@ class _Job:
         self, results: Results, config: TrainConfig, data: TrainingData, count: int
     ) -> Measurement:
         """Time the steps of every stage, and find out what the device waits for."""
-        at_hand, ahead, validation, prefetch = list[float](), list[float](), 0.0, 0
+        at_hand, ahead, validation, workers = list[float](), list[float](), 0.0, 0
         for stage in config.stages:
             steps = Steps.prepare(replace(config, stages=(stage,)), data.train, self.device)
             steps.take(count, None)  # chooses kernels
             at_hand.append(steps.take(count, None) / count)
-            if not prefetch:
-                choices = {steps.default_prefetch, os.cpu_count() or 1}
+            if not ahead:
+                choices = {default_workers(self.device), os.cpu_count() or 1}
                 taken = {each: steps.take(count, each) / count for each in sorted(choices)}
-                prefetch = min(taken, key=taken.__getitem__)
+                workers = min(taken, key=taken.__getitem__)
+                ahead.append(taken[workers])
                 started = time.monotonic()
                 steps.trainer.validate(data.val)
                 validation = time.monotonic() - started
-                results.add(STAGE, name=self.name, event="profile", **_profile(steps, prefetch))
-            ahead.append(steps.take(count, prefetch) / count)
+                try:
+                    found = _profile(steps, taken[workers])
+                except Exception as error:  # the training does not need it
+                    found = {"busy_share": None, "error": f"{type(error).__name__}: {error}"[:500]}
+                results.add(STAGE, name=self.name, event="profile", **found)
+            else:
+                ahead.append(steps.take(count, workers) / count)
         results.add(
             STAGE,
             name=self.name,
@@ -291,10 +297,10 @@ class _Job:
             at_hand=at_hand,
             ahead=ahead,
             validation=validation,
-            prefetch=prefetch,
+            workers=workers,
             batches=[[stage.batch_size, stage.patch_size] for stage in config.stages],
         )
-        return Measurement(tuple(at_hand), tuple(ahead), validation, prefetch)
+        return Measurement(tuple(at_hand), tuple(ahead), validation, workers)
 
 
 def data_overrides(config: TrainConfig, data: Path) -> list[str]:
@@ -314,12 +320,15 @@ def data_overrides(config: TrainConfig, data: Path) -> list[str]:
     return overrides
 
 
-def _profile(steps: Steps, prefetch: int, count: int = 10) -> Record:
-    """Return the share of the time in which the device computes, and its longest operations."""
+def _profile(steps: Steps, step_seconds: float, count: int = 10) -> Record:
+    """Return the share of the time in which the device computes, and its longest operations.
+
+    `step_seconds` were measured without the profiler, which makes the steps longer.
+    """
     is_cuda = steps.trainer.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_cuda else [])]
     with profile(activities=activities) as found:
-        wall = steps.take(count, prefetch)
+        steps.take(count, None)
     kind, wanted = ("self_device_time_total", "CUDA") if is_cuda else ("self_cpu_time_total", "CPU")
     # The time of a kernel also stands at the operation and the annotation that it is part of.
     events = [
@@ -332,7 +341,7 @@ def _profile(steps: Steps, prefetch: int, count: int = 10) -> Record:
         event.key[:80]: round(getattr(event, kind) / 1e6 / count, 6)
         for event in events[:_SHOWN_OPERATIONS]
     }
-    busy = sum(getattr(event, kind) for event in events) / 1e6 / wall
+    busy = sum(getattr(event, kind) for event in events) / 1e6 / count / step_seconds
     return {"busy_share": busy if is_cuda else None, "seconds_per_step": longest}
 
 
@@ -427,7 +436,7 @@ def _report_training(name: str, records: list[Record]) -> Iterator[str]:
             yield (
                 f"{name}: {batch[0]} patches of {batch[1]}: {1 / ahead:.2f} steps/s, "
                 f"{1 / hand:.2f} with a batch at hand ({100 * hand / ahead:.0f} %), "
-                f"{measured['prefetch']} batches ahead"
+                f"{measured['workers']} processes of the loader"
             )
     if (profiled := last("profile")) and profiled["busy_share"] is not None:
         yield f"{name}: the device computes {100 * profiled['busy_share']:.0f} % of the time"

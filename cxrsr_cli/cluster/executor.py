@@ -64,6 +64,8 @@ _MAX_IN_FLIGHT = 1024
 """Files in flight, each with a thread."""
 _MAX_SHARED_CRASHES = 2
 """Worker crashes tolerated with other files in flight; then the file is retried alone."""
+_MAX_CRASHES = 4
+"""Worker crashes after which a file fails if it was alone; a worker can die for other reasons."""
 _POLL_SECONDS = 0.5
 """Seconds between looks at the cluster."""
 _RECONNECT_TIMEOUT = 60.0
@@ -167,12 +169,12 @@ class _JobQueue:
         return self._suspects.popleft() if self._suspects and is_idle else None
 
     def add_crashed(self, job: Job, crashes: int) -> Result | None:
-        """Take back a file whose workers died; return its result if it was alone with them."""
+        """Take back a file whose workers died; return its result if it is not retried."""
         was_alone = self._crashes[job] >= _MAX_SHARED_CRASHES
         self._crashes[job] += crashes
         count = self._crashes[job]
         _LOG.info("workers died %d times with a file", count)
-        if was_alone:
+        if was_alone and count >= _MAX_CRASHES:
             message = f"the worker died {count} times on it, at last with nothing else"
             return failed_result(job, WorkerCrashedError(message), Timing())
         (self._retries if count < _MAX_SHARED_CRASHES else self._suspects).append(job)

@@ -51,7 +51,7 @@ def ensure_standard_streams() -> None:
 def install_interrupt_handlers() -> None:
     """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
 
-    So it is in every command but in the runs within `graceful_stop`.
+    This holds in every command, except in a run within `graceful_stop`.
     """
     _handle_stop_signals(_interrupt)
 
@@ -60,7 +60,7 @@ def install_interrupt_handlers() -> None:
 def graceful_stop() -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether SIGTERM or SIGHUP came; a second one interrupts.
 
-    Runs over many files finish the file in hand then (`commands.run`).
+    A run over many files then finishes the files in hand (`commands.run`).
     """
     is_requested = False
 

@@ -277,7 +277,7 @@ class BoundedDulProvider(DULServiceProvider):
                 self.socket.send(_ABORT_PDU)
         finally:
             self._messages.discard_partial()
-            # Ends the wait for an association request.
+            # Ends the wait for an association request. pynetdicom's own annotation has no None.
             self.to_user_queue.put(cast("Any", None))
 
 

@@ -135,6 +135,7 @@ class RemoteAE:
             abort_association,
             drop_pending_pdus,
             harden_association,
+            release_association,
         )
 
         context = self.tls.client_context() if self.tls else None
@@ -167,13 +168,13 @@ class RemoteAE:
             )
         try:
             yield association
-        except GeneratorExit:  # the caller needs no more results
             association.release()
+        except GeneratorExit:  # the caller needs no more results
+            release_association(association)
             raise
         except BaseException:
             abort_association(association)
             raise
-        association.release()
 
     def local_address(self) -> str:
         """Return the address of this machine that faces the peer; nothing is sent."""

@@ -6,6 +6,7 @@ tests/send/test_pynetdicom_contract.py checks these members of the installed pyn
 import queue
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,8 @@ _TCP_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Linux only; the kernel turns it off again after a while."""
 _MAX_QUEUED_PDUS = 16
 """PDUs that wait for the network; 16 KiB each with most peers."""
+_MAX_END_SECONDS = 2.0
+"""For the peer to take our A-ABORT or A-RELEASE when nobody needs its answer (PS3.8 9.2)."""
 _LOGGED_EVENTS = (evt.EVT_DIMSE_RECV, evt.EVT_DIMSE_SENT, evt.EVT_PDU_RECV, evt.EVT_PDU_SENT)
 
 
@@ -44,6 +47,8 @@ class PatchedAE(ApplicationEntity):
     """An application entity that requests associations without delay, log or leaked socket."""
 
     def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:  # noqa: ANN401
+        # A process that ends does not wait for its associations.
+        assoc.daemon = assoc.dul.daemon = True
         # The handlers that are bound now format every message for pynetdicom's log.
         for event in _LOGGED_EVENTS:
             bound = cast("list[tuple[Any, ...]]", assoc.get_handlers(event))
@@ -173,14 +178,34 @@ def drop_pending_pdus(event: Event) -> None:
         pending.close()
 
 
+def release_association(association: Association) -> None:
+    """Release without waiting long for the peer, as the caller needs nothing more of it."""
+    _end(association, association.release)
+
+
 def abort_association(association: Association) -> None:
-    """Abort without sending what is still pending."""
+    """Abort without sending what is still pending, and without waiting long for the peer."""
     pending = association.dul.to_provider_queue
     if not (association.is_established and isinstance(pending, _BoundedPduQueue)):
         return
     if pending.reject_new_data():
         # pynetdicom's thread may wait for a peer that does not read, and so would an A-ABORT.
-        connection = association.dul.socket
-        with suppress(OSError, AttributeError):
-            connection.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
-    association.abort()
+        _close_connection(association)
+    _end(association, association.abort)
+
+
+def _end(association: Association, end: Callable[[], None]) -> None:
+    """End the association in a thread: an interrupt may have left a lock of pynetdicom's taken."""
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    thread.join(_MAX_END_SECONDS)
+    if thread.is_alive():
+        _close_connection(association)
+        thread.join(_MAX_END_SECONDS)
+
+
+def _close_connection(association: Association) -> None:
+    connection = association.dul.socket
+    if connection is not None and (own := connection.socket) is not None:
+        with suppress(OSError):
+            own.shutdown(socket.SHUT_RDWR)

@@ -1,12 +1,17 @@
-"""Batches of random patches, degraded, flipped and rotated, and prefetched in threads."""
+"""Batches of random patches, degraded, flipped and rotated, and made ahead in processes."""
 
+import os
+import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import accumulate, islice, starmap
+from itertools import accumulate
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
 
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.inference.assemble import image_skip
@@ -32,11 +37,8 @@ Burnt-in letters have most of the error of a radiograph, and no anatomy."""
 _SHARES = PixelRange(0, 1)
 """Of the range of stored values, in which patches are degraded."""
 
-PREFETCH_ON_CPU = 2
-"""Prefetched batches on a CPU. The network needs the cores itself."""
-
-PREFETCH_ON_GPU = 8
-"""Prefetched batches on a GPU, which uses a small batch faster than one thread makes it."""
+_MAX_WORKERS = 8
+"""Processes that make batches for a GPU, which uses a small batch faster than one makes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class PatchBatch:
             maximum=numbers("maximum"),
         )
 
-    def pinned(self) -> "PatchBatch":
+    def pin_memory(self) -> "PatchBatch":
         """Return a copy in page-locked memory."""
         return self._map(torch.Tensor.pin_memory)
 
@@ -84,17 +86,26 @@ class PatchBatch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "PatchBatch":
+        return PatchBatch(**{name: function(value) for name, value in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return PatchBatch(
-            **{name: function(value) for name, value in values.items() if value is not None}
-        )
+        return {name: value for name, value in values.items() if value is not None}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By value: PyTorch's own way needs shared memory, of which many containers have little.
+        return _from_arrays, ({name: value.numpy() for name, value in self._tensors().items()},)
+
+
+def _from_arrays(arrays: dict[str, NDArray[np.float32]]) -> PatchBatch:
+    return PatchBatch(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class _PatchSpec:
-    """Position and orientation of a patch, its share of noise, and the seed of its degradation."""
+    """Pair, place and orientation of a patch, its share of noise, the seed of its degradation."""
 
-    pair: TrainingPair
+    index: int
     top: int
     left: int
     transform_index: int
@@ -208,7 +219,7 @@ class PatchSampler:
         return PatchPlan(tuple(specs[share]), patch_size)
 
     def make(self, plan: PatchPlan) -> PatchBatch:
-        """Make this process's share of a batch. Draws no random numbers; safe in any thread."""
+        """Make this process's share of a batch. Draws no random numbers; safe in any process."""
         if self.degradation.is_active:
             pairs = self._degrade(plan.specs, plan.patch_size)
         else:
@@ -218,7 +229,8 @@ class PatchSampler:
     def _draw_spec(self, patch_size: int) -> _PatchSpec:
         drawn = self._uniform() * self._cumulative[-1]
         index = int(torch.searchsorted(self._cumulative, drawn, right=True))
-        pair = self.pairs[min(index, len(self.pairs) - 1)]
+        index = min(index, len(self.pairs) - 1)
+        pair = self.pairs[index]
         height, width = pair.low.shape[-2:]
         for _ in range(_MARK_DRAWS):
             top, left = self._random(height - patch_size + 1), self._random(width - patch_size + 1)
@@ -229,7 +241,7 @@ class PatchSampler:
             keep_all, keep_none = _SHARES_OF_NOISE
             rest = (position - keep_all - keep_none) / (1 - keep_all - keep_none)
             share = 1.0 if position < keep_all else max(0.0, rest)
-        return _PatchSpec(pair, top, left, self._random(8), share, self._random(1 << 48))
+        return _PatchSpec(index, top, left, self._random(8), share, self._random(1 << 48))
 
     def _uniform(self) -> float:
         return float(torch.rand((), generator=self.generator))
@@ -238,7 +250,7 @@ class PatchSampler:
         return int(torch.randint(below, (), generator=self.generator))
 
     def _crop_pair(self, spec: _PatchSpec, patch_size: int) -> TrainingPair:
-        pair = spec.pair
+        pair = self.pairs[spec.index]
 
         def crop(image: torch.Tensor, factor: int) -> torch.Tensor:
             cropped = _crop(image, spec.top, spec.left, patch_size, factor)
@@ -257,7 +269,7 @@ class PatchSampler:
         window = patch_size + 2 * margin
         degraded, corners = list[DegradedPatch](), list[tuple[int, int]]()
         for spec in specs:
-            pair = spec.pair
+            pair = self.pairs[spec.index]
             top, left = (
                 max(0, min(start - margin, side - window))
                 for start, side in zip((spec.top, spec.left), pair.low.shape[-2:], strict=True)
@@ -307,7 +319,7 @@ class PatchSampler:
         patch_size: int,
     ) -> TrainingPair:
         """Crop the patch from its window, flip and rotate it, and map it to network values."""
-        pair = spec.pair
+        pair = self.pairs[spec.index]
         minimum, maximum = (0.0, 1.0) if degraded.full_range else (pair.minimum, pair.maximum)
 
         def crop(share: torch.Tensor, factor: int) -> torch.Tensor:
@@ -340,7 +352,7 @@ def _transform(image: torch.Tensor, index: int) -> torch.Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class PrefetchedBatch:
+class LoadedBatch:
     """A batch, and the state of the sampler after it.
 
     Attributes
@@ -356,18 +368,32 @@ class PrefetchedBatch:
     generator: torch.Tensor
 
 
-def prefetch_batches(
+class _Batches(Dataset[PatchBatch]):
+    """Makes a batch from its plan, for PyTorch's loader."""
+
+    def __init__(self, sampler: PatchSampler) -> None:
+        self._sampler = sampler
+
+    def __getitem__(self, plan: PatchPlan) -> PatchBatch:
+        return self._sampler.make(plan)
+
+
+def default_workers(device: torch.device) -> int:
+    """Return how many processes make batches for a device; on a CPU the network needs the cores."""
+    return 0 if device.type == "cpu" else min(_MAX_WORKERS, os.cpu_count() or 1)
+
+
+def load_batches(
     sampler: PatchSampler,
     stages: Iterable[StageConfig],
     *,
-    prefetch: int = PREFETCH_ON_CPU,
-    pin: bool = False,
-) -> Generator[PrefetchedBatch]:
-    """Make a batch for each stage, in threads while earlier batches are used.
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Generator[LoadedBatch]:
+    """Make a batch for each stage, in processes while earlier batches are used.
 
-    The random numbers are drawn in the caller's thread in the order of the
-    steps, so the batches do not depend on `prefetch`. PyTorch releases Python's
-    lock while it computes.
+    The random numbers are drawn in the caller's process in the order of the
+    steps, so the batches do not depend on `workers`.
 
     Parameters
     ----------
@@ -375,38 +401,35 @@ def prefetch_batches(
         Must not be used elsewhere until the generator is exhausted or closed.
     stages : iterable of StageConfig
         One for each step.
-    prefetch : int
-        Number of batches and threads; 0 makes each batch when it is needed.
-    pin : bool
+    workers : int
+        Number of processes, each of which is two batches ahead; 0 makes each batch when it
+        is needed.
+    pin_memory : bool
         Whether batches are in page-locked memory, which a GPU copies from
         without blocking the CPU.
 
     Yields
     ------
-    PrefetchedBatch
+    LoadedBatch
         In the order of `stages`.
     """
+    states = deque[torch.Tensor]()
 
-    def make(plan: PatchPlan, generator: torch.Tensor) -> PrefetchedBatch:
-        batch = sampler.make(plan)
-        return PrefetchedBatch(batch.pinned() if pin else batch, generator)
+    def plan_batches() -> Iterator[PatchPlan]:
+        for stage in stages:
+            plan = sampler.plan(stage.batch_size, stage.patch_size)
+            states.append(sampler.generator.get_state())
+            yield plan
 
-    plans = (
-        (sampler.plan(stage.batch_size, stage.patch_size), sampler.generator.get_state())
-        for stage in stages
+    # Forked processes share the images with this one; others would get copies.
+    is_forked = workers > 0 and sys.platform == "linux"
+    loader = DataLoader(
+        _Batches(sampler),
+        batch_size=None,
+        sampler=plan_batches(),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        multiprocessing_context="fork" if is_forked else None,
     )
-    if not prefetch:
-        yield from starmap(make, plans)
-        return
-    with ThreadPoolExecutor(prefetch, thread_name_prefix="prefetch") as pool:
-        futures: deque[Future[PrefetchedBatch]] = deque(
-            pool.submit(make, *plan) for plan in islice(plans, prefetch)
-        )
-        try:
-            while futures:
-                batch = futures.popleft().result()
-                futures.extend(pool.submit(make, *plan) for plan in islice(plans, 1))
-                yield batch
-        finally:
-            for future in futures:
-                future.cancel()
+    for batch in loader:
+        yield LoadedBatch(batch, states.popleft())

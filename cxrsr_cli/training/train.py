@@ -12,10 +12,9 @@ from cxrsr_cli.networks.model_files import SUFFIX, ModelMetadata, save_network
 from cxrsr_cli.training.config import TrainConfig
 from cxrsr_cli.training.distributed import ProcessGroup
 from cxrsr_cli.training.patch_sampler import (
-    PREFETCH_ON_CPU,
-    PREFETCH_ON_GPU,
     PatchSampler,
-    prefetch_batches,
+    default_workers,
+    load_batches,
 )
 from cxrsr_cli.training.trainer import CHECKPOINT_NAME, Checkpoint, Trainer, learning_rate
 from cxrsr_cli.training.training_data import (
@@ -57,7 +56,7 @@ def train(
     resume: bool = False,
     device: torch.device | None = None,
     process_group: ProcessGroup | None = None,
-    prefetch: int | None = None,
+    workers: int | None = None,
     data: TrainingData | None = None,
     observer: TrainingObserver | None = None,
 ) -> Path:
@@ -79,9 +78,9 @@ def train(
     process_group : ProcessGroup, optional
         The processes that train one network together. Each reads all images,
         only the first writes to the folder.
-    prefetch : int, optional
-        Number of prefetched batches (`prefetch_batches`), which does not change
-        the result.
+    workers : int, optional
+        Processes that make batches ahead (`load_batches`), which do not change the result.
+        By default there are some for a GPU, and none for a CPU.
     data : TrainingData, optional
         The images of the configuration, if they have been read already.
     observer : TrainingObserver, optional
@@ -129,7 +128,7 @@ def train(
     sampler = PatchSampler.from_config(
         config, data.train, trainer.generator, process_group, weights=data.weights
     )
-    _run_steps(trainer, sampler, data.val, run_folder, prefetch, observer)
+    _run_steps(trainer, sampler, data.val, run_folder, workers, observer)
     path = run_folder / f"{config.name}-x{config.architecture.scale}{SUFFIX}"
     if process_group.is_main:
         save_network(trainer.ema_network, _metadata(config, trainer.step, command), path)
@@ -141,24 +140,22 @@ def _run_steps(
     sampler: PatchSampler,
     val: list[TrainingPair],
     run_folder: Path,
-    prefetch: int | None,
+    workers: int | None,
     observer: TrainingObserver,
 ) -> None:
     config, is_main = trainer.config, trainer.process_group.is_main
     log = TrainingLog(run_folder, trainer.step) if is_main else None
     network = trainer.process_group.wrap(trainer.network)
     stages = (config.stage_at(step) for step in range(trainer.step, config.total_steps))
-    pin = trainer.device.type == "cuda"
-    if prefetch is None:
-        prefetch = PREFETCH_ON_GPU if pin else PREFETCH_ON_CPU
+    is_gpu = trainer.device.type == "cuda"
+    if workers is None:
+        workers = default_workers(trainer.device)
     started, losses = time.monotonic(), list[float]()
-    with closing(prefetch_batches(sampler, stages, prefetch=prefetch, pin=pin)) as batches:
-        for prefetched in batches:
-            losses.append(trainer.train_step(network, prefetched.batch))
+    with closing(load_batches(sampler, stages, workers=workers, pin_memory=is_gpu)) as batches:
+        for loaded in batches:
+            losses.append(trainer.train_step(network, loaded.batch))
             observer.on_step(trainer.step)
             is_last = trainer.step == config.total_steps
-            if is_main and (is_last or trainer.step % config.checkpoint_every == 0):
-                trainer.checkpoint(prefetched.generator).save(run_folder)
             validates = is_last or trainer.step % config.val_every == 0
             scores = trainer.validate(val) if validates else ()
             if log and (validates or trainer.step % _LOG_EVERY_STEPS == 0):
@@ -172,6 +169,9 @@ def _run_steps(
                 losses.clear()
                 log.add(entry)
                 observer.on_log(entry)
+            # After the log: a resume drops the log's lines that came after its checkpoint.
+            if is_main and (is_last or trainer.step % config.checkpoint_every == 0):
+                trainer.checkpoint(loaded.generator).save(run_folder)
 
 
 def _metadata(config: TrainConfig, steps: int, command: str) -> ModelMetadata:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cxrsr_cli.common.files import atomic_write
 from cxrsr_cli.errors import ConfigError, TrainingError
@@ -147,25 +148,24 @@ class Trainer:
             self.config.fft_loss_weight,
             bicubic=upsample(batch.low, scale)[inner],
         )
-        # The mean over all processes, so that all of them stop at the same step.
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        # The mean over all processes, so that all of them stop at the same step. A GPU computes
+        # the gradients while this waits.
         mean_loss = self.process_group.all_reduce_sum(loss.detach()).item()
         mean_loss /= self.process_group.world_size
         if not math.isfinite(mean_loss):
             raise TrainingError(
                 f"the loss is not finite at step {self.step}; use a smaller learning_rate"
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         self.step += 1
         with torch.no_grad():
             # A small decay at first, so that the average forgets the initial weights.
             decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-            for average, value in zip(
-                self.ema_network.parameters(), self.network.parameters(), strict=True
-            ):
-                average.lerp_(value, 1 - decay)
+            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            average(list(self.ema_network.parameters()), list(self.network.parameters()), 0)
         return mean_loss
 
     def _output(self, residual: torch.Tensor, batch: PatchBatch) -> torch.Tensor:

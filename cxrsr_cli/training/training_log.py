@@ -83,7 +83,8 @@ class TrainingLog:
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # A process that was killed may leave a line without its end.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def _as_text(numbers: dict[str, Any]) -> str:

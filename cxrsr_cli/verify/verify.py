@@ -1,4 +1,4 @@
-"""Verify a derived object against its source, and its pixels, from the two files alone."""
+"""Verify the pixels and attributes of a derived object, from it and its source alone."""
 
 from dataclasses import dataclass
 from math import isinf

@@ -131,8 +131,12 @@ def test_all_that_travels_is_within_the_limit(config: Path, tmp_path: Path) -> N
     sizes = bundles.pack(tmp_path, config, (), None, max_bytes=limit, side=SIDE)
     assert sizes["checkout"] + sizes["wheels"] + sizes["shard"] <= limit
     assert sizes["shard"] > 10_000
+    for made in (bundles.site_folder(tmp_path), bundles.data_folder(tmp_path)):
+        made.mkdir()
     more = bundles.pack(tmp_path, config, (), None, max_bytes=limit + 15_000, side=SIDE)
     assert more["crops"] > sizes["crops"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"contents.json", "data.tar", "wheels"}, "an earlier setup does not travel"
     with pytest.raises(ConfigError, match="checkout and wheels take"):
         bundles.pack(tmp_path, config, (), None, max_bytes=checkout, side=SIDE)
     (tmp_path / "notes.txt").touch()
@@ -198,12 +202,19 @@ def test_packages_that_the_machine_has_do_not_travel() -> None:
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_setup_is_complete_after_a_kill(bundle: Path, tmp_path: Path) -> None:
+def test_setup_is_complete_after_a_kill(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = Results(tmp_path)
     with start("setup", tmp_path, bundle) as process:
         kill_when(process, lambda: results.records("setup"), "the first step of the setup")
     assert results.records("setup", step="imports") == []
+    earlier = bundles.data_folder(bundle) / "train" / "earlier.dcm"
+    earlier.parent.mkdir(parents=True, exist_ok=True)
+    earlier.touch()
+    monkeypatch.setattr(bundles, "_IMPORTS", 'print("what a library says")' + bundles._IMPORTS)
     assert bundles.setup(results, bundle, "cpu")
+    assert not earlier.exists()
     last = results.records("setup")[-1]
     assert last["torch"] == torch.__version__
     assert (bundles.site_folder(bundle) / "cxrsr_day_probe.py").exists()
@@ -348,18 +359,24 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.accelerator_day.train.plan_overrides", lambda *_: plan)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_steps")
 def test_trainings_are_measured_planned_and_completed(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One that fails does not stop the next."""
+    """One that fails does not stop the next, and a profile that fails stops none."""
     results, trainings = Results(tmp_path), [*tiny(config, "name=bad", "learning_rate=1e38")]
     trainings += tiny(config)
+    monkeypatch.delattr("torch.profiler.profiler._KinetoProfile.key_averages")
     assert not train_all(results, results, trainings, None, "cpu", later(), steps_to_measure=1)
     (failed,) = results.records("train", event="failed")
     assert failed["name"] == "bad-x2"
     assert "not finite" in failed["error"]
+    assert "key_averages" in results.records("train", event="profile")[-1]["error"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         LOG_NAME,
         "tiny-x2.safetensors.1-1of1",
@@ -431,6 +448,13 @@ def test_what_cannot_end_well_is_refused_before_any_time_is_used(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_needs_room_beside_its_earlier_version(tmp_path: Path) -> None:
+    results = Results(tmp_path, max_file_bytes=10, max_files=6)
+    results.check_room([20, 10])
+    with pytest.raises(ConfigError, match="would be 7 files, and 6 is the limit"):
+        results.check_room([30])
+
+
 def test_the_default_trainings_are_valid_and_fit_into_the_results() -> None:
     configs = [load_train_config(ROOT / each.config, each.overrides) for each in DEFAULT]
     assert [(config.name, config.architecture.scale) for config in configs] == [
@@ -445,7 +469,7 @@ def test_the_default_trainings_are_valid_and_fit_into_the_results() -> None:
 
 def test_the_steps_fit_into_the_time() -> None:
     config = load_train_config(ROOT / "models" / "rir-x4.yaml")
-    measured = Measurement(at_hand=(0.03, 0.04), ahead=(0.04, 0.05), validation=3.0, prefetch=8)
+    measured = Measurement(at_hand=(0.03, 0.04), ahead=(0.04, 0.05), validation=3.0, workers=8)
     planned = load_train_config(
         ROOT / "models" / "rir-x4.yaml", plan_overrides(config, 600, measured, 60)
     )
@@ -509,7 +533,7 @@ def test_a_day_runs_all_stages_in_their_time(
     names = [words[2] for words in started]
     assert names == (["setup"] if failing == "setup" else ["setup", "check", "speed", "train"])
     minutes = [float(words[words.index("--minutes") + 1]) for words in started]
-    assert minutes[:3] == [1, 2, 2][: len(names)]
+    assert minutes[:3] == [2, 2, 2][: len(names)]
     if failing != "setup":
         assert minutes[3] == pytest.approx(12, abs=0.1), "the stubs take no time"
         assert started[3][-2:] != ["--set", "seed=3"]

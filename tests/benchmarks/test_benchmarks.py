@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import reference_tiled
 from benchmarks.archive_estimate import Archive, Needs, breaks_first, limits, most_files
-from benchmarks.conv_ceiling import ceiling_seconds
+from benchmarks.conv_ceiling import _RUNS, ceiling_seconds
 from benchmarks.file_costs import PAGE, Costs
 from benchmarks.precision import compare
 from benchmarks.synthetic_radiographs import mosaic, write
@@ -54,9 +54,13 @@ def test_the_parts_of_the_budget_are_within_the_total_time(tmp_path: Path) -> No
     assert job.target.exists()
 
 
-def test_the_convolution_limit_counts_every_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_convolution_limit_counts_every_convolution(
+    repeats: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a second per convolution, the limit is the number of convolutions of all strips."""
-    seconds = iter(range(10**6))
+    monkeypatch.setitem(_RUNS, "cpu", (2, repeats))
+    seconds = iter(range(0, 10**6, repeats))
     monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
     program = load_predictor(4).program
     assert program

@@ -1,5 +1,6 @@
 """What a worker does with weights, paths and memory."""
 
+import json
 import os
 import platform
 import shutil
@@ -79,7 +80,7 @@ def test_a_file_system_that_is_not_shared_is_detected(
 
 
 FAULTS = """
-import resource, statistics, sys, torch
+import json, resource, sys, torch
 from cxrsr_cli.common.process import disable_malloc_trim
 
 if sys.argv[1] == "kept":
@@ -93,17 +94,22 @@ def pages_of_strip():
     maps = [torch.ones(1 << 20) for _ in range(4)]
     return faults() - before
 
-print(statistics.median_low([pages_of_strip() for _ in range(13)]))
+for _ in range(3):
+    pages_of_strip()
+print(json.dumps([pages_of_strip() for _ in range(10)]))
 """
 
 
 @pytest.mark.process
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library trims so")
 def test_a_worker_keeps_the_memory_of_a_strip_for_the_next() -> None:
-    """A strip of 16 MiB is 4096 pages, which Dask's setting takes anew each time."""
+    """A strip of 16 MiB is 4096 pages, which Dask's setting takes anew each time.
+
+    The heap may still grow once.
+    """
     environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     counted = {
-        how: int(
+        how: json.loads(
             subprocess.run(
                 [sys.executable, "-c", FAULTS, how],
                 check=True,
@@ -116,5 +122,5 @@ def test_a_worker_keeps_the_memory_of_a_strip_for_the_next() -> None:
         )
         for how in ("given back", "kept")
     }
-    assert counted["given back"] > 2_000
-    assert counted["kept"] < 100
+    assert min(counted["given back"]) > 2_000
+    assert sum(pages > 100 for pages in counted["kept"]) <= 1, counted["kept"]

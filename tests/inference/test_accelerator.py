@@ -66,7 +66,7 @@ def test_strips_make_the_whole_image(device: str, rows: int) -> None:
 @pytest.mark.gpu
 def test_rows_are_halved_when_the_memory_of_the_device_is_too_small() -> None:
     """On a CPU, `test_streaming` raises the error by itself."""
-    predictor, device = load("cuda", scale=2), torch.device("cuda")
+    predictor, device = load("cuda", scale=2), torch.device("cuda:0")
     stored = np.tile(WHOLE, (4, 4))
     plan = replace(predictor.plan(*stored.shape), rows=len(stored))
     torch.cuda.reset_peak_memory_stats(device)

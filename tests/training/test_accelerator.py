@@ -15,15 +15,7 @@ from cxrsr_cli.training.config import DataConfig, StageConfig, TrainConfig
 from cxrsr_cli.training.train import TrainingObserver, train
 from cxrsr_cli.training.training_log import LogEntry
 from tests.helpers.devices import on_each_device
-
-
-class _Stop(Exception):  # noqa: N818 - a signal, not an error
-    pass
-
-
-class _StopAtFirstEntry(TrainingObserver):
-    def on_log(self, entry: LogEntry) -> None:
-        raise _Stop(entry.step)
+from tests.helpers.interrupted_training import train_to_checkpoint
 
 
 class _Losses(TrainingObserver):
@@ -85,14 +77,7 @@ def test_a_checkpoint_goes_from_one_device_to_another(
     here, there = torch.device("cpu"), torch.device(device)
     first, second = (here, there) if starts_on_cpu else (there, here)
     whole = train(config, tmp_path / "whole", command="none", device=here)
-    with pytest.raises(_Stop):
-        train(
-            config,
-            tmp_path / "parts",
-            command="none",
-            device=first,
-            observer=_StopAtFirstEntry(),
-        )
+    train_to_checkpoint(config, tmp_path / "parts", first)
     parts = train(config, tmp_path / "parts", command="none", device=second, resume=True)
     expected, found = weights(whole), weights(parts)
     # Eight steps change the weights by some hundredths. A GPU rounds to TF32.

@@ -22,12 +22,13 @@ from cxrsr_cli.networks.resampling import downsample
 from cxrsr_cli.training.config import Loss, Schedule, TrainConfig, load_train_config
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.train import TrainingObserver, train
-from cxrsr_cli.training.trainer import learning_rate, training_loss
+from cxrsr_cli.training.trainer import Checkpoint, learning_rate, training_loss
 from cxrsr_cli.training.training_data import make_pair
-from cxrsr_cli.training.training_log import LogEntry
+from cxrsr_cli.training.training_log import METRICS_NAME, LogEntry
 from cxrsr_cli.training.warm_start import WarmStartReport, warm_start
 from tests.conftest import ROOT, Command, describe
 from tests.helpers.architectures import LOCAL, small
+from tests.helpers.interrupted_training import train_to_checkpoint
 
 PLAIN = {
     "name": "test",
@@ -136,21 +137,45 @@ def test_a_network_learns_to_remove_salt_and_pepper(config: Path, tmp_path: Path
 def test_resume_is_exact(config: Path, tmp_path: Path, extra: list[str]) -> None:
     checked = load_train_config(config, extra)
     whole = train(checked, tmp_path / "whole", command="none")
-
-    class Stop(Exception):  # noqa: N818 - a signal, not an error
-        pass
-
-    class StopAtFirstEntry(TrainingObserver):
-        def on_log(self, entry: LogEntry) -> None:
-            raise Stop(entry.step)
-
-    with pytest.raises(Stop):
-        train(checked, tmp_path / "parts", command="none", observer=StopAtFirstEntry())
+    train_to_checkpoint(checked, tmp_path / "parts")
     assert not list((tmp_path / "parts").glob("*.safetensors"))
     parts = train(checked, tmp_path / "parts", command="none", resume=True)
     one, other = load_file(whole), load_file(parts)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_the_log_has_each_step_once_after_an_interrupt(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the moment before a checkpoint is replaced, and of one while a line is written."""
+    checked = load_train_config(config)
+    train(checked, tmp_path / "whole", command="none")
+    save, saved = Checkpoint.save, list[int]()
+
+    def save_first(checkpoint: Checkpoint, folder: Path) -> None:
+        if saved:
+            raise KeyboardInterrupt
+        saved.append(checkpoint.step)
+        save(checkpoint, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", save_first)
+        with pytest.raises(KeyboardInterrupt):
+            train(checked, tmp_path / "parts", command="none")
+    with (tmp_path / "parts" / METRICS_NAME).open("a") as log:
+        log.write('{"step": 9')
+    train(checked, tmp_path / "parts", command="none", resume=True)
+    steps, again = (
+        [
+            json.loads(line)["step"]
+            for line in (tmp_path / run / METRICS_NAME).read_text().splitlines()
+        ]
+        for run in ("whole", "parts")
+    )
+    assert again == steps
+    assert len(steps) > len(saved)
 
 
 @pytest.mark.slow
@@ -379,14 +404,15 @@ def test_weights_of_a_network_that_cannot_be_widened_are_refused(
         train(other, tmp_path / "other", command="none")
 
 
+@pytest.mark.process
 @pytest.mark.slow
-@pytest.mark.parametrize("prefetch", [0, 1, 5])
-def test_the_result_does_not_depend_on_prefetching(
-    config: Path, tmp_path: Path, prefetch: int
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_result_does_not_depend_on_the_number_of_workers(
+    config: Path, tmp_path: Path, workers: int
 ) -> None:
     checked = load_train_config(config, ["degradation.noise=[0.05, 0.05]"])
-    one = load_file(train(checked, tmp_path / "one", command="none", prefetch=2))
-    other = load_file(train(checked, tmp_path / "other", command="none", prefetch=prefetch))
+    one = load_file(train(checked, tmp_path / "one", command="none", workers=0))
+    other = load_file(train(checked, tmp_path / "other", command="none", workers=workers))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
