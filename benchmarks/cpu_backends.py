@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 from torch import nn
 
+from cxrsr_cli.networks.config import DEFAULT_NOISE_SHARE
 from cxrsr_cli.networks.rir import ResidualBlock, ResidualGroup, ResidualInResidual
 
 Compute = Callable[[torch.Tensor], torch.Tensor]
@@ -36,10 +37,15 @@ class SplitFusionNetwork(nn.Module):
     ----------
     network : ResidualInResidual
         Its groups dense and without attention.
+    noise_share : float
+        Share of the noise that the output keeps.
     """
 
-    def __init__(self, network: ResidualInResidual) -> None:
+    def __init__(
+        self, network: ResidualInResidual, noise_share: float = DEFAULT_NOISE_SHARE
+    ) -> None:
         super().__init__()
+        self.share, self.noise_share = network.share, noise_share
         groups = cast("list[ResidualGroup]", list(network.groups))
         self.shallow, self.deep, self.tail = network.shallow, network.deep, network.tail
         self.groups = nn.Sequential(*(_Group(group) for group in groups))
@@ -47,6 +53,8 @@ class SplitFusionNetwork(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(N, 9, H, W)`` to ``(N, 1, scale * H, scale * W)``."""
         shallow = self.shallow(x)
+        if self.share:
+            shallow = self.share(shallow, self.noise_share)
         residual: torch.Tensor = self.tail(self.deep(self.groups(shallow)).add_(shallow))
         return residual
 

@@ -47,8 +47,8 @@ def config(tmp_path: Path) -> Path:
         },
         "stages": [{"steps": 12, "batch_size": 4, "patch_size": 12}],
         "warmup_steps": 2,
-        "preserved_noise": 0.05,
-        "degradation": {"depth": [8, 16], "salt_pepper": [0.005, 0.02]},
+        "agreement": "none",
+        "degradation": {"noise": [0.0, 0.05], "depth": [8, 16], "salt_pepper": [0.005, 0.02]},
         "val_every": 6,
         "checkpoint_every": 6,
     }
