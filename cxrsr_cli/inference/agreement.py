@@ -151,7 +151,7 @@ class AgreementDeviation:
     ) -> Self:
         """Measure every frame; return the one furthest beyond its bound, else of largest RMS."""
         frames = list(zip(output, stored, strict=True))
-        curves = list(noise) if noise is not None else [NoiseCurve()] * len(frames)
+        curves = list(noise) if noise is not None else [NO_NOISE] * len(frames)
         return max(
             (
                 cls.measure(*pair, padding, curve)

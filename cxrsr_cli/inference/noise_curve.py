@@ -13,7 +13,13 @@ from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.networks.model_files import NOISE_LEVEL_FILE, find_bundled_file
-from cxrsr_cli.networks.noise_level import MIN_PIXELS, NoiseLevel, average_cells, contrast_of_cells
+from cxrsr_cli.networks.noise_level import (
+    MIN_PIXELS,
+    NoiseLevel,
+    average_cells,
+    contrast_of_cells,
+    strips_of_cells,
+)
 
 _KNOTS = 8
 _KEPT_SHARE = 0.9
@@ -24,7 +30,7 @@ _MIN_SIGMA = 0.05
 """Stored units. Less than a fifth of the rounding's own deviation is no noise."""
 _MAX_CONTRAST = 0.2
 """Of a cell in network values: more is a mark or the edge of a collimator."""
-_STRIP_ROWS = 512
+_STRIP_CELLS = 32
 _SIGNIFICANT_DIGITS = 3
 
 
@@ -79,13 +85,18 @@ class NoiseCurve:
         if not len(values):
             return cls()
         order = np.argsort(values, kind="stable")
-        knots = dict[int, float]()
+        knots = dict[int, list[float]]()
         for part in np.array_split(order, min(_KNOTS, len(order))):
             kept = np.sort(variances[part])[: math.ceil(_KEPT_SHARE * len(part))]
-            variance = max(float(kept.mean()) - _ROUNDING_VARIANCE, 0.0)
-            sigma = float(f"{variance**0.5:.{_SIGNIFICANT_DIGITS}g}")
-            knots[round(float(values[part].mean()))] = sigma if sigma > _MIN_SIGMA else 0.0
-        return cls(tuple(knots), tuple(knots.values()))
+            knots.setdefault(round(float(values[part].mean())), []).append(float(kept.mean()))
+        return cls(tuple(knots), tuple(map(_sigma, knots.values())))
+
+
+def _sigma(variances: list[float]) -> float:
+    """Return the standard deviation without that of rounding, in few digits."""
+    variance = max(sum(variances) / len(variances) - _ROUNDING_VARIANCE, 0.0)
+    sigma = float(f"{variance**0.5:.{_SIGNIFICANT_DIGITS}g}")
+    return sigma if sigma > _MIN_SIGMA else 0.0
 
 
 NO_NOISE = NoiseCurve()
@@ -107,17 +118,17 @@ def noise_level_sha256() -> str:
 def _estimate_cells(
     image: torch.Tensor, normalisation: Normalisation
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and variance of each cell in stored units, strip by strip."""
+    """Return mean and variance of each cell in stored units; strips make no difference."""
     span = abs(normalisation.one - normalisation.zero)
     values, variances = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
-    for strip in torch.split(image, _STRIP_ROWS, dim=-2):
-        if strip.shape[-2] < MIN_PIXELS:
-            continue
-        network_values = normalisation.to_network(strip)
-        sigma = _network()(network_values).exp()[0, 0]
-        rows, columns = sigma.shape
-        counted = contrast_of_cells(network_values)[0, 0][:rows, :columns] <= _MAX_CONTRAST
-        mean = average_cells(strip)[0, 0][:rows, :columns]
+    for rows in strips_of_cells(image.shape[-2], _STRIP_CELLS):
+        strip = normalisation.to_network(image[..., rows.read, :])
+        sigma = _network()(strip).exp()[0, 0, rows.kept]
+        contrast, mean = (
+            of_cells[0, 0, rows.kept, : sigma.shape[1]]
+            for of_cells in (contrast_of_cells(strip), average_cells(image[..., rows.read, :]))
+        )
+        counted = contrast <= _MAX_CONTRAST
         values.append(mean[counted].double().numpy())
         variances.append((sigma[counted] * span).double().square().numpy())
     return np.concatenate(values), np.concatenate(variances)

@@ -16,7 +16,7 @@ from cxrsr_cli.inference.assemble import OutputAssembler
 from cxrsr_cli.inference.device import choose_device, choose_precision, dtype_of
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.memory_plan import MemoryPlan, MemoryPlanner
-from cxrsr_cli.inference.noise_curve import NoiseCurve, noise_level_sha256
+from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve, noise_level_sha256
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.inference.streaming import residuals
 from cxrsr_cli.networks.config import (
@@ -249,7 +249,7 @@ class Predictor:
     def estimate_noise(self, stored: NDArray[np.int32], pixel_range: PixelRange) -> NoiseCurve:
         """Estimate how far each pixel may be off; zero unless the agreement asks for it."""
         if self.agreement is not Agreement.NOISE:
-            return NoiseCurve()
+            return NO_NOISE
         return NoiseCurve.estimate(stored, pixel_range)
 
     def predict(

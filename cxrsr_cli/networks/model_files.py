@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from cxrsr_cli.networks.layers import SuperResolutionNetwork
 
 DEFAULT_MODEL = "rir-s"
-FORMAT = "cxrsr-1"
+_FORMAT_PREFIX = "cxrsr-"
+FORMAT = _FORMAT_PREFIX + "2"
+"""Version 1 had no agreement, and networks that were trained for another one."""
 SUFFIX = ".safetensors"
 NOISE_LEVEL_FILE = "noise-level" + SUFFIX
 """Weights of `cxrsr_cli.networks.noise_level`, which belong to no scale."""
@@ -228,6 +230,12 @@ def read_metadata(path: Path) -> ModelMetadata:
     except SafetensorError as error:
         raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from error
     except (KeyError, ValueError, TypeError) as error:
+        written = header.get("format", "")
+        if written.startswith(_FORMAT_PREFIX) and written != FORMAT:
+            raise ModelError(
+                f"{path} is of another version of cxrsr: its format is {written[:16]}, not "
+                f"{FORMAT}; use that version, or train the network again"
+            ) from error
         raise _not_a_model(path) from error
 
 

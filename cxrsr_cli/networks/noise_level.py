@@ -1,17 +1,23 @@
 """Estimate the standard deviation of an image's noise from its local frequencies."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from cxrsr_cli.errors import ModelError
 from cxrsr_cli.networks.model_files import NOISE_LEVEL_FILE, find_bundled_file
 
 _SIDE = 4
 """Of the cosine transform."""
 _CELL = 8
+_NEIGHBOURS = 2
+"""Cells on each side that an estimate depends on."""
 STRIDE = 4
 """Pixels between two estimates. Each is made from cells of 8x8 pixels and their neighbours."""
 _CHANNELS = 48
@@ -52,9 +58,18 @@ class NoiseLevel(nn.Module):
 
     @classmethod
     def load(cls, path: Path | None = None) -> "NoiseLevel":
-        """Load the bundled weights, or those of a file."""
-        network = cls()
-        network.load_state_dict(load_file(path or find_bundled_file(NOISE_LEVEL_FILE)))
+        """Load the bundled weights, or those of a file.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, damaged, or of another network.
+        """
+        network, path = cls(), path or find_bundled_file(NOISE_LEVEL_FILE)
+        try:
+            network.load_state_dict(load_file(path))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise ModelError(f"{path} does not hold the weights that estimate noise") from error
         return network.eval().requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -76,3 +91,30 @@ def average_cells(values: torch.Tensor) -> torch.Tensor:
 def contrast_of_cells(values: torch.Tensor) -> torch.Tensor:
     """Return the largest less the smallest value of each cell of ``(N, 1, H, W)``."""
     return F.max_pool2d(values, _CELL, STRIDE) + F.max_pool2d(-values, _CELL, STRIDE)
+
+
+@dataclass(frozen=True, slots=True)
+class CellRows:
+    """Rows of cells that are estimated together.
+
+    Attributes
+    ----------
+    read : slice
+        Rows of the image to estimate from, with those of the neighbours.
+    kept : slice
+        Rows of the estimates that are the same as of the whole image.
+    """
+
+    read: slice
+    kept: slice
+
+
+def strips_of_cells(height: int, cells: int) -> Iterator[CellRows]:
+    """Divide an image of `height` rows into strips of at most so many rows of cells."""
+    needed = _CELL + _SIDE - 1
+    count = (height - needed) // STRIDE + 1
+    for top in range(0, count, cells):
+        bottom = min(top + cells, count)
+        first, last = max(top - _NEIGHBOURS, 0), min(bottom + _NEIGHBOURS, count) - 1
+        read = slice(first * STRIDE, last * STRIDE + needed)
+        yield CellRows(read, slice(top - first, bottom - first))

@@ -13,7 +13,7 @@ from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, PixelRange, fill_
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import VerificationError
 from cxrsr_cli.inference.agreement import SIGMAS, AgreementDeviation
-from cxrsr_cli.inference.noise_curve import NoiseCurve
+from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve
 from cxrsr_cli.networks.config import SCALES, Agreement
 from cxrsr_cli.verify.checks import (
     Aspect,
@@ -97,7 +97,7 @@ def verify(
     if len(source_pixels) != len(derived_pixels):
         raise VerificationError("source and derived image have different numbers of frames")
     padding, pixel_format = Padding.from_dataset(old.dataset), PixelFormat.from_dataset(old.dataset)
-    noise = [NoiseCurve()] * len(source_pixels)
+    noise = [NO_NOISE] * len(source_pixels)
     if agreement is Agreement.NOISE:
         pixel_range = PixelRange.from_dataset(old.dataset)
         noise = [

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.images.image_files import list_image_files, read_images
+from cxrsr_cli.inference import noise_curve
 from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.networks.resampling import downsample
 
@@ -59,6 +60,27 @@ def test_an_image_that_is_too_small_has_no_noise(shape: tuple[int, int]) -> None
 
 def test_a_flat_image_has_no_noise() -> None:
     assert max(estimate(np.full((64, 64), 1000.0)).sigmas) == 0
+
+
+def test_parts_of_one_value_share_a_standard_deviation() -> None:
+    """Most of this image is one value; its parts must not replace each other."""
+    values = np.full((256, 256), 1000.0)
+    values[:64] = 3000 + np.random.default_rng(0).normal(0, 20, (64, 256))
+    curve = estimate(values)
+    assert len(set(curve.values)) == len(curve.values) == len(curve.sigmas)
+    assert curve.sigmas[0] == 0
+
+
+@pytest.mark.parametrize("cells", [1, 7, 1000])
+def test_the_height_of_strips_makes_no_difference(
+    cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = smooth(301) + np.random.default_rng(0).normal(0, 20, (301, 301))
+    expected = estimate(values)
+    monkeypatch.setattr(noise_curve, "_STRIP_CELLS", cells)
+    found = estimate(values)
+    assert found.values == expected.values
+    assert found.sigmas == pytest.approx(expected.sigmas, rel=0.01)
 
 
 def _jpeg(quality: int) -> Callable[[Values, np.random.Generator], Values]:
