@@ -1,9 +1,9 @@
 """Train the estimator of an image's noise.
 
-    python -m benchmarks.train_noise_level CONFIG OUT [--steps 5000] [--set KEY=VALUE]
+    python -m benchmarks.train_noise_level OUT CONFIG... [--steps 8000] [--set KEY=VALUE]
 
-CONFIG is the configuration of a network (models/rir-s-x4.yaml): its images and degradations are
-used, at its scale. The loss is the Gaussian likelihood of what noise and JPEG added to the input.
+Each CONFIG is the configuration of a network (models/rir-s-x2.yaml, models/rir-s-x4.yaml): its
+images and degradations are used, at its scale, in turn. The loss is the Gaussian likelihood of what noise and JPEG added to the input.
 Every 500 steps, the share of errors within two standard deviations is printed: 95 % if the
 estimate is right. Needs a checkout with its package installed.
 """
@@ -24,10 +24,11 @@ from cxrsr_cli.training.config import load_train_config
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.training_data import load_training_data
 
-PATCH = 48
-BATCH = 8
+PATCH = 96
+BATCH = 4
 LEARNING_RATE = 1e-3
 MAX_GRADIENT_NORM = 0.5
+SEED = 0
 MIN_VARIANCE = 1e-8
 """In network values: half of the error of rounding to 12 bits. A flat patch has no error at all,
 and its likelihood would have no bound."""
@@ -37,27 +38,31 @@ REPORT_EVERY = 500
 def main() -> None:
     """Train and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("config", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG")
+    parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
+    generator = torch.Generator().manual_seed(SEED)
+    torch.manual_seed(SEED)
+    samplers = []
     try:
-        config = load_train_config(arguments.config, arguments.overrides)
-        data = load_training_data(config)
+        for path in arguments.configs:
+            config = load_train_config(path, arguments.overrides)
+            data = load_training_data(config)
+            samplers.append(
+                PatchSampler.from_config(config, data.train, generator, weights=data.weights)
+            )
     except CxrsrError as error:
         sys.exit(f"train_noise_level: {error}")
-    generator = torch.Generator().manual_seed(config.seed)
-    torch.manual_seed(config.seed)
     network = NoiseLevel()
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
-    sampler = PatchSampler.from_config(config, data.train, generator, weights=data.weights)
     losses, inside = 0.0, 0.0
     for step in range(1, arguments.steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / arguments.steps)) / 2
-        plan = sampler.plan(BATCH, PATCH)
-        batch = sampler.make(plan)
+        sampler = samplers[step % len(samplers)]
+        batch = sampler.make(sampler.plan(BATCH, PATCH))
         logarithm = network(batch.low)
         rows, columns = logarithm.shape[-2:]
         power = average_cells(batch.error.square())[..., :rows, :columns]

@@ -16,7 +16,10 @@ from cxrsr_cli.networks.model_files import NOISE_LEVEL_FILE, find_bundled_file
 _SIDE = 4
 """Of the cosine transform."""
 _CELL = 8
-_NEIGHBOURS = 2
+_DILATIONS = (1, 2, 4)
+"""Of the convolutions over neighbouring cells. A spectrum is known only from many cells: grain
+looks like the anatomy of a few."""
+_NEIGHBOURS = sum(_DILATIONS)
 """Cells on each side that an estimate depends on."""
 STRIDE = 4
 """Pixels between two estimates. Each is made from cells of 8x8 pixels and their neighbours."""
@@ -45,16 +48,20 @@ class NoiseLevel(nn.Module):
         waves /= waves.norm(dim=1, keepdim=True)
         filters = torch.einsum("ai,bj->abij", waves, waves).reshape(-1, 1, _SIDE, _SIDE)
         self.register_buffer("filters", filters[1:], persistent=False)
-        inputs = _SIDE**2
-        self.layers = nn.Sequential(
-            nn.Conv2d(inputs, _CHANNELS, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, padding_mode="replicate"),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, padding_mode="replicate"),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(_CHANNELS, 1, 1),
-        )
+        layers: list[nn.Module] = [nn.Conv2d(_SIDE**2, _CHANNELS, 1), nn.LeakyReLU(0.2)]
+        for dilation in _DILATIONS:
+            layers += [
+                nn.Conv2d(
+                    _CHANNELS,
+                    _CHANNELS,
+                    3,
+                    padding=dilation,
+                    dilation=dilation,
+                    padding_mode="replicate",
+                ),
+                nn.LeakyReLU(0.2),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(_CHANNELS, 1, 1))
 
     @classmethod
     def load(cls, path: Path | None = None) -> "NoiseLevel":
