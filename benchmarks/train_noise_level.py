@@ -24,8 +24,8 @@ from cxrsr_cli.training.config import load_train_config
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.training_data import load_training_data
 
-PATCH = 96
-BATCH = 4
+PATCH = 72
+BATCH = 6
 LEARNING_RATE = 1e-3
 MAX_GRADIENT_NORM = 0.5
 SEED = 0

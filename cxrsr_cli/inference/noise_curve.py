@@ -30,7 +30,7 @@ _MIN_SIGMA = 0.05
 """Stored units. Less than a fifth of the rounding's own deviation is no noise."""
 _MAX_CONTRAST = 0.2
 """Of a cell in network values: more is a mark or the edge of a collimator."""
-_STRIP_CELLS = 32
+_STRIP_CELLS = 16
 _SIGNIFICANT_DIGITS = 3
 
 

@@ -230,8 +230,8 @@ def test_every_ablation_has_its_own_hash() -> None:
         load_train_config(BASE, overrides).sha256()
         for overrides in (
             [],
-            ["architecture.dense=false"],
-            ["architecture.long_skip=false"],
+            ["architecture.dense=true"],
+            ["architecture.long_skip=true"],
             ["architecture.kernels=[1, 3]"],
             ["architecture.attention=block"],
             ["architecture={network: edsr, scale: 4}"],
@@ -239,5 +239,5 @@ def test_every_ablation_has_its_own_hash() -> None:
         )
     }
     assert len(hashes) == 7
-    defaults = ["architecture.network=rir", "architecture.dense=true"]
+    defaults = ["architecture.network=rir", "architecture.kernels=[1, 3, 5]"]
     assert load_train_config(BASE, defaults).sha256() == load_train_config(BASE).sha256()
