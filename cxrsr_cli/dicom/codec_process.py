@@ -10,6 +10,7 @@ the memory of the model, and `multiprocessing` would run the main module again a
 in the workers of Dask.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pydicom.uid import UID
@@ -122,6 +124,17 @@ class CodecProcess:
             raise CodecError(error)
         return header, data
 
+    def close(self) -> None:
+        """End the process; the next request starts another one."""
+        if self._process:
+            self._end(self._process, kill=True)
+
+    def forget(self) -> None:
+        """Leave the process to the one from which this one was forked."""
+        if self._process:
+            os.close(self._lifeline)
+        self.__init__()  # type: ignore[misc]
+
     def _ask(self, request: CodecRequest) -> tuple[dict[str, Any], bytearray] | None:
         """Ask once; None if the process was killed from outside."""
         process = self._process or self._start()
@@ -150,10 +163,10 @@ class CodecProcess:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         reader, writer = os.pipe()
-        paths = json.dumps([os.path.abspath(path) for path in sys.path])
+        paths = json.dumps([str(Path(path).absolute()) for path in sys.path])
         try:
             # Without -P the current folder could bring modules that this process does not use.
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - this program
                 [sys.executable, "-P", "-c", _COMMAND, paths, str(reader)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -187,3 +200,5 @@ class CodecProcess:
 
 CODECS = CodecProcess()
 """The one that this process uses."""
+atexit.register(CODECS.close)
+os.register_at_fork(after_in_child=CODECS.forget)

@@ -74,9 +74,10 @@ def main(lifeline: int) -> None:
             except EOFError:
                 return
             response, result = _respond(request, data)
+            said = b""
             with suppress(BlockingIOError):
                 said = os.read(messages, _MAX_MESSAGE_BYTES)
-                response["damaged"] = any(message in said for message in DAMAGE_MESSAGES)
+            response["damaged"] = any(message in said for message in DAMAGE_MESSAGES)
             write_message(responses, response, result)
 
 
@@ -117,7 +118,7 @@ def _respond(request: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], 
     # codec written in Rust is not even an Exception.
     try:
         return action(UID(request["syntax"]), request["options"], bytes(data))
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         return {"error": type(error).__name__}, b""
     finally:
         _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
