@@ -121,6 +121,8 @@ class CodecProcess:
             )
         header, data = response
         if error := header.get("error"):
+            if "MemoryError" in error:
+                error = f"the codec needs more than {request.memory >> 20} MiB of memory"
             raise CodecError(error)
         return header, data
 

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
+from pydicom.encaps import generate_fragments, generate_frames
 from pydicom.uid import (
     UID,
     JPEGBaseline8Bit,
@@ -344,7 +344,14 @@ def _frames(dataset: Dataset, frames: int) -> list[bytes]:
     extended = (offsets, lengths) if usable else None
     # Damaged encapsulation raises anything.
     try:
-        found = list(generate_frames(pixels, number_of_frames=frames, extended_offsets=extended))
+        if frames == 1 and not extended:
+            # An offset table may have an entry for each fragment; all belong to the frame.
+            start = 8 + int.from_bytes(pixels[4:8], "little")
+            found = [b"".join(generate_fragments(pixels[start:]))]
+        else:
+            found = list(
+                generate_frames(pixels, number_of_frames=frames, extended_offsets=extended)
+            )
     except Exception as error:
         raise UndecodablePixelDataError(
             f"the encapsulated pixel data are damaged ({type(error).__name__})"
