@@ -69,7 +69,7 @@ class CodecRequest:
     action: str
     syntax: UID
     options: dict[str, Any]
-    data: bytes | memoryview
+    data: bytes
     pixels: int
 
     @property

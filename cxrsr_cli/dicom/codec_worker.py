@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import UID
@@ -25,7 +24,7 @@ _MAX_MESSAGE_BYTES = 1 << 16
 _IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def write_message(file: BinaryIO, header: dict[str, Any], data: bytes | memoryview) -> None:
+def write_message(file: BinaryIO, header: dict[str, Any], data: bytes | bytearray) -> None:
     """Write a request or a response."""
     encoded = json.dumps(header).encode()
     file.write(_LENGTHS.pack(len(encoded), len(data)))
@@ -110,7 +109,7 @@ def _capture_messages() -> int:
     return reader
 
 
-def _respond(request: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], bytes | memoryview]:
+def _respond(request: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], bytes]:
     action = {"decode": _decode, "encode": _encode}[request["action"]]
     _limit(resource.RLIMIT_CPU, _used_cpu_seconds() + request["cpu_seconds"])
     _limit(resource.RLIMIT_AS, _used_address_space() + request["memory"])
@@ -124,16 +123,13 @@ def _respond(request: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], 
         _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
 
 
-def _decode(
-    syntax: UID, options: dict[str, Any], stream: bytes
-) -> tuple[dict[str, Any], memoryview]:
+def _decode(syntax: UID, options: dict[str, Any], stream: bytes) -> tuple[dict[str, Any], bytes]:
     # pydicom's correction of unused bits wraps the overshoot of lossy codecs and ignores High Bit.
+    options["correct_unused_bits"] = False
     array, _ = find_decoder(syntax).as_array(
-        encapsulate([stream], has_bot=False), raw=True, correct_unused_bits=False, **options
+        encapsulate([stream], has_bot=False), raw=True, **options
     )
-    return {"dtype": array.dtype.str, "size": array.size}, np.ascontiguousarray(array).data.cast(
-        "B"
-    )
+    return {"dtype": array.dtype.str, "size": array.size}, array.tobytes()
 
 
 def _encode(syntax: UID, options: dict[str, Any], cells: bytes) -> tuple[dict[str, Any], bytes]:
