@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,16 +42,11 @@ class RunRecords:
             self.quarantine.remove_stale_temporaries()
 
     def separate_suspects(self, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-        """Separate the jobs that were in progress when a process died from all others.
-
-        Raises
-        ------
-        OutputError
-            If the ledger cannot be used.
-        """
-        if not (self.ledger and self.counts_crashes):
-            return list(jobs), []
-        counts = self.ledger.crash_counts(jobs)
+        """Separate the jobs that were in progress when a process died from all others."""
+        counts = dict[Path, int]()
+        if self.ledger and self.counts_crashes:
+            with suppress(OutputError):  # each file will report it
+                counts = self.ledger.crash_counts(jobs)
         suspects = [
             replace(job, error=_too_many_crashes(counts[job.target]))
             if counts[job.target] >= MAX_CRASHES and job.error is None

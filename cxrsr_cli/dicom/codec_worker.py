@@ -110,7 +110,7 @@ def _capture_messages() -> int:
 
 
 def _respond(request: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], bytes]:
-    action = {"decode": _decode, "encode": _encode}[request["action"]]
+    action = {"decode": decode, "encode": _encode}[request["action"]]
     _limit(resource.RLIMIT_CPU, _used_cpu_seconds() + request["cpu_seconds"])
     _limit(resource.RLIMIT_AS, _used_address_space() + request["memory"])
     # On damaged data codecs raise any exception, with header values in its text. A panic of a
@@ -123,7 +123,7 @@ def _respond(request: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], 
         _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
 
 
-def _decode(syntax: UID, options: dict[str, Any], stream: bytes) -> tuple[dict[str, Any], bytes]:
+def decode(syntax: UID, options: dict[str, Any], stream: bytes) -> tuple[dict[str, Any], bytes]:
     # pydicom's correction of unused bits wraps the overshoot of lossy codecs and ignores High Bit.
     options["correct_unused_bits"] = False
     array, _ = find_decoder(syntax).as_array(

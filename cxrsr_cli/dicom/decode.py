@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments, generate_frames
 from pydicom.uid import (
     UID,
+    JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
@@ -22,7 +23,7 @@ from pydicom.uid import (
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.codec_process import CODECS, CodecError, CodecRequest
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells, find_decoder
-from cxrsr_cli.dicom.frame_header import FrameHeader, add_end_of_image
+from cxrsr_cli.dicom.frame_header import FrameHeader, add_end_of_image, has_all_tiles
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.errors import NoPixelDataError, UndecodablePixelDataError, UnsupportedImageError
@@ -306,6 +307,8 @@ def _check_frames(
             )
     if len(headers) > 1:
         raise UndecodablePixelDataError("the headers of the compressed frames differ")
+    if syntax in JPEG2000TransferSyntaxes and not all(map(has_all_tiles, streams)):
+        raise _damaged(syntax, "tiles are missing")
     bits = next(header.bits for header in headers if header)
     if (
         syntax == JPEGExtended12Bit

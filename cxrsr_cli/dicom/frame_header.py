@@ -1,5 +1,7 @@
 """Read what a compressed frame states of its pixels, before a codec acts on it."""
 
+import math
+import struct
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,8 +12,10 @@ _START_OF_SCAN = 0xDA
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _END_OF_IMAGE = b"\xff\xd9"
 _MAX_PADDING_BYTES = 16
+_MAX_HEADER_BYTES = 4 << 20
 _JP2_SIGNATURE = b"jP  "
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
+_START_OF_TILE_PART = b"\xff\x90"
 _SIZ_BYTES = 45
 """From the start of a codestream to the end of its first component."""
 
@@ -54,8 +58,8 @@ class FrameHeader:
 
     @classmethod
     def _from_jpeg(cls, stream: bytes) -> Self | None:
-        at = 2
-        while at + 10 <= len(stream) and stream[at] == 0xFF:
+        at, end = 2, min(len(stream), _MAX_HEADER_BYTES)
+        while at + 10 <= end and stream[at] == 0xFF:
             marker = stream[at + 1]
             if marker == 0xFF:  # fill byte
                 at += 1
@@ -67,6 +71,29 @@ class FrameHeader:
             else:
                 at += 2 if marker in _WITHOUT_LENGTH else 2 + _number(stream[at + 2 : at + 4])
         return None
+
+
+def has_all_tiles(stream: bytes) -> bool:
+    """Return whether a JPEG 2000 codestream has a part of each of its tiles (T.800 A.4.2)."""
+    start = stream.find(_START_OF_CODESTREAM)
+    if start < 0 or len(stream) < start + _SIZ_BYTES:
+        return False
+    right, bottom, _, _, width, height, x, y = struct.unpack_from(">8L", stream, start + 8)
+    if not (width and height):
+        return False
+    expected = math.ceil((right - x) / width) * math.ceil((bottom - y) / height)
+    tiles, at = set[bytes](), start + 2
+    while at + 12 <= len(stream) and stream[at] == 0xFF:
+        marker = stream[at : at + 2]
+        if marker == _END_OF_IMAGE or (tiles and marker != _START_OF_TILE_PART):
+            break
+        length = _number(stream[at + 2 : at + 4]) + 2
+        if marker == _START_OF_TILE_PART:
+            tiles.add(stream[at + 4 : at + 6])
+            # 0 for the last one: as far as the codestream goes.
+            length = _number(stream[at + 6 : at + 10]) or len(stream)
+        at += length
+    return len(tiles) >= expected
 
 
 def add_end_of_image(stream: bytes) -> bytes:
