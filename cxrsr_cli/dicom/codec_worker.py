@@ -124,6 +124,7 @@ def _respond(request: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], 
 
 
 def decode(syntax: UID, options: dict[str, Any], stream: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the type and the number of a frame's pixels, and their bytes."""
     # pydicom's correction of unused bits wraps the overshoot of lossy codecs and ignores High Bit.
     options["correct_unused_bits"] = False
     array, _ = find_decoder(syntax).as_array(

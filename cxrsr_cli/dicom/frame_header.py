@@ -1,7 +1,6 @@
 """Read what a compressed frame states of its pixels, before a codec acts on it."""
 
 import math
-import struct
 from dataclasses import dataclass
 from typing import Self
 
@@ -78,7 +77,9 @@ def has_all_tiles(stream: bytes) -> bool:
     start = stream.find(_START_OF_CODESTREAM)
     if start < 0 or len(stream) < start + _SIZ_BYTES:
         return False
-    right, bottom, _, _, width, height, x, y = struct.unpack_from(">8L", stream, start + 8)
+    right, bottom, width, height, x, y = (
+        _number(stream[start + at : start + at + 4]) for at in (8, 12, 24, 28, 32, 36)
+    )
     if not (width and height):
         return False
     expected = math.ceil((right - x) / width) * math.ceil((bottom - y) / height)

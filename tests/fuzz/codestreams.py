@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from cxrsr_cli.upscaler import Upscaler
 from tests.fuzz.mutate import check
 from tests.helpers.encodings import LOSSLESS, LOSSY, PICTURES, Encode
 
+_SHARED = Path(__file__).parents[3] / "shared" / "data"
 _HEADER_BYTES = 200
 _END_OF_IMAGE = b"\xff\xd9"
 
@@ -68,8 +70,7 @@ def compressed_files(folder: Path) -> Iterator[CompressedFile]:
     }
     for name, encode in encodings.items():
         picture = "8 bits" if name == JPEGBaseline8Bit.keyword else "12 bits"
-        shared = Path(__file__).parents[3] / "shared" / "data"
-        dataset = PICTURES[picture].dataset(lambda shared=shared: shared)
+        dataset = PICTURES[picture].dataset(partial(Path, _SHARED))
         path = folder / "encoded.dcm"
         with quiet_libraries():
             dataset.save_as(folder / "plain.dcm", implicit_vr=False, little_endian=True)
