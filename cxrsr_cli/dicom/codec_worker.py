@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import UID
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
@@ -110,13 +109,12 @@ def _capture_messages() -> int:
 
 
 def _respond(request: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], bytes]:
-    action = {"decode": decode, "encode": _encode}[request["action"]]
     _limit(resource.RLIMIT_CPU, _used_cpu_seconds() + request["cpu_seconds"])
     _limit(resource.RLIMIT_AS, _used_address_space() + request["memory"])
     # On damaged data codecs raise any exception, with header values in its text. A panic of a
     # codec written in Rust is not even an Exception.
     try:
-        return action(UID(request["syntax"]), request["options"], bytes(data))
+        return decode(UID(request["syntax"]), request["options"], bytes(data))
     except BaseException as error:
         return {"error": type(error).__name__}, b""
     finally:
@@ -131,10 +129,6 @@ def decode(syntax: UID, options: dict[str, Any], stream: bytes) -> tuple[dict[st
         encapsulate([stream], has_bot=False), raw=True, **options
     )
     return {"dtype": array.dtype.str, "size": array.size}, array.tobytes()
-
-
-def _encode(syntax: UID, options: dict[str, Any], cells: bytes) -> tuple[dict[str, Any], bytes]:
-    return {}, get_encoder(syntax).encode(cells, **options)
 
 
 def _limit(kind: int, value: int) -> None:

@@ -224,7 +224,7 @@ class _EncodedImage:
         _, rows, columns = self.shape
         frames = []
         for stream in self.streams:
-            request = CodecRequest("decode", self.syntax, self.options, stream, rows * columns)
+            request = CodecRequest(self.syntax, self.options, stream, rows * columns)
             try:
                 response, data = CODECS.run(request)
             except CodecError as error:

@@ -49,7 +49,7 @@ def request_of(values: NDArray[np.uint16]) -> Callable[..., CodecRequest]:
     def make(
         change: Callable[[bytes], bytes] = bytes, syntax: UID = JPEGLSLossless
     ) -> CodecRequest:
-        return CodecRequest("decode", syntax, options, change(stream), 24 * 20)
+        return CodecRequest(syntax, options, change(stream), 24 * 20)
 
     return make
 
@@ -181,7 +181,7 @@ def test_the_process_dies_with_its_parent_even_inside_a_codec(
     request_of: Callable[..., CodecRequest],
 ) -> None:
     requests = (request_of(), request_of(lambda stream: stream[: len(stream) // 2]))
-    fields = ("action", "syntax", "options", "data", "pixels")
+    fields = ("syntax", "options", "data", "pixels")
     with subprocess.Popen(
         [sys.executable, "-c", _ENDLESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as parent:
