@@ -112,7 +112,7 @@ class MemoryLimitError(InputError):
 
 
 class WorkerCrashedError(InputError):
-    """Each worker of the cluster that processed the file died."""
+    """Each process that worked on the file died."""
 
 
 class OutputError(CxrsrError):

@@ -20,7 +20,7 @@ from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.acceptance import check_acceptance
-from cxrsr_cli.dicom.decode import decode
+from cxrsr_cli.dicom.decode import check_pixel_data, decode
 from cxrsr_cli.dicom.pixel_format import (
     Padding,
     PixelFormat,
@@ -214,8 +214,8 @@ class Upscaler:
         file = to_file(dataset)
         source = read_source(file)
         accepted = check_acceptance(source.dataset, self.options.scale, self.options.allow)
+        plan, job = self._plan(source), Job(Path(), Path())
         sha256, frames = hashlib.sha256(file.getbuffer()).hexdigest(), decode(source)
-        plan, job = self._plan(source, frames), Job(Path(), Path())
         upscaled = self.upscale(DecodedSource(job, source, sha256, frames, plan, accepted), advance)
         derived, warnings = self._derive(upscaled)
         for warning in warnings:
@@ -298,12 +298,14 @@ class Upscaler:
         with ensure_unchanged(job.source):
             source = read_source(job.source)
             warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
+            plan = self._plan(source)
             sha256, frames = sha256_file(job.source), decode(source)
-        return DecodedSource(job, source, sha256, frames, self._plan(source, frames), warnings)
+        return DecodedSource(job, source, sha256, frames, plan, warnings)
 
-    def _plan(self, source: DicomSource, frames: NDArray[np.int32]) -> MemoryPlan:
+    def _plan(self, source: DicomSource) -> MemoryPlan:
+        """Plan before the pixels take memory."""
+        count, rows, columns = check_pixel_data(source)
         itemsize = PixelFormat.from_dataset(source.dataset).dtype.itemsize
-        count, rows, columns = frames.shape
         factor = write_memory_factor(self._transfer_syntax(source))
         return self.predictor.plan(rows, columns, itemsize, count, factor)
 

@@ -4,15 +4,19 @@ One SQLite file. An entry with the output's hash is written before the output is
 renamed to its final name, and marked as done after. If the process ends between the
 two, the hash tells the next run whether the rename took place. The ledger holds
 paths and hashes, and no content of a file.
+
+It also counts how often each file was started. The end of a file, whatever it is, takes the
+count back, so what remains was being worked on when a process died.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.common.sqlite_file import Schema, SqliteFile
+from cxrsr_cli.options import Job
 
 LEDGER_NAME = ".cxrsr-ledger.sqlite"
 """Name in the output folder; hidden, so that the search for inputs skips it."""
@@ -26,6 +30,13 @@ _SCHEMA = Schema(
                 target TEXT NOT NULL, source_sha256 TEXT NOT NULL, model_sha256 TEXT NOT NULL,
                 options TEXT NOT NULL, output_sha256 TEXT NOT NULL, done INTEGER NOT NULL,
                 changed TEXT NOT NULL, PRIMARY KEY (target, output_sha256)
+            ) WITHOUT ROWID
+            """,
+        ),
+        (
+            """
+            CREATE TABLE started (
+                target TEXT PRIMARY KEY, source TEXT NOT NULL, count INTEGER NOT NULL
             ) WITHOUT ROWID
             """,
         ),
@@ -163,6 +174,59 @@ class Ledger:
         """
         self._write(target, LedgerEntry(key, output_sha256, done=True))
 
+    def mark_started(self, job: Job) -> None:
+        """Record that work on a file begins.
+
+        Raises
+        ------
+        OutputError
+            If the ledger cannot be written.
+        """
+        with self._file.connection() as connection, connection:
+            connection.execute(
+                "INSERT INTO started VALUES (?, ?, 1) ON CONFLICT (target) DO UPDATE SET"
+                " count = iif(source = excluded.source, count, 0) + 1, source = excluded.source",
+                (self._name(job.target), _file_state(job.source)),
+            )
+
+    def unmark_started(self, jobs: Iterable[Job], *, ended: bool) -> None:
+        """Take back `mark_started`, or if the work `ended`, what earlier runs marked as well.
+
+        Raises
+        ------
+        OutputError
+            If the ledger cannot be written.
+        """
+        names = [(self._name(job.target),) for job in jobs]
+        with self._file.connection() as connection, connection:
+            connection.executemany(
+                "UPDATE started SET count = iif(?, 0, count - 1) WHERE target = ?",
+                [(ended, *name) for name in names],
+            )
+            connection.execute("DELETE FROM started WHERE count <= 0")
+
+    def crash_counts(self, jobs: Sequence[Job]) -> dict[Path, int]:
+        """Return how often a process died while it worked on a file, by target.
+
+        A file that changed since then is not among them.
+
+        Raises
+        ------
+        OutputError
+            If the ledger cannot be used.
+        """
+        if not self._file.exists:
+            return {}
+        with self._file.connection() as connection:
+            rows = connection.execute("SELECT target, source, count FROM started").fetchall()
+        started = {target: (source, count) for target, source, count in rows}
+        counts = {}
+        for job in jobs if started else ():
+            source, count = started.get(self._name(job.target), ("", 0))
+            if count and source == _file_state(job.source):
+                counts[job.target] = count
+        return counts
+
     def delete(self, targets: Sequence[Path]) -> None:
         """Delete the entries of outputs.
 
@@ -201,3 +265,12 @@ class Ledger:
             absolute = absolute.relative_to(self._folder)
         # A path may hold bytes that are not valid UTF-8.
         return absolute.as_posix().encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _file_state(path: Path) -> str:
+    """Describe a file such that a change of its content shows."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"

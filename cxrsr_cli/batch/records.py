@@ -2,17 +2,22 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cxrsr_cli.batch.ledger import Ledger, LedgerEntry, OutputKey
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.common.files import ensure_unchanged, remove_stale_temporaries, sha256_file
 from cxrsr_cli.derive.uids import DerivationParameters
-from cxrsr_cli.errors import CxrsrError, OutputError
+from cxrsr_cli.errors import CxrsrError, OutputError, WorkerCrashedError
 from cxrsr_cli.options import Job
 
 _LOG = logging.getLogger(__name__)
+
+MAX_CRASHES = 5
+"""After this many crashes while it was processed, a file is given up as their cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,9 @@ class RunRecords:
     ledger: Ledger | None = None
     quarantine: Quarantine | None = None
     dry_run: bool = False
+    counts_crashes: bool = True
+    started: dict[Path, Job] = field(default_factory=dict)
+    """Jobs that the ledger has as started, by their target."""
 
     def remove_stale_temporaries(self, jobs: Sequence[Job]) -> None:
         """Remove temporary files of killed runs."""
@@ -32,6 +40,48 @@ class RunRecords:
             remove_stale_temporaries(folder)
         if self.quarantine:
             self.quarantine.remove_stale_temporaries()
+
+    def separate_suspects(self, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+        """Separate the jobs that were in progress when a process died from all others."""
+        counts = dict[Path, int]()
+        if self.ledger and self.counts_crashes:
+            with suppress(OutputError):  # each file will report it
+                counts = self.ledger.crash_counts(jobs)
+        suspects = [
+            replace(job, error=_too_many_crashes(counts[job.target]))
+            if counts[job.target] >= MAX_CRASHES and job.error is None
+            else job
+            for job in jobs
+            if job.target in counts
+        ]
+        return [job for job in jobs if job.target not in counts], suspects
+
+    def start(self, job: Job) -> Result | None:
+        """Return the result of a job that is done, else record that work on it begins.
+
+        Raises
+        ------
+        CxrsrError
+            As `find_completed`, or if the ledger cannot be written.
+        """
+        completed = self.find_completed(job)
+        if completed or job.error or self.dry_run or not (self.ledger and self.counts_crashes):
+            return completed
+        self.ledger.mark_started(job)
+        self.started[job.target] = job
+        return None
+
+    def leave_unfinished(self) -> None:
+        """Take back the start of jobs that this run leaves to the next one."""
+        self._unmark_started(list(self.started.values()), ended=False)
+
+    def _unmark_started(self, jobs: Sequence[Job], *, ended: bool) -> None:
+        marked = [job for job in jobs if self.started.pop(job.target, None)]
+        if marked and self.ledger:
+            try:
+                self.ledger.unmark_started(marked, ended=ended)
+            except OutputError as error:
+                _LOG.warning("%s", error)
 
     def find_completed(self, job: Job) -> Result | None:
         """Return the result of a job that the ledger knows as done, else None.
@@ -73,6 +123,7 @@ class RunRecords:
             With `record_errors`. A job that failed because another process did the same
             work becomes `FileStatus.UP_TO_DATE`.
         """
+        self._unmark_started([result.job], ended=True)
         if result.status is FileStatus.DONE:
             return self._record(result)
         if isinstance(result.error, OutputError):
@@ -130,3 +181,10 @@ class RunRecords:
         except CxrsrError as failure:
             return replace(result, record_errors=[*result.record_errors, str(failure)])
         return result
+
+
+def _too_many_crashes(count: int) -> WorkerCrashedError:
+    return WorkerCrashedError(
+        f"the process ended {count} times while it worked on this file; it is not tried again "
+        "until it changes, or with --no-ledger"
+    )

@@ -54,12 +54,16 @@ class BatchRunner:
         Takes copies of the files that could not be upscaled.
     dry_run : bool
         Read and check every file, but write nothing.
+    counts_crashes : bool
+        Whether the ledger counts how often the process died while it worked on a file. Such a
+        file is done last and alone, and not at all after `MAX_CRASHES`.
     """
 
     executor: Executor
     ledger: Ledger | None = None
     quarantine: Quarantine | None = None
     dry_run: bool = False
+    counts_crashes: bool = True
 
     def run(
         self,
@@ -73,7 +77,8 @@ class BatchRunner:
         Parameters
         ----------
         jobs : sequence of Job
-            Done in order; a cluster does several at once.
+            Done in order, but for those that may have crashed the process; a cluster does
+            several at once.
         advance : callable
             Gets the progress since the last call, in files.
         stop : callable
@@ -94,9 +99,18 @@ class BatchRunner:
             If no other job can be done, for example because the cluster is lost. The
             results so far come first.
         """
-        records = RunRecords(self.executor.parameters, self.ledger, self.quarantine, self.dry_run)
+        records = RunRecords(
+            self.executor.parameters,
+            self.ledger,
+            self.quarantine,
+            self.dry_run,
+            self.counts_crashes,
+        )
         records.remove_stale_temporaries(jobs)
-        yield from self.executor.results(jobs, records, advance=advance, stop=stop)
+        try:
+            yield from self.executor.results(jobs, records, advance=advance, stop=stop)
+        finally:
+            records.leave_unfinished()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,21 +234,24 @@ class LocalExecutor:
         stop: Callable[[], bool],
     ) -> Generator[Result, None, None]:
         """Do every job in order, as `BatchRunner.run`."""
-        with self._pool() as readers, self._pool() as writers:
-            pipeline = _Pipeline(
-                stages=JobStages(self.upscaler),
-                records=records,
-                readers=readers,
-                writers=writers,
-                width=self.io_workers,
-                advance=advance,
-                stop=stop,
-                waiting=iter(jobs),
-            )
-            yield from pipeline.run()
+        others, suspects = records.separate_suspects(jobs)
+        for width, group in ((self.io_workers, others), (0, suspects)):
+            with _pool(width) as readers, _pool(width) as writers:
+                pipeline = _Pipeline(
+                    stages=JobStages(self.upscaler),
+                    records=records,
+                    readers=readers,
+                    writers=writers,
+                    width=width,
+                    advance=advance,
+                    stop=stop,
+                    waiting=iter(group),
+                )
+                yield from pipeline.run()
 
-    def _pool(self) -> AbstractContextManager[ThreadPoolExecutor | None]:
-        return ThreadPoolExecutor(self.io_workers) if self.io_workers else nullcontext()
+
+def _pool(width: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    return ThreadPoolExecutor(width) if width else nullcontext()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -285,7 +302,7 @@ class _Pipeline:
             job = next(self.waiting, None)
             if job is None:
                 return
-            known = self.records.find_completed
+            known = self.records.start
             self.reading.append(_start(self.readers, self.stages.read, job, known))
 
     def _process(self, loaded: LoadedFile | Result) -> tuple[Future[Result], float]:

@@ -44,7 +44,11 @@ _NEWER_NAMES = {
 _STANDARD_SYNTAX = re.compile(r"1\.2\.840\.10008\.1\.2(\.\d{1,3}){1,3}")
 
 _END_OF_IMAGE = b"\xff\xd9"
-_MAX_PADDING_BYTES = 16
+_MORE_DATA = bytes(range(1, 64))
+"""Compressed data of no meaning and without a marker."""
+
+DAMAGE_MESSAGES = (b"Corrupt JPEG data", b"Premature end of JPEG file")
+"""What libjpeg says of damage for which it makes up pixels (``JWRN_`` in its jerror.h)."""
 
 _EXTRA = "imagecodecs"
 DECODER_DEPENDENCIES = {JPEGExtended12Bit: (_EXTRA,)}
@@ -60,10 +64,12 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
     """Decode 12-bit JPEG Extended for pydicom, whose own plugins cannot."""
     import imagecodecs
 
-    # libjpeg fills missing pixels with grey and reports no error.
-    if _END_OF_IMAGE not in stream[-_MAX_PADDING_BYTES:]:
-        raise ValueError("truncated")
     pixels: NDArray[np.integer] = imagecodecs.jpeg_decode(stream)
+    # Here libjpeg fills missing pixels with grey and reports nothing. Whether any were missing
+    # shows when there is more data before the end: nobody reads that after the last pixel.
+    start, end, padding = stream.rpartition(_END_OF_IMAGE)
+    if (imagecodecs.jpeg_decode(start + _MORE_DATA + end + padding) != pixels).any():
+        raise ValueError("truncated")
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     return pixels.tobytes()
 

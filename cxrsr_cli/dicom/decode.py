@@ -1,15 +1,15 @@
 """Decode pixel data to stored values."""
 
 import itertools
+import math
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
-from pydicom.pixels.utils import get_j2k_parameters
+from pydicom.encaps import generate_fragments, generate_frames
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
@@ -21,13 +21,9 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
-from cxrsr_cli.dicom.codecs import (
-    LOSSY_METHODS,
-    check_standard_syntax,
-    decodes_to_raw_cells,
-    find_decoder,
-)
-from cxrsr_cli.dicom.frame_header import FrameSize
+from cxrsr_cli.dicom.codec_process import CODECS, CodecError, CodecRequest
+from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells, find_decoder
+from cxrsr_cli.dicom.frame_header import FrameHeader, add_end_of_image, has_all_tiles
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.errors import NoPixelDataError, UndecodablePixelDataError, UnsupportedImageError
@@ -45,7 +41,12 @@ _MAX_EXPANSION = {
 }
 _DEFAULT_MAX_EXPANSION = 10_000
 
+_MAX_FRAGMENTS = 1 << 16
+"""Beyond one for each frame. The largest images have some thousands."""
+
 _UNSIGNED_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit)
+_DTYPES = ("|u1", "|i1", "<u2", "<i2")
+"""Types in which codecs give pixels."""
 
 _CHUNK_PIXELS = 1 << 18
 """Pixels that are converted to stored values at a time."""
@@ -140,60 +141,241 @@ def decode_raw(source: DicomSource) -> NDArray[np.integer]:
 
     Parameters and errors are those of `decode`.
     """
-    dataset, syntax = source.dataset, source.transfer_syntax
-    if "PixelData" not in dataset:
-        raise NoPixelDataError("the object has no Pixel Data")
-    pixel_format = PixelFormat.from_dataset(dataset)
-    frames = number_of_frames(dataset)
-    check_standard_syntax(syntax)
-    _check_size(dataset, frames, pixel_format, syntax)
-    if pixel_format.signed and syntax in _UNSIGNED_ONLY:
-        raise UnsupportedImageError("signed pixels, which lossy JPEG does not support")
-    with quiet_libraries():
-        if syntax.is_encapsulated and syntax != RLELossless:
-            _check_frames(source, frames, signed=pixel_format.signed)
-        return _decode(source, (frames, int(dataset.Rows), int(dataset.Columns)))
-
-
-def _check_frames(source: DicomSource, frames: int, *, signed: bool) -> None:
-    """Compare the headers of compressed frames with the object's attributes (PS3.5 8.2).
-
-    A codec allocates the size that a frame states. If the attributes and a JPEG 2000 frame
-    disagree on the sign, it is unknown which of them is right.
-    """
-    dataset = source.dataset
+    image = _EncodedImage.from_source(source)
     try:
-        streams = list(_frames(dataset, frames))
-        sizes = {size for stream in streams if (size := FrameSize.from_stream(stream))}
-        signs = (
-            {get_j2k_parameters(stream).get("is_signed", signed) for stream in streams}
-            if source.transfer_syntax in JPEG2000TransferSyntaxes
-            else set()
-        )
-    # Damaged encapsulation raises anything.
-    except Exception as error:
-        raise UndecodablePixelDataError(
-            f"the encapsulated pixel data are damaged ({type(error).__name__})"
-        ) from None
-    for size in sizes:
-        if size.rows not in (0, dataset.Rows) or size.columns != dataset.Columns:
-            raise UndecodablePixelDataError(
-                "the compressed pixels have another size than Rows and Columns"
+        with quiet_libraries():
+            return image.decode_frames() if image.streams else image.decode_native(source.dataset)
+    except MemoryError:
+        raise UndecodablePixelDataError("the pixels do not fit in memory") from None
+
+
+def check_pixel_data(source: DicomSource) -> tuple[int, int, int]:
+    """Check everything about the pixels that shows before they are decoded.
+
+    Returns
+    -------
+    tuple of int
+        Frames, rows and columns.
+
+    Raises
+    ------
+    InputError
+        As `decode`.
+    """
+    return _EncodedImage.from_source(source).shape
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodedImage:
+    """Pixel data whose headers were checked.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Frames, rows and columns.
+    options : dict
+        Of pydicom's decoder, for one frame.
+    streams : list of bytes
+        The frames if they are compressed.
+    """
+
+    syntax: UID
+    shape: tuple[int, int, int]
+    options: dict[str, Any] = field(default_factory=dict)
+    streams: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    def from_source(cls, source: DicomSource) -> Self:
+        """Check the pixel data against the object's attributes; raises as `decode`."""
+        dataset, syntax = source.dataset, source.transfer_syntax
+        if "PixelData" not in dataset:
+            raise NoPixelDataError("the object has no Pixel Data")
+        pixel_format = PixelFormat.from_dataset(dataset)
+        shape = number_of_frames(dataset), int(dataset.Rows), int(dataset.Columns)
+        find_decoder(syntax)
+        _check_size(dataset, shape, pixel_format, syntax)
+        if pixel_format.signed and syntax in _UNSIGNED_ONLY:
+            raise UnsupportedImageError("signed pixels, which lossy JPEG does not support")
+        if not syntax.is_compressed:
+            return cls(syntax, shape)
+        with quiet_libraries():
+            streams = _frames(dataset, shape[0])
+        allocated, stored = pixel_format.bits_allocated, pixel_format.bits_stored
+        if syntax == RLELossless:
+            _check_rle(streams, pixel_format)
+        else:
+            stored = _check_frames(streams, shape, pixel_format, syntax)
+            allocated = 8 if stored <= 8 else 16
+        options = {
+            "rows": shape[1],
+            "columns": shape[2],
+            "number_of_frames": 1,
+            "samples_per_pixel": 1,
+            "photometric_interpretation": "MONOCHROME2",
+            "bits_allocated": allocated,
+            "bits_stored": stored,
+            "pixel_representation": int(pixel_format.signed),
+            "pixel_keyword": "PixelData",
+        }
+        return cls(syntax, shape, options, streams)
+
+    def decode_frames(self) -> NDArray[np.integer]:
+        """Decode compressed frames, in the process of the codecs."""
+        _, rows, columns = self.shape
+        frames = []
+        for stream in self.streams:
+            request = CodecRequest(self.syntax, self.options, stream, rows * columns)
+            try:
+                response, data = CODECS.run(request)
+            except CodecError as error:
+                raise _damaged(self.syntax, str(error)) from None
+            if response["damaged"]:
+                raise _damaged(self.syntax, "pixels are missing or have errors")
+            if response["dtype"] not in _DTYPES or response["size"] != rows * columns:
+                raise UndecodablePixelDataError(
+                    "the number or the type of the pixels differs from the header"
+                )
+            frames.append(np.frombuffer(data, response["dtype"]).reshape(1, rows, columns))
+        return frames[0] if len(frames) == 1 else np.concatenate(frames)
+
+    def decode_native(self, dataset: Dataset) -> NDArray[np.integer]:
+        """Return uncompressed pixels."""
+        try:
+            # pydicom's correction of unused bits wraps the overshoot of lossy codecs and
+            # ignores High Bit. A view is enough, because the cells are only read.
+            array, _ = find_decoder(self.syntax).as_array(
+                dataset,
+                raw=True,
+                # pydicom annotates these options wrongly
+                view_only=True,  # type: ignore[arg-type]
+                correct_unused_bits=False,  # type: ignore[arg-type]
             )
-    if signs - {signed}:
+        # On damaged data pydicom raises any exception, with header values in its text.
+        except Exception as error:
+            raise _damaged(self.syntax, type(error).__name__) from None
+        if array.size != np.prod(self.shape):
+            raise UndecodablePixelDataError("the number of pixels differs from Rows and Columns")
+        return np.reshape(array, self.shape)
+
+
+def _damaged(syntax: UID, how: str) -> UndecodablePixelDataError:
+    return UndecodablePixelDataError(
+        f"damaged pixel data, or not {syntax.name} as the file says ({how})"
+    )
+
+
+def _check_frames(
+    streams: list[bytes], shape: tuple[int, int, int], pixel_format: PixelFormat, syntax: UID
+) -> int:
+    """Compare the headers of compressed frames with the object's attributes (PS3.5 8.2.1).
+
+    The frames govern. If they and the attributes disagree, it is unknown which image was meant.
+
+    Returns
+    -------
+    int
+        Bits of a sample.
+    """
+    headers = {FrameHeader.from_stream(stream) for stream in streams}
+    for header in headers:
+        if header is None:
+            raise _damaged(syntax, "a frame has no header")
+        if header.components != 1:
+            raise _mismatch(f"{header.components} components", "Samples per Pixel is 1")
+        if header.rows not in (0, shape[1]) or header.columns != shape[2]:
+            raise _mismatch(
+                f"another size, {header.columns}x{header.rows}",
+                f"Columns and Rows are {shape[2]}x{shape[1]}",
+            )
+        if header.signed not in (None, pixel_format.signed):
+            raise _mismatch(
+                "signed values" if header.signed else "unsigned values, not signed ones",
+                f"Pixel Representation is {int(pixel_format.signed)}",
+            )
+        # Many encoders state the size of the cell. Values above Bits Stored are refused later.
+        # Fewer bits are unambiguous only if the values were not scaled and have no sign.
+        if header.bits > pixel_format.bits_allocated:
+            raise _mismatch(
+                f"samples of {header.bits} bits",
+                f"Bits Allocated is {pixel_format.bits_allocated}",
+            )
+        if header.bits < pixel_format.bits_stored and (
+            pixel_format.signed or syntax in _UNSIGNED_ONLY
+        ):
+            raise _mismatch(
+                f"samples of {header.bits} bits", f"Bits Stored is {pixel_format.bits_stored}"
+            )
+    if len(headers) > 1:
+        raise UndecodablePixelDataError("the headers of the compressed frames differ")
+    if syntax in JPEG2000TransferSyntaxes and not all(map(has_all_tiles, streams)):
+        raise _damaged(syntax, "tiles are missing")
+    bits = next(header.bits for header in headers if header)
+    if (
+        syntax == JPEGExtended12Bit
+        and bits > 8
+        and "imagecodecs" not in find_decoder(syntax).available_plugins
+    ):
         raise UndecodablePixelDataError(
-            "the JPEG 2000 stream and Pixel Representation disagree on whether values are signed"
+            "12-bit JPEG Extended needs the codecs extra: pip install 'cxrsr[codecs]'"
         )
+    return bits
 
 
-def _frames(dataset: Dataset, frames: int) -> Iterator[bytes]:
-    """Yield the compressed frames that pydicom's decoders would find."""
+def _check_rle(streams: list[bytes], pixel_format: PixelFormat) -> None:
+    """Check the number of RLE segments: a byte of each cell in each (PS3.5 G.2)."""
+    for stream in streams:
+        segments = int.from_bytes(stream[:4], "little")
+        if segments * 8 != pixel_format.bits_allocated:
+            raise _mismatch(
+                f"{segments} RLE segments",
+                f"Samples per Pixel is 1 and Bits Allocated {pixel_format.bits_allocated}",
+            )
+
+
+def _mismatch(found: str, stated: str) -> UndecodablePixelDataError:
+    return UndecodablePixelDataError(f"the compressed pixels have {found}, but {stated}")
+
+
+def _frames(dataset: Dataset, frames: int) -> list[bytes]:
+    """Return the compressed frames."""
+    pixels = dataset.PixelData
+    _check_fragments(pixels, frames)
     offsets, lengths = (
         dataset.get(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
     )
     usable = offsets and lengths and len(offsets) == len(lengths)
     extended = (offsets, lengths) if usable else None
-    return generate_frames(dataset.PixelData, number_of_frames=frames, extended_offsets=extended)
+    # Damaged encapsulation raises anything.
+    try:
+        if frames == 1 and not extended:
+            # An offset table may have an entry for each fragment; all belong to the frame.
+            start = 8 + int.from_bytes(pixels[4:8], "little")
+            found = [b"".join(generate_fragments(pixels[start:]))]
+        else:
+            found = list(
+                generate_frames(pixels, number_of_frames=frames, extended_offsets=extended)
+            )
+    except Exception as error:
+        raise UndecodablePixelDataError(
+            f"the encapsulated pixel data are damaged ({type(error).__name__})"
+        ) from None
+    if len(found) < frames:
+        raise UndecodablePixelDataError(
+            f"Number of Frames is {frames}, but there are {len(found)} compressed frames"
+        )
+    return [add_end_of_image(stream) for stream in found[:frames]]
+
+
+def _check_fragments(pixels: bytes, frames: int) -> None:
+    """Refuse more fragments than an image can need, each of which takes memory and time."""
+    at, count = 0, 0
+    while at < len(pixels) and count <= frames + _MAX_FRAGMENTS:
+        at += 8 + int.from_bytes(pixels[at + 4 : at + 8], "little")
+        count += 1
+    if at < len(pixels):
+        raise UndecodablePixelDataError(
+            f"the pixel data have more than {frames + _MAX_FRAGMENTS} fragments"
+        )
 
 
 def number_of_frames(dataset: Dataset) -> int:
@@ -213,8 +395,10 @@ def number_of_frames(dataset: Dataset) -> int:
     return frames
 
 
-def _check_size(dataset: Dataset, frames: int, pixel_format: PixelFormat, syntax: UID) -> None:
-    claimed = frames * dataset.Rows * dataset.Columns * pixel_format.bits_allocated // 8
+def _check_size(
+    dataset: Dataset, shape: tuple[int, int, int], pixel_format: PixelFormat, syntax: UID
+) -> None:
+    claimed = math.prod(shape) * pixel_format.bits_allocated // 8
     held = len(dataset.PixelData)
     if syntax.is_compressed:
         held *= _MAX_EXPANSION.get(syntax, _DEFAULT_MAX_EXPANSION)
@@ -222,35 +406,3 @@ def _check_size(dataset: Dataset, frames: int, pixel_format: PixelFormat, syntax
         raise UndecodablePixelDataError(
             f"Rows and Columns claim {claimed} bytes of pixels, the file holds at most {held}"
         )
-
-
-def _decode(source: DicomSource, shape: tuple[int, int, int]) -> NDArray[np.integer]:
-    decoder = find_decoder(source.transfer_syntax)
-    try:
-        # pydicom's correction of unused bits wraps the overshoot of lossy codecs and
-        # ignores High Bit. A view is enough, because the cells are only read.
-        array, _ = decoder.as_array(
-            source.dataset,
-            raw=True,
-            # pydicom annotates these options wrongly
-            view_only=True,  # type: ignore[arg-type]
-            correct_unused_bits=False,  # type: ignore[arg-type]
-        )
-    except MemoryError:
-        raise UndecodablePixelDataError("the pixels do not fit in memory") from None
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    # On damaged data codecs raise any exception, with header values in its text. A
-    # panic of a codec written in Rust is not even an Exception.
-    except BaseException as error:
-        raise UndecodablePixelDataError(_describe_failure(source, error)) from None
-    if array.size != np.prod(shape):
-        raise UndecodablePixelDataError("the number of pixels differs from Rows and Columns")
-    return np.reshape(array, shape)
-
-
-def _describe_failure(source: DicomSource, error: BaseException) -> str:
-    syntax = source.transfer_syntax
-    if syntax == JPEGExtended12Bit and "imagecodecs" not in find_decoder(syntax).available_plugins:
-        return "12-bit JPEG Extended needs the codecs extra: pip install 'cxrsr[codecs]'"
-    return f"damaged pixel data, or not {syntax.name} as the file says ({type(error).__name__})"

@@ -7,6 +7,7 @@ from operator import itemgetter
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.quarantine import Quarantine
+from cxrsr_cli.batch.records import MAX_CRASHES
 from cxrsr_cli.batch.result import Result, to_reportable_error
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.dicom.acceptance import is_cxrsr_output
@@ -22,8 +23,6 @@ from cxrsr_cli.upscaler import Upscaler
 
 _BATCH_SIZE = 8
 """Instances in a batch, so that reading and writing overlap with upscaling."""
-_MAX_CRASHES = 5
-"""After this many crashes while it was processed, an instance is given up as their cause."""
 _NO_RULE = "no rule matches"
 
 
@@ -57,8 +56,8 @@ class UpscaleWorker:
         items = queue.due_items(_BATCH_SIZE)
         if not items:
             return False
-        # An instance that may cause crashes runs alone; others in its batch would be suspected.
-        items = [item for item in items if item.crash_count][:1] or items
+        # An instance that may cause crashes runs last, and alone: others would be suspected.
+        items = [item for item in items if not item.crash_count] or items[:1]
         # Marked once by each process: an error that this process survives is no crash.
         queue.mark_started([item.key for item in items if item.key not in self.in_progress])
         self.in_progress.update(item.key for item in items)
@@ -71,7 +70,7 @@ class UpscaleWorker:
 
     def _find_rule(self, item: QueueItem) -> RoutingRule | None:
         """Return the rule of an instance; None if it was ignored, given up or left for a retry."""
-        if item.crash_count >= _MAX_CRASHES:
+        if item.crash_count >= MAX_CRASHES:
             self._give_up(item, f"the process ended {item.crash_count} times while processing it")
             return None
         # pydicom raises errors of many types for damaged objects.
@@ -95,7 +94,11 @@ class UpscaleWorker:
         return rule
 
     def _upscale(self, rule: RoutingRule, items: Sequence[QueueItem]) -> None:
-        batch = BatchRunner(LocalExecutor(self.upscalers[rule.upscale]), self.ledger)
+        batch = BatchRunner(
+            LocalExecutor(self.upscalers[rule.upscale]),
+            self.ledger,
+            counts_crashes=False,  # the queue counts them
+        )
         jobs = [
             Job(self.context.spool.received(i.key), self.context.spool.output(i.key)) for i in items
         ]

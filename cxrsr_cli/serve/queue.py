@@ -224,12 +224,12 @@ class Queue:
             )
 
     def due_items(self, limit: int) -> list[QueueItem]:
-        """Return instances to upscale now, oldest first."""
+        """Return instances to upscale now, oldest first, and last those that were crashed on."""
         now = self._clock()
         with self._file.connection() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM items WHERE state = ?"  # noqa: S608
-                " AND (due <= ? OR due > ?) ORDER BY arrived, key LIMIT ?",
+                " AND (due <= ? OR due > ?) ORDER BY crash_count > 0, arrived, key LIMIT ?",
                 (ItemState.RECEIVED, now, now + self._max_delay, limit),
             ).fetchall()
         return [_item_from_row(row) for row in rows]

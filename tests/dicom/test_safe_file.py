@@ -27,7 +27,7 @@ from pydicom.uid import (
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.acceptance import check_acceptance
 from cxrsr_cli.dicom.decode import decode
-from cxrsr_cli.dicom.frame_header import FrameSize
+from cxrsr_cli.dicom.frame_header import FrameHeader
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import InputError
 
@@ -177,7 +177,8 @@ def test_a_compressed_frame_that_claims_another_size_is_refused(
         generate_instance_uid=False,
     )
     stream = next(generate_frames(chest.PixelData, number_of_frames=1))
-    assert FrameSize.from_stream(stream) == FrameSize(256, 256)
+    signed = None if syntax == JPEGLSLossless else False
+    assert FrameHeader.from_stream(stream) == FrameHeader(256, 256, 1, 12, signed)
     boxed = bytes(4) + b"jP  " + bytes(40)  # JP2, which is not allowed but occurs
     for before in (b"",) if syntax == JPEGLSLossless else (b"", boxed):
         chest.PixelData = encapsulate([before + claims(stream, 60_000)])
@@ -185,28 +186,27 @@ def test_a_compressed_frame_that_claims_another_size_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "size"),
+    ("name", "header"),
     [
-        ("chest/Fake_MONOHR1.dcm", (1024, 1024)),
-        ("chest/966_fixed.dcm", (2128, 2000)),
-        ("other-body-parts/RG2_JPLL.dcm", None),
-        ("other-body-parts/RG2_JPLY_fixed.dcm", None),
-        ("other-body-parts/RG3_JLSL.dcm", None),
+        ("chest/Fake_MONOHR1.dcm", FrameHeader(1024, 1024, 1, 8)),
+        ("chest/966_fixed.dcm", FrameHeader(2128, 2000, 1, 12, signed=False)),
+        ("other-body-parts/RG2_JPLL.dcm", FrameHeader(2140, 1760, 1, 10)),
+        ("other-body-parts/RG2_JPLY_fixed.dcm", FrameHeader(2140, 1760, 1, 12)),
+        ("other-body-parts/RG3_JLSL.dcm", FrameHeader(1760, 1760, 1, 10)),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_size_in_real_compressed_frames_is_read_and_checked(
     shared: Path,
     refused: Callable[[bytes], str],
     tmp_path: Path,
     name: str,
-    size: tuple[int, int] | None,
+    header: FrameHeader,
 ) -> None:
     with quiet_libraries():
         dataset = pydicom.dcmread(shared / "dicom" / name)
         stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        assert FrameSize.from_stream(stream) == FrameSize(
-            *(size or (dataset.Rows, dataset.Columns))
-        )
+        assert FrameHeader.from_stream(stream) == header
         dataset.PixelData = encapsulate([claims(stream, 60_000)])
         dataset.BodyPartExamined = "CHEST"
         dataset.pop("AnatomicRegionSequence", None)
@@ -216,10 +216,11 @@ def test_the_size_in_real_compressed_frames_is_read_and_checked(
 
 @pytest.mark.parametrize(
     "stream", [b"", b"\xff\xd8", b"\xff\xd8\xff\xff\xff", b"\xff\xd8\xff\xe0\x00\x00" * 9,
-               b"\xff\xd8\xff\xda" + bytes(9), b"\xff\x4f\xff\x51", bytes(64), b"\xff\xd8" * 40],
+               b"\xff\xd8\xff\xda" + bytes(9), b"\xff\x4f\xff\x51", bytes(64), b"\xff\xd8" * 40,
+               b"\xff\x4f\xff\x51" + bytes(40)],
 )  # fmt: skip
-def test_a_frame_without_a_readable_size_gives_none(stream: bytes) -> None:
-    assert FrameSize.from_stream(stream) is None
+def test_a_frame_without_a_header_gives_none(stream: bytes) -> None:
+    assert FrameHeader.from_stream(stream) is None
 
 
 @pytest.mark.parametrize("damage", ["offsets", "segments"])

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from cxrsr_cli.dicom import codec_process
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import EXAMPLE
+from tests.fuzz.codestreams import fuzz
 from tests.fuzz.mutate import check, mutations, small_files
 
 CASES = 30
@@ -35,3 +37,15 @@ def test_mutations_of_real_files_never_cause_an_internal_error(
     for path in small_files([shared / "dicom"]):
         for data in mutations(path.read_bytes(), CASES, 0):
             check(upscaler, data, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.data
+def test_damaged_frames_of_every_syntax_fail_alone(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A codec would end this process on some. No cut image is taken for a whole one."""
+    monkeypatch.setattr(codec_process, "_BASE_CPU_SECONDS", 1)
+    ends = fuzz(upscaler, tmp_path, 260, 0)
+    assert len(ends) > 20, "the cases must differ in how they end"
