@@ -82,10 +82,9 @@ def derive(
         _check_required_attributes(derived, source.dataset)
         meta = _file_meta(derived)
     file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)
+    implicit, little_endian = source.raw_dataset.original_encoding
     file_dataset.set_original_encoding(
-        source.transfer_syntax.is_implicit_VR,
-        source.transfer_syntax.is_little_endian,
-        source.raw_dataset.original_character_set,
+        implicit, little_endian, source.raw_dataset.original_character_set
     )
     return file_dataset, warnings
 

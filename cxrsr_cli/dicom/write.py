@@ -20,7 +20,7 @@ from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
 from cxrsr_cli.dicom.decode import decodes_equal, number_of_frames
 from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.raw_elements import to_explicit_vr
+from cxrsr_cli.dicom.raw_elements import set_vr_encoding
 from cxrsr_cli.dicom.source import NATIVE_SYNTAXES, read_source
 from cxrsr_cli.errors import NotDicomError, OutputError
 
@@ -221,8 +221,7 @@ def _right_align_values(dataset: FileDataset) -> None:
 
 def _save(dataset: FileDataset, file: Path | io.BytesIO, syntax: UID) -> None:
     try:
-        if dataset.original_encoding[0] and not syntax.is_implicit_VR:
-            to_explicit_vr(dataset)
+        set_vr_encoding(dataset, implicit=syntax.is_implicit_VR)
         dataset.save_as(file, enforce_file_format=True, overwrite=True)
     except OSError:
         raise
