@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.tag import BaseTag
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
@@ -25,6 +26,7 @@ from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.dicom.write import PixelDataStream
 from cxrsr_cli.errors import InternalError
 
+_PIXEL_DATA = Tag("PixelData")
 _PIXEL_EXTREMES = (("SmallestImagePixelValue", np.min), ("LargestImagePixelValue", np.max))
 
 
@@ -73,6 +75,7 @@ def derive(
             warnings += drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
         else:
             drop_private(derived)
+        warnings += drop_compressed_copies(derived)
         warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
         warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
@@ -139,6 +142,40 @@ def drop_image_copies(dataset: Dataset, pixels: int) -> list[str]:
         del dataset[tag]
     count = len(copies)
     return [f"{count} private elements as large as the image were dropped"] if count else []
+
+
+def drop_compressed_copies(dataset: Dataset) -> list[str]:
+    """Remove sequences that hold encapsulated pixels, in place; return a warning for each.
+
+    They would be illegal in an uncompressed transfer syntax (PS3.5 A.4).
+    """
+    warnings = []
+    for tag in [tag for tag in dataset.keys() if _is_sequence(dataset, tag)]:
+        if keyword_for_tag(tag) not in provenance.INVALIDATED and any(
+            _has_encapsulated_pixels(item) for item in _copied_items(dataset, tag)
+        ):
+            del dataset[tag]
+            name = keyword_for_tag(tag) or "a private sequence"
+            warnings.append(f"{name} was dropped: it has compressed pixels")
+    return warnings
+
+
+def _copied_items(dataset: Dataset, tag: BaseTag) -> Sequence:
+    """Return the items of a sequence, whose element stays the bytes of the file."""
+    copied = Dataset({tag: dataset.get_item(tag)})
+    value = copied[tag].value
+    return value if isinstance(value, Sequence) else Sequence()
+
+
+def _has_encapsulated_pixels(dataset: Dataset) -> bool:
+    return any(
+        (tag == _PIXEL_DATA and dataset[tag].is_undefined_length)
+        or (
+            _is_sequence(dataset, tag)
+            and any(_has_encapsulated_pixels(item) for item in dataset[tag].value or ())
+        )
+        for tag in list(dataset.keys())
+    )
 
 
 def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:

@@ -58,4 +58,3 @@ def sop_class_name(dataset: Dataset) -> str:
     """Return the standard's name of a SOP Class; the UID of any other one is not shown."""
     uid = UID(str(dataset.get("SOPClassUID") or ""))
     return uid.name if uid.is_valid and uid.name != uid else "an unknown SOP Class"
-

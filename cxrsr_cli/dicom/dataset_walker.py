@@ -24,7 +24,7 @@ from pydicom.uid import (
 from cxrsr_cli.errors import MemoryLimitError, NotDicomError
 
 MAX_ELEMENTS = 1 << 16
-"""Limit of elements, items and fragments in a data set; a radiograph has hundreds, rarely thousands."""
+"""Limit of elements, items and fragments in a data set; a radiograph rarely has thousands."""
 
 _MAX_DEPTH = 64
 _UNDEFINED_LENGTH = 0xFFFFFFFF

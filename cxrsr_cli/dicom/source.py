@@ -329,8 +329,10 @@ def _join_fragments(dataset: Dataset) -> None:
 
     All fragments are that frame (PS3.5 A.4), but the table would make frames of them.
     """
-    pixels = dataset.get_item("PixelData") if "PixelData" in dataset else None
-    value = pixels.value if pixels is not None else None
+    pixels = dataset["PixelData"] if "PixelData" in dataset else None
+    if pixels is None or not pixels.is_undefined_length:
+        return
+    value = pixels.value
     if not isinstance(value, bytes) or not value.startswith(_ITEM_TAG):
         return
     table_end = 8 + int.from_bytes(value[4:8], "little")
