@@ -103,7 +103,7 @@ def _is_embedded(dataset: Dataset, group: int) -> bool:
 
 
 def _is_in_unused_bits(dataset: Dataset, group: int) -> bool:
-    """Return whether Overlay Bit Position is a bit of the cells that no value uses (PS3.5 8.1.2)."""
+    """Return whether no value uses the bit of the cells (PS3.5 8.1.2)."""
     pixels = PixelFormat.from_dataset(dataset)
     position = dataset[group, _BIT_POSITION].value
     used = range(pixels.high_bit + 1 - pixels.bits_stored, pixels.high_bit + 1)

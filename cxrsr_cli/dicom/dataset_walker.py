@@ -37,8 +37,6 @@ _LONG_LENGTH_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC
 _MIN_ELEMENT_BYTES = 8
 _READ_CHUNK_BYTES = 1 << 20
 _DAMAGED = "the data set is damaged or is cut off"
-TOO_MANY_ELEMENTS = f"the data set has more than {MAX_ELEMENTS} elements, items and fragments"
-"""The message about an object that would take too much memory."""
 
 
 def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: int) -> None:
@@ -78,7 +76,12 @@ def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: in
             raise NotDicomError(_DAMAGED) from None
 
 
-def check_number_of_elements(file: BinaryIO, syntax: UID) -> None:
+def too_many_elements(limit: int) -> str:
+    """Return the message about a data set that would take too much memory."""
+    return f"the data set has more than {limit} elements, items and fragments"
+
+
+def check_number_of_elements(file: BinaryIO, syntax: UID, limit: int) -> None:
     """Check the number of elements from the position of a file to its end.
 
     The structure is followed as far as it can be; damage is no error here.
@@ -86,7 +89,7 @@ def check_number_of_elements(file: BinaryIO, syntax: UID) -> None:
     Raises
     ------
     MemoryLimitError
-        If there are more than `MAX_ELEMENTS` elements, items and fragments.
+        If there are more than `limit` elements, items and fragments.
     """
     start = file.tell()
     size = file.seek(0, os.SEEK_END)
@@ -94,8 +97,9 @@ def check_number_of_elements(file: BinaryIO, syntax: UID) -> None:
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     implicit = syntax == ImplicitVRLittleEndian
     with contextlib.suppress(EOFError, NotDicomError):
-        walker = _ElementWalker(_PlainStream(file, size), order, implicit=implicit, lenient=True)
-        walker.run()
+        _ElementWalker(
+            _PlainStream(file, size), order, implicit=implicit, limit=limit, lenient=True
+        ).run()
 
 
 class _Stream(Protocol):
@@ -185,8 +189,15 @@ class _ElementWalker:
     """Reads a data set as pydicom does, and refuses it where pydicom would guess."""
 
     def __init__(
-        self, stream: _Stream, order: str, *, implicit: bool, lenient: bool = False
+        self,
+        stream: _Stream,
+        order: str,
+        *,
+        implicit: bool,
+        limit: int = MAX_ELEMENTS,
+        lenient: bool = False,
     ) -> None:
+        self._limit = limit
         self._lenient = lenient
         self._stream = stream
         self._tag = struct.Struct(f"{order}HH")
@@ -275,8 +286,8 @@ class _ElementWalker:
 
     def _count_element(self) -> None:
         self._count += 1
-        if self._count > MAX_ELEMENTS:
-            raise MemoryLimitError(TOO_MANY_ELEMENTS)
+        if self._count > self._limit:
+            raise MemoryLimitError(too_many_elements(self._limit))
 
     def _read(self, size: int) -> bytes:
         self._position += size

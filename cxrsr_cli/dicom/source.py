@@ -12,6 +12,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -24,8 +25,8 @@ from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.attributes import set_single_values
 from cxrsr_cli.dicom.dataset_walker import (
     MAX_ELEMENTS,
-    TOO_MANY_ELEMENTS,
     check_number_of_elements,
+    too_many_elements,
 )
 from cxrsr_cli.dicom.raw_elements import (
     detect_encoding,
@@ -38,6 +39,9 @@ from cxrsr_cli.errors import CxrsrError, MemoryLimitError, NotDicomError, Unread
 
 NATIVE_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 """Transfer syntaxes whose files hold the cells of the pixels as they are."""
+
+_MAX_DICOMDIR_ELEMENTS = 1 << 20
+"""A record has about twenty, and a DVD holds tens of thousands of images."""
 
 _REQUIRED_UIDS = ("SOPClassUID", "SOPInstanceUID")
 _BARE_SYNTAXES = {
@@ -244,28 +248,44 @@ def _open(source: Path | io.BytesIO, min_deferred_bytes: int | None) -> FileData
             return _open_bare(file)
 
 
+def read_dicomdir(path: Path) -> FileDataset:
+    """Read a DICOMDIR (PS3.10 section 8) within the bounds of all other files.
+
+    Raises
+    ------
+    Exception
+        Any, if it is damaged; OSError with a number if it cannot be read.
+    """
+    with LengthCheckedFile(path) as file:
+        return _read(file, max_elements=_MAX_DICOMDIR_ELEMENTS)
+
+
 def _read(
-    file: LengthCheckedFile | io.BytesIO, largest_read: int | None = None, *, force: bool = False
+    file: LengthCheckedFile | io.BytesIO,
+    largest_read: int | None = None,
+    *,
+    force: bool = False,
+    max_elements: int = MAX_ELEMENTS,
 ) -> FileDataset:
-    """Read an object with at most `MAX_ELEMENTS` elements."""
+    """Read an object with a limited number of elements."""
     start = file.tell()
     beginning = read_partial(file, stop_when=lambda *_: True, force=force)
     syntax = beginning.file_meta.get("TransferSyntaxUID")
     if syntax != DeflatedExplicitVRLittleEndian:
-        check_number_of_elements(file, UID(syntax or ImplicitVRLittleEndian))
+        check_number_of_elements(file, UID(syntax or ImplicitVRLittleEndian), max_elements)
     file.seek(start)
     count = itertools.count()
     return read_partial(
         file,
-        stop_when=lambda *_: _check_count(next(count)),
+        stop_when=lambda *_: _check_count(next(count), max_elements),
         defer_size=largest_read,
         force=force,
     )
 
 
-def _check_count(elements: int) -> bool:
-    if elements > MAX_ELEMENTS:
-        raise MemoryLimitError(TOO_MANY_ELEMENTS)
+def _check_count(elements: int, max_elements: int) -> bool:
+    if elements > max_elements:
+        raise MemoryLimitError(too_many_elements(max_elements))
     return False
 
 
@@ -329,7 +349,7 @@ def _join_fragments(dataset: Dataset) -> None:
 
     All fragments are that frame (PS3.5 A.4), but the table would make frames of them.
     """
-    pixels = dataset["PixelData"] if "PixelData" in dataset else None
+    pixels = dataset.get(Tag("PixelData"))
     if pixels is None or not pixels.is_undefined_length:
         return
     value = pixels.value

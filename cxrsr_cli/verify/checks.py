@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from cxrsr_cli.derive.derive import drop_private, is_modified
+from cxrsr_cli.derive.derive import drop_compressed_copies, drop_private, is_modified
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
 from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
 from cxrsr_cli.derive.provenance import IMAGE_TYPE_MARKER, PROCESSING_EQUIPMENT, SOURCE_IMAGE
@@ -155,7 +155,9 @@ def _has_purpose(item: Dataset, value: str) -> bool:
 
 def check_content(source: DicomSource, derived: DicomSource) -> Iterator[Finding]:
     """Check that patient, study and all other attributes that need not change are the same."""
-    before, after = set(source.raw_dataset.keys()), set(derived.raw_dataset.keys())
+    expected = copy.deepcopy(source.raw_dataset)
+    drop_compressed_copies(expected)
+    before, after = set(expected.keys()), set(derived.raw_dataset.keys())
     kept = {
         tag
         for tag in before
