@@ -24,7 +24,7 @@ from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.dicom.write import PixelDataStream
-from cxrsr_cli.errors import InternalError
+from cxrsr_cli.errors import InternalError, UnsupportedImageError
 
 _PIXEL_DATA = Tag("PixelData")
 _PIXEL_EXTREMES = (("SmallestImagePixelValue", np.min), ("LargestImagePixelValue", np.max))
@@ -63,7 +63,7 @@ def derive(
     Raises
     ------
     UnsupportedImageError
-        If the source's geometry cannot be rescaled.
+        If the source's geometry cannot be rescaled, and cannot be left out.
     InternalError
         If an attribute that the standard requires was lost.
     """
@@ -101,8 +101,16 @@ def _write_pixels(derived: Dataset, pixels: NDArray[np.integer], pixel_format: P
 
 
 def _check_required_attributes(derived: Dataset, source: Dataset) -> None:
-    """Refuse an object that lacks more than its source, which is a defect of this software."""
+    """Refuse an object that lacks more than its source.
+
+    Values that cannot be rescaled are dropped, which the standard may not allow. Any other
+    loss is a defect of this software.
+    """
     paths = sorted(lost.path for lost in lost_attributes(derived, source))
+    if paths and set(paths) <= {line.keyword for line in PIXEL_GEOMETRY}:
+        raise UnsupportedImageError(
+            f"{', '.join(paths)} cannot be rescaled, and the object must have it"
+        )
     if paths:
         raise InternalError(f"the output would lack {', '.join(paths)}; please report it")
 

@@ -152,7 +152,10 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
                 try:
                     if line.rule is ScalingRule.DIVIDE:
                         distances, kept = _divided(line.keyword, old[tag].value, scale)
-                        new.add_new(tag, dictionary_VR(tag), distances)
+                        vr = dictionary_VR(tag)
+                        new.add_new(
+                            tag, vr, distances if vr == "DS" else list(map(float, distances))
+                        )
                         warnings += kept
                     else:
                         new.add_new(tag, *_rescaled(line, old, tag, scale))

@@ -32,7 +32,7 @@ _META_INFORMATION = 0x0002
 _DELIMITERS = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 # VRs whose length field has 4 bytes (PS3.5 7.1.2).
-_LONG_LENGTH_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
+LONG_LENGTH_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
                     b"UT", b"UV"}  # fmt: skip
 _MIN_ELEMENT_BYTES = 8
 _READ_CHUNK_BYTES = 1 << 20
@@ -255,7 +255,7 @@ class _ElementWalker:
         vr = header[:2]
         if level.implicit or not b"AA" <= vr <= b"ZZ":
             vr, length = b"", self._long.unpack(header)[0]
-        elif vr in _LONG_LENGTH_VRS:
+        elif vr in LONG_LENGTH_VRS:
             length = self._long.unpack(self._read(4))[0]
         else:
             length = self._short.unpack(header[2:])[0]

@@ -1,7 +1,7 @@
 """The stored values of an image: their cells (PS3.5 section 8) and their padding."""
 
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,9 +71,9 @@ class PixelFormat:
         """
         fields = ("BitsAllocated", "BitsStored", "PixelRepresentation")
         allocated, stored, representation = (single_value(dataset, field) for field in fields)
-        if allocated not in (8, 16) or stored not in _BITS_STORED or representation not in (0, 1):
+        are_legal = allocated in (8, 16) and stored in _BITS_STORED and representation in (0, 1)
+        if not (are_legal and isinstance(allocated, int) and isinstance(stored, int)):
             raise UnsupportedImageError("pixels are not integers of 8 to 16 bits stored")
-        allocated, stored = cast("int", allocated), cast("int", stored)
         high = single_value(dataset, "HighBit") if "HighBit" in dataset else stored - 1
         if not isinstance(high, int) or not stored - 1 <= high < allocated:
             raise UnsupportedImageError(

@@ -228,7 +228,9 @@ def _save(dataset: FileDataset, file: Path | io.BytesIO, syntax: UID) -> None:
         # pydicom raises a new error, with the place in its text and without the system's number.
         while isinstance(error.__cause__, OSError):
             error = error.__cause__
-        raise error from None
+        if error.errno is not None:
+            raise error from None
+        raise NotDicomError("damaged DICOM: it has a value that cannot be written") from None
     # pydicom's writer may fail on elements that it read from a damaged file; it raises any
     # exception, with values in its text.
     except Exception as error:

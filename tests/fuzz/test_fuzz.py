@@ -8,11 +8,13 @@ from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
-from tests.conftest import EXAMPLE
+from tests.conftest import EXAMPLE, small_chest
 from tests.fuzz.mutate import check, mutations, small_files
+from tests.fuzz.structure import structural_mutations
 
 CASES = 30
 """Of each file."""
+STRUCTURAL_CASES = 200
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +37,16 @@ def test_mutations_of_real_files_never_cause_an_internal_error(
     for path in small_files([shared / "dicom"]):
         for data in mutations(path.read_bytes(), CASES, 0):
             check(upscaler, data, tmp_path)
+
+
+def test_structural_mutations_never_cause_an_internal_error(
+    upscaler: Upscaler, tmp_path: Path
+) -> None:
+    original = tmp_path / "case.dcm"
+    small_chest().save_as(original)
+    data = original.read_bytes()
+    ends = {
+        check(upscaler, mutant, tmp_path)
+        for mutant in structural_mutations(data, STRUCTURAL_CASES, 0)
+    }
+    assert {"done", "NotDicomError", "UnsupportedImageError"} <= ends
