@@ -278,7 +278,7 @@ class BoundedDulProvider(DULServiceProvider):
         finally:
             self._messages.discard_partial()
             # Ends the wait for an association request.
-            self.to_user_queue.put(None)
+            self.to_user_queue.put(cast("Any", None))
 
 
 class BoundedDimseProvider(DIMSEServiceProvider):
