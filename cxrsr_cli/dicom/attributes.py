@@ -1,5 +1,6 @@
 """Attributes that must have one value of one type: the Image Pixel module and UIDs."""
 
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -56,5 +57,5 @@ def quoted(value: object) -> str:
 
 def sop_class_name(dataset: Dataset) -> str:
     """Return the standard's name of a SOP Class; the UID of any other one is not shown."""
-    uid = UID(str(dataset.get("SOPClassUID") or ""))
+    uid = UID(str(dataset.get("SOPClassUID") or ""), validation_mode=IGNORE)
     return uid.name if uid.is_valid and uid.name != uid else "an unknown SOP Class"

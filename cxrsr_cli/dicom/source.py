@@ -51,7 +51,7 @@ _BARE_SYNTAXES = {
 }
 """Transfer syntax of a data set without meta information, by (implicit VR, little endian)."""
 
-_DAMAGED_HEADER = "damaged DICOM: the elements cannot be followed to the end"
+_DAMAGED_HEADER = "damaged DICOM: it is cut off, or its elements cannot be followed to the end"
 
 _MIN_DEFERRED_BYTES = 1 << 16
 """Smaller values are always read, because reading one later opens the file again."""

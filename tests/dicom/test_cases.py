@@ -48,9 +48,9 @@ DONE = {
 
 REFUSED = {
     "highbit_vm2": "High Bit is not one number",
-    "icon_len_short24": "damaged DICOM: the elements cannot be followed",
+    "icon_len_short24": "damaged DICOM: it is cut off",
     "no_spp": "SamplesPerPixel: missing",
-    "sq_trailing_2zeros": "damaged DICOM: the elements cannot be followed",
+    "sq_trailing_2zeros": "damaged DICOM: it is cut off",
 }
 """Files that are refused, each with its reason."""
 
