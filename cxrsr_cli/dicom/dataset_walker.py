@@ -56,10 +56,10 @@ def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: in
     Raises
     ------
     NotDicomError
-        If it is damaged or is cut off.
+        If it is damaged, is cut off, or has more than `MAX_ELEMENTS` elements, items and
+        fragments.
     MemoryLimitError
-        If it inflates to more than `max_inflated_bytes`, or has more than `MAX_ELEMENTS`
-        elements, items and fragments.
+        If it inflates to more than `max_inflated_bytes`.
     """
     with path.open("rb") as file:
         file.seek(offset)
@@ -88,7 +88,7 @@ def check_number_of_elements(file: BinaryIO, syntax: UID, limit: int) -> None:
 
     Raises
     ------
-    MemoryLimitError
+    NotDicomError
         If there are more than `limit` elements, items and fragments.
     """
     start = file.tell()
@@ -96,7 +96,7 @@ def check_number_of_elements(file: BinaryIO, syntax: UID, limit: int) -> None:
     file.seek(start)
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     implicit = syntax == ImplicitVRLittleEndian
-    with contextlib.suppress(EOFError, NotDicomError):
+    with contextlib.suppress(EOFError):
         _ElementWalker(
             _PlainStream(file, size), order, implicit=implicit, limit=limit, lenient=True
         ).run()
@@ -287,7 +287,7 @@ class _ElementWalker:
     def _count_element(self) -> None:
         self._count += 1
         if self._count > self._limit:
-            raise MemoryLimitError(too_many_elements(self._limit))
+            raise NotDicomError(too_many_elements(self._limit))
 
     def _read(self, size: int) -> bytes:
         self._position += size
@@ -299,4 +299,4 @@ class _ElementWalker:
 
     def _require(self, condition: bool) -> None:
         if not condition:
-            raise NotDicomError(_DAMAGED)
+            raise EOFError

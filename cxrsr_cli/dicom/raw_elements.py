@@ -69,10 +69,9 @@ def remove_stray_elements(dataset: Dataset) -> None:
         behind_pixel_data |= tag == _PIXEL_DATA
 
 
-def is_header_damaged(dataset: Dataset) -> bool:
-    """Return whether the top-level elements are out of order or end in the middle of a value."""
-    tags = list(dataset._dict)  # noqa: SLF001
-    return tags != sorted(tags) or any(map(_is_cut_off, dataset._dict.values()))  # noqa: SLF001
+def is_cut_off(dataset: Dataset) -> bool:
+    """Return whether a top-level element is shorter than it says, so that more may be missing."""
+    return any(map(_is_cut_off, dataset._dict.values()))  # noqa: SLF001
 
 
 def _is_cut_off(element: DataElement | RawDataElement) -> bool:

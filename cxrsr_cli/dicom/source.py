@@ -30,7 +30,7 @@ from cxrsr_cli.dicom.dataset_walker import (
 )
 from cxrsr_cli.dicom.raw_elements import (
     detect_encoding,
-    is_header_damaged,
+    is_cut_off,
     parse_elements,
     remove_stray_elements,
     to_little_endian,
@@ -150,7 +150,7 @@ def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = Non
             raw = _open(file, min_deferred_bytes)
             detect_encoding(raw)
             remove_stray_elements(raw)
-            if "PixelData" not in raw and is_header_damaged(raw):
+            if "PixelData" not in raw and is_cut_off(raw):
                 raise NotDicomError(_DAMAGED_HEADER)
             syntax = _transfer_syntax(raw)
             deferred = _remove_deferred_pixel_data(raw) if syntax in NATIVE_SYNTAXES else None
@@ -285,7 +285,7 @@ def _read(
 
 def _check_count(elements: int, max_elements: int) -> bool:
     if elements > max_elements:
-        raise MemoryLimitError(too_many_elements(max_elements))
+        raise NotDicomError(too_many_elements(max_elements))
     return False
 
 

@@ -14,7 +14,7 @@ from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.common.yaml_config import load_yaml_mapping
 from cxrsr_cli.dicom.source import read_source
-from cxrsr_cli.errors import ConfigError, InputError, MemoryLimitError
+from cxrsr_cli.errors import ConfigError, InputError, NotDicomError
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 from cxrsr_cli.verify.verify import verify
@@ -197,7 +197,7 @@ def test_the_number_of_elements_is_bounded(
     content = path.read_bytes()
     at = content.rindex(b"\xe0\x7f\x10\x00OW")
     path.write_bytes(content[:at] + empty + content[at:])
-    with pytest.raises(MemoryLimitError, match="more than 65536 elements"):
+    with pytest.raises(NotDicomError, match="more than 65536 elements"):
         read_source(path)
 
 
