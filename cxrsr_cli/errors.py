@@ -1,7 +1,7 @@
 """All errors that a user can see, each with its exit code.
 
-A message says what is wrong and what to do. It never contains a value from a
-patient's file, because messages are written to logs that leave the hospital.
+A message says what is wrong and what to do. Messages are written to logs that leave the
+hospital, so they contain no value from a patient's file, except what `attributes.quoted` allows.
 """
 
 import traceback

@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from typing import Annotated, NoReturn
+import traceback
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -22,8 +23,8 @@ app = typer.Typer(
     name="cxrsr",
     help="Super-resolution of chest radiographs: DICOM in, derived DICOM out.\n\n"
     "Not a medical device; not for diagnosis.",
-    epilog="CXRSR_DEBUG=1 in the environment shows the traceback of every error, which may "
-    "quote patient data.",
+    epilog="CXRSR_DEBUG=1 in the environment shows the traceback of every error, without "
+    "patient data.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # importing rich takes a tenth of a second
@@ -82,10 +83,27 @@ def _fail(error: Exception, message: str, code: ExitCode) -> NoReturn:
     sys.exit(code)
 
 
+class TracebackFormatter(logging.Formatter):
+    """Formats the types and places of errors; the text of a library's error may quote a patient."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - logging's signature
+        """Format an error and its causes, the first one first."""
+        error, parts = ei[1], list[str]()
+        while error is not None:
+            text = f": {error}" if isinstance(error, CxrsrError) else ""
+            places = "".join(traceback.format_tb(error.__traceback__))
+            head = "Traceback (most recent call last):\n"
+            parts.append(f"{head}{places}{type(error).__name__}{text}")
+            hidden = error.__suppress_context__
+            error = error.__cause__ or (None if hidden else error.__context__)
+        return "\n".join(reversed(parts))
+
+
 def _show_tracebacks() -> None:
     """Show the traceback of every error that is logged on stderr."""
     handler = logging.StreamHandler()
     handler.addFilter(lambda record: record.exc_info is not None)
+    handler.setFormatter(TracebackFormatter())
     _LOG.addHandler(handler)
     _LOG.setLevel(logging.DEBUG)
 

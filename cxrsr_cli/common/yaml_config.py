@@ -21,8 +21,17 @@ StrOrList = BeforeValidator(lambda given: [given] if isinstance(given, str) else
 """Annotation for a list of strings that may be given as one string."""
 
 
+_MAX_MERGED_KEYS = 10_000
+"""Of a mapping with merge keys (``<<``), which can multiply at each level."""
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which PyYAML would silently keep the last."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > _MAX_MERGED_KEYS:
+            raise yaml.YAMLError("merge keys make too many keys")
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401
         node = super().compose_mapping_node(anchor)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.tag import BaseTag
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
@@ -23,8 +24,9 @@ from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.dicom.write import PixelDataStream
-from cxrsr_cli.errors import InternalError
+from cxrsr_cli.errors import InternalError, UnsupportedImageError
 
+_PIXEL_DATA = Tag("PixelData")
 _PIXEL_EXTREMES = (("SmallestImagePixelValue", np.min), ("LargestImagePixelValue", np.max))
 
 
@@ -65,7 +67,7 @@ def derive(
     Raises
     ------
     UnsupportedImageError
-        If the source's geometry cannot be rescaled.
+        If the source's geometry cannot be rescaled, and cannot be left out.
     InternalError
         If an attribute that the standard requires was lost.
     """
@@ -77,6 +79,7 @@ def derive(
             warnings += drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
         else:
             drop_private(derived)
+        warnings += drop_compressed_copies(derived)
         warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
         warnings += upscale_overlays(derived, source, parameters.options.scale)
         mark_lossy(derived, source)
@@ -86,10 +89,9 @@ def derive(
         _check_required_attributes(derived, source.dataset)
         meta = _file_meta(derived)
     file_dataset = FileDataset("", derived, preamble=b"\0" * 128, file_meta=meta)
+    implicit, little_endian = source.raw_dataset.original_encoding
     file_dataset.set_original_encoding(
-        source.transfer_syntax.is_implicit_VR,
-        source.transfer_syntax.is_little_endian,
-        source.raw_dataset.original_character_set,
+        implicit, little_endian, source.raw_dataset.original_character_set
     )
     return file_dataset, warnings
 
@@ -103,8 +105,16 @@ def _write_pixels(derived: Dataset, pixels: NDArray[np.integer], pixel_format: P
 
 
 def _check_required_attributes(derived: Dataset, source: Dataset) -> None:
-    """Refuse an object that lacks more than its source, which is a defect of this software."""
+    """Refuse an object that lacks more than its source.
+
+    Values that cannot be rescaled are dropped, which the standard may not allow. Any other
+    loss is a defect of this software.
+    """
     paths = sorted(lost.path for lost in lost_attributes(derived, source))
+    if paths and set(paths) <= {line.keyword for line in PIXEL_GEOMETRY}:
+        raise UnsupportedImageError(
+            f"{', '.join(paths)} cannot be rescaled, and the object must have it"
+        )
     if paths:
         raise InternalError(f"the output would lack {', '.join(paths)}; please report it")
 
@@ -144,6 +154,40 @@ def drop_image_copies(dataset: Dataset, pixels: int) -> list[str]:
         del dataset[tag]
     count = len(copies)
     return [f"{count} private elements as large as the image were dropped"] if count else []
+
+
+def drop_compressed_copies(dataset: Dataset) -> list[str]:
+    """Remove sequences that hold encapsulated pixels, in place; return a warning for each.
+
+    They would be illegal in an uncompressed transfer syntax (PS3.5 A.4).
+    """
+    warnings = []
+    for tag in [tag for tag in dataset.keys() if _is_sequence(dataset, tag)]:
+        if keyword_for_tag(tag) not in provenance.INVALIDATED and any(
+            _has_encapsulated_pixels(item) for item in _copied_items(dataset, tag)
+        ):
+            del dataset[tag]
+            name = keyword_for_tag(tag) or "a private sequence"
+            warnings.append(f"{name} was dropped: it has compressed pixels")
+    return warnings
+
+
+def _copied_items(dataset: Dataset, tag: BaseTag) -> Sequence:
+    """Return the items of a sequence, whose element stays the bytes of the file."""
+    copied = Dataset({tag: dataset.get_item(tag)})
+    value = copied[tag].value
+    return value if isinstance(value, Sequence) else Sequence()
+
+
+def _has_encapsulated_pixels(dataset: Dataset) -> bool:
+    return any(
+        (tag == _PIXEL_DATA and dataset[tag].is_undefined_length)
+        or (
+            _is_sequence(dataset, tag)
+            and any(_has_encapsulated_pixels(item) for item in dataset[tag].value or ())
+        )
+        for tag in list(dataset.keys())
+    )
 
 
 def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:

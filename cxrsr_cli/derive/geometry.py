@@ -29,7 +29,7 @@ class ScalingRule(Enum):
     MULTIPLY_AREA = auto()
     """A number of pixels in an area: ``n * scale**2``."""
     DIVIDE = auto()
-    """A distance between pixel centres: ``d / scale``, unless zero."""
+    """A distance between pixel centres: ``d / scale``."""
     FIRST_PIXEL = auto()
     """1-based row or column of the first pixel inside: ``(n - 1) * scale + 1``."""
     LAST_PIXEL = auto()
@@ -135,13 +135,13 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
     Returns
     -------
     list of str
-        Warnings about values that could not be rescaled and were kept, by keyword.
+        Warnings about values that were dropped, or that are no distance, by keyword.
 
     Raises
     ------
     UnsupportedImageError
-        If a value is not a number, its rescaled value does not fit its value
-        representation, or its rule is to refuse the object.
+        If a rescaled value does not fit its value representation, or its rule is to refuse
+        the object.
     """
     warnings = []
     for line in PIXEL_GEOMETRY:
@@ -149,10 +149,19 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
             for tag in _tags(old, line.keyword):
                 if old[tag].value in (None, "", []):
                     continue
-                if line.rule is ScalingRule.DIVIDE and not _is_positive(old[tag].value):
-                    warnings.append(f"{line.keyword} is not above zero and was kept unchanged")
-                    continue
-                new.add_new(tag, *_rescaled(line, old, tag, scale))
+                try:
+                    if line.rule is ScalingRule.DIVIDE:
+                        distances, kept = _divided(line.keyword, old[tag].value, scale)
+                        vr = dictionary_VR(tag)
+                        new.add_new(
+                            tag, vr, distances if vr == "DS" else list(map(float, distances))
+                        )
+                        warnings += kept
+                    else:
+                        new.add_new(tag, *_rescaled(line, old, tag, scale))
+                except _NotNumericError as error:
+                    new.pop(tag, None)
+                    warnings.append(f"{error} and was dropped")
     return warnings
 
 
@@ -195,7 +204,6 @@ def _rescaled(
 _RULES: dict[ScalingRule, Callable[[Decimal, int], Decimal]] = {
     ScalingRule.MULTIPLY: lambda number, scale: number * scale,
     ScalingRule.MULTIPLY_AREA: lambda number, scale: number * scale**2,
-    ScalingRule.DIVIDE: lambda number, scale: number / scale,
     ScalingRule.FIRST_PIXEL: lambda number, scale: (number - 1) * scale + 1,
     ScalingRule.LAST_PIXEL: lambda number, scale: number * scale,
     # The middle of an even number of pixels is between two pixels; the first is taken.
@@ -206,22 +214,52 @@ _INTEGERS = {"US": (0, 2**16 - 1), "SS": (-(2**15), 2**15 - 1), "IS": (-(2**31),
 """Smallest and largest value, by VR (PS3.5 6.2)."""
 
 
+class _NotNumericError(UnsupportedImageError):
+    """A value that is counted in pixels is no number."""
+
+
 def _numbers(keyword: str, value: object) -> list[Decimal]:
-    values = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    """Read numbers, also from one text of several values, and with a decimal comma."""
+    if isinstance(value, str):
+        value = value.split("\\")
+    values = value if isinstance(value, Iterable) and not isinstance(value, bytes) else [value]
     try:
-        numbers = [Decimal(str(number)) for number in values]
+        numbers = [Decimal(_as_number(str(number))) for number in values]
     except (TypeError, InvalidOperation):
         numbers = []
     if not numbers or not all(number.is_finite() for number in numbers):
-        raise UnsupportedImageError(f"{keyword} is not numeric")
+        raise _NotNumericError(f"{keyword} is not numeric")
     return numbers
 
 
-def _is_positive(value: object) -> bool:
-    try:
-        return all(number > 0 for number in _numbers("spacing", value))
-    except UnsupportedImageError:
-        return False
+def _as_number(text: str) -> str:
+    """Return a number as PS3.5 6.2 writes it: a decimal comma is a point."""
+    return text.strip().replace(",", ".")
+
+
+def _divided(keyword: str, value: object, scale: int) -> tuple[list[str], list[str]]:
+    """Return distances divided by the scale, and a warning if there is none to divide.
+
+    A value that is zero or empty is kept.
+
+    Raises
+    ------
+    _NotNumericError
+        If a distance is below zero or not a number.
+    """
+    texts = value.split("\\") if isinstance(value, str) else value
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        texts = [texts]
+    distances, kept = list[str](), 0
+    for text in (str(text).strip() for text in texts):
+        number = _numbers(keyword, text)[0] if text else Decimal(0)
+        if number < 0:
+            raise _NotNumericError(f"{keyword} is below zero")
+        kept += not number
+        distances.append(_decimal_string(number / scale) if number else text)
+    part = "is" if kept == len(distances) else "has a value that is"
+    warnings = [f"{keyword} {part} not above zero and was kept unchanged"] if kept else []
+    return distances, warnings
 
 
 def _encodable(keyword: str, vr: str, number: Decimal) -> str | int | float:

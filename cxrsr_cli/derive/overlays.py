@@ -7,13 +7,13 @@ from pydicom.tag import BaseTag
 
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
 from cxrsr_cli.dicom.decode import decode_raw
+from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import DicomSource
-from cxrsr_cli.errors import UnsupportedImageError
 
 OVERLAY_GROUPS = range(0x6000, 0x6100, 2)
 CURVE_GROUPS = range(0x5000, 0x5100, 2)
 
-_FRAMES = 0x0015
+_ROWS, _COLUMNS, _FRAMES = 0x0010, 0x0011, 0x0015
 _BITS_ALLOCATED, _BIT_POSITION = 0x0100, 0x0102
 _DATA = 0x3000
 
@@ -32,10 +32,7 @@ def upscale_overlays(derived: Dataset, source: DicomSource, scale: int) -> list[
     The overlays' rows, columns, origin and area are in the table of `geometry`. Changes
     `derived` in place, and returns warnings about what was dropped.
 
-    Raises
-    ------
-    UnsupportedImageError
-        If an overlay is damaged.
+    A plane that is damaged, or inside the stored bits, is dropped.
     """
     warnings = []
     groups = {BaseTag(tag).group for tag in source.dataset.keys()}
@@ -44,7 +41,8 @@ def upscale_overlays(derived: Dataset, source: DicomSource, scale: int) -> list[
             dropped = _upscale_overlay(derived, source, group, scale)
         # pydicom raises these on damaged overlays, with values in the text.
         except (AttributeError, KeyError, TypeError, ValueError, IndexError):
-            raise UnsupportedImageError("an overlay plane is damaged") from None
+            _delete_group(derived, group)
+            dropped = "a damaged overlay was dropped"
         if dropped:
             warnings.append(dropped)
     for group in groups.intersection(CURVE_GROUPS):
@@ -60,11 +58,18 @@ def _upscale_overlay(derived: Dataset, source: DicomSource, group: int, scale: i
     if embedded and not decodes_to_raw_cells(source.transfer_syntax):
         _delete_group(derived, group)
         return "an overlay in unused bits of the pixels was dropped: the codec does not keep them"
+    if embedded and not _is_in_unused_bits(dataset, group):
+        _delete_group(derived, group)
+        return "an overlay was dropped: its bit is not an unused bit of the pixels"
     if embedded or _has_value(dataset, group, _DATA):
         plane = _embedded_plane(source, group) if embedded else dataset.overlay_array(group)
         derived.add_new((group, _DATA), "OW", _upscaled_bits(plane, scale))
         derived.add_new((group, _BITS_ALLOCATED), "US", 1)
         derived.add_new((group, _BIT_POSITION), "US", 0)
+        if embedded:
+            # PS3.3 C.9.2 before 2004: an embedded plane has the image's matrix.
+            derived.add_new((group, _ROWS), "US", dataset.Rows * scale)
+            derived.add_new((group, _COLUMNS), "US", dataset.Columns * scale)
         if embedded and len(plane) > 1:
             derived.add_new((group, _FRAMES), "IS", len(plane))
     return None
@@ -95,6 +100,14 @@ def _is_embedded(dataset: Dataset, group: int) -> bool:
         and _has_value(dataset, group, _BITS_ALLOCATED)
         and dataset[group, _BITS_ALLOCATED].value != 1
     )
+
+
+def _is_in_unused_bits(dataset: Dataset, group: int) -> bool:
+    """Return whether no value uses the bit of the cells (PS3.5 8.1.2)."""
+    pixels = PixelFormat.from_dataset(dataset)
+    position = dataset[group, _BIT_POSITION].value
+    used = range(pixels.high_bit + 1 - pixels.bits_stored, pixels.high_bit + 1)
+    return position in range(pixels.bits_allocated) and position not in used
 
 
 def _embedded_plane(source: DicomSource, group: int) -> NDArray[np.uint8]:

@@ -55,7 +55,8 @@ class _Derivation:
 
     def append(self, keyword: str, item: Dataset) -> Sequence:
         """Return a sequence of the derived object, its items unchanged, with one more item."""
-        return Sequence([*(self.derived.get(keyword) or ()), item])
+        earlier = self.derived.get(keyword)
+        return Sequence([*(earlier if isinstance(earlier, Sequence) else ()), item])
 
 
 _WRITTEN: dict[str, Callable[[_Derivation], object]] = {
@@ -132,15 +133,20 @@ def write_provenance(
     derivation = _Derivation(
         derived, source, parameters, pixels_sha256, _in_time_zone_of(source, now), agreement
     )
+    warnings = [
+        f"{keyword} has no items and was replaced"
+        for keyword in ("DerivationCodeSequence", "ContributingEquipmentSequence")
+        if not isinstance(derived.get(keyword) or Sequence(), Sequence)
+    ]
     for keyword, value in _WRITTEN.items():
         # As a new element, because the source's element may have a wrong VR.
         derived.add_new(keyword, dictionary_VR(keyword), value(derivation))
     for keyword in INVALIDATED:
         if keyword in derived:
             delattr(derived, keyword)
-    if _derivation_description(derivation)[1]:
-        return []
-    return ["the earlier Derivation Description was dropped: too long, or not ASCII"]
+    if not _derivation_description(derivation)[1]:
+        warnings.append("the earlier Derivation Description was dropped: too long, or not ASCII")
+    return warnings
 
 
 def image_type(source: Dataset) -> list[str]:
@@ -235,7 +241,10 @@ def series_description(source: Dataset, scale: int, wanted: str | None) -> str:
         return _with_warning(wanted)
     ours = _with_warning(f"AI super-resolution x{scale}")
     max_length = _MAX_SERIES_DESCRIPTION_LENGTH - len(ours) - 2
-    theirs = str(source.get("SeriesDescription") or "").strip()[:max_length].strip()
+    stated = source.get("SeriesDescription") or ""
+    values = [stated] if isinstance(stated, str) else [str(value) for value in stated]
+    # PS3.5 6.2: a backslash separates values, of which the attribute may have one.
+    theirs = " ".join(values).strip()[:max_length].strip()
     return f"{theirs}: {ours}" if theirs and theirs.isascii() else ours
 
 

@@ -12,6 +12,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from cxrsr_cli.dicom.attributes import quoted, sop_class_name
 from cxrsr_cli.dicom.identifiers import MODEL_NAME
 from cxrsr_cli.errors import InputError, NoPixelDataError, UnsupportedImageError
 
@@ -31,6 +32,10 @@ MAX_SIDE = 65535
 """Largest Rows and Columns: unsigned shorts (PS3.3 C.7.6.3)."""
 
 _GRAYSCALE = ("MONOCHROME1", "MONOCHROME2")
+_REQUIRED = (
+    "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated",
+    "BitsStored", "PixelRepresentation",
+)  # fmt: skip
 _FLOAT_PIXELS = ("FloatPixelData", "DoubleFloatPixelData")
 _FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
@@ -66,7 +71,8 @@ class AcceptanceRule:
     refuses : callable
         Takes the object and the scale; returns whether the object is refused.
     reason : str
-        The message. ``{rows}``, ``{columns}`` and ``{scale}`` are replaced.
+        The message. ``{rows}``, ``{columns}``, ``{scale}``, ``{missing}``,
+        ``{photometric}``, ``{sop_class}`` and ``{body_part}`` are replaced.
     override : AcceptanceOverride or None
         What the user can allow to switch the rule off.
     error : type
@@ -87,14 +93,16 @@ def is_cxrsr_output(dataset: Dataset) -> bool:
     )
 
 
+def _missing(dataset: Dataset) -> str:
+    """Return the keywords of pixel attributes of Type 1 without a value (PS3.3 C.7.6.3)."""
+    return ", ".join(keyword for keyword in _REQUIRED if dataset.get(keyword) in (None, ""))
+
+
 def _is_colour(dataset: Dataset, _scale: int) -> bool:
-    photometric = str(dataset.get("PhotometricInterpretation", ""))
-    return dataset.get("SamplesPerPixel", 1) != 1 or photometric not in _GRAYSCALE
-
-
-def _lacks_size(dataset: Dataset, _scale: int) -> bool:
-    sides = (dataset.get("Rows"), dataset.get("Columns"))
-    return not all(isinstance(side, int) and side for side in sides)
+    samples, photometric = (
+        dataset.get(keyword) for keyword in ("SamplesPerPixel", "PhotometricInterpretation")
+    )
+    return samples not in (None, 1) or photometric not in (None, *_GRAYSCALE)
 
 
 def _is_other_modality(dataset: Dataset, _scale: int) -> bool:
@@ -131,13 +139,21 @@ ACCEPTANCE_RULES = (
         "the object is an output of cxrsr already; it is not upscaled again",
     ),
     AcceptanceRule(
-        _is_colour, "colour or palette pixels; only MONOCHROME1 and MONOCHROME2 are upscaled"
+        _is_colour,
+        "colour or palette pixels, Photometric Interpretation {photometric}; only MONOCHROME1 "
+        "and MONOCHROME2 with one sample are upscaled",
     ),
     AcceptanceRule(
         lambda dataset, _: any(keyword in dataset for keyword in _FUNCTIONAL_GROUPS),
         "enhanced multi-frame objects are not supported",
     ),
-    AcceptanceRule(_lacks_size, "Rows or Columns is missing or zero"),
+    AcceptanceRule(
+        lambda dataset, _: bool(_missing(dataset)),
+        "{missing}: missing, or not one value of the right type",
+    ),
+    AcceptanceRule(
+        lambda dataset, _: not (dataset.Rows and dataset.Columns), "Rows or Columns is zero"
+    ),
     AcceptanceRule(
         lambda dataset, scale: max(dataset.Rows, dataset.Columns) * scale > MAX_SIDE,
         f"{{columns}}x{{rows}} pixels at scale {{scale}} exceed {MAX_SIDE} rows or columns, "
@@ -145,7 +161,7 @@ ACCEPTANCE_RULES = (
     ),
     AcceptanceRule(
         _is_other_modality,
-        "the SOP Class is not a CR or DX radiograph; --allow modality",
+        "{sop_class} is not a CR or DX radiograph; --allow modality",
         AcceptanceOverride.MODALITY,
     ),
     AcceptanceRule(
@@ -155,7 +171,7 @@ ACCEPTANCE_RULES = (
     ),
     AcceptanceRule(
         _is_other_body_part,
-        "the stated body part is not the chest; --allow body-part",
+        "the stated body part {body_part} is not the chest; --allow body-part",
         AcceptanceOverride.BODY_PART,
     ),
 )
@@ -190,11 +206,24 @@ def check_acceptance(
     """
     for rule in ACCEPTANCE_RULES:
         if rule.override not in allowed and rule.refuses(dataset, scale):
-            rows, columns = dataset.get("Rows"), dataset.get("Columns")
-            raise rule.error(rule.reason.format(rows=rows, columns=columns, scale=scale))
+            raise rule.error(rule.reason.format_map(_facts(dataset, scale)))
     if AcceptanceOverride.BODY_PART in allowed or _body_part(dataset) or _region_codes(dataset):
         return []
     return ["no body part is stated; the image is taken for a chest radiograph"]
+
+
+def _facts(dataset: Dataset, scale: int) -> dict[str, object]:
+    """Return what a reason may state of an object: the only values of a header that are shown."""
+    body_part = _body_part(dataset) or min(_region_codes(dataset) - _CHEST_CODES, default="")
+    return {
+        "rows": dataset.get("Rows"),
+        "columns": dataset.get("Columns"),
+        "scale": scale,
+        "missing": _missing(dataset),
+        "photometric": quoted(dataset.get("PhotometricInterpretation")),
+        "sop_class": sop_class_name(dataset),
+        "body_part": quoted(body_part),
+    }
 
 
 def _body_part(dataset: Dataset) -> str:
@@ -202,4 +231,5 @@ def _body_part(dataset: Dataset) -> str:
 
 
 def _region_codes(dataset: Dataset) -> set[str]:
-    return {str(item.get("CodeValue", "")) for item in dataset.get("AnatomicRegionSequence") or ()}
+    codes = (item.get("CodeValue") for item in dataset.get("AnatomicRegionSequence") or ())
+    return {str(code).strip() for code in codes if code} - {""}

@@ -5,6 +5,8 @@ seconds and tens of megabytes to read them. So the elements are counted first. T
 finds data sets that end in the middle of an element, which pydicom accepts silently.
 """
 
+import contextlib
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from pydicom.uid import (
 from cxrsr_cli.errors import MemoryLimitError, NotDicomError
 
 MAX_ELEMENTS = 1 << 16
-"""Limit of elements and items in a data set; a radiograph has hundreds, rarely thousands."""
+"""Limit of elements, items and fragments in a data set; a radiograph rarely has thousands."""
 
 _MAX_DEPTH = 64
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -30,11 +32,11 @@ _META_INFORMATION = 0x0002
 _DELIMITERS = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 # VRs whose length field has 4 bytes (PS3.5 7.1.2).
-_LONG_LENGTH_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
+LONG_LENGTH_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
                     b"UT", b"UV"}  # fmt: skip
 _MIN_ELEMENT_BYTES = 8
 _READ_CHUNK_BYTES = 1 << 20
-_DAMAGED = "the data set is damaged, is cut off, or has too many elements"
+_DAMAGED = "the data set is damaged or is cut off"
 
 
 def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: int) -> None:
@@ -54,7 +56,8 @@ def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: in
     Raises
     ------
     NotDicomError
-        If it is damaged, is cut off, or has more than `MAX_ELEMENTS` elements and items.
+        If it is damaged, is cut off, or has more than `MAX_ELEMENTS` elements, items and
+        fragments.
     MemoryLimitError
         If it inflates to more than `max_inflated_bytes`.
     """
@@ -71,6 +74,32 @@ def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: in
             _ElementWalker(stream, order, implicit=syntax == ImplicitVRLittleEndian).run()
         except (EOFError, zlib.error):
             raise NotDicomError(_DAMAGED) from None
+
+
+def too_many_elements(limit: int) -> str:
+    """Return the message about a data set that would take too much memory."""
+    return f"the data set has more than {limit} elements, items and fragments"
+
+
+def check_number_of_elements(file: BinaryIO, syntax: UID, limit: int) -> None:
+    """Check the number of elements from the position of a file to its end.
+
+    The structure is followed as far as it can be; damage is no error here.
+
+    Raises
+    ------
+    NotDicomError
+        If there are more than `limit` elements, items and fragments.
+    """
+    start = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(start)
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    implicit = syntax == ImplicitVRLittleEndian
+    with contextlib.suppress(EOFError):
+        _ElementWalker(
+            _PlainStream(file, size), order, implicit=implicit, limit=limit, lenient=True
+        ).run()
 
 
 class _Stream(Protocol):
@@ -159,7 +188,17 @@ class _Level:
 class _ElementWalker:
     """Reads a data set as pydicom does, and refuses it where pydicom would guess."""
 
-    def __init__(self, stream: _Stream, order: str, *, implicit: bool) -> None:
+    def __init__(
+        self,
+        stream: _Stream,
+        order: str,
+        *,
+        implicit: bool,
+        limit: int = MAX_ELEMENTS,
+        lenient: bool = False,
+    ) -> None:
+        self._limit = limit
+        self._lenient = lenient
         self._stream = stream
         self._tag = struct.Struct(f"{order}HH")
         self._short, self._long = struct.Struct(f"{order}H"), struct.Struct(f"{order}I")
@@ -185,7 +224,7 @@ class _ElementWalker:
                 continue
             self._require(level.kind is _Kind.DATA_SET)
             # pydicom would take group 0002 for the meta information, with its transfer syntax.
-            self._require(not is_top_level or group > _META_INFORMATION)
+            self._require(self._lenient or not is_top_level or group > _META_INFORMATION)
             self._read_element(level, group)
 
     def _read_delimiter(self, level: _Level, number: int) -> None:
@@ -193,6 +232,7 @@ class _ElementWalker:
         is_in_sequence = level.kind is not _Kind.DATA_SET
         if number == _ITEM and level.kind is _Kind.FRAGMENTS:
             self._require(length != _UNDEFINED_LENGTH)
+            self._count_element()
             self._skip(length)
         elif number == _ITEM and is_in_sequence:
             self._count_element()
@@ -215,7 +255,7 @@ class _ElementWalker:
         vr = header[:2]
         if level.implicit or not b"AA" <= vr <= b"ZZ":
             vr, length = b"", self._long.unpack(header)[0]
-        elif vr in _LONG_LENGTH_VRS:
+        elif vr in LONG_LENGTH_VRS:
             length = self._long.unpack(self._read(4))[0]
         else:
             length = self._short.unpack(header[2:])[0]
@@ -246,7 +286,8 @@ class _ElementWalker:
 
     def _count_element(self) -> None:
         self._count += 1
-        self._require(self._count <= MAX_ELEMENTS)
+        if self._count > self._limit:
+            raise NotDicomError(too_many_elements(self._limit))
 
     def _read(self, size: int) -> bytes:
         self._position += size
@@ -258,4 +299,4 @@ class _ElementWalker:
 
     def _require(self, condition: bool) -> None:
         if not condition:
-            raise NotDicomError(_DAMAGED)
+            raise EOFError

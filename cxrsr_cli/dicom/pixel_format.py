@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from cxrsr_cli.dicom.attributes import single_value
 from cxrsr_cli.errors import UnsupportedImageError
 
 _BITS_STORED = range(8, 17)
@@ -69,12 +70,15 @@ class PixelFormat:
             If the format is illegal or does not have 8 to 16 bits.
         """
         fields = ("BitsAllocated", "BitsStored", "PixelRepresentation")
-        allocated, stored, representation = (dataset.get(field) for field in fields)
-        high = dataset.get("HighBit", (stored or 0) - 1)
-        if allocated not in (8, 16) or stored not in _BITS_STORED or representation not in (0, 1):
+        allocated, stored, representation = (single_value(dataset, field) for field in fields)
+        are_legal = allocated in (8, 16) and stored in _BITS_STORED and representation in (0, 1)
+        if not (are_legal and isinstance(allocated, int) and isinstance(stored, int)):
             raise UnsupportedImageError("pixels are not integers of 8 to 16 bits stored")
-        if not stored - 1 <= high < allocated:
-            raise UnsupportedImageError("High Bit does not fit Bits Stored and Bits Allocated")
+        high = single_value(dataset, "HighBit") if "HighBit" in dataset else stored - 1
+        if not isinstance(high, int) or not stored - 1 <= high < allocated:
+            raise UnsupportedImageError(
+                "High Bit is not one number that fits Bits Stored and Bits Allocated"
+            )
         return cls(allocated, stored, high, bool(representation))
 
     @property

@@ -12,9 +12,7 @@ import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.tag import BaseTag, Tag
-from pydicom.valuerep import STR_VR
 
 # Bytes of a word by VR (PS3.5 7.3); text and single bytes have no byte order.
 _WORD_BYTES = {
@@ -23,6 +21,10 @@ _WORD_BYTES = {
     "UV": 8, "SV": 8, "FD": 8, "OV": 8, "OD": 8,
 }  # fmt: skip
 
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_MIN_GROUP = 0x0004
+"""Of a data set; lower groups are commands and meta information (PS3.5 7.1, PS3.10 7.1)."""
+_PIXEL_DATA = Tag("PixelData")
 _LUT_DESCRIPTOR = Tag("LUTDescriptor")
 
 
@@ -42,13 +44,96 @@ def to_little_endian(dataset: Dataset) -> None:
     dataset.set_original_encoding(False, True, dataset.original_character_set)
 
 
+def detect_encoding(dataset: Dataset) -> None:
+    """Set the original encoding to the one that the elements have, which a label may deny.
+
+    pydicom detects the encoding when it reads, but remembers what the transfer syntax says.
+    """
+    raw = next((e for e in dataset._dict.values() if isinstance(e, RawDataElement)), None)  # noqa: SLF001
+    if raw is not None:
+        dataset.set_original_encoding(
+            raw.is_implicit_VR, raw.is_little_endian, dataset.original_character_set
+        )
+
+
+def remove_stray_elements(dataset: Dataset) -> None:
+    """Remove what no data set has, in place: zeros and other bytes behind it, groups 0000 and 0002.
+
+    pydicom reads such bytes as elements. Real ones follow Pixel Data in ascending order.
+    """
+    behind_pixel_data = False
+    for tag, element in list(dataset._dict.items()):  # noqa: SLF001 - in the order of the file
+        is_stray = behind_pixel_data and (tag < _PIXEL_DATA or _is_cut_off(element))
+        if is_stray or tag.group < _MIN_GROUP:
+            del dataset._dict[tag]  # noqa: SLF001
+        behind_pixel_data |= tag == _PIXEL_DATA
+
+
+def is_cut_off(dataset: Dataset) -> bool:
+    """Return whether a top-level element is shorter than it says, so that more may be missing."""
+    return any(map(_is_cut_off, dataset._dict.values()))  # noqa: SLF001
+
+
+def _is_cut_off(element: DataElement | RawDataElement) -> bool:
+    return (
+        isinstance(element, RawDataElement)
+        and element.value is not None
+        and element.length not in (len(element.value), _UNDEFINED_LENGTH)
+    )
+
+
+def parse_elements(dataset: Dataset) -> None:
+    """Parse every element, in place; a value that cannot be parsed stays bytes, with VR UN.
+
+    So do private elements in implicit VR: their VR would be a guess of pydicom's.
+
+    Raises
+    ------
+    Exception
+        Any, for a sequence that cannot be followed.
+    """
+    for tag in list(dataset.keys()):
+        raw = dataset.get_item(tag)
+        is_raw = isinstance(raw, RawDataElement)
+        if is_raw and not raw.VR and tag.is_private and not tag.is_private_creator:
+            _set_unknown(dataset, tag, raw.value)
+            continue
+        try:
+            element = dataset[tag]
+        except (RecursionError, MemoryError):
+            raise
+        except Exception:
+            if not is_raw or "SQ" in (raw.VR, _standard_vr(tag)):
+                raise
+            _set_unknown(dataset, tag, raw.value)
+            continue
+        if element.VR == "SQ":
+            for item in element.value or ():
+                parse_elements(item)
+
+
+def _set_unknown(dataset: Dataset, tag: BaseTag, value: bytes | None) -> None:
+    element = DataElement(tag, "UN", value, already_converted=True)
+    element.VR = "UN"  # the constructor looks for another one
+    dataset._dict[tag] = element  # noqa: SLF001
+
+
+def set_vr_encoding(dataset: Dataset, *, implicit: bool) -> None:
+    """Prepare a little endian data set for being written in implicit or explicit VR, in place."""
+    is_implicit = bool(dataset.original_encoding[0])
+    if is_implicit and not implicit:
+        to_explicit_vr(dataset)
+    elif implicit and not is_implicit:
+        to_implicit_vr(dataset)
+
+
 def to_explicit_vr(dataset: Dataset) -> None:
-    """Give every element of an implicit VR data set its VR, in place."""
-    _set_text_vrs(dataset)
-    for item in dataset.get("VOILUTSequence") or ():
-        _set_descriptor_vr(item, signed=_is_modality_output_signed(dataset))
-    correct_ambiguous_vr(dataset, True)
-    _set_explicit_encoding(dataset)
+    """Give every element of an implicit VR data set its VR, in place.
+
+    Values keep their bytes. Private elements and unknown ones get UN (PS3.5 6.2.2), because
+    their VR would be a guess.
+    """
+    _set_vrs(dataset, dataset)
 
 
 def to_implicit_vr(dataset: Dataset) -> None:
@@ -83,43 +168,52 @@ def _swapped(element: RawDataElement) -> bytes | None:
     return np.frombuffer(element.value, f">u{size}").astype(f"<u{size}").tobytes()
 
 
-def _set_text_vrs(dataset: Dataset) -> None:
+def _set_vrs(dataset: Dataset, image: Dataset) -> None:
     for tag in list(dataset.keys()):
         raw = dataset.get_item(tag)
-        element = dataset[tag]
-        if element.VR == "SQ":
-            for item in element.value:
-                _set_text_vrs(item)
-        elif isinstance(raw, RawDataElement) and element.VR in STR_VR:
-            # The bytes of text are the same in implicit and explicit VR.
-            _set_raw(dataset, tag, raw._replace(VR=element.VR, is_implicit_VR=False))
+        vr = raw.VR or _standard_vr(tag)
+        if vr == "SQ":
+            for item in dataset[tag].value or ():
+                _set_vrs(item, image)
+        elif isinstance(raw, RawDataElement):
+            if len(vr) > 2:
+                vr = _unambiguous_vr(dataset, tag, image)
+            _set_raw(dataset, tag, raw._replace(VR=vr, is_implicit_VR=False))
+        elif len(vr) > 2:
+            dataset.add_new(tag, _unambiguous_vr(dataset, tag, image), raw.value)
+    dataset.set_original_encoding(False, True, dataset.original_character_set)
+
+
+def _standard_vr(tag: BaseTag) -> str:
+    if tag.is_private:
+        return "LO" if tag.is_private_creator else "UN"
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+
+
+def _unambiguous_vr(dataset: Dataset, tag: BaseTag, image: Dataset) -> str:
+    """Choose one of several VRs that the dictionary gives, such as ``US or SS``."""
+    vr = _standard_vr(tag)
+    if tag == _LUT_DESCRIPTOR:
+        # PS3.3 C.11.2.1.1: the sign of what the LUT maps; of a Modality LUT, that of the pixels.
+        is_voi = any(item is dataset for item in image.get("VOILUTSequence") or ())
+        signed = _is_modality_output_signed(image) if is_voi else _has_signed_pixels(image)
+        return "SS" if signed else "US"
+    if "OW" in vr:
+        return "OW"
+    return "SS" if _has_signed_pixels(image) else "US"
+
+
+def _has_signed_pixels(image: Dataset) -> bool:
+    return bool(image.get("PixelRepresentation") == 1)
 
 
 def _is_modality_output_signed(dataset: Dataset) -> bool:
     """Return whether the input of the VOI LUT can be below zero (PS3.3 C.11.2.1.1)."""
     if dataset.get("ModalityLUTSequence"):
         return False
-    signed = bool(dataset.get("PixelRepresentation") == 1)
+    signed = _has_signed_pixels(dataset)
     minimum = -(1 << dataset.BitsStored - 1) if signed else 0
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     if slope is None or intercept is None:
         return signed
     return minimum * float(slope) + float(intercept) < 0
-
-
-def _set_descriptor_vr(item: Dataset, *, signed: bool) -> None:
-    """Set the VR of LUT Descriptor; pydicom would take the sign of the pixels for any LUT."""
-    if _LUT_DESCRIPTOR not in item:
-        return
-    words = [int(word) & 0xFFFF for word in item.LUTDescriptor]
-    if signed:
-        words[1:2] = [word - (1 << 16) if word >= 1 << 15 else word for word in words[1:2]]
-    item.add_new(_LUT_DESCRIPTOR, "SS" if signed else "US", words)
-
-
-def _set_explicit_encoding(dataset: Dataset) -> None:
-    dataset.set_original_encoding(False, True, dataset.original_character_set)
-    for element in dataset.elements():
-        if element.VR == "SQ":
-            for item in dataset[element.tag].value:
-                _set_explicit_encoding(item)

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,37 @@ import pydicom
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
-from cxrsr_cli.dicom.raw_elements import to_little_endian
+from cxrsr_cli.dicom.attributes import set_single_values
+from cxrsr_cli.dicom.dataset_walker import (
+    MAX_ELEMENTS,
+    check_number_of_elements,
+    too_many_elements,
+)
+from cxrsr_cli.dicom.raw_elements import (
+    detect_encoding,
+    is_cut_off,
+    parse_elements,
+    remove_stray_elements,
+    to_little_endian,
+)
 from cxrsr_cli.errors import CxrsrError, MemoryLimitError, NotDicomError, UnreadableFileError
 
 NATIVE_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 """Transfer syntaxes whose files hold the cells of the pixels as they are."""
+
+_MAX_DICOMDIR_ELEMENTS = 1 << 20
+"""A record has about twenty, and a DVD holds tens of thousands of images."""
 
 _REQUIRED_UIDS = ("SOPClassUID", "SOPInstanceUID")
 _BARE_SYNTAXES = {
@@ -32,9 +51,14 @@ _BARE_SYNTAXES = {
 }
 """Transfer syntax of a data set without meta information, by (implicit VR, little endian)."""
 
+_DAMAGED_HEADER = "damaged DICOM: it is cut off, or its elements cannot be followed to the end"
+
 _MIN_DEFERRED_BYTES = 1 << 16
 """Smaller values are always read, because reading one later opens the file again."""
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_ITEM_TAG = b"\xfe\xff\x00\xe0"
+_ONE_ENTRY_END = 12
+"""Bytes of a Basic Offset Table with one entry, and of its item tag and length."""
 
 # Deflate reaches 1032:1, a radiograph 2:1 to 4:1, a mostly black one 20:1. So a file may
 # inflate to a hundred times its size. A small file may inflate to the size of an
@@ -55,8 +79,8 @@ class DicomSource:
     raw_dataset : pydicom.Dataset
         For copying: its elements are never accessed, so they stay the bytes of the file.
     transfer_syntax : pydicom.uid.UID
-        Of the file. Explicit VR Little Endian for a big endian file, which is converted
-        when it is read.
+        Of the data set as it is, whatever the file says of its VR encoding. Explicit VR
+        Little Endian for a big endian file, which is converted when it is read.
     pixel_data_range : range or None
         Bytes of the file that hold the value of Pixel Data, if it was not read; then
         neither `dataset` nor `raw_dataset` has Pixel Data.
@@ -124,6 +148,10 @@ def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = Non
     with quiet_libraries():
         try:
             raw = _open(file, min_deferred_bytes)
+            detect_encoding(raw)
+            remove_stray_elements(raw)
+            if "PixelData" not in raw and is_cut_off(raw):
+                raise NotDicomError(_DAMAGED_HEADER)
             syntax = _transfer_syntax(raw)
             deferred = _remove_deferred_pixel_data(raw) if syntax in NATIVE_SYNTAXES else None
             if syntax == ExplicitVRBigEndian:
@@ -131,12 +159,14 @@ def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = Non
                 syntax = raw.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             dataset = copy.deepcopy(raw)
             # Some damage appears only when all elements are parsed.
-            for _ in dataset.iterall():
-                pass
+            parse_elements(dataset)
+            set_single_values(dataset)
+            _join_fragments(dataset)
         except OSError as error:
-            raise UnreadableFileError(
-                f"cannot read the file ({error.strerror or 'I/O error'})"
-            ) from None
+            # pydicom raises OSError for a damaged sequence, too; a disk's error has a number.
+            if error.errno is None:
+                raise NotDicomError(_DAMAGED_HEADER) from None
+            raise UnreadableFileError(f"cannot read the file ({error.strerror})") from None
         except RecursionError:
             raise NotDicomError("damaged DICOM: sequences are nested too deeply") from None
         except CxrsrError:
@@ -148,7 +178,7 @@ def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = Non
         raise NotDicomError("truncated DICOM: the file ends in the middle of an element")
     for keyword in _REQUIRED_UIDS:
         if not dataset.get(keyword):
-            raise NotDicomError(f"no {keyword}; a DICOM image must have one")
+            raise NotDicomError(f"no {keyword}, or not one UID; a DICOM image must have one")
     return DicomSource(dataset, raw, syntax, deferred)
 
 
@@ -207,27 +237,73 @@ def _open(source: Path | io.BytesIO, min_deferred_bytes: int | None) -> FileData
     """Read a file; values of at least `min_deferred_bytes` stay in it until accessed."""
     if isinstance(source, io.BytesIO):
         source.seek(0)
-        return pydicom.dcmread(source)
+        return _read(source)
     largest_read = (
         None if min_deferred_bytes is None else max(min_deferred_bytes, _MIN_DEFERRED_BYTES) - 1
     )
     with LengthCheckedFile(source) as file:
         try:
-            return pydicom.dcmread(file, defer_size=largest_read)
+            return _read(file, largest_read)
         except InvalidDicomError:
             return _open_bare(file)
 
 
-def _open_bare(file: LengthCheckedFile) -> FileDataset:
-    """Read a file without preamble and meta information, as old software wrote them.
+def read_dicomdir(path: Path) -> FileDataset:
+    """Read a DICOMDIR (PS3.10 section 8) within the bounds of all other files.
 
-    It starts with group 0008, and the first bytes show the encoding.
+    Raises
+    ------
+    Exception
+        Any, if it is damaged; OSError with a number if it cannot be read.
+    """
+    with LengthCheckedFile(path) as file:
+        return _read(file, max_elements=_MAX_DICOMDIR_ELEMENTS)
+
+
+def _read(
+    file: LengthCheckedFile | io.BytesIO,
+    largest_read: int | None = None,
+    *,
+    force: bool = False,
+    max_elements: int = MAX_ELEMENTS,
+) -> FileDataset:
+    """Read an object with a limited number of elements."""
+    start = file.tell()
+    beginning = read_partial(file, stop_when=lambda *_: True, force=force)
+    syntax = beginning.file_meta.get("TransferSyntaxUID")
+    if syntax != DeflatedExplicitVRLittleEndian:
+        check_number_of_elements(file, UID(syntax or ImplicitVRLittleEndian), max_elements)
+    file.seek(start)
+    count = itertools.count()
+    return read_partial(
+        file,
+        stop_when=lambda *_: _check_count(next(count), max_elements),
+        defer_size=largest_read,
+        force=force,
+    )
+
+
+def _check_count(elements: int, max_elements: int) -> bool:
+    if elements > max_elements:
+        raise NotDicomError(too_many_elements(max_elements))
+    return False
+
+
+def _open_bare(file: LengthCheckedFile) -> FileDataset:
+    """Read a file without preamble, as old software wrote them.
+
+    It starts with the meta information, or with group 0008, whose first bytes show the
+    encoding.
     """
     file.seek(0)
-    if file.read(2) not in (b"\x08\x00", b"\x00\x08"):
+    start = file.read(2)
+    if start not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
         raise NotDicomError("not a DICOM file (no DICM prefix)")
     file.seek(0)
-    dataset = pydicom.dcmread(file, force=True)
+    dataset = _read(file, force=True)
+    if "TransferSyntaxUID" in dataset.file_meta:
+        return dataset
+    detect_encoding(dataset)
     implicit, little = dataset.original_encoding
     syntax = _BARE_SYNTAXES.get((bool(implicit), bool(little)))
     if syntax is None or _is_encapsulated(dataset):
@@ -261,4 +337,24 @@ def _transfer_syntax(dataset: FileDataset) -> UID:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not syntax:
         raise NotDicomError("no Transfer Syntax UID in the file's meta information")
+    if syntax in NATIVE_SYNTAXES:
+        implicit = bool(dataset.original_encoding[0])
+        syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = syntax
     return UID(syntax)
+
+
+def _join_fragments(dataset: Dataset) -> None:
+    """Empty a Basic Offset Table with an entry for each fragment of a single frame, in place.
+
+    All fragments are that frame (PS3.5 A.4), but the table would make frames of them.
+    """
+    pixels = dataset.get(Tag("PixelData"))
+    if pixels is None or not pixels.is_undefined_length:
+        return
+    value = pixels.value
+    if not isinstance(value, bytes) or not value.startswith(_ITEM_TAG):
+        return
+    table_end = 8 + int.from_bytes(value[4:8], "little")
+    if dataset.get("NumberOfFrames") in (None, "", 0, 1) and table_end > _ONE_ENTRY_END:
+        pixels.value = _ITEM_TAG + bytes(4) + value[table_end:]

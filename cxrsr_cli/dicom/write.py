@@ -17,10 +17,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from cxrsr_cli.common.files import atomic_write, sha256_file
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.attributes import single_value
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
 from cxrsr_cli.dicom.decode import decodes_equal, number_of_frames
 from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.raw_elements import to_explicit_vr
+from cxrsr_cli.dicom.raw_elements import set_vr_encoding
 from cxrsr_cli.dicom.source import NATIVE_SYNTAXES, read_source
 from cxrsr_cli.errors import NotDicomError, OutputError
 
@@ -33,7 +34,7 @@ _COMPARE_CHUNK_PIXELS = 1 << 18
 
 _COMPARED_KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PhotometricInterpretation",
-    "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
     "PixelRepresentation",
 )  # fmt: skip
 """Attributes that identify an object and decide how its pixels are read (PS3.3 C.7.6.3)."""
@@ -221,11 +222,15 @@ def _right_align_values(dataset: FileDataset) -> None:
 
 def _save(dataset: FileDataset, file: Path | io.BytesIO, syntax: UID) -> None:
     try:
-        if dataset.original_encoding[0] and not syntax.is_implicit_VR:
-            to_explicit_vr(dataset)
+        set_vr_encoding(dataset, implicit=syntax.is_implicit_VR)
         dataset.save_as(file, enforce_file_format=True, overwrite=True)
-    except OSError:
-        raise
+    except OSError as error:
+        # pydicom raises a new error, with the place in its text and without the system's number.
+        while isinstance(error.__cause__, OSError):
+            error = error.__cause__
+        if error.errno is not None:
+            raise error from None
+        raise NotDicomError("damaged DICOM: it has a value that cannot be written") from None
     # pydicom's writer may fail on elements that it read from a damaged file; it raises any
     # exception, with values in its text.
     except Exception as error:
@@ -267,8 +272,13 @@ def verify_written_file(
             file, min_deferred_bytes=length if syntax in NATIVE_SYNTAXES else None
         )
         header, place = written.dataset, written.pixel_data_range
-        if written.transfer_syntax != syntax or any(
-            header.get(keyword) != dataset.get(keyword) for keyword in _COMPARED_KEYWORDS
+        if (
+            written.transfer_syntax != syntax
+            or any(
+                single_value(header, keyword) != single_value(dataset, keyword)
+                for keyword in _COMPARED_KEYWORDS
+            )
+            or number_of_frames(header) != number_of_frames(dataset)
         ):
             return False
         if place is None or isinstance(file, io.BytesIO):

@@ -10,7 +10,7 @@ from pydicom.uid import UID
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.decode import decode_compact
 from cxrsr_cli.dicom.pixel_format import PixelFormat
-from cxrsr_cli.dicom.raw_elements import to_explicit_vr, to_implicit_vr
+from cxrsr_cli.dicom.raw_elements import set_vr_encoding
 from cxrsr_cli.dicom.source import DicomSource, read_source
 from cxrsr_cli.errors import NotDicomError, UnsupportedImageError
 
@@ -46,10 +46,7 @@ def transcode(path: Path, syntax: UID, target: Path) -> None:
             _decompress(source, dataset)
         _write_file_meta(source, dataset, syntax)
         try:
-            if dataset.original_encoding[0] and not syntax.is_implicit_VR:
-                to_explicit_vr(dataset)
-            elif syntax.is_implicit_VR and not dataset.original_encoding[0]:
-                to_implicit_vr(dataset)
+            set_vr_encoding(dataset, implicit=syntax.is_implicit_VR)
             dataset.save_as(target, enforce_file_format=True, overwrite=True)
         except OSError:
             raise

@@ -11,12 +11,12 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from cxrsr_cli.derive.derive import drop_private, is_modified
+from cxrsr_cli.derive.derive import drop_compressed_copies, drop_private, is_modified
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
 from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
 from cxrsr_cli.derive.provenance import IMAGE_TYPE_MARKER, PROCESSING_EQUIPMENT, SOURCE_IMAGE
@@ -155,8 +155,15 @@ def _has_purpose(item: Dataset, value: str) -> bool:
 
 def check_content(source: DicomSource, derived: DicomSource) -> Iterator[Finding]:
     """Check that patient, study and all other attributes that need not change are the same."""
-    before, after = set(source.raw_dataset.keys()), set(derived.raw_dataset.keys())
-    kept = {tag for tag in before if not is_modified(tag) and not _is_photometric(tag)}
+    expected = copy.deepcopy(source.raw_dataset)
+    drop_compressed_copies(expected)
+    before, after = set(expected.keys()), set(derived.raw_dataset.keys())
+    kept = {
+        tag
+        for tag in before
+        # Group lengths are retired, and are not written (PS3.5 7.2).
+        if tag.element and not is_modified(tag) and not _is_photometric(tag)
+    }
     public = {tag for tag in kept if not tag.is_private}
     # Private elements may be dropped, by option or because they are copies of the image.
     private = (kept - public) & after
@@ -189,7 +196,9 @@ def check_geometry(source: DicomSource, derived: DicomSource, scale: int) -> Ite
     wrong = {
         tag
         for tag in {*expected.keys(), *derived.dataset.keys()}
-        if _is_geometric(tag) and not _are_numbers_equal(expected, derived.dataset, tag)
+        if tag.element
+        and _is_geometric(tag)
+        and not _are_numbers_equal(expected, derived.dataset, tag)
     }
     overlays = {tag for tag in wrong if is_overlay_or_curve(tag)}
     yield Finding.from_differences(
@@ -278,12 +287,21 @@ def _is_same(source: DicomSource, derived: DicomSource, tag: BaseTag) -> bool:
         return True
     # Bytes can differ: sequences have several encodings, and big endian is converted.
     old, new = source.dataset[tag].value, derived.dataset[tag].value
-    return bool(old == new) or (isinstance(old, Sequence) and _without_private(old) == new)
+    return bool(old == new) or (
+        isinstance(old, Sequence) and (_written(old) == new or _written(old, public=True) == new)
+    )
 
 
-def _without_private(items: Sequence) -> Sequence:
-    """Return a copy of a sequence without its private elements."""
-    public = copy.deepcopy(items)
-    for item in public:
-        drop_private(item)
-    return public
+def _written(items: Sequence, *, public: bool = False) -> Sequence:
+    """Return a copy of a sequence without group lengths, and without private elements."""
+    written = copy.deepcopy(items)
+    for item in written:
+        if public:
+            drop_private(item)
+        item.walk(_remove_group_length)
+    return written
+
+
+def _remove_group_length(level: Dataset, element: DataElement) -> None:
+    if not element.tag.element:
+        del level[element.tag]

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from cxrsr_cli.batch.result import to_reportable_error
+from cxrsr_cli.commands.app import TracebackFormatter
 from cxrsr_cli.commands.options import Verbosity
 from cxrsr_cli.commands.reporters import Message, make_reporter
 from cxrsr_cli.common.byte_size import parse_byte_size
-from cxrsr_cli.errors import InternalError, NotDicomError
+from cxrsr_cli.errors import InputError, InternalError, NotDicomError
 
 LOG = logging.getLogger("cxrsr_cli.somewhere")
 MESSAGE = Message(
@@ -157,3 +158,17 @@ def test_an_internal_error_outside_the_package_names_the_file() -> None:
     message = str(InternalError.of(caught.value))
     assert message.startswith("internal error: KeyError in ")
     assert os.sep not in message.partition(",")[0]
+
+
+def test_a_traceback_has_no_text_of_a_library() -> None:
+    formatter = TracebackFormatter()
+    try:
+        try:
+            raise ValueError("Example^Patient")
+        except ValueError as error:
+            raise InputError("damaged DICOM") from error
+    except InputError:
+        text = formatter.formatException(sys.exc_info())
+    assert "Example^Patient" not in text.replace('raise ValueError("Example^Patient")', "")
+    assert "ValueError\n" in text
+    assert text.endswith("InputError: damaged DICOM")

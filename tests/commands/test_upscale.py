@@ -131,7 +131,7 @@ def bad_inputs(folder: Path) -> dict[str, str]:
         "text.dcm": "not a DICOM file",
         "empty.dcm": "not a DICOM file",
         "truncated.dcm": "truncated",
-        "header.dcm": "no Pixel Data",
+        "header.dcm": "damaged DICOM: it is cut off",
         "no-pixels.dcm": "no Pixel Data",
         "colour.dcm": "colour",
         "syntax.dcm": "transfer syntax",

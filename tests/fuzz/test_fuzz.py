@@ -9,12 +9,14 @@ from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
-from tests.conftest import EXAMPLE
+from tests.conftest import EXAMPLE, small_chest
 from tests.fuzz.codestreams import fuzz
 from tests.fuzz.mutate import check, mutations, small_files
+from tests.fuzz.structure import structural_mutations
 
 CASES = 30
 """Of each file."""
+STRUCTURAL_CASES = 200
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +51,16 @@ def test_damaged_frames_of_every_syntax_fail_alone(
     monkeypatch.setattr(codec_process, "_BASE_CPU_SECONDS", 1)
     ends = fuzz(upscaler, tmp_path, 260, 0)
     assert len(ends) > 20, "the cases must differ in how they end"
+
+
+def test_structural_mutations_never_cause_an_internal_error(
+    upscaler: Upscaler, tmp_path: Path
+) -> None:
+    original = tmp_path / "case.dcm"
+    small_chest().save_as(original)
+    data = original.read_bytes()
+    ends = {
+        check(upscaler, mutant, tmp_path)
+        for mutant in structural_mutations(data, STRUCTURAL_CASES, 0)
+    }
+    assert {"done", "NotDicomError", "UnsupportedImageError"} <= ends
