@@ -22,7 +22,7 @@ from cxrsr_cli.networks.noise_level import (
 )
 
 _KNOTS = 8
-_KEPT_SHARE = 0.9
+_KEPT_SHARE = 0.97
 """Of the cells of a part, those with the lowest estimates: an edge may look like noise."""
 _ROUNDING_VARIANCE = 1 / 12
 """Of rounding to whole stored values, which is not noise of the detector."""
