@@ -1,6 +1,6 @@
 """Train the estimator of an image's noise.
 
-    python -m benchmarks.train_noise_level OUT CONFIG... [--steps 8000] [--set KEY=VALUE]
+    python -m benchmarks.train_noise_level OUT CONFIG... [--steps 6000] [--set KEY=VALUE]
 
 Each CONFIG is the configuration of a network (models/rir-s-x2.yaml, models/rir-s-x4.yaml): its
 images and degradations are used, at its scale, in turn. The loss is the Gaussian likelihood of what
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG")
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
     generator = torch.Generator().manual_seed(SEED)
