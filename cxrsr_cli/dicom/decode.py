@@ -41,9 +41,6 @@ _MAX_EXPANSION = {
 }
 _DEFAULT_MAX_EXPANSION = 10_000
 
-_MAX_FRAGMENTS = 1 << 16
-"""Beyond one for each frame. The largest images have some thousands."""
-
 _UNSIGNED_ONLY = (JPEGBaseline8Bit, JPEGExtended12Bit)
 _DTYPES = ("|u1", "|i1", "<u2", "<i2")
 """Types in which codecs give pixels."""
@@ -339,7 +336,6 @@ def _mismatch(found: str, stated: str) -> UndecodablePixelDataError:
 def _frames(dataset: Dataset, frames: int) -> list[bytes]:
     """Return the compressed frames."""
     pixels = dataset.PixelData
-    _check_fragments(pixels, frames)
     offsets, lengths = (
         dataset.get(keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
     )
@@ -364,18 +360,6 @@ def _frames(dataset: Dataset, frames: int) -> list[bytes]:
             f"Number of Frames is {frames}, but there are {len(found)} compressed frames"
         )
     return [add_end_of_image(stream) for stream in found[:frames]]
-
-
-def _check_fragments(pixels: bytes, frames: int) -> None:
-    """Refuse more fragments than an image can need, each of which takes memory and time."""
-    at, count = 0, 0
-    while at < len(pixels) and count <= frames + _MAX_FRAGMENTS:
-        at += 8 + int.from_bytes(pixels[at + 4 : at + 8], "little")
-        count += 1
-    if at < len(pixels):
-        raise UndecodablePixelDataError(
-            f"the pixel data have more than {frames + _MAX_FRAGMENTS} fragments"
-        )
 
 
 def number_of_frames(dataset: Dataset) -> int:
