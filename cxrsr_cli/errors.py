@@ -103,6 +103,10 @@ class UnsupportedImageError(InputError):
     """The object is a valid image of a kind that is not supported."""
 
 
+class OutOfScopeError(UnsupportedImageError):
+    """The file is no chest radiograph for presentation; in a folder it is skipped."""
+
+
 class UndecodablePixelDataError(InputError):
     """The pixel data are damaged, or no codec supports their transfer syntax."""
 

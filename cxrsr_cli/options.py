@@ -33,6 +33,9 @@ class Job:
     target: Path
     error: CxrsrError | None = None
     """Why it cannot be done, if planning found a reason."""
+    is_named: bool = True
+    """Whether the user named the file. One that was found in a folder or DICOMDIR is skipped if
+    it is out of scope."""
 
 
 @dataclass(frozen=True, slots=True)

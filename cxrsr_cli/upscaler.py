@@ -19,7 +19,7 @@ from cxrsr_cli.common.files import ensure_unchanged, sha256_file
 from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.uids import DerivationParameters
-from cxrsr_cli.dicom.acceptance import check_acceptance
+from cxrsr_cli.dicom.acceptance import check_acceptance, check_sop_class
 from cxrsr_cli.dicom.decode import check_pixel_data, decode
 from cxrsr_cli.dicom.pixel_format import (
     Padding,
@@ -28,10 +28,15 @@ from cxrsr_cli.dicom.pixel_format import (
     fill_padding,
     reapply_padding,
 )
-from cxrsr_cli.dicom.source import DicomSource, read_source, to_file
+from cxrsr_cli.dicom.source import (
+    DicomSource,
+    media_storage_sop_class,
+    read_source,
+    to_file,
+)
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
 from cxrsr_cli.dicom.write import check_target, encode_dicom, write_dicom
-from cxrsr_cli.errors import ModelError
+from cxrsr_cli.errors import MemoryLimitError, ModelError, NotDicomError
 from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.noise_curve import NoiseCurve
@@ -296,11 +301,19 @@ class Upscaler:
             raise job.error
         check_target(job.source, job.target, overwrite=self.options.overwrite)
         with ensure_unchanged(job.source):
-            source = read_source(job.source)
+            source = self._read_source(job.source)
             warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
             plan = self._plan(source)
             sha256, frames = sha256_file(job.source), decode(source)
         return DecodedSource(job, source, sha256, frames, plan, warnings)
+
+    def _read_source(self, path: Path) -> DicomSource:
+        try:
+            return read_source(path)
+        except (NotDicomError, MemoryLimitError):
+            # A large or damaged object of another class is not our concern.
+            check_sop_class(media_storage_sop_class(path), self.options.allow)
+            raise
 
     def _plan(self, source: DicomSource) -> MemoryPlan:
         """Plan before the pixels take memory."""

@@ -1,10 +1,12 @@
 """Find the files of a file, a folder or a DICOMDIR."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from cxrsr_cli.common.files import real_path
 from cxrsr_cli.dicom.dicomdir import dicomdir_images, is_dicomdir
 from cxrsr_cli.errors import CxrsrError, NotDicomError, OutputError, UnreadableFileError
 
@@ -20,7 +22,42 @@ class InputFile:
     """Why it cannot be read."""
 
 
-def find_inputs(source: Path, skipped: Sequence[Path] = ()) -> list[InputFile]:
+@dataclass(frozen=True, slots=True)
+class NameFilter:
+    """Which files of a folder or DICOMDIR are taken, by shell patterns.
+
+    A pattern is compared with the name, and with the path below the folder, of which ``*`` takes
+    slashes too.
+    """
+
+    include: Sequence[str] = ()
+    """Patterns of files that are taken; without any, all are."""
+    exclude: Sequence[str] = ()
+    """Patterns of files that are not taken, and of folders that are not searched."""
+
+    def takes_file(self, path: Path) -> bool:
+        """Return whether a file is taken, by its path below the folder."""
+        return (not self.include or _matches(path, self.include)) and not any(
+            _matches(part, self.exclude) for part in (path, *path.parents)
+        )
+
+    def takes_folder(self, path: Path) -> bool:
+        """Return whether a folder is searched, by its path below the folder."""
+        return not _matches(path, self.exclude)
+
+
+ALL_NAMES = NameFilter()
+
+
+def _matches(path: Path, patterns: Sequence[str]) -> bool:
+    return any(
+        fnmatchcase(text, pattern) for text in (path.name, path.as_posix()) for pattern in patterns
+    )
+
+
+def find_inputs(
+    source: Path, skipped: Sequence[Path] = (), filters: NameFilter = ALL_NAMES
+) -> list[InputFile]:
     """Find the files of an input.
 
     Parameters
@@ -29,6 +66,8 @@ def find_inputs(source: Path, skipped: Sequence[Path] = ()) -> list[InputFile]:
         A file; a folder, with its subfolders; a DICOMDIR, whose files are found.
     skipped : sequence of Path
         Files and folders inside a folder that are left out.
+    filters : NameFilter
+        Which files of a folder or DICOMDIR are taken.
 
     Returns
     -------
@@ -44,41 +83,54 @@ def find_inputs(source: Path, skipped: Sequence[Path] = ()) -> list[InputFile]:
     """
     try:
         if source.is_dir():
-            return _find_in(source, skipped)
+            return _find_in(source, skipped, filters)
         if is_dicomdir(source):
-            images = dicomdir_images(source)
-            return [InputFile(path, path.relative_to(source.parent)) for path in images]
+            images = [(path, path.relative_to(source.parent)) for path in dicomdir_images(source)]
+            return [InputFile(*image) for image in images if filters.takes_file(image[1])]
     except OSError as error:
-        unreadable = UnreadableFileError(f"cannot read it ({error.strerror})")
-        return [InputFile(source, error=unreadable)]
+        return [InputFile(source, error=_unreadable(error))]
     except NotDicomError as error:
         return [InputFile(source, error=error)]
     return [InputFile(source)]
 
 
-def _find_in(source: Path, skipped: Sequence[Path]) -> list[InputFile]:
-    root = source.resolve()
-    if any(folder.resolve() == root for folder in skipped):
+def _find_in(source: Path, skipped: Sequence[Path], filters: NameFilter) -> list[InputFile]:
+    root = real_path(source)
+    left_out = [real_path(path) for path in skipped]
+    if root in left_out:
         raise OutputError(
             f"input and output are the same folder, {source}; a source is never overwritten"
         )
-    inside = [path for folder in skipped if (path := folder.resolve()).is_relative_to(root)]
-    return [
-        InputFile(path, path.relative_to(source))
-        for path in sorted(_walk(source))
-        if not is_dicomdir(path)
-        and not any(path.resolve().is_relative_to(folder) for folder in inside)
-    ]
+    inside = [path for path in left_out if path.is_relative_to(root)]
+    found, folders = list[InputFile](), [Path()]
+    while folders:  # a recursive search would fail in a folder that is nested deeply
+        folder = folders.pop()
+        try:
+            with os.scandir(source / folder) as scan:
+                entries = [entry for entry in scan if not entry.name.startswith(".")]
+        except OSError as error:
+            found.append(InputFile(source / folder, folder, _unreadable(error)))
+            continue
+        for entry in entries:
+            path, relative = source / folder / entry.name, folder / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if filters.takes_folder(relative) and root / relative not in inside:
+                    folders.append(relative)
+                continue
+            if is_dicomdir(path) or not filters.takes_file(relative) or _is_folder(path):
+                continue
+            real = real_path(path) if inside and entry.is_symlink() else root / relative
+            if not any(real.is_relative_to(out) for out in inside):
+                found.append(InputFile(path, relative))
+    return sorted(found, key=lambda file: file.path)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """List files that are not hidden, and folders that cannot be read."""
-    unreadable: list[Path] = []
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
-    def note(error: OSError) -> None:
-        unreadable.append(Path(error.filename))
 
-    for parent, folders, files in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
-    yield from unreadable
+def _unreadable(error: OSError) -> UnreadableFileError:
+    return UnreadableFileError(f"cannot read it ({error.strerror})")

@@ -6,15 +6,16 @@ two, the hash tells the next run whether the rename took place. The ledger holds
 paths and hashes, and no content of a file.
 
 It also counts how often each file was started. The end of a file, whatever it is, takes the
-count back, so what remains was being worked on when a process died.
+count back, so what remains was being worked on when a process died. And it remembers which files
+were refused, and why, so that they are not read again before they change.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cxrsr_cli.common.files import sha256_file
+from cxrsr_cli.common.files import real_path, sha256_file
 from cxrsr_cli.common.sqlite_file import Schema, SqliteFile
 from cxrsr_cli.options import Job
 
@@ -37,6 +38,14 @@ _SCHEMA = Schema(
             """
             CREATE TABLE started (
                 target TEXT PRIMARY KEY, source TEXT NOT NULL, count INTEGER NOT NULL
+            ) WITHOUT ROWID
+            """,
+        ),
+        (
+            """
+            CREATE TABLE refused (
+                target TEXT PRIMARY KEY, source TEXT NOT NULL, judged_with TEXT NOT NULL,
+                kind TEXT NOT NULL, reason TEXT NOT NULL
             ) WITHOUT ROWID
             """,
         ),
@@ -89,6 +98,26 @@ class LedgerEntry:
     done: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a file was refused.
+
+    Attributes
+    ----------
+    source : str
+        The file's state, as `file_state`.
+    judged_with : str
+        What the decision depends on besides the file.
+    kind, reason : str
+        Class and message of the error.
+    """
+
+    source: str
+    judged_with: str
+    kind: str
+    reason: str
+
+
 class Ledger:
     """A ledger file; created at the first write.
 
@@ -108,7 +137,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._file = SqliteFile(path, _SCHEMA, read_only=read_only)
-        self._folder = path.parent.resolve()
+        self._folder = real_path(path.parent)
 
     def check(self) -> None:
         """Raise an error if the file exists and cannot be used.
@@ -186,7 +215,7 @@ class Ledger:
             connection.execute(
                 "INSERT INTO started VALUES (?, ?, 1) ON CONFLICT (target) DO UPDATE SET"
                 " count = iif(source = excluded.source, count, 0) + 1, source = excluded.source",
-                (self._name(job.target), _file_state(job.source)),
+                (self._name(job.target), file_state(job.source)),
             )
 
     def unmark_started(self, jobs: Iterable[Job], *, ended: bool) -> None:
@@ -223,9 +252,40 @@ class Ledger:
         counts = {}
         for job in jobs if started else ():
             source, count = started.get(self._name(job.target), ("", 0))
-            if count and source == _file_state(job.source):
+            if count and source == file_state(job.source):
                 counts[job.target] = count
         return counts
+
+    def mark_refused(self, target: Path, refusal: Refusal) -> None:
+        """Record that a file was refused.
+
+        Raises
+        ------
+        OutputError
+            If the ledger cannot be written.
+        """
+        with self._file.connection() as connection, connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?, ?)",
+                (self._name(target), *astuple(refusal)),
+            )
+
+    def find_refusal(self, target: Path) -> Refusal | None:
+        """Return the last refusal of the file that belongs to an output.
+
+        Raises
+        ------
+        OutputError
+            If the ledger cannot be used.
+        """
+        if not self._file.exists:
+            return None
+        with self._file.connection() as connection:
+            row = connection.execute(
+                "SELECT source, judged_with, kind, reason FROM refused WHERE target = ?",
+                (self._name(target),),
+            ).fetchone()
+        return Refusal(*row) if row else None
 
     def delete(self, targets: Sequence[Path]) -> None:
         """Delete the entries of outputs.
@@ -260,17 +320,17 @@ class Ledger:
             )
 
     def _name(self, target: Path) -> str:
-        absolute = target.parent.resolve() / target.name
+        absolute = real_path(target.parent) / target.name
         if absolute.is_relative_to(self._folder):
             absolute = absolute.relative_to(self._folder)
         # A path may hold bytes that are not valid UTF-8.
         return absolute.as_posix().encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-def _file_state(path: Path) -> str:
+def file_state(path: Path) -> str:
     """Describe a file such that a change of its content shows."""
     try:
         found = path.stat()
     except OSError:
         return ""
-    return f"{found.st_size} {found.st_mtime_ns}"
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"

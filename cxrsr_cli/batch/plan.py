@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cxrsr_cli.batch.discover import find_inputs
+from cxrsr_cli.batch.discover import ALL_NAMES, NameFilter, find_inputs
+from cxrsr_cli.common.files import real_path
 from cxrsr_cli.dicom.dicomdir import is_dicomdir
 from cxrsr_cli.errors import NoInputError, OutputError
 from cxrsr_cli.options import Job
@@ -20,7 +21,12 @@ class BatchPlan:
 
 
 def plan_batch(
-    sources: Sequence[Path], target: Path, *, into: bool = False, skipped: Sequence[Path] = ()
+    sources: Sequence[Path],
+    target: Path,
+    *,
+    into: bool = False,
+    skipped: Sequence[Path] = (),
+    filters: NameFilter = ALL_NAMES,
 ) -> BatchPlan:
     """Pair inputs with outputs.
 
@@ -36,6 +42,8 @@ def plan_batch(
         `target` is a folder, even if it does not exist.
     skipped : sequence of Path
         Folders that are left out if they lie in an input folder. So is `target`.
+    filters : NameFilter
+        Which files of folders and DICOMDIRs are taken, by their names.
 
     Returns
     -------
@@ -52,13 +60,18 @@ def plan_batch(
         If the inputs need a folder and `target` is a file, or both are one folder.
     """
     try:
-        return _plan(sources, target, into=into, skipped=skipped)
+        return _plan(sources, target, into=into, skipped=skipped, filters=filters)
     except OSError as error:
         raise NoInputError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def _plan(
-    sources: Sequence[Path], target: Path, *, into: bool, skipped: Sequence[Path]
+    sources: Sequence[Path],
+    target: Path,
+    *,
+    into: bool,
+    skipped: Sequence[Path],
+    filters: NameFilter,
 ) -> BatchPlan:
     single = sources[0] if len(sources) == 1 else None
     if single and not single.exists():
@@ -72,31 +85,36 @@ def _plan(
     jobs = []
     for source in sources:
         base = target if single else target / _name(source)
-        jobs += _plan_one(source, base, [target, *skipped])
+        jobs += _plan_one(source, base, [target, *skipped], filters)
     if not jobs:
         raise NoInputError(f"no file to upscale in {', '.join(map(str, sources))}")
     return BatchPlan(_reject_conflicts(jobs), target)
 
 
 def _name(source: Path) -> str:
-    return source.resolve().parent.name if is_dicomdir(source) else source.resolve().name
+    return real_path(source).parent.name if is_dicomdir(source) else real_path(source).name
 
 
-def _plan_one(source: Path, base: Path, skipped: Sequence[Path]) -> list[Job]:
+def _plan_one(source: Path, base: Path, skipped: Sequence[Path], filters: NameFilter) -> list[Job]:
     return [
-        Job(found.path, base / found.relative_path, error=found.error)
-        for found in find_inputs(source, skipped)
+        Job(
+            found.path,
+            base / found.relative_path,
+            error=found.error,
+            is_named=found.relative_path == Path(),
+        )
+        for found in find_inputs(source, skipped, filters)
     ]
 
 
 def _reject_conflicts(jobs: Sequence[Job]) -> list[Job]:
     """Refuse outputs that would replace an input or another output; drop repetitions."""
     # A link inside the output folder can lead to an input.
-    sources = {job.source.resolve(): job.source for job in jobs}
+    sources = {real_path(job.source): job.source for job in jobs}
     taken: dict[Path, Job] = {}
     kept = []
     for job in jobs:
-        output = job.target.resolve()
+        output = real_path(job.target)
         other = taken.setdefault(output, job)
         if other is not job and other.source == job.source:
             continue
@@ -136,17 +154,17 @@ class RecordPaths:
         OutputError
             Names the first such path.
         """
-        taken = {job.source.resolve(): "an input" for job in plan.jobs}
-        taken |= {job.target.resolve(): "an output" for job in plan.jobs}
+        taken = {real_path(job.source): "an input" for job in plan.jobs}
+        taken |= {real_path(job.target): "an output" for job in plan.jobs}
         for name, path in (("ledger", self.ledger), ("report", self.report)):
             if path is None:
                 continue
-            what = taken.setdefault(path.resolve(), f"the {name}")
+            what = taken.setdefault(real_path(path), f"the {name}")
             if what != f"the {name}":
                 raise OutputError(f"{path} is {what}; choose another path for the {name}")
         if self.quarantine:
-            folder = self.quarantine.resolve()
-            if plan.output_folder and plan.output_folder.resolve().is_relative_to(folder):
+            folder = real_path(self.quarantine)
+            if plan.output_folder and real_path(plan.output_folder).is_relative_to(folder):
                 raise OutputError(
                     f"{self.quarantine} holds the output folder; an archive that watches it "
                     "would take bad inputs for outputs: choose another quarantine"

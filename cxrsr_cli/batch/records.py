@@ -1,23 +1,39 @@
 """What a run looks up before it makes an output, and records after."""
 
+import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cxrsr_cli.batch.ledger import Ledger, LedgerEntry, OutputKey
+from cxrsr_cli.batch.ledger import Ledger, LedgerEntry, OutputKey, Refusal, file_state
 from cxrsr_cli.batch.quarantine import Quarantine
-from cxrsr_cli.batch.result import FileStatus, Result
+from cxrsr_cli.batch.result import FileStatus, Result, Timing, failed_result
 from cxrsr_cli.common.files import ensure_unchanged, remove_stale_temporaries, sha256_file
 from cxrsr_cli.derive.uids import DerivationParameters
-from cxrsr_cli.errors import CxrsrError, OutputError, WorkerCrashedError
+from cxrsr_cli.errors import (
+    CxrsrError,
+    NoPixelDataError,
+    NotDicomError,
+    OutOfScopeError,
+    OutputError,
+    UnsupportedImageError,
+    WorkerCrashedError,
+)
 from cxrsr_cli.options import Job
 
 _LOG = logging.getLogger(__name__)
 
 MAX_CRASHES = 5
 """After this many crashes while it was processed, a file is given up as their cause."""
+
+_REMEMBERED = {
+    kind.__name__: kind
+    for kind in (OutOfScopeError, UnsupportedImageError, NoPixelDataError, NotDicomError)
+}
+"""Refusals by a file's header, special ones first. Pixel data are decoded again in each run,
+because a codec may fail for lack of time or of an extra."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +44,11 @@ class RunRecords:
     ledger: Ledger | None = None
     quarantine: Quarantine | None = None
     dry_run: bool = False
-    counts_crashes: bool = True
+    tracks_inputs: bool = True
     started: dict[Path, Job] = field(default_factory=dict)
     """Jobs that the ledger has as started, by their target."""
+    states: dict[Path, str] = field(default_factory=dict)
+    """What `file_state` said of sources before they were read, by their target."""
 
     def remove_stale_temporaries(self, jobs: Sequence[Job]) -> None:
         """Remove temporary files of killed runs."""
@@ -44,7 +62,7 @@ class RunRecords:
     def separate_suspects(self, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
         """Separate the jobs that were in progress when a process died from all others."""
         counts = dict[Path, int]()
-        if self.ledger and self.counts_crashes:
+        if self.ledger and self.tracks_inputs:
             with suppress(OutputError):  # each file will report it
                 counts = self.ledger.crash_counts(jobs)
         suspects = [
@@ -57,16 +75,16 @@ class RunRecords:
         return [job for job in jobs if job.target not in counts], suspects
 
     def start(self, job: Job) -> Result | None:
-        """Return the result of a job that is done, else record that work on it begins.
+        """Return the result of a job that is known, else record that work on it begins.
 
         Raises
         ------
         CxrsrError
-            As `find_completed`, or if the ledger cannot be written.
+            As `find_known`, or if the ledger cannot be written.
         """
-        completed = self.find_completed(job)
-        if completed or job.error or self.dry_run or not (self.ledger and self.counts_crashes):
-            return completed
+        known = self.find_known(job)
+        if known or job.error or self.dry_run or not (self.ledger and self.tracks_inputs):
+            return known
         self.ledger.mark_started(job)
         self.started[job.target] = job
         return None
@@ -82,6 +100,29 @@ class RunRecords:
                 self.ledger.unmark_started(marked, ended=ended)
             except OutputError as error:
                 _LOG.warning("%s", error)
+
+    def find_known(self, job: Job) -> Result | None:
+        """Return the result of a job that the ledger knows as done or refused, else None.
+
+        Raises
+        ------
+        CxrsrError
+            As `find_completed`.
+        """
+        completed = self.find_completed(job)
+        if completed or self.ledger is None or job.error or not self.tracks_inputs:
+            return completed
+        # Before the file is read: a change while it is read must not go unnoticed.
+        self.states[job.target] = file_state(job.source)
+        refusal = self.ledger.find_refusal(job.target)
+        if (
+            refusal is None
+            or self.parameters.options.overwrite
+            or (refusal.source, refusal.judged_with)
+            != (self.states[job.target], self._judged_with())
+        ):
+            return None
+        return failed_result(job, _REMEMBERED[refusal.kind](refusal.reason), Timing())
 
     def find_completed(self, job: Job) -> Result | None:
         """Return the result of a job that the ledger knows as done, else None.
@@ -124,8 +165,13 @@ class RunRecords:
             work becomes `FileStatus.UP_TO_DATE`.
         """
         self._unmark_started([result.job], ended=True)
+        state = self.states.pop(result.job.target, None)
         if result.status is FileStatus.DONE:
             return self._record(result)
+        if state:
+            result = self._remember_refusal(result, state)
+        if result.status is FileStatus.SKIPPED:
+            return result
         if isinstance(result.error, OutputError):
             return self._completed_by_another_process(result)
         return self._quarantine_input(result)
@@ -160,6 +206,23 @@ class RunRecords:
             except OutputError as error:
                 # The output exists and is marked as pending: the next run will complete the entry.
                 return replace(result, record_errors=[*result.record_errors, str(error)])
+        return result
+
+    def _judged_with(self) -> str:
+        options = self.parameters.options
+        return json.dumps([self.parameters.software, options.scale, sorted(options.allow)])
+
+    def _remember_refusal(self, result: Result, state: str) -> Result:
+        """Record why a file was refused, if that depends on the file alone."""
+        kinds = [name for name, kind in _REMEMBERED.items() if isinstance(result.error, kind)]
+        if not kinds or self.dry_run or not self.ledger:
+            return result
+        refusal = Refusal(state, self._judged_with(), kinds[0], str(result.error))
+        try:
+            if self.ledger.find_refusal(result.job.target) != refusal:
+                self.ledger.mark_refused(result.job.target, refusal)
+        except OutputError as error:
+            return replace(result, record_errors=[*result.record_errors, str(error)])
         return result
 
     def _completed_by_another_process(self, result: Result) -> Result:

@@ -37,6 +37,8 @@ class BatchRun:
     exit_code: ExitCode
     peak_rss_bytes: int
     dry_run: bool = False
+    strict: bool = False
+    """Whether a file that was skipped is a failure of the run."""
 
 
 def build_report(run: BatchRun) -> dict[str, Any]:
@@ -54,20 +56,24 @@ def build_report(run: BatchRun) -> dict[str, Any]:
         nothing from inside a file.
     """
     parameters = run.parameters
-    ended = {result.job: result for result in run.results}
+    # Planning and the ledger may have given a job an error, so jobs are found by their paths.
+    ended = {(result.job.source, result.job.target): result for result in run.results}
     return {
         "schema": SCHEMA,
         "notice": NOTICE,
         "versions": versions(),
         "model": {"name": parameters.options.model, "sha256": parameters.model_sha256},
-        "options": {**parameters.options.as_dict(), "dry_run": run.dry_run},
+        "options": {**parameters.options.as_dict(), "dry_run": run.dry_run, "strict": run.strict},
         "started": run.started.isoformat(timespec="seconds"),
         "finished": run.finished.isoformat(timespec="seconds"),
         "exit_code": int(run.exit_code),
         "counts": count_by_status(run),
         "peak_memory_bytes": run.peak_rss_bytes,
         "files": [
-            file_record(ended.get(job) or Result(job, FileStatus.NOT_PROCESSED)) for job in run.jobs
+            file_record(
+                ended.get((job.source, job.target)) or Result(job, FileStatus.NOT_PROCESSED)
+            )
+            for job in run.jobs
         ],
     }
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cxrsr_cli.errors import CxrsrError, ExitCode, InternalError, MemoryLimitError, OutputError
+from cxrsr_cli.errors import (
+    CxrsrError,
+    ExitCode,
+    InternalError,
+    MemoryLimitError,
+    OutOfScopeError,
+    OutputError,
+)
 from cxrsr_cli.options import Job
 
 if TYPE_CHECKING:
@@ -54,6 +61,8 @@ class FileStatus(StrEnum):
     """The ledger knows its output, which exists unchanged."""
     DRY_RUN = "dry run"
     """Nothing was written; no reason for a failure was found."""
+    SKIPPED = "skipped"
+    """It was found in a folder or DICOMDIR, and is no chest radiograph for presentation."""
     FAILED = "failed"
     NOT_PROCESSED = "not processed"
     """The run ended before it."""
@@ -100,10 +109,11 @@ class Result:
 def failed_result(
     job: Job, error: Exception, timing: Timing, decoded: "DecodedSource | None" = None
 ) -> Result:
-    """Return the result of a job that an error stopped."""
+    """Return the result of a job that an error stopped, or that is skipped because of it."""
+    is_skipped = isinstance(error, OutOfScopeError) and not job.is_named
     return Result(
         job,
-        FileStatus.FAILED,
+        FileStatus.SKIPPED if is_skipped else FileStatus.FAILED,
         error=to_reportable_error(error),
         warnings=decoded.warnings if decoded else [],
         timing=timing,
@@ -112,11 +122,14 @@ def failed_result(
     )
 
 
-def exit_code(results: Sequence[Result], planned: int | None = None) -> ExitCode:
+def exit_code(
+    results: Sequence[Result], planned: int | None = None, *, strict: bool = False
+) -> ExitCode:
     """Return the exit code of a run.
 
-    It is `ExitCode.SOME_FAILED` if some files failed and others did not. If all failed
-    with one exit code, it is that one.
+    Files that were skipped do not count; if all were, there was no input. It is
+    `ExitCode.SOME_FAILED` if some files failed and others did not. If all failed with one exit
+    code, it is that one.
 
     Parameters
     ----------
@@ -124,12 +137,18 @@ def exit_code(results: Sequence[Result], planned: int | None = None) -> ExitCode
         Results of the files that were processed.
     planned : int, optional
         Number of files; a run that did not process all of them was interrupted.
+    strict : bool
+        Whether the code is `ExitCode.SOME_FAILED` instead of success, or of no input, if a
+        file was skipped.
     """
     if planned is not None and len(results) < planned:
         return ExitCode.INTERRUPTED
-    failures = [result.error.exit_code for result in results if result.error]
+    others = [result for result in results if result.status is not FileStatus.SKIPPED]
+    failures = [result.error.exit_code for result in others if result.error]
     if not failures:
-        return ExitCode.OK
-    if len(failures) < len(results):
+        if strict and len(others) < len(results):
+            return ExitCode.SOME_FAILED
+        return ExitCode.OK if others or not results else ExitCode.NO_INPUT
+    if len(failures) < len(others):
         return ExitCode.SOME_FAILED
     return failures[0] if len(set(failures)) == 1 else ExitCode.ALL_FAILED

@@ -54,16 +54,17 @@ class BatchRunner:
         Takes copies of the files that could not be upscaled.
     dry_run : bool
         Read and check every file, but write nothing.
-    counts_crashes : bool
-        Whether the ledger counts how often the process died while it worked on a file. Such a
-        file is done last and alone, and not at all after `MAX_CRASHES`.
+    tracks_inputs : bool
+        Whether the ledger remembers refused files, and counts how often the process died while
+        it worked on a file. Such a file is done last and alone, and not at all after
+        `MAX_CRASHES`.
     """
 
     executor: Executor
     ledger: Ledger | None = None
     quarantine: Quarantine | None = None
     dry_run: bool = False
-    counts_crashes: bool = True
+    tracks_inputs: bool = True
 
     def run(
         self,
@@ -104,7 +105,7 @@ class BatchRunner:
             self.ledger,
             self.quarantine,
             self.dry_run,
-            self.counts_crashes,
+            self.tracks_inputs,
         )
         records.remove_stale_temporaries(jobs)
         try:

@@ -201,7 +201,7 @@ class _JobRunner:
             with self._reading:
                 # The run may have ended while this file waited.
                 self._dispatcher.check()
-                known = self._records.find_completed(job)
+                known = self._records.find_known(job)
                 if known:
                     return replace(known, timing=Timing(read=time.monotonic() - started))
                 if job.error:

@@ -28,14 +28,16 @@ _R = TypeVar("_R", BatchRun, "SendRun")
 _T = TypeVar("_T")
 
 
-def run_batch(batch: "BatchRunner", plan: BatchPlan, reporter: Reporter) -> BatchRun:
+def run_batch(
+    batch: "BatchRunner", plan: BatchPlan, reporter: Reporter, *, strict: bool = False
+) -> BatchRun:
     """Run a batch and report each file."""
     started = now()
     reporter.report(_start_message(batch, plan))
     with graceful_stop() as stop, reporter.progress(len(plan.jobs), "file") as advance:
         results, ended_by = collect_results(
             batch.run(plan.jobs, advance=advance, stop=stop),
-            lambda result: reporter.report(_file_message(result)),
+            lambda result: reporter.report(_file_message(result, strict=strict)),
             reporter,
         )
     return BatchRun(
@@ -44,9 +46,10 @@ def run_batch(batch: "BatchRunner", plan: BatchPlan, reporter: Reporter) -> Batc
         results=results,
         started=started,
         finished=now(),
-        exit_code=ended_by or exit_code(results, len(plan.jobs)),
+        exit_code=ended_by or exit_code(results, len(plan.jobs), strict=strict),
         peak_rss_bytes=peak_rss_bytes(),
         dry_run=batch.dry_run,
+        strict=strict,
     )
 
 
@@ -117,12 +120,15 @@ def batch_summary(run: BatchRun) -> Message:
     """Return the summary of a batch."""
     counts = count_by_status(run)
     failed, up_to_date = counts[FileStatus.FAILED], counts[FileStatus.UP_TO_DATE]
+    skipped = counts[FileStatus.SKIPPED]
     parts = [f"{counts[FileStatus.DONE]} upscaled", f"{failed} failed"]
     if run.dry_run:
         parts[0] = f"{counts[FileStatus.DRY_RUN]} would be upscaled"
     if up_to_date:
         parts.append(f"{up_to_date} up to date")
-    if up_to_date == len(run.jobs):
+    if skipped:
+        parts.append(f"{skipped} skipped")
+    if up_to_date + skipped == len(run.jobs):
         parts.append("nothing to do")
     return summary_message(run, counts, parts, "Dry run: " * run.dry_run)
 
@@ -144,14 +150,17 @@ def _start_message(batch: "BatchRunner", plan: BatchPlan) -> Message:
     return Message("start", "info", facts, [(Verbosity.VERBOSE, line)])
 
 
-def _file_message(result: Result) -> Message:
-    level = "error" if result.error else "warning" if result.warnings else "info"
-    return Message("file", level, file_record(result), list(_file_lines(result)))
+def _file_message(result: Result, *, strict: bool) -> Message:
+    is_failure = result.error and (strict or result.status is not FileStatus.SKIPPED)
+    level = "error" if is_failure else "warning" if result.warnings else "info"
+    return Message("file", level, file_record(result), list(_file_lines(result, strict=strict)))
 
 
-def _file_lines(result: Result) -> Iterator[tuple[Verbosity, str]]:
+def _file_lines(result: Result, *, strict: bool) -> Iterator[tuple[Verbosity, str]]:
     name, deviation, plan = display_path(result.job.source), result.deviation, result.plan
-    if result.error:
+    if result.status is FileStatus.SKIPPED:
+        yield Verbosity.QUIET if strict else Verbosity.VERBOSE, f"skipped: {name}: {result.error}"
+    elif result.error:
         yield Verbosity.QUIET, f"failed: {name}: {result.error}"
     for error in result.record_errors:
         yield Verbosity.QUIET, f"error: {name}: {error}"

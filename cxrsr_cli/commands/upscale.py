@@ -28,6 +28,7 @@ from cxrsr_cli.networks.model_files import ModelFile, find_model
 from cxrsr_cli.options import UpscaleOptions
 
 if TYPE_CHECKING:
+    from cxrsr_cli.batch.discover import NameFilter
     from cxrsr_cli.batch.plan import BatchPlan, RecordPaths
     from cxrsr_cli.batch.runner import Executor
 
@@ -122,6 +123,26 @@ def upscale(
         ),
     ] = None,
     report: ReportOption = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Of folders and DICOMDIRs, take only files whose name or path below the folder "
+            "matches, such as '*.dcm'; repeatable.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave out files, and folders with all in them, whose name or path matches; "
+            "repeatable.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit with 4 if a file of a folder was skipped."),
+    ] = False,
     io_workers: Annotated[
         int,
         typer.Option(
@@ -154,11 +175,12 @@ def upscale(
 ) -> None:
     """Upscale chest radiographs into derived DICOM objects.
 
-    Exit codes: 0 success, 1 internal error, 2 usage, 3 no input, 4 some files
-    failed, 5 all files failed, 6 cannot write, 7 model error, 8 cluster not
-    reachable, 130 interrupted.
+    Exit codes: 0 success, 1 internal error, 2 usage, 3 no input, or every file
+    was skipped, 4 some files failed, 5 all files failed, 6 cannot write, 7 model
+    error, 8 cluster not reachable, 130 interrupted.
     Not for diagnosis.
     """
+    from cxrsr_cli.batch.discover import NameFilter
     from cxrsr_cli.batch.ledger import Ledger
     from cxrsr_cli.batch.plan import RecordPaths
     from cxrsr_cli.batch.quarantine import Quarantine
@@ -182,7 +204,8 @@ def upscale(
             check_report_path(report)
         weights = find_model(options.model, options.scale)
         paths = RecordPaths(ledger, report, quarantine)
-        plan, paths = _plan(sources, target, paths, with_ledger=not no_ledger)
+        names = NameFilter(include or (), exclude or ())
+        plan, paths = _plan(sources, target, paths, names, with_ledger=not no_ledger)
         known = Ledger(paths.ledger, read_only=dry_run) if paths.ledger else None
         if known:
             known.check()
@@ -198,14 +221,19 @@ def upscale(
             runner = BatchRunner(executor, known, copies, dry_run=dry_run)
             show_bar = show_progress(no_progress, quiet=quiet)
             reporter = make_reporter(level, as_json=log_json, show_bar=show_bar)
-            run = run_batch(runner, plan, reporter)
+            run = run_batch(runner, plan, reporter, strict=strict)
         raise typer.Exit(
             write_report_and_summary(run, reporter, report, build_report, batch_summary)
         )
 
 
 def _plan(
-    sources: list[str], target: str, paths: "RecordPaths", *, with_ledger: bool
+    sources: list[str],
+    target: str,
+    paths: "RecordPaths",
+    names: "NameFilter",
+    *,
+    with_ledger: bool,
 ) -> "tuple[BatchPlan, RecordPaths]":
     """Pair inputs with outputs; return also where the run keeps its records."""
     from cxrsr_cli.batch.ledger import LEDGER_NAME
@@ -216,6 +244,7 @@ def _plan(
         Path(target),
         into=target.endswith(os.sep),
         skipped=list(paths),
+        filters=names,
     )
     if paths.ledger is None and plan.output_folder and with_ledger:
         paths = replace(paths, ledger=plan.output_folder / LEDGER_NAME)

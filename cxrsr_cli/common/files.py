@@ -150,6 +150,17 @@ def fsync_path(path: Path) -> None:
             raise
 
 
+def real_path(path: Path) -> Path:
+    """Return the absolute path without links; a link that cannot be followed stays in it.
+
+    `Path.resolve` raises RuntimeError for links that lead to each other.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, RecursionError):
+        return path.absolute()
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits.
 

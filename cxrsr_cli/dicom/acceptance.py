@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
@@ -14,7 +15,12 @@ from pydicom.uid import (
 
 from cxrsr_cli.dicom.attributes import quoted, sop_class_name
 from cxrsr_cli.dicom.identifiers import MODEL_NAME
-from cxrsr_cli.errors import InputError, NoPixelDataError, UnsupportedImageError
+from cxrsr_cli.errors import (
+    InputError,
+    NoPixelDataError,
+    OutOfScopeError,
+    UnsupportedImageError,
+)
 
 
 class AcceptanceOverride(StrEnum):
@@ -45,6 +51,9 @@ RADIOGRAPHS = (
     DigitalXRayImageStorageForProcessing,
 )
 """SOP Classes of which every object is a radiograph."""
+
+_IMAGE_CLASS = "Image Storage"
+"""Part of the name of every SOP Class of images (PS3.4 B.5)."""
 
 # Public chest collections store radiographs as Secondary Capture.
 _CAPTURED_MODALITIES = ("CR", "DX", "RG")
@@ -105,10 +114,18 @@ def _is_colour(dataset: Dataset, _scale: int) -> bool:
     return samples not in (None, 1) or photometric not in (None, *_GRAYSCALE)
 
 
+def _has_no_image(dataset: Dataset, _scale: int) -> bool:
+    """Return whether the object is a document, a presentation state or the like."""
+    return "PixelData" not in dataset and _IMAGE_CLASS not in sop_class_name(dataset)
+
+
+def _is_captured(dataset: Dataset) -> bool:
+    return bool(dataset.SOPClassUID == SecondaryCaptureImageStorage)
+
+
 def _is_other_modality(dataset: Dataset, _scale: int) -> bool:
-    captured = dataset.SOPClassUID == SecondaryCaptureImageStorage
     return dataset.SOPClassUID not in RADIOGRAPHS and not (
-        captured and dataset.get("Modality") in _CAPTURED_MODALITIES
+        _is_captured(dataset) and dataset.get("Modality") in _CAPTURED_MODALITIES
     )
 
 
@@ -124,7 +141,22 @@ def _is_other_body_part(dataset: Dataset, _scale: int) -> bool:
     return not _region_codes(dataset) <= _CHEST_CODES
 
 
+_OTHER_MODALITY = "{sop_class} is not a CR or DX radiograph; --allow modality"
+
 ACCEPTANCE_RULES = (
+    AcceptanceRule(
+        _has_no_image,
+        "{sop_class} has no image: the object has no Pixel Data",
+        error=OutOfScopeError,
+    ),
+    AcceptanceRule(
+        lambda dataset, _: is_cxrsr_output(dataset),
+        "the object is an output of cxrsr already; it is not upscaled again",
+        error=OutOfScopeError,
+    ),
+    AcceptanceRule(
+        _is_other_modality, _OTHER_MODALITY, AcceptanceOverride.MODALITY, OutOfScopeError
+    ),
     AcceptanceRule(
         lambda dataset, _: "PixelData" not in dataset and any(k in dataset for k in _FLOAT_PIXELS),
         "floating-point pixels are not supported",
@@ -135,8 +167,9 @@ ACCEPTANCE_RULES = (
         error=NoPixelDataError,
     ),
     AcceptanceRule(
-        lambda dataset, _: is_cxrsr_output(dataset),
-        "the object is an output of cxrsr already; it is not upscaled again",
+        lambda dataset, scale: _is_captured(dataset) and _is_colour(dataset, scale),
+        "a screen or a document in colour, Photometric Interpretation {photometric}",
+        error=OutOfScopeError,
     ),
     AcceptanceRule(
         _is_colour,
@@ -160,19 +193,16 @@ ACCEPTANCE_RULES = (
         "the limit of DICOM",
     ),
     AcceptanceRule(
-        _is_other_modality,
-        "{sop_class} is not a CR or DX radiograph; --allow modality",
-        AcceptanceOverride.MODALITY,
-    ),
-    AcceptanceRule(
         _is_for_processing,
         "FOR PROCESSING data, on which no model here was trained; --allow for-processing",
         AcceptanceOverride.FOR_PROCESSING,
+        OutOfScopeError,
     ),
     AcceptanceRule(
         _is_other_body_part,
         "the stated body part {body_part} is not the chest; --allow body-part",
         AcceptanceOverride.BODY_PART,
+        OutOfScopeError,
     ),
 )
 """Every reason to refuse an object; the first one that applies is reported."""
@@ -201,8 +231,10 @@ def check_acceptance(
     ------
     NoPixelDataError
         If there is no image.
+    OutOfScopeError
+        If it is no chest radiograph for presentation; names the override if there is one.
     UnsupportedImageError
-        For any other rule of `ACCEPTANCE_RULES`; names the override if there is one.
+        For any other rule of `ACCEPTANCE_RULES`.
     """
     for rule in ACCEPTANCE_RULES:
         if rule.override not in allowed and rule.refuses(dataset, scale):
@@ -210,6 +242,19 @@ def check_acceptance(
     if AcceptanceOverride.BODY_PART in allowed or _body_part(dataset) or _region_codes(dataset):
         return []
     return ["no body part is stated; the image is taken for a chest radiograph"]
+
+
+def check_sop_class(sop_class: UID, allowed: frozenset[AcceptanceOverride]) -> None:
+    """Refuse the SOP Class of a file that cannot be read, if no object of it is a radiograph.
+
+    Raises
+    ------
+    OutOfScopeError
+        If it is another class of the standard, and not allowed.
+    """
+    is_other = sop_class not in (*RADIOGRAPHS, SecondaryCaptureImageStorage)
+    if sop_class.type == "SOP Class" and is_other and AcceptanceOverride.MODALITY not in allowed:
+        raise OutOfScopeError(_OTHER_MODALITY.format(sop_class=sop_class.name))
 
 
 def _facts(dataset: Dataset, scale: int) -> dict[str, object]:

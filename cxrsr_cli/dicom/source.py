@@ -12,7 +12,6 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
-from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -35,7 +34,13 @@ from cxrsr_cli.dicom.raw_elements import (
     remove_stray_elements,
     to_little_endian,
 )
-from cxrsr_cli.errors import CxrsrError, MemoryLimitError, NotDicomError, UnreadableFileError
+from cxrsr_cli.errors import (
+    CxrsrError,
+    MemoryLimitError,
+    NotDicomError,
+    OutOfScopeError,
+    UnreadableFileError,
+)
 
 NATIVE_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 """Transfer syntaxes whose files hold the cells of the pixels as they are."""
@@ -53,12 +58,19 @@ _BARE_SYNTAXES = {
 
 _DAMAGED_HEADER = "damaged DICOM: it is cut off, or its elements cannot be followed to the end"
 
+_NOT_DICOM = "not a DICOM file (no DICM prefix)"
+_OTHER_FORMATS = (
+    b"%PDF-", b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"PK\x03\x04", b"\x1f\x8b",
+)  # fmt: skip
+"""How documents, pictures and archives begin, whatever their names are."""
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", ".acr")
+_CONTROL_CHARACTERS = {*range(32), 127} - {*b"\t\n\r\f\x1b"}
+_HEAD_BYTES = 132
+"""Preamble and prefix (PS3.10 7.1)."""
+
 _MIN_DEFERRED_BYTES = 1 << 16
 """Smaller values are always read, because reading one later opens the file again."""
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-_ITEM_TAG = b"\xfe\xff\x00\xe0"
-_ONE_ENTRY_END = 12
-"""Bytes of a Basic Offset Table with one entry, and of its item tag and length."""
 
 # Deflate reaches 1032:1, a radiograph 2:1 to 4:1, a mostly black one 20:1. So a file may
 # inflate to a hundred times its size. A small file may inflate to the size of an
@@ -141,7 +153,9 @@ def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = Non
     UnreadableFileError
         If the file cannot be read.
     NotDicomError
-        If it is not DICOM, or is damaged.
+        If it is damaged.
+    OutOfScopeError
+        If it is a file of another format.
     MemoryLimitError
         If it is deflated and inflates to more than a radiograph can.
     """
@@ -161,7 +175,6 @@ def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = Non
             # Some damage appears only when all elements are parsed.
             parse_elements(dataset)
             set_single_values(dataset)
-            _join_fragments(dataset)
         except OSError as error:
             # pydicom raises OSError for a damaged sequence, too; a disk's error has a number.
             if error.errno is None:
@@ -296,9 +309,11 @@ def _open_bare(file: LengthCheckedFile) -> FileDataset:
     encoding.
     """
     file.seek(0)
-    start = file.read(2)
-    if start not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
-        raise NotDicomError("not a DICOM file (no DICM prefix)")
+    head = file.read(_HEAD_BYTES)
+    if _is_other_format(Path(file.name), head):
+        raise OutOfScopeError(_NOT_DICOM)
+    if head[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        raise NotDicomError(_NOT_DICOM)
     file.seek(0)
     dataset = _read(file, force=True)
     if "TransferSyntaxUID" in dataset.file_meta:
@@ -310,6 +325,30 @@ def _open_bare(file: LengthCheckedFile) -> FileDataset:
         raise NotDicomError("no meta information, and the data set does not show its encoding")
     dataset.file_meta.TransferSyntaxUID = syntax
     return dataset
+
+
+def _is_other_format(path: Path, head: bytes) -> bool:
+    """Return whether a file is of another format by its name or else its beginning.
+
+    A text in a file that is named as DICOM may be what a failed transfer left.
+    """
+    suffix = path.suffix.lower()
+    # A name may be a UID, whose last component is no suffix.
+    if any(map(str.isalpha, suffix)):
+        return suffix not in _DICOM_SUFFIXES
+    is_text = head.strip() and not set(head) & _CONTROL_CHARACTERS
+    return bool(is_text) or head.startswith(_OTHER_FORMATS)
+
+
+def media_storage_sop_class(path: Path) -> UID:
+    """Return the SOP Class that the meta information states; empty if it cannot be read."""
+    try:
+        with quiet_libraries(), LengthCheckedFile(path) as file:
+            beginning = read_partial(file, stop_when=lambda *_: True)
+            return UID(str(beginning.file_meta.get("MediaStorageSOPClassUID", "")))
+    # On a damaged file pydicom raises any exception.
+    except Exception:
+        return UID("")
 
 
 def _is_encapsulated(dataset: FileDataset) -> bool:
@@ -342,19 +381,3 @@ def _transfer_syntax(dataset: FileDataset) -> UID:
         syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
         dataset.file_meta.TransferSyntaxUID = syntax
     return UID(syntax)
-
-
-def _join_fragments(dataset: Dataset) -> None:
-    """Empty a Basic Offset Table with an entry for each fragment of a single frame, in place.
-
-    All fragments are that frame (PS3.5 A.4), but the table would make frames of them.
-    """
-    pixels = dataset.get(Tag("PixelData"))
-    if pixels is None or not pixels.is_undefined_length:
-        return
-    value = pixels.value
-    if not isinstance(value, bytes) or not value.startswith(_ITEM_TAG):
-        return
-    table_end = 8 + int.from_bytes(value[4:8], "little")
-    if dataset.get("NumberOfFrames") in (None, "", 0, 1) and table_end > _ONE_ENTRY_END:
-        pixels.value = _ITEM_TAG + bytes(4) + value[table_end:]

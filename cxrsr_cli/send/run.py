@@ -11,6 +11,7 @@ from typing import Any
 
 from cxrsr_cli.batch.discover import InputFile, find_inputs
 from cxrsr_cli.batch.report import display_path
+from cxrsr_cli.common.files import real_path
 from cxrsr_cli.connections.destination import Destination, SendOutcome, SendResult, never_stop
 from cxrsr_cli.errors import CxrsrError, ExitCode, NoInputError
 from cxrsr_cli.send.file_header import file_failure
@@ -41,7 +42,9 @@ def find_files(sources: Sequence[Path], exclude: Sequence[Path] = ()) -> list[In
         if len(sources) == 1 and not sources[0].exists():
             raise NoInputError(f"no file or folder {sources[0]}")
         found = {
-            item.path.resolve(): item for source in sources for item in find_inputs(source, exclude)
+            real_path(item.path): item
+            for source in sources
+            for item in find_inputs(source, exclude)
         }
     except OSError as error:
         raise NoInputError(f"cannot read {error.filename}: {error.strerror}") from error

@@ -97,7 +97,7 @@ class UpscaleWorker:
         batch = BatchRunner(
             LocalExecutor(self.upscalers[rule.upscale]),
             self.ledger,
-            counts_crashes=False,  # the queue counts them
+            tracks_inputs=False,  # the queue counts them
         )
         jobs = [
             Job(self.context.spool.received(i.key), self.context.spool.output(i.key)) for i in items

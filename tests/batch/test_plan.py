@@ -160,7 +160,7 @@ def test_a_folder_with_a_dicomdir_lists_each_file_once(medium: Path) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("component", ["..", "/etc", "a/b"])
+@pytest.mark.parametrize("component", ["..", "/etc", "a/../.."])
 def test_a_dicomdir_cannot_name_files_outside_its_folder(medium: Path, component: str) -> None:
     directory = pydicom.dcmread(medium / "DICOMDIR")
     for record in directory.DirectoryRecordSequence:
