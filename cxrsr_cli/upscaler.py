@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from cxrsr_cli import __version__
-from cxrsr_cli.common.files import ensure_unchanged, sha256_file
+from cxrsr_cli.common.files import ensure_unchanged, permissions_of, sha256_file
 from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.uids import DerivationParameters
@@ -394,6 +394,7 @@ class Upscaler:
             decoded.job.target,
             syntax=self._transfer_syntax(decoded.source),
             overwrite=self.options.overwrite,
+            permissions=permissions_of(decoded.job.source),
             before_publish=before_publish,
         )
         return WrittenFile(written, warnings)

@@ -171,7 +171,7 @@ class Ledger:
         """
         if not self._file.exists:
             return None
-        try:
+        try:  # what is no regular file is no output
             output_sha256 = sha256_file(target)
         except OSError:
             return None

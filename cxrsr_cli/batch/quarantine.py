@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli import __version__
-from cxrsr_cli.common.files import atomic_write, remove_stale_temporaries, sha256_file
+from cxrsr_cli.common.files import (
+    atomic_write,
+    open_regular,
+    permissions_of,
+    remove_stale_temporaries,
+    sha256_file,
+)
 from cxrsr_cli.errors import (
     CxrsrError,
     InputError,
@@ -63,7 +69,8 @@ class Quarantine:
         ----------
         job : Job
             The source stays in its place. The copy gets the name of the output; if
-            another file has that name, a part of the copy's hash is added.
+            another file has that name, a part of the copy's hash is added. It is not more
+            readable than the source. Of a link no copy is made: it may lead anywhere.
         error : CxrsrError
             The reason.
 
@@ -73,6 +80,8 @@ class Quarantine:
             If the copy cannot be made.
         """
         try:
+            if job.source.is_symlink():
+                raise OutputError("no copy in quarantine: the input is a link")
             sha256 = sha256_file(job.source)
             copy = self.folder / self._name(job)
             if copy.exists() and sha256_file(copy) != sha256:
@@ -88,8 +97,14 @@ class Quarantine:
             }
             _write_reason(copy, reason, sha256)
             if not copy.exists():
-                with atomic_write(copy, overwrite=False) as temporary:
-                    shutil.copyfile(job.source, temporary)
+                with (
+                    open_regular(job.source, follow_link=False) as source,
+                    atomic_write(
+                        copy, overwrite=False, permissions=permissions_of(job.source)
+                    ) as temporary,
+                    temporary.open("wb") as file,
+                ):
+                    shutil.copyfileobj(source, file)
         except OSError as failure:
             raise OutputError(f"no copy in quarantine: {failure.strerror or failure}") from failure
 
@@ -112,6 +127,6 @@ def _write_reason(copy: Path, reason: dict[str, Any], sha256: str) -> None:
 
 
 def _is_reason(path: Path, sha256: str) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(_MAX_REASON_LENGTH)
     return _SCHEMA.encode() in start and sha256.encode() in start

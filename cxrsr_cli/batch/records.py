@@ -2,6 +2,7 @@
 
 import json
 import logging
+import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,8 @@ class RunRecords:
     tracks_inputs: bool = True
     started: dict[Path, Job] = field(default_factory=dict)
     """Jobs that the ledger has as started, by their target."""
+    names: dict[str, Path] = field(default_factory=dict)
+    """Outputs of this run by their names without case and form of accents."""
     states: dict[Path, str] = field(default_factory=dict)
     """What `file_state` said of sources before they were read, by their target."""
 
@@ -150,8 +153,14 @@ class RunRecords:
         Raises
         ------
         OutputError
-            If the ledger cannot be written. The output must not get its name then.
+            If the ledger cannot be written, or the file system takes another output of this run
+            for the same file. The output must not get its name then.
         """
+        name = unicodedata.normalize("NFC", str(job.target)).casefold()
+        other = self.names.setdefault(name, job.target)
+        with suppress(OSError):
+            if other != job.target and other.samefile(job.target):
+                raise OutputError(f"{other} and {job.target} are the same file on this file system")
         if self.ledger:
             self.ledger.mark_pending(job.target, self._output_key(source_sha256), output_sha256)
 

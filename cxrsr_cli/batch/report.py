@@ -179,5 +179,8 @@ def _names(job: Job) -> dict[str, str]:
 
 
 def display_path(path: Path) -> str:
-    """Return a path as legal Unicode, which a file name need not be."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    r"""Return a path as legal Unicode, which a file name need not be.
+
+    Bytes that are none are shown as ``\xff``, by which a shell finds the file: ``$'a\xff.dcm'``.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -51,6 +51,7 @@ from cxrsr_cli.cluster.file_transfer import (
     save_output,
 )
 from cxrsr_cli.cluster.messages import FileResponse, WorkRequest
+from cxrsr_cli.common.files import permissions_of
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.write import check_target
 from cxrsr_cli.errors import NetworkError, OutputError, WorkerCrashedError
@@ -249,6 +250,7 @@ class _JobRunner:
                 sha256,
                 lambda _: self._records.mark_pending(job, source, sha256),
                 overwrite=self._overwrite,
+                permissions=permissions_of(job.source),
             )
         except Exception as error:
             return replace(

@@ -95,6 +95,7 @@ def save_output(
     before_publish: Callable[[str], None],
     *,
     overwrite: bool,
+    permissions: int = 0o666,
 ) -> None:
     """Give an output its final name, on the client.
 
@@ -122,7 +123,7 @@ def save_output(
             return
         if output is None or hashlib.sha256(output).hexdigest() != sha256:
             raise OutputError(f"{target}: the output was damaged on the way from the worker")
-        with atomic_write(target, overwrite=overwrite) as temporary:
+        with atomic_write(target, overwrite=overwrite, permissions=permissions) as temporary:
             temporary.write_bytes(output)
             before_publish(sha256)
 

@@ -1,8 +1,12 @@
 """The terminal and its signals: lines on stdout and stderr, and what SIGTERM and SIGHUP do."""
 
+import atexit
+import io
 import os
 import signal
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,7 +14,125 @@ from typing import NoReturn, TextIO
 
 import typer
 
+_MAX_WAITING_BYTES = 1 << 20
+"""Bytes that wait for the reader of a stream. A pipe itself holds 64 KiB more."""
+_DRAIN_TIMEOUT_SECONDS = 5.0
+"""Seconds that the end of the process waits for the reader."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class UnblockedStream(io.TextIOBase):
+    """A text stream on a descriptor that never keeps a writer waiting.
+
+    Lines wait in memory, up to a limit, for a thread that writes them. What exceeds the limit is
+    dropped and counted. After an error everything is dropped.
+
+    Parameters
+    ----------
+    descriptor : int
+        Such as 2.
+    encoding : str
+        Characters that it lacks are written as escapes.
+    """
+
+    def __init__(self, descriptor: int, encoding: str) -> None:
+        self._descriptor, self._encoding = descriptor, encoding
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        """Begin without a thread, and without the lines that another process writes."""
+        self._waiting, self._waiting_bytes = deque[bytes](), 0
+        self._dropped, self._is_broken = 0, False
+        # Reentrant: a signal handler may write while this thread does.
+        self._change = threading.Condition(threading.RLock())
+        self._thread: threading.Thread | None = None
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override] # a property of this stream as well
+        """Of the descriptor's bytes."""
+        return self._encoding
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Return whether the descriptor is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str, /) -> int:
+        """Take a text to write."""
+        data = text.encode(self._encoding, "backslashreplace")
+        with self._change:
+            if self._waiting_bytes + len(data) > _MAX_WAITING_BYTES:
+                self._dropped += 1
+            elif not self._is_broken:
+                self._waiting.append(data)
+                self._waiting_bytes += len(data)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._write_waiting, daemon=True)
+                    self._thread.start()
+                self._change.notify_all()
+        return len(text)
+
+    def take_dropped(self) -> int:
+        """Return how many texts were dropped since the last call, once there is room again."""
+        with self._change:
+            if self._waiting_bytes > _MAX_WAITING_BYTES // 2:
+                return 0
+            dropped, self._dropped = self._dropped, 0
+            return dropped
+
+    def drain(self) -> None:
+        """Wait a few seconds until everything is written."""
+        with self._change:
+            self._change.wait_for(lambda: not self._waiting, _DRAIN_TIMEOUT_SECONDS)
+
+    def _write_waiting(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._waiting)
+                data = self._waiting[0]
+            try:
+                written = os.write(self._descriptor, data)
+            except OSError:
+                written = 0
+            with self._change:
+                self._waiting_bytes -= written
+                if written == len(data):
+                    self._waiting.popleft()
+                elif written:
+                    self._waiting[0] = data[written:]
+                else:
+                    self._is_broken, self._waiting_bytes = True, 0
+                    self._waiting.clear()
+                self._change.notify_all()
+
+
+def dropped_lines() -> int:
+    """Return how many lines on stderr were dropped since the last call because nobody read them."""
+    return sys.stderr.take_dropped() if isinstance(sys.stderr, UnblockedStream) else 0
+
+
+def drain_stderr() -> None:
+    """Wait a few seconds until what was written to stderr is read."""
+    if isinstance(sys.stderr, UnblockedStream):
+        sys.stderr.drain()
+
+
+def print_summary(line: str) -> None:
+    """Write the last line to stdout; wait a few seconds only if nobody reads it."""
+    if not isinstance(sys.stderr, UnblockedStream):  # the streams are the caller's
+        print_line(line)
+        return
+    stream = UnblockedStream(1, sys.stdout.encoding)
+    stream.write(replace_unprintable(line) + "\n")
+    stream.drain()
 
 
 def print_line(line: str, *, err: bool = False) -> None:
@@ -34,7 +156,7 @@ def redirect_to_devnull(stream: TextIO) -> None:
 
 
 def ensure_standard_streams() -> None:
-    """Open the standard streams that are closed, on the null device.
+    """Open the standard streams that are closed, on the null device; let stderr stop nothing.
 
     If stderr were closed, the next opened file would get its descriptor, and
     warnings of libraries would be written into that file.
@@ -46,6 +168,9 @@ def ensure_standard_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
         getattr(sys, name).reconfigure(errors="backslashreplace")
+    stream = UnblockedStream(2, sys.stderr.encoding)
+    sys.stderr = stream
+    atexit.register(stream.drain)
 
 
 def install_interrupt_handlers() -> None:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Never, Protocol
 
 import typer
 
-from cxrsr_cli.commands.console import print_line, redirect_to_devnull, replace_unprintable
+from cxrsr_cli.commands.console import (
+    dropped_lines,
+    print_line,
+    print_summary,
+    redirect_to_devnull,
+    replace_unprintable,
+)
 from cxrsr_cli.commands.options import Verbosity
 from cxrsr_cli.errors import CxrsrError
 
@@ -71,11 +77,11 @@ class TextReporter:
 
     def report(self, message: Message) -> None:
         """Write the lines that the verbosity admits."""
-        for verbosity, line in message.lines:
+        for verbosity, line in [*_dropped_lines(), *message.lines]:
             if verbosity > self._verbosity:
                 continue
-            if message.event == "summary":
-                print_line(line)
+            if message.event == "summary" and (verbosity, line) in message.lines:
+                print_summary(line)
                 continue
             with self._lock:
                 self._write(f"{_now()} {line}" if self._show_time else line)
@@ -118,10 +124,15 @@ class JsonReporter:
 
     def report(self, message: Message) -> None:
         """Write the facts."""
+        for _, line in _dropped_lines():
+            self._write(Message("dropped", "warning", {"message": line}))
         is_essential = any(verbosity is Verbosity.QUIET for verbosity, _ in message.lines)
         if is_essential or self._verbosity > Verbosity.QUIET:
-            with self._lock:
-                print_line(_json_line(message), err=True)
+            self._write(message)
+
+    def _write(self, message: Message) -> None:
+        with self._lock:
+            print_line(_json_line(message), err=True)
 
     def progress(
         self, _total: int, _unit: str, /
@@ -144,6 +155,12 @@ class _LogHandler(logging.Handler):
         self._reporter.report(
             Message("log", level, facts, [(Verbosity.VERBOSE, f"{level}: {text}")])
         )
+
+
+def _dropped_lines() -> Sequence[tuple[Verbosity, str]]:
+    """Return the line that tells how many lines nobody read."""
+    count = dropped_lines()
+    return [(Verbosity.QUIET, f"{count} lines were dropped: nobody read them")] if count else []
 
 
 def make_reporter(

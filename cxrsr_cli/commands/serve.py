@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cxrsr_cli.commands.console import graceful_stop
+from cxrsr_cli.commands.console import drain_stderr, graceful_stop
 from cxrsr_cli.commands.options import LogJsonOption, Verbosity
 from cxrsr_cli.commands.reporters import Message, errors_as_json, make_reporter
 from cxrsr_cli.errors import ExitCode, InternalError, MissingExtraError
@@ -78,6 +78,7 @@ def serve(
                 Node(settings, on_event).run(stop)
         except KeyboardInterrupt:
             # Threads may need a minute to end. Whatever was acknowledged is on disk.
+            drain_stderr()
             os._exit(ExitCode.INTERRUPTED)
 
 

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import io
 import logging
 import os
 import stat
@@ -38,7 +39,7 @@ _UMASK = _umask()
 
 
 @contextmanager
-def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path, *, overwrite: bool = True, permissions: int = 0o666) -> Iterator[Path]:
     """Yield a temporary file beside `path`, and rename it to `path` if the block succeeds.
 
     The temporary file is in the same folder, because a rename is atomic only within one
@@ -52,6 +53,9 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     overwrite : bool
         Whether an existing `path` may be replaced. If not, a file that appears while the
         block runs is kept too.
+    permissions : int
+        Mode of the file, before the process's umask takes bits from it. A file system that
+        knows no modes is left as it is.
 
     Yields
     ------
@@ -72,7 +76,8 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
-        temporary.chmod(0o666 & ~_UMASK)
+        with suppress(OSError):  # FAT and some network shares
+            temporary.chmod(permissions & ~_UMASK)
         fsync_path(temporary)
         publish(temporary, path, overwrite=overwrite)
     finally:
@@ -106,9 +111,11 @@ def remove_stale_temporaries(folder: Path) -> None:
     """Remove the temporary files of killed processes from a folder, which need not exist."""
     for stale in folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
         with suppress(OSError):
-            if time.time() - stale.stat().st_mtime < _MIN_STALE_SECONDS:
+            status = stale.lstat()
+            is_young = time.time() - status.st_mtime < _MIN_STALE_SECONDS
+            if is_young or not stat.S_ISREG(status.st_mode):
                 continue
-            descriptor = os.open(stale, os.O_RDONLY)
+            descriptor = os.open(stale, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 stale.unlink()
@@ -167,10 +174,42 @@ def sha256_file(path: Path) -> str:
     Raises
     ------
     OSError
-        If it cannot be read.
+        If it cannot be read, or is a pipe or a device, which may never end.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(path: Path, *, follow_link: bool = True) -> io.BufferedReader:
+    """Open a file to read it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, is no regular file, or is a link that may not be followed.
+    """
+    # Without O_NONBLOCK a pipe would wait for a writer.
+    flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow_link else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return io.BufferedReader(io.FileIO(descriptor))
+
+
+def permissions_of(path: Path) -> int:
+    """Return the mode of a file, for whom its folder lets in; 0o600 if it cannot be seen.
+
+    A copy with this mode is nowhere more readable than the file.
+    """
+    try:
+        mode, folder = path.stat().st_mode, path.resolve(strict=True).parent.stat().st_mode
+    except (OSError, RuntimeError):
+        return 0o600
+    for search, bits in ((stat.S_IXGRP, 0o060), (stat.S_IXOTH, 0o006)):
+        if not folder & search:
+            mode &= ~bits
+    return mode & 0o666 | 0o600
 
 
 @contextmanager

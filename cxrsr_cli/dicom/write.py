@@ -100,6 +100,7 @@ def write_dicom(
     *,
     syntax: UID = ExplicitVRLittleEndian,
     overwrite: bool = False,
+    permissions: int = 0o666,
     before_publish: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Encode and write a file under a temporary name, read it back, compare, and rename it.
@@ -117,6 +118,8 @@ def write_dicom(
         Lossless transfer syntax to write (`resolve_transfer_syntax`).
     overwrite : bool
         Whether an existing file is replaced.
+    permissions : int
+        As of `atomic_write`.
     before_publish : callable
         Called with the file's SHA-256 just before the file gets its final name.
 
@@ -133,7 +136,10 @@ def write_dicom(
     NotDicomError
         If the source's elements are too damaged to be written.
     """
-    with os_errors_as_output_error(target), atomic_write(target, overwrite=overwrite) as temporary:
+    with (
+        os_errors_as_output_error(target),
+        atomic_write(target, overwrite=overwrite, permissions=permissions) as temporary,
+    ):
         with quiet_libraries():
             _encode(dataset, syntax)
             _save(dataset, temporary, syntax)

@@ -213,5 +213,5 @@ def _link(source: Path, target: Path) -> None:
         except FileExistsError:
             raise
         except OSError:
-            with atomic_write(target, overwrite=False) as temporary:
+            with atomic_write(target, overwrite=False, permissions=0o600) as temporary:
                 shutil.copyfile(source, temporary)
