@@ -175,7 +175,7 @@ def test_a_link_is_not_copied_to_the_quarantine(upscaler: Upscaler, inputs: Path
     (inputs / "9.dcm").symlink_to(secret)
     copies = Quarantine(inputs.parent / "q", inputs.parent / "out")
     result = run(upscaler, inputs, quarantine=copies)[-1]
-    assert "it is a link" in result.record_errors[0]
+    assert "the input is a link" in result.record_errors[0]
     assert not list(inputs.parent.rglob("q/*"))
 
 

@@ -48,8 +48,9 @@ def test_a_run_ends_although_nobody_reads_its_output(
 
 
 def read_all(reader: int, sink: bytearray) -> None:
-    while part := os.read(reader, 1 << 16):
-        sink += part
+    with os.fdopen(reader, "rb", buffering=0) as file:
+        while part := file.read(1 << 16):
+            sink += part
 
 
 def test_lines_that_nobody_reads_are_kept_up_to_a_limit_and_counted(
@@ -63,10 +64,11 @@ def test_lines_that_nobody_reads_are_kept_up_to_a_limit_and_counted(
         reporter.report(Message("file", "info", {"number": number, "filler": "x" * 1000}))
     assert stream.take_dropped() == 0, "there is no room yet to tell"
     read = bytearray()
-    threading.Thread(target=read_all, args=[reader, read], daemon=True).start()
-    wait_until(lambda: not stream._waiting)
+    reading = threading.Thread(target=read_all, args=[os.dup(reader), read], daemon=True)
+    reading.start()
+    wait_until(lambda: not stream._waiting, "the lines are written")
     reporter.report(Message("summary", "info", {}))
-    wait_until(lambda: b'"summary"' in read)
+    wait_until(lambda: b'"summary"' in read, "the last line is read")
     lines = [json.loads(line) for line in read.lstrip(b".").splitlines()]
     numbers = [line["number"] for line in lines if "number" in line]
     assert numbers == list(range(len(numbers)))
