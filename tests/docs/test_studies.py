@@ -190,7 +190,7 @@ def test_the_differences_of_a_table_are_paired_by_image(tmp_path: Path) -> None:
         r"\| 35.667 \| \+0.667 \| [+-]0\.\d{3} to \+1\.\d{3} \| -0.500 \| 2/6 \| 0.\d+ \|",
         command.tabulate(study, table, many, "Here."),
     )
-    note = "3 images of `data/cxr/hannover/test`; input bicubic. Here."
+    note = "3 images of `models/studies/deep.txt`; input bicubic. Here."
     assert text.splitlines()[-1] == note
     page = tmp_path / "page.md"
     page.write_text(
@@ -291,7 +291,7 @@ def test_results_of_other_weights_are_computed_again(
     assert len(asked) == 1
     assert asked[0][:5] == ["evaluate", "--scale", "2", "--protocol", "mixed"]
     assert asked[0].count("--data") == 3
-    methods = "bicubic,bicubic+exact,rir-s+none,rir-s+noise,rir-s+exact"
+    methods = "bicubic,bicubic+exact,rir-s+none,rir-s+noise,rir-s+exact,rir-s+consistent"
     assert asked[0][asked[0].index("--methods") + 1] == methods
     (path,) = (tmp_path / "runs" / "studies" / "scores").iterdir()
     path.write_text(path.read_text(encoding="utf-8").replace(sha256, "0" * 64), "utf-8")
