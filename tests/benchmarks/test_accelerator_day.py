@@ -369,7 +369,10 @@ def test_trainings_are_measured_planned_and_completed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One that fails does not stop the next, and a profile that fails stops none."""
-    results, trainings = Results(tmp_path), [*tiny(config, "name=bad", "learning_rate=1e20")]
+    results, trainings = (
+        Results(tmp_path),
+        [*tiny(config, "name=bad", "learning_rate=1e20", "agreement=none")],
+    )
     trainings += tiny(config)
     monkeypatch.delattr("torch.profiler.profiler._KinetoProfile.key_averages")
     assert not train_all(results, results, trainings, None, "cpu", later(), steps_to_measure=1)

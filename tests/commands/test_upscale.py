@@ -332,6 +332,29 @@ def test_padding_is_kept_and_does_not_change_pixels_beside_it(
     assert verify(tmp_path / "padded.dcm", tmp_path / "out.dcm").holds
 
 
+@pytest.mark.parametrize("limit", [None, 40])
+def test_block_means_agree_beside_padding_and_a_steep_edge(
+    tiny_model: Path, tmp_path: Path, limit: int | None
+) -> None:
+    """Values that undershoot an edge must not become padding, nor be moved out of it later."""
+    dataset = pydicom.dcmread(EXAMPLE)
+    pixels = np.full_like(dataset.pixel_array[:64, :64], 45)
+    pixels[:, 32:] = 4095
+    pixels[:8] = 0
+    dataset.PixelData, dataset.Rows, dataset.Columns = pixels.tobytes(), 64, 64
+    dataset.add_new("PixelPaddingValue", "US", 0)
+    if limit:
+        dataset.add_new("PixelPaddingRangeLimit", "US", limit)
+    dataset.save_as(tmp_path / "edge.dcm")
+    options = UpscaleOptions(agreement=Agreement.EXACT)
+    upscaler = Upscaler.load(find_model(str(tiny_model), 2), options)
+    (result,) = BatchRunner(LocalExecutor(upscaler)).run(
+        [Job(tmp_path / "edge.dcm", tmp_path / "out.dcm")]
+    )
+    assert (result.error, result.warnings) == (None, [])
+    assert verify(tmp_path / "edge.dcm", tmp_path / "out.dcm", agreement=Agreement.EXACT).holds
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (37, 23)])
 def test_signed_images_of_small_and_odd_sizes_are_upscaled(
     tiny_model: Path, tmp_path: Path, rows: int, columns: int
