@@ -26,9 +26,9 @@ STRIDE = 4
 """Pixels between two estimates. Each is made from cells of 8x8 pixels and their neighbours."""
 _CHANNELS = 48
 _MIN_POWER = 1e-12
-_MAX_RATIO = 2.0
-"""Of the noise to the root mean power of the components. White noise has 1, and noise that is
-correlated over two pixels less than 2."""
+_MAX_RATIO = 4.0
+"""Of the noise to the root mean power of the components. White noise has 1, noise that is
+correlated over two pixels 2, and JPEG errors may have more."""
 _MIN_CEILING = 0.01
 """Network values. JPEG may leave nothing of what it has taken away."""
 MIN_PIXELS = 2 * _CELL
