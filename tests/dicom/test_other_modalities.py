@@ -25,9 +25,10 @@ from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import UnsupportedImageError
+from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.resampling import block_mean
-from cxrsr_cli.options import Job
+from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 
 SCALE = 2
@@ -38,7 +39,8 @@ Upscale = Callable[..., Result]
 @pytest.fixture(scope="module")
 def upscale(tiny_model: Path) -> Upscale:
     """Upscale a file with overrides."""
-    loaded = Upscaler.load(find_model(str(tiny_model), SCALE))
+    options = UpscaleOptions(agreement=Agreement.EXACT)
+    loaded = Upscaler.load(find_model(str(tiny_model), SCALE), options)
 
     def run(source: Path, target: Path, *allowed: AcceptanceOverride) -> Result:
         upscaler = replace(loaded, options=replace(loaded.options, allow=frozenset(allowed)))
