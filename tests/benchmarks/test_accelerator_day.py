@@ -371,7 +371,7 @@ def test_trainings_are_measured_planned_and_completed(
     """One that fails does not stop the next, and a profile that fails stops none."""
     results, trainings = (
         Results(tmp_path),
-        [*tiny(config, "name=bad", "learning_rate=1e20", "agreement=none")],
+        [*tiny(config, "name=bad", "learning_rate=3e36", "agreement=none")],
     )
     trainings += tiny(config)
     monkeypatch.delattr("torch.profiler.profiler._KinetoProfile.key_averages")
