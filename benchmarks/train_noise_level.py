@@ -1,11 +1,11 @@
 """Train the estimator of an image's noise.
 
-    python -m benchmarks.train_noise_level OUT CONFIG... [--steps 8000] [--set KEY=VALUE]
+    python -m benchmarks.train_noise_level OUT CONFIG... [--steps 6000] [--set KEY=VALUE]
 
 Each CONFIG is the configuration of a network (models/rir-s-x2.yaml, models/rir-s-x4.yaml): its
-images and degradations are used, at its scale, in turn. The loss is the Gaussian likelihood of what noise and JPEG added to the input.
-Every 500 steps, the share of errors within two standard deviations is printed: 95 % if the
-estimate is right. Needs a checkout with its package installed.
+images and degradations are used, at its scale, in turn. The loss is the Gaussian likelihood of what
+noise and JPEG added to the input. Every 500 steps, the share of errors within two standard
+deviations is printed: 95 % if the estimate is right. Needs a checkout with its package installed.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from cxrsr_cli.training.config import load_train_config
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.training_data import load_training_data
 
-PATCH = 96
-BATCH = 4
+PATCH = 72
+BATCH = 6
 LEARNING_RATE = 1e-3
 MAX_GRADIENT_NORM = 0.5
 SEED = 0
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("configs", type=Path, nargs="+", metavar="CONFIG")
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
     generator = torch.Generator().manual_seed(SEED)

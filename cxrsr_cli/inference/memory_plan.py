@@ -22,8 +22,9 @@ _BYTES_PER_INPUT_PIXEL = 18
 """The file, its stored values, the network's input, and the bound of agreement."""
 _ASSEMBLY_MAPS = 6
 """Images of a strip's size that image skip and agreement hold at once."""
-_NOISE_BYTES_PER_COLUMN = 24 << 10
-"""What the estimate of the noise holds for each column of the image, on the CPU."""
+_NOISE_STRIP_ROWS = 128
+_NOISE_BYTES_PER_PIXEL = 250
+"""What the estimate of the noise holds for each pixel of a strip, on the CPU."""
 _ENSEMBLE_MAPS = 3
 """Whole residuals that a self-ensemble holds: the sum, one turned, one turned back."""
 _WHOLE_IMAGE_MAPS = 8
@@ -177,7 +178,8 @@ class MemoryPlanner:
         assembly = _ASSEMBLY_MAPS * min(MAX_ROWS, rows) * width * pixel
         if self.on_gpu:
             return network + residual + assembly
-        return max(residual + max(network, assembly), width * _NOISE_BYTES_PER_COLUMN)
+        noise = min(height, _NOISE_STRIP_ROWS) * width * _NOISE_BYTES_PER_PIXEL
+        return max(residual + max(network, assembly), noise)
 
     def _network_bytes(self, height: int, width: int, rows: int) -> int:
         if self.program:

@@ -22,7 +22,7 @@ from cxrsr_cli.networks.noise_level import (
 )
 
 _KNOTS = 8
-_KEPT_SHARE = 0.9
+_KEPT_SHARE = 0.97
 """Of the cells of a part, those with the lowest estimates: an edge may look like noise."""
 _ROUNDING_VARIANCE = 1 / 12
 """Of rounding to whole stored values, which is not noise of the detector."""
@@ -30,7 +30,7 @@ _MIN_SIGMA = 0.05
 """Stored units. Less than a fifth of the rounding's own deviation is no noise."""
 _MAX_CONTRAST = 0.2
 """Of a cell in network values: more is a mark or the edge of a collimator."""
-_STRIP_CELLS = 32
+_STRIP_CELLS = 16
 _SIGNIFICANT_DIGITS = 3
 
 
@@ -84,12 +84,14 @@ class NoiseCurve:
         values, variances = _estimate_cells(image, normalisation)
         if not len(values):
             return cls()
-        order = np.argsort(values, kind="stable")
+        # From dark to bright as shown, so that an image and its negative have the same parts.
+        order = np.argsort(-values if pixel_range.inverted else values, kind="stable")
         knots = dict[int, list[float]]()
         for part in np.array_split(order, min(_KNOTS, len(order))):
             kept = np.sort(variances[part])[: math.ceil(_KEPT_SHARE * len(part))]
             knots.setdefault(round(float(values[part].mean())), []).append(float(kept.mean()))
-        return cls(tuple(knots), tuple(map(_sigma, knots.values())))
+        rising = sorted(knots)
+        return cls(tuple(rising), tuple(_sigma(knots[value]) for value in rising))
 
 
 def _sigma(variances: list[float]) -> float:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import isinf
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from cxrsr_cli.common.files import ensure_unchanged
@@ -24,8 +25,9 @@ from cxrsr_cli.verify.checks import (
     check_provenance,
 )
 
-_TOLERANCE_STORED_UNITS = 1e-6
-_RELATIVE_TOLERANCE = 0.01
+_VALUE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
+"""Of the largest legal value: outputs are made in float32."""
+_BOUND_TOLERANCE = 0.01
 """Of the bound: another machine may estimate the noise with another last digit."""
 
 _CLAIMS = {
@@ -117,11 +119,13 @@ def verify(
         ]
     psnr = "infinite" if isinf(lr_psnr) else f"{lr_psnr:.1f} dB"
     largest = max(sigma for curve in noise for sigma in curve.sigmas)
+    tolerance = _BOUND_TOLERANCE * SIGMAS * largest + _VALUE_TOLERANCE * max(
+        abs(pixel_format.minimum), abs(pixel_format.maximum)
+    )
     agrees = Finding(
         Aspect.AGREEMENT,
         f"the mean of each block is the source's pixel ({_CLAIMS[agreement]})",
-        agreement is Agreement.NONE
-        or deviation.beyond <= _TOLERANCE_STORED_UNITS + _RELATIVE_TOLERANCE * SIGMAS * largest,
+        agreement is Agreement.NONE or deviation.beyond <= tolerance,
         f"difference in stored units: RMS {deviation.rms:.3f}, largest {deviation.largest:.2f}, "
         f"at most {deviation.beyond:.2f} beyond the bound; LR-PSNR {psnr}",
     )

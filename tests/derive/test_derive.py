@@ -41,12 +41,17 @@ def at_scale(scale: int) -> DerivationParameters:
     return replace(PARAMETERS, options=replace(PARAMETERS.options, scale=scale))
 
 
-def derived_from(path: Path, scale: int = 4) -> tuple[FileDataset, list[str]]:
+def derived_from(
+    path: Path, scale: int = 4, *, noise_reduction: float = 0.0
+) -> tuple[FileDataset, list[str]]:
     """Derive with every pixel repeated, without a network."""
+    parameters = at_scale(scale)
+    options = replace(parameters.options, noise_reduction=noise_reduction)
+    parameters = replace(parameters, options=options)
     source = read_source(path)
     pixels = decode(source)
     larger = pixels.repeat(scale, 1).repeat(scale, 2)
-    return derive(source, pixels, larger, at_scale(scale), NOW, agreement="exact")
+    return derive(source, pixels, larger, parameters, NOW, agreement="exact")
 
 
 def saved(dataset: FileDataset, path: Path) -> Path:

@@ -42,8 +42,8 @@ def test_no_strip_is_visible_in_the_output(bits: int, rows: int) -> None:
         strips = predictor.predict_strips(stored, PixelRange(0, (1 << bits) - 1), plan=one)
         return np.concatenate([strip for _, strip in strips])
 
-    whole = made(replace(plan, rows=80))
-    assert (whole == (1 << bits) - 1).mean() > 0.2
+    whole, top = made(replace(plan, rows=80)), (1 << bits) - 1
+    assert (whole >= top - top // 4096).mean() > 0.2, "white borders"
     difference = np.abs(made(replace(plan, rows=rows)) - whole)
     assert difference.max() <= (4 if bits == 16 else 1)
 
@@ -59,18 +59,21 @@ def test_block_means_agree_with_the_source(agreement: Agreement) -> None:
 
 
 def test_the_share_of_noise_decides_the_noise_of_the_output() -> None:
-    noise = np.random.default_rng(0).normal(0, 40, STORED.shape).astype(np.int32)
-    noisy = np.clip(STORED + noise, 0, 4095)
+    stored = pydicom.dcmread(EXAMPLE).pixel_array.astype(np.int32)
+    noise = np.random.default_rng(0).normal(0, 40, stored.shape).astype(np.int32)
+    noisy = np.clip(stored + noise, 0, 4095)
     spreads = []
     for share in (0.0, 0.7, 1.0):
         predictor = Predictor.load(
             find_model("rir-s", 4).path, device="cpu", noise_share=share, agreement=Agreement.NONE
         )
         clean, output = (
-            predictor.upscale(values, PixelRange(0, 4095)) for values in (STORED, noisy)
+            predictor.upscale(values, PixelRange(0, 4095)) for values in (stored, noisy)
         )
         spreads.append((output - clean).std())
-    assert spreads[0] < 0.6 * spreads[1] < 0.6 * spreads[2]
+    none, default, whole = spreads
+    assert none < 0.9 * default
+    assert default < 0.95 * whole
 
 
 def test_an_output_with_nan_is_a_model_error() -> None:
