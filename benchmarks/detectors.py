@@ -43,8 +43,8 @@ REDUCTIONS = (0.0, DEFAULT_NOISE_REDUCTION, 1.0)
 BANDS = ((0.0, 0.25), (0.25, 0.5), (0.5, 1.0), (1.0, np.inf))
 """Of frequencies, where 1 is the source's Nyquist frequency."""
 
-PATCH, PATCHES = 64, 12
-"""Side of a flat patch in source pixels, and their number in an image."""
+REGION, REGIONS = 128, 3
+"""Side of a flat region in source pixels, and their number in an image. Each is four patches."""
 
 CROPS = {2: (80, 2), 4: (40, 2), 8: (40, 1)}
 """Side of the crop shown at each scale in source pixels, and its zoom: all are equally large."""
@@ -100,14 +100,14 @@ class Detector:
         return Normalisation.from_image(image.values, inverted=image.inverted)
 
     @cached_property
-    def patches(self) -> list[Corner]:
-        """Where its flat patches are."""
-        return flat_patches(self.stored, PATCH, PATCHES)
+    def regions(self) -> list[Corner]:
+        """Where its flat regions are."""
+        return flat_patches(self.stored, REGION, REGIONS)
 
     @property
     def flat(self) -> Pixels:
-        """Flat patches of the source, ``(K, PATCH, PATCH)``."""
-        return np.stack([self.cut(corner, PATCH) for corner in self.patches])
+        """Flat patches of the source, ``(4 * REGIONS, REGION / 2, REGION / 2)``."""
+        return quarters([self.cut(corner, REGION) for corner in self.regions])
 
     def cut(self, corner: Corner, side: int) -> Pixels:
         """Cut a square out of the source."""
@@ -248,11 +248,17 @@ Spectra = Mapping[tuple[Detector, Method], Measurement]
 
 def measure(detector: Detector, method: Method) -> Measurement:
     """Upscale the flat patches and measure their noise."""
-    parts = np.stack([detector.enlarge(method, corner, PATCH) for corner in detector.patches])
-    source = detector.flat
-    blocks = parts.reshape(-1, PATCH, method.scale, PATCH, method.scale).mean((2, 4))
-    held = np.abs(blocks - source) >= SIGMAS * detector.noise.at(source) - _ROUNDING
+    parts = quarters([detector.enlarge(method, corner, REGION) for corner in detector.regions])
+    source, side = detector.flat, REGION // 2
+    blocks = parts.reshape(-1, side, method.scale, side, method.scale)
+    held = np.abs(blocks.mean((2, 4)) - source) >= SIGMAS * detector.noise.at(source) - _ROUNDING
     return Measurement(NoisePower.of(parts, method.scale), float(held.mean()))
+
+
+def quarters(regions: Sequence[Pixels]) -> Pixels:
+    """Cut each region of ``(N, N)`` into four patches."""
+    side = len(regions[0]) // 2
+    return np.stack(regions).reshape(-1, 2, side, 2, side).swapaxes(2, 3).reshape(-1, side, side)
 
 
 def sources_table(detectors: Sequence[Detector]) -> Table:
