@@ -4,7 +4,7 @@
 
 No truth exists at this resolution. So the noise is judged, in flat patches by its
 power spectrum, and by eye. Puts tables and pictures into docs/studies/detectors.md. Needs
-the images below data/ and the extra 'plot'; takes ten minutes of one core.
+the images below data/ and the extra 'plot'; takes five minutes of one core.
 """
 
 import argparse
