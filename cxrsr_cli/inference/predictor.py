@@ -251,11 +251,16 @@ class Predictor:
         """SHA-256 of the weights that estimate noise; empty if the agreement needs none."""
         return noise_level_sha256() if self.agreement is Agreement.NOISE else ""
 
-    def estimate_noise(self, stored: NDArray[np.int32], pixel_range: PixelRange) -> NoiseCurve:
+    def estimate_noise(
+        self,
+        stored: NDArray[np.int32],
+        pixel_range: PixelRange,
+        padding: NDArray[np.bool_] | None = None,
+    ) -> NoiseCurve:
         """Estimate how far each pixel may be off; zero unless the agreement asks for it."""
         if self.agreement is not Agreement.NOISE:
             return NO_NOISE
-        return NoiseCurve.estimate(stored, pixel_range)
+        return NoiseCurve.estimate(stored, pixel_range, padding)
 
     def predict(
         self,

@@ -1,5 +1,6 @@
 """Estimate the standard deviation of an image's noise from its local frequencies."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ STRIDE = 4
 """Pixels between two estimates. Each is made from cells of 8x8 pixels and their neighbours."""
 _CHANNELS = 48
 _MIN_POWER = 1e-12
+_MAX_RATIO = 2.0
+"""Of the noise to the root mean power of the components. White noise has 1, and noise that is
+correlated over two pixels less than 2."""
+_MIN_CEILING = 0.01
+"""Network values. JPEG may leave nothing of what it has taken away."""
 MIN_PIXELS = 2 * _CELL
 """Side of the smallest image that is estimated."""
 
@@ -87,7 +93,9 @@ class NoiseLevel(nn.Module):
         # The mean of the logarithms is close to the answer for white noise.
         typical = logarithms.mean(1, keepdim=True)
         correction: torch.Tensor = self.layers(torch.cat([logarithms - typical, mean], 1))
-        return typical + correction
+        # Where some components are zero, as in lines of one value, the network has learnt nothing.
+        total = power.mean(1, keepdim=True).clamp(min=_MIN_CEILING**2).log() / 2
+        return torch.minimum(typical + correction, total + math.log(_MAX_RATIO))
 
 
 def average_cells(values: torch.Tensor) -> torch.Tensor:
