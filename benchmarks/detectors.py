@@ -67,7 +67,7 @@ class Detector:
     name : str
         In the tables and in the name of the picture.
     path : str
-        Below data/.
+        In the checkout.
     centre : tuple of int
         Row and column of the middle of the crop that is shown.
     """
@@ -80,7 +80,7 @@ class Detector:
     def image(self) -> GrayscaleImage:
         """The whole image."""
         allowed = frozenset(AcceptanceOverride)
-        (image,) = read_images(ROOT / "data" / self.path, 1, allowed)
+        (image,) = read_images(ROOT / self.path, 1, allowed)
         return image
 
     @cached_property
@@ -137,21 +137,21 @@ class Detector:
 
 
 DETECTORS = (
-    Detector("966", "dicom/chest/966_fixed.dcm", (1330, 540)),
-    Detector("RG1", "dicom/chest/RG1_J2KR.dcm", (420, 1230)),
+    Detector("966", "data/dicom/chest/966_fixed.dcm", (1330, 540)),
+    Detector("RG1", "data/dicom/chest/RG1_J2KR.dcm", (420, 1230)),
     Detector(
         "NIH",
-        "dicom/chest/1.3.6.1.4.1.11129.5.5.110503645592756492463169821050252582267888.dcm",
+        "data/dicom/chest/1.3.6.1.4.1.11129.5.5.110503645592756492463169821050252582267888.dcm",
         (560, 330),
     ),
     Detector(
         "RSNA",
-        "dicom/chest/1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm",
+        "data/dicom/chest/1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm",
         (530, 440),
     ),
-    Detector("Hannover A", "cxr/hannover10/test/042f06a9_53c9be49.dcm", (400, 620)),
-    Detector("Hannover B", "cxr/hannover10/test/85901531_1663b242.dcm", (560, 700)),
-    Detector("Hannover C", "cxr/hannover10/test/5c10b6aa_2fdd55b8.dcm", (700, 600)),
+    Detector("Hannover A", "data/cxr/hannover10/test/042f06a9_53c9be49.dcm", (400, 620)),
+    Detector("Hannover B", "data/cxr/hannover10/test/85901531_1663b242.dcm", (560, 700)),
+    Detector("Hannover C", "data/cxr/hannover10/test/5c10b6aa_2fdd55b8.dcm", (700, 600)),
 )
 
 

@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-import pytest
 
 from benchmarks.detectors import (
     BICUBIC,
@@ -12,6 +11,7 @@ from benchmarks.detectors import (
     PAGE,
     REGION,
     Detector,
+    Method,
     draw_crops,
     make_methods,
     measure,
@@ -19,13 +19,13 @@ from benchmarks.detectors import (
     spectra_table,
 )
 
-CHEST = Detector("example", "../examples/chest-256.dcm", (128, 128))
+CHEST = Detector("example", "examples/chest-256.dcm", (128, 128))
+LARGE = Detector("example", "examples/chest-1024.dcm", (512, 512))
 
 
-@pytest.mark.slow
 def test_a_part_comes_out_as_in_the_whole_image() -> None:
     """Noise and range of values are those of the whole image."""
-    for method in make_methods("rir-s", 2)[:3]:
+    for method in make_methods("rir-s", 2)[:2]:
         whole = CHEST.enlarge(method, (0, 0), 256)
         assert whole.shape == (512, 512)
         for top, left in ((64, 64), (0, 128), (128, 128)):
@@ -35,16 +35,16 @@ def test_a_part_comes_out_as_in_the_whole_image() -> None:
 
 
 def test_bicubic_interpolation_is_compared_with_itself() -> None:
-    method = make_methods("rir-s", 2)[0]
-    table = spectra_table({(CHEST, method): measure(CHEST, method)})
+    method = Method(BICUBIC, 2)
+    table = spectra_table({(LARGE, method): measure(LARGE, method)})
     assert table.rows[0][1] == BICUBIC
     assert table.rows[0][3:7] == ["1.00"] * 4
-    (source,) = sources_table([CHEST]).rows
-    assert source[1:3] == ["256x256", "0 to 4095"]
+    (source,) = sources_table([LARGE]).rows
+    assert source[1:3] == ["1024x1024", "0 to 4095"]
 
 
 def test_the_picture_has_a_row_for_each_scale_and_a_column_for_each_method() -> None:
-    methods = [make_methods("rir-s", scale)[:1] for scale in (2, 4)]
+    methods = [[Method(BICUBIC, scale)] for scale in (2, 4)]
     picture = draw_crops(CHEST, methods)
     side = 2 * CROPS[2][0] * CROPS[2][1]
     assert side == np.prod(CROPS[4]) * 4 == np.prod(CROPS[8]) * 8
