@@ -189,6 +189,7 @@ class Predictor:
         *,
         plan: MemoryPlan | None = None,
         noise: NoiseCurve | None = None,
+        normalisation: Normalisation | None = None,
         advance: Callable[[float], None] = _ignore,
         note: Callable[[str], None] = _ignore,
     ) -> Iterator[tuple[int, NDArray[np.int32]]]:
@@ -204,6 +205,9 @@ class Predictor:
             `Predictor.plan` by default.
         noise : NoiseCurve, optional
             `Predictor.estimate_noise` by default.
+        normalisation : Normalisation, optional
+            `Normalisation.from_image` by default. With those of a whole image, `noise` and this
+            make a part of it come out as in the whole, but for a border of the receptive field.
         advance : callable
             Called with each share of the image that is done. The shares add up to 1.
         note : callable
@@ -229,6 +233,7 @@ class Predictor:
             pixel_range,
             plan or self.plan(*stored.shape),
             self.estimate_noise(stored, pixel_range) if noise is None else noise,
+            normalisation,
             advance=advance,
             note=note,
         ):
@@ -298,6 +303,7 @@ class Predictor:
         pixel_range: PixelRange,
         plan: MemoryPlan,
         noise: NoiseCurve,
+        normalisation: Normalisation | None = None,
         *,
         advance: Callable[[float], None] = _ignore,
         note: Callable[[str], None] = _ignore,
@@ -306,7 +312,8 @@ class Predictor:
         network_input = low
         if self.architecture.impulse_filter:
             network_input = remove_impulses(low, pixel_range)
-        normalisation = Normalisation.from_image(network_input, inverted=pixel_range.inverted)
+        if normalisation is None:
+            normalisation = Normalisation.from_image(network_input, inverted=pixel_range.inverted)
         bound = None
         if self.agreement is not Agreement.NONE:
             bound = SIGMAS * torch.from_numpy(noise.at(low.numpy())).to(self.device)
