@@ -31,12 +31,11 @@ from cxrsr_cli.dicom.pixel_format import (
 from cxrsr_cli.dicom.source import DicomSource, read_source, to_file
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
 from cxrsr_cli.dicom.write import check_target, encode_dicom, write_dicom
-from cxrsr_cli.errors import ModelError
 from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.inference.predictor import Predictor
-from cxrsr_cli.networks.config import DEFAULT_NOISE_REDUCTION, Agreement
+from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.model_files import ModelFile
 from cxrsr_cli.options import Job, UpscaleOptions
 
@@ -121,14 +120,6 @@ class Upscaler:
             As `Predictor.load`.
         """
         options = options or UpscaleOptions()
-        noise_reduction = options.noise_reduction
-        if noise_reduction is None:
-            noise_reduction = DEFAULT_NOISE_REDUCTION if model.metadata.has_noise_share else 0.0
-        elif noise_reduction and not model.metadata.has_noise_share:
-            raise ModelError(
-                f"the model {model.name} cannot reduce noise by a share; "
-                "leave out --noise-reduction"
-            )
         predictor = Predictor.load(
             model.path,
             metadata=model.metadata,
@@ -136,7 +127,7 @@ class Upscaler:
             precision=options.precision,
             memory=options.memory,
             agreement=options.agreement,
-            noise_share=1 - noise_reduction,
+            noise_reduction=options.noise_reduction,
             self_ensemble=options.self_ensemble,
         )
         resolved = replace(
@@ -146,7 +137,7 @@ class Upscaler:
             device=str(predictor.device),
             precision=predictor.precision,
             agreement=predictor.agreement,
-            noise_reduction=noise_reduction,
+            noise_reduction=predictor.noise_reduction,
         )
         return cls(predictor, model, resolved, clock)
 

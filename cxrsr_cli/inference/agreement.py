@@ -189,13 +189,3 @@ class AgreementDeviation:
                     f"mean of each block is the source pixel to within {SIGMAS:g} sigma of its "
                     f"noise; {found}; sigma at stored values: {self.noise}"
                 )
-
-    def lr_psnr(self, span: float) -> float:
-        """Return the PSNR of the block means in dB against the source.
-
-        Parameters
-        ----------
-        span : float
-            Largest minus smallest legal stored value: the peak.
-        """
-        return 20 * math.log10(span / self.rms) if self.rms else math.inf

@@ -18,6 +18,7 @@ from cxrsr_cli.networks.noise_level import (
     NoiseLevel,
     average_cells,
     contrast_of_cells,
+    max_strip_rows,
     strips_of_cells,
 )
 
@@ -31,6 +32,8 @@ _MIN_SIGMA = 0.05
 _MAX_CONTRAST = 0.2
 """Of a cell in network values: more is a mark or the edge of a collimator."""
 _STRIP_CELLS = 16
+MAX_NOISE_ROWS = max_strip_rows(_STRIP_CELLS)
+"""Rows of an image from which noise is estimated at a time."""
 _SIGNIFICANT_DIGITS = 3
 
 

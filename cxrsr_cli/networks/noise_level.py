@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cxrsr_cli.errors import ModelError
+from cxrsr_cli.networks.layers import cosine_filters
 from cxrsr_cli.networks.model_files import NOISE_LEVEL_FILE, find_bundled_file
 
 _SIDE = 4
@@ -24,6 +25,8 @@ _NEIGHBOURS = sum(_DILATIONS)
 """Cells on each side that an estimate depends on."""
 STRIDE = 4
 """Pixels between two estimates. Each is made from cells of 8x8 pixels and their neighbours."""
+_NEEDED = _CELL + _SIDE - 1
+"""Pixels on a side from which one estimate is made, without its neighbours."""
 _CHANNELS = 48
 _MIN_POWER = 1e-12
 _MAX_RATIO = 4.0
@@ -49,11 +52,7 @@ class NoiseLevel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        position, order = torch.arange(_SIDE), torch.arange(_SIDE)[:, None]
-        waves = torch.cos(torch.pi * (position + 0.5) * order / _SIDE)
-        waves /= waves.norm(dim=1, keepdim=True)
-        filters = torch.einsum("ai,bj->abij", waves, waves).reshape(-1, 1, _SIDE, _SIDE)
-        self.register_buffer("filters", filters[1:], persistent=False)
+        self.register_buffer("filters", cosine_filters(_SIDE)[1:], persistent=False)
         layers: list[nn.Module] = [nn.Conv2d(_SIDE**2, _CHANNELS, 1), nn.LeakyReLU(0.2)]
         for dilation in _DILATIONS:
             layers += [
@@ -124,12 +123,16 @@ class CellRows:
     kept: slice
 
 
+def max_strip_rows(cells: int) -> int:
+    """Return the most rows of an image that `strips_of_cells` reads at a time."""
+    return (cells + 2 * _NEIGHBOURS - 1) * STRIDE + _NEEDED
+
+
 def strips_of_cells(height: int, cells: int) -> Iterator[CellRows]:
     """Divide an image of `height` rows into strips of at most so many rows of cells."""
-    needed = _CELL + _SIDE - 1
-    count = (height - needed) // STRIDE + 1
+    count = (height - _NEEDED) // STRIDE + 1
     for top in range(0, count, cells):
         bottom = min(top + cells, count)
         first, last = max(top - _NEIGHBOURS, 0), min(bottom + _NEIGHBOURS, count) - 1
-        read = slice(first * STRIDE, last * STRIDE + needed)
+        read = slice(first * STRIDE, last * STRIDE + _NEEDED)
         yield CellRows(read, slice(top - first, bottom - first))

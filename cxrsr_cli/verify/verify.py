@@ -16,6 +16,7 @@ from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import VerificationError
 from cxrsr_cli.inference.agreement import SIGMAS, AgreementDeviation
 from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve
+from cxrsr_cli.metrics.psnr_ssim import psnr_of_error
 from cxrsr_cli.networks.config import SCALES, Agreement
 from cxrsr_cli.verify.checks import (
     Aspect,
@@ -100,7 +101,7 @@ def verify(
     if agreement is Agreement.NOISE:
         noise = [_estimate_noise(frame, pixel_range, padding) for frame in source_pixels]
     deviation = AgreementDeviation.worst_frame(derived_pixels, source_pixels, padding, noise)
-    lr_psnr = deviation.lr_psnr(pixel_range.maximum - pixel_range.minimum)
+    lr_psnr = psnr_of_error(deviation.rms**2, pixel_range.maximum - pixel_range.minimum)
     with quiet_libraries():
         findings = [
             *check_provenance(old, new, scale),

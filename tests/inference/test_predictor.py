@@ -65,7 +65,10 @@ def test_the_share_of_noise_decides_the_noise_of_the_output() -> None:
     spreads = []
     for share in (0.0, 0.7, 1.0):
         predictor = Predictor.load(
-            find_model("rir-s", 4).path, device="cpu", noise_share=share, agreement=Agreement.NONE
+            find_model("rir-s", 4).path,
+            device="cpu",
+            noise_reduction=1 - share,
+            agreement=Agreement.NONE,
         )
         clean, output = (
             predictor.upscale(values, PixelRange(0, 4095)) for values in (stored, noisy)
