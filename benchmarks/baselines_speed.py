@@ -33,9 +33,9 @@ from cxrsr_cli.networks.layers import build_network
 from cxrsr_cli.networks.resampling import upsample
 
 SCALE, SIDE = 4, 256
-NETWORKS = ("rir-32", "edsr-32", "rcan-32", "srcnn", "rir-64", "edsr", "rcan")
-TABLES = ("clean", "early")
-"""Tables of the study that have their PSNR."""
+NETWORKS = ("rir-16", "edsr-16", "rcan-16", "srcnn-16", "srcnn", "rir-64", "edsr", "rcan")
+TABLE = "mixed"
+"""Table of the study that has their PSNR."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Baseline:
     macs : int
         For each pixel of the input.
     psnr : float or None
-        On nih/test, in dB.
+        In the study, in dB.
     seconds : list of float
         By round.
     peak_bytes : int
@@ -133,12 +133,10 @@ def rival_architecture(name: str) -> NetworkConfig:
 
 def study_psnrs() -> dict[str, float]:
     """Return the PSNR of the networks that the study has evaluated."""
-    study, found = load_study("rivals"), dict[str, float]()
-    for each in study.tables:
-        if each.name in TABLES:
-            for name, scores in evaluate_all(study, each, SCALE, "cpu").items():
-                found[name] = mean(scores, each.first_figure)
-    return found
+    study = load_study("rivals")
+    (table_of_study,) = (each for each in study.tables if each.name == TABLE)
+    scores = evaluate_all(study, table_of_study, SCALE, "cpu")
+    return {name: mean(each, table_of_study.first_figure) for name, each in scores.items()}
 
 
 if __name__ == "__main__":

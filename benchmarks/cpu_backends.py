@@ -36,7 +36,7 @@ class SplitFusionNetwork(nn.Module):
     Parameters
     ----------
     network : ResidualInResidual
-        Its groups dense and without attention.
+        Without attention.
     noise_share : float
         Share of the noise that the output keeps.
     """
@@ -49,13 +49,15 @@ class SplitFusionNetwork(nn.Module):
         groups = cast("list[ResidualGroup]", list(network.groups))
         self.shallow, self.deep, self.tail = network.shallow, network.deep, network.tail
         self.groups = nn.Sequential(*(_Group(group) for group in groups))
+        self.long_skip = network.long_skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(N, 9, H, W)`` to ``(N, 1, scale * H, scale * W)``."""
         shallow = self.shallow(x)
         if self.share:
             shallow = self.share(shallow, self.noise_share)
-        residual: torch.Tensor = self.tail(self.deep(self.groups(shallow)).add_(shallow))
+        deep = self.deep(self.groups(shallow))
+        residual: torch.Tensor = self.tail(deep.add_(shallow) if self.long_skip else deep)
         return residual
 
 
@@ -64,14 +66,21 @@ class _Group(nn.Module):
         super().__init__()
         blocks = cast("list[ResidualBlock]", list(group.blocks))
         self.blocks = nn.ModuleList(_Block(block) for block in blocks)
-        *outputs, self.first = _parts(group.fuse, len(blocks) + 1)
-        self.fuse = nn.ModuleList(outputs)
+        fused = [*blocks, group] if group.dense else blocks[-1:]
+        self.fuse = nn.ModuleList(_parts(group.fuse, len(fused)))
+        self.dense = group.dense
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        fused: torch.Tensor = self.first(x)
-        for block, fuse in zip(self.blocks, self.fuse, strict=True):
-            x = block(x)
-            fused.add_(fuse(x))
+        outputs = [x]
+        for block in self.blocks:
+            outputs.append(block(outputs[-1]))
+        if not self.dense:
+            made: torch.Tensor = self.fuse[0](outputs[-1])
+            return made
+        *others, last = self.fuse
+        fused: torch.Tensor = last(x)
+        for fuse, output in zip(others, outputs[1:], strict=True):
+            fused.add_(fuse(output))
         return fused
 
 

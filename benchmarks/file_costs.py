@@ -183,7 +183,7 @@ def scheduled(folder: Path) -> float:
 
 def ledger(folder: Path) -> tuple[float, float]:
     """Return files a second that a ledger takes, and bytes of each."""
-    work = OutputKey("0" * 64, "1" * 64, "consistent|fp32|same|private|")
+    work = OutputKey("0" * 64, "1" * 64, "noise|fp32|same|private|")
     book = Ledger(folder / "ledger")
     started = time.perf_counter()
     for number in range(FEW):

@@ -135,7 +135,7 @@ def evaluate_all(study: Study, table: Table, scale: int, device: str) -> dict[st
     entry_scores = dict[str, EntryScores]()
     for names in [methods, *trained] if methods else trained:
         asked = {name: _method(study, table, name, scale) for name in names}
-        what = table.name if names is methods else names[0] + table.suffix
+        what = "+".join(names) + ("" if names is methods else table.suffix)
         path = RUNS / "scores" / f"{what}_{table.digest}_x{scale}.json"
         labels = {name: str(Method.parse(method)) for name, method in asked.items()}
         outcome = _scores(path, scale, set(labels.values()))

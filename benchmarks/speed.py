@@ -100,12 +100,13 @@ def against_reference(_: Path) -> str:
     for scale in (2, 4, 8):
         of = load_predictor(scale, Agreement.EXACT)
         low = mosaic(1024, 1024).astype(np.int32)
+        share = 1 - of.noise_reduction
         made, plainly, ratios = [], [], []
         for _round in range(ROUNDS):
             first, quick = clock(of.upscale, low, PixelRange(0, RANGE))
             # Its network, in the memory format that PyTorch has by default.
             network = of.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            second, slow = clock(reference_tiled.upscale, network, low, PixelRange(0, RANGE))
+            second, slow = clock(reference_tiled.upscale, network, low, PixelRange(0, RANGE), share)
             made.append(quick)
             plainly.append(slow)
             ratios.append(slow / quick)
@@ -125,13 +126,13 @@ def against_reference(_: Path) -> str:
 def agreement(_: Path) -> str:
     """Compare the network with the estimate of the noise, and with image skip and agreement."""
     rows = []
+    noise = NoiseCurve((0,), (1.0,))
     for scale in (2, 4, 8):
         of = load_predictor(scale)
         stored = mosaic(1024, 1024).astype(np.int32)
         low = torch.from_numpy(stored.astype(np.float32))[None, None]
-        bound = torch.ones_like(low)
         assembler = OutputAssembler(
-            of.architecture, Normalisation(0.0, 1.0), low, low, bound, PixelRange(0, RANGE)
+            of.architecture, Normalisation(0.0, 1.0), low, low, noise, PixelRange(0, RANGE)
         )
         residual = torch.zeros(1, 1, 1024 * scale, 1024 * scale)
         network, estimated, assembled = [], [], []

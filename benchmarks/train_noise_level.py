@@ -2,7 +2,7 @@
 
     python -m benchmarks.train_noise_level OUT CONFIG... [--steps 6000] [--set KEY=VALUE]
 
-Each CONFIG is the configuration of a network (models/rir-s-x2.yaml, models/rir-s-x4.yaml): its
+Each CONFIG is the configuration of a network (models/rir-s-x4.yaml, models/rir-s-x8.yaml): its
 images and degradations are used, at its scale, in turn. The loss is the Gaussian likelihood of what
 noise and JPEG added to the input. Every 500 steps, the share of errors within two standard
 deviations is printed: 95 % if the estimate is right. Needs a checkout with its package installed.

@@ -116,7 +116,8 @@ class UpscaleOptions:
     noise_reduction: float | None = option(
         None,
         "Share of the source's noise to remove, from 0 to 1; with 0 the output shows the noise "
-        f"as bicubic interpolation does. Default: {DEFAULT_NOISE_REDUCTION:g}, if the model can.",
+        f"as bicubic interpolation does. Default: {DEFAULT_NOISE_REDUCTION:g}, but 0 with exact "
+        "agreement and with a model that cannot.",
         metavar="0..1",
     )
     self_ensemble: bool = option(

@@ -36,12 +36,12 @@ from cxrsr_cli.dicom.source import (
 )
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
 from cxrsr_cli.dicom.write import check_target, encode_dicom, write_dicom
-from cxrsr_cli.errors import MemoryLimitError, ModelError, NotDicomError
+from cxrsr_cli.errors import MemoryLimitError, NotDicomError
 from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.inference.predictor import Predictor
-from cxrsr_cli.networks.config import DEFAULT_NOISE_REDUCTION
+from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.model_files import ModelFile
 from cxrsr_cli.options import Job, UpscaleOptions
 
@@ -126,11 +126,6 @@ class Upscaler:
             As `Predictor.load`.
         """
         options = options or UpscaleOptions()
-        noise_reduction = options.noise_reduction
-        if noise_reduction is None:
-            noise_reduction = DEFAULT_NOISE_REDUCTION if model.metadata.has_noise_share else 0.0
-        elif noise_reduction and not model.metadata.has_noise_share:
-            raise ModelError(f"the model {model.name} cannot reduce noise by a share")
         predictor = Predictor.load(
             model.path,
             metadata=model.metadata,
@@ -138,7 +133,7 @@ class Upscaler:
             precision=options.precision,
             memory=options.memory,
             agreement=options.agreement,
-            noise_share=1 - noise_reduction,
+            noise_reduction=options.noise_reduction,
             self_ensemble=options.self_ensemble,
         )
         resolved = replace(
@@ -148,7 +143,7 @@ class Upscaler:
             device=str(predictor.device),
             precision=predictor.precision,
             agreement=predictor.agreement,
-            noise_reduction=noise_reduction,
+            noise_reduction=predictor.noise_reduction,
         )
         return cls(predictor, model, resolved, clock)
 
@@ -343,13 +338,17 @@ class Upscaler:
         """
         dataset, scale = decoded.source.dataset, self.options.scale
         pixel_format, padding = PixelFormat.from_dataset(dataset), Padding.from_dataset(dataset)
-        pixel_range = PixelRange.from_dataset(dataset)
+        whole_range = pixel_range = PixelRange.from_dataset(dataset)
+        if padding:
+            # No value of the image may read as padding; changing one later would move block means.
+            pixel_range = padding.exclude_from(whole_range)
         count, (rows, columns) = len(decoded.frames), decoded.shape
         notes, curves = list[str](), list[NoiseCurve]()
         frames = np.empty((count, rows * scale, columns * scale), pixel_format.dtype)
         for frame, stored in zip(frames, decoded.frames, strict=True):
-            filled = fill_padding(stored, padding.mask(stored)) if padding else stored
-            curves.append(self.predictor.estimate_noise(filled, pixel_range))
+            mask = padding.mask(stored) if padding else None
+            filled = stored if mask is None else fill_padding(stored, mask)
+            curves.append(self.predictor.estimate_noise(filled, pixel_range, mask))
             strips = self.predictor.predict_strips(
                 filled,
                 pixel_range,
@@ -363,7 +362,7 @@ class Upscaler:
                 rows_out[:] = strip
                 if padding:
                     rows_in = stored[top // scale :][: len(strip) // scale]
-                    rows_out[:] = reapply_padding(rows_out, rows_in, padding, pixel_range)
+                    rows_out[:] = reapply_padding(rows_out, rows_in, padding, whole_range)
         deviation = AgreementDeviation.worst_frame(frames, decoded.frames, padding, curves)
         return UpscaledFrames(decoded, frames, curves, deviation, notes)
 
@@ -400,16 +399,25 @@ class Upscaler:
         return WrittenFile(written, warnings)
 
     def _derive(self, upscaled: UpscaledFrames) -> tuple[FileDataset, list[str]]:
-        decoded = upscaled.decoded
+        decoded, deviation = upscaled.decoded, upscaled.deviation
+        notes = list(upscaled.notes)
+        pixel_range = PixelRange.from_dataset(decoded.source.dataset)
+        if self.predictor.agreement is not Agreement.NONE and not deviation.is_within_bound(
+            pixel_range
+        ):
+            notes.append(
+                f"means of blocks differ from the source by up to {deviation.beyond:.3g} stored "
+                "units more than the agreement allows"
+            )
         derived, warnings = derive(
             decoded.source,
             decoded.frames,
             upscaled.frames,
             self.parameters,
             self.clock(),
-            agreement=upscaled.deviation.describe(self.predictor.agreement),
+            agreement=deviation.describe(self.predictor.agreement),
         )
-        return derived, decoded.warnings + upscaled.notes + warnings
+        return derived, decoded.warnings + notes + warnings
 
     def _transfer_syntax(self, source: DicomSource) -> UID:
         return resolve_transfer_syntax(self.options.transfer_syntax, source.transfer_syntax)

@@ -135,7 +135,7 @@ def cxrsr() -> Command:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save an untrained narrow network at x2: its output is consistent bicubic."""
+    """Save an untrained narrow network at x2: bicubic interpolation that agrees with its source."""
     path = tmp_path_factory.mktemp("model") / "tiny-x2.safetensors"
     architecture = RirConfig(scale=2, channels=4, groups=1, blocks=1)
     save_network(architecture.build(), describe(architecture), path)

@@ -386,7 +386,7 @@ MINIATURE = replace(
     Workload(),
     goal=(40, 48),
     others=(),
-    rivals=("srcnn", "rir-32"),
+    rivals=("srcnn", "rir-16"),
     rival_side=24,
     square=64,
     copied_bytes=1 << 16,

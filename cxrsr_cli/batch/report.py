@@ -113,6 +113,7 @@ def file_record(result: Result) -> dict[str, Any]:
             "rms": round(deviation.rms, 4),
             "mean": round(deviation.mean, 4),
             "largest": round(deviation.largest, 4),
+            "beyond": round(deviation.beyond, 4),
         },
         "noise": result.noise and [asdict(curve) for curve in result.noise],
         "plan": plan

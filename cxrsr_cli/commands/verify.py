@@ -54,11 +54,13 @@ def verify(
 
 def _facts(verification: "VerificationReport") -> dict[str, Any]:
     psnr = verification.lr_psnr
+    deviation = asdict(verification.deviation)
+    del deviation["noise"]  # one of those below
     return {
         "schema": "cxrsr-verification/1",
         "holds": verification.holds,
         "scale": verification.scale,
-        "deviation": asdict(verification.deviation),
+        "deviation": deviation,
         "lr_psnr": psnr if isfinite(psnr) else None,
         "noise": [asdict(curve) for curve in verification.noise],
         "findings": [asdict(finding) for finding in verification.findings],

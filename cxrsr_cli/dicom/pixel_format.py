@@ -156,6 +156,15 @@ class Padding:
         """Return a mask, of the shape of `stored`, that is True where a pixel is padding."""
         return (stored >= self.first) & (stored <= self.last)
 
+    def exclude_from(self, pixel_range: PixelRange) -> PixelRange:
+        """Return the range without padding at its ends; the same range if nothing is left."""
+        first, last = pixel_range.minimum, pixel_range.maximum
+        minimum = self.last + 1 if self.first <= first else first
+        maximum = self.first - 1 if self.last >= last else last
+        if minimum > maximum:
+            return pixel_range
+        return PixelRange(minimum, maximum, pixel_range.inverted)
+
 
 def _as_stored(dataset: Dataset, value: int) -> int:
     """Correct a value that a vendor wrote as US although the pixels are signed."""

@@ -19,11 +19,11 @@ from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
 from cxrsr_cli.metrics.metric import ImageComparison
 from cxrsr_cli.metrics.registry import METRICS
-from cxrsr_cli.networks.config import DEFAULT_NOISE_SHARE, Agreement
+from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.resampling import upsample
 
-_Network = tuple[str, float | None]
-"""The base of a method, and the noise that it removes, for which a network is compiled."""
+_Network = tuple[str, float | None, Agreement | None]
+"""The base of a method, its noise reduction and its agreement: a network is compiled for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +134,12 @@ class Evaluator:
         predictors = dict[_Network, Predictor]()
         for method in methods:
             if method.is_model and _network(method) not in predictors:
-                reduction = method.noise_reduction
                 predictors[_network(method)] = Predictor.load(
                     models[method.base],
                     device=device,
                     memory=memory,
-                    noise_share=DEFAULT_NOISE_SHARE if reduction is None else 1 - reduction,
+                    agreement=method.agreement,
+                    noise_reduction=method.noise_reduction,
                 )
         return cls(scale, methods, predictors, inputs)
 
@@ -259,16 +259,12 @@ class Evaluator:
 
     def _predictor(self, method: Method) -> Predictor:
         predictor = self.predictors[_network(method)]
-        agreement = Agreement.NONE if method.consistent else method.agreement
-        return replace(
-            predictor,
-            agreement=agreement or predictor.agreement,
-            self_ensemble=method.ensemble,
-        )
+        agreement = Agreement.NONE if method.consistent else predictor.agreement
+        return replace(predictor, agreement=agreement, self_ensemble=method.ensemble)
 
 
 def _network(method: Method) -> _Network:
-    return method.base, method.noise_reduction
+    return method.base, method.noise_reduction, method.agreement
 
 
 def compute_scores(

@@ -96,7 +96,7 @@ class PairedDifference:
             low=low,
             high=high,
             standard_error=float(means.std(ddof=1) / means.size**0.5) if several else math.nan,
-            median=float(np.median(defined)) if means.size else math.nan,
+            median=float(np.median(defined[np.isfinite(defined)])) if means.size else math.nan,
             worst=float(defined[gains.argmin()]) if defined.size else math.nan,
             wins=int((gains > 0).sum()),
             losses=int((gains < -tolerance).sum()),

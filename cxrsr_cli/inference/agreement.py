@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrsr_cli.dicom.pixel_format import Padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelRange
 from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve
 from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.resampling import block_mean, repeat_pixels
@@ -22,6 +22,10 @@ from cxrsr_cli.networks.resampling import block_mean, repeat_pixels
 _ROUNDING = 0.5
 """Stored units by which rounding alone moves a block's mean at most."""
 _STRIP_ROWS = 256
+_VALUE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
+"""Of the largest legal value: outputs are made in float32."""
+_BOUND_TOLERANCE = 0.01
+"""Of the bound: another machine may estimate the noise with another last digit."""
 
 SIGMAS = 2.0
 """Standard deviations of the noise by which a block's mean may leave the source's pixel."""
@@ -149,7 +153,7 @@ class AgreementDeviation:
         padding: Padding | None = None,
         noise: Iterable[NoiseCurve] | None = None,
     ) -> Self:
-        """Measure every frame; return the one furthest beyond its bound, else of largest RMS."""
+        """Measure every frame; return the one furthest beyond its bound, else of largest error."""
         frames = list(zip(output, stored, strict=True))
         curves = list(noise) if noise is not None else [NO_NOISE] * len(frames)
         return max(
@@ -157,8 +161,20 @@ class AgreementDeviation:
                 cls.measure(*pair, padding, curve)
                 for pair, curve in zip(frames, curves, strict=True)
             ),
-            key=lambda each: (each.beyond, each.rms),
+            key=lambda each: (each.beyond, each.largest),
         )
+
+    def is_within_bound(self, pixel_range: PixelRange) -> bool:
+        """Whether no difference exceeds its bound by more than arithmetic explains.
+
+        Parameters
+        ----------
+        pixel_range : PixelRange
+            Legal stored values.
+        """
+        largest_value = max(abs(pixel_range.minimum), abs(pixel_range.maximum))
+        tolerance = _BOUND_TOLERANCE * SIGMAS * max(self.noise.sigmas)
+        return self.beyond <= tolerance + _VALUE_TOLERANCE * largest_value
 
     def describe(self, agreement: Agreement) -> str:
         """Say for the object what was enforced, in ASCII: rule, deviation, and the noise."""
@@ -173,13 +189,3 @@ class AgreementDeviation:
                     f"mean of each block is the source pixel to within {SIGMAS:g} sigma of its "
                     f"noise; {found}; sigma at stored values: {self.noise}"
                 )
-
-    def lr_psnr(self, span: int) -> float:
-        """Return the PSNR of the block means in dB against the source.
-
-        Parameters
-        ----------
-        span : int
-            Largest minus smallest legal stored value: the peak.
-        """
-        return 20 * math.log10(span / self.rms) if self.rms else math.inf

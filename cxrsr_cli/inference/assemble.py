@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from cxrsr_cli.dicom.pixel_format import PixelRange
-from cxrsr_cli.inference.agreement import enforce_agreement
+from cxrsr_cli.inference.agreement import SIGMAS, enforce_agreement
+from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.networks.config import ImageSkip, NetworkConfig
 from cxrsr_cli.networks.resampling import upsample
@@ -51,11 +52,12 @@ class OutputAssembler:
     normalisation : Normalisation
         The image's.
     network_input : torch.Tensor
-        ``(1, 1, H, W)`` float32 stored values that the network sees.
+        ``(1, 1, H, W)`` float32 stored values that the network sees, on the CPU.
     source : torch.Tensor
-        ``(1, 1, H, W)`` float32 stored values that the output agrees with.
-    bound : torch.Tensor or None
-        ``(1, 1, H, W)`` or a number: bound of `enforce_agreement`; None without agreement.
+        ``(1, 1, H, W)`` float32 stored values that the output agrees with, on the CPU.
+    noise : NoiseCurve or None
+        Of the source. It bounds the difference of a block's mean to its pixel
+        (`enforce_agreement`). None without agreement.
     pixel_range : PixelRange
         Legal stored values.
     """
@@ -64,7 +66,7 @@ class OutputAssembler:
     normalisation: Normalisation
     network_input: torch.Tensor
     source: torch.Tensor
-    bound: torch.Tensor | None
+    noise: NoiseCurve | None
     pixel_range: PixelRange
 
     def strips(self, residuals: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -73,7 +75,8 @@ class OutputAssembler:
         Parameters
         ----------
         residuals : iterator of torch.Tensor
-            ``(1, 1, scale * h, scale * W)`` network values, strips from top to bottom.
+            ``(1, 1, scale * h, scale * W)`` network values, strips from top to bottom, on
+            any device.
 
         Yields
         ------
@@ -91,21 +94,22 @@ class OutputAssembler:
     def _strip(self, residual: torch.Tensor, top: int, bottom: int) -> torch.Tensor:
         scale = self.architecture.scale
         first, last = max(top - _BICUBIC_RADIUS, 0), bottom + _BICUBIC_RADIUS
-        skip = image_skip(
-            self.architecture.image_skip, self.network_input[..., first:last, :], scale
-        )
+        seen = self.network_input[..., first:last, :].to(residual.device)
+        skip = image_skip(self.architecture.image_skip, seen, scale)
         if skip is None:
             output = self.normalisation.to_stored(residual)
         else:
             output = skip[..., (top - first) * scale : (bottom - first) * scale, :]
             output = output + self.normalisation.residual_to_stored(residual)
-        if self.bound is None:
+        if self.noise is None:
             return output
+        source = self.source[..., top:bottom, :]
+        bound = SIGMAS * torch.from_numpy(self.noise.at(source.numpy()))
         return enforce_agreement(
             output,
-            self.source[..., top:bottom, :],
+            source.to(output.device),
             scale,
-            bound=self.bound[..., top:bottom, :] if self.bound.ndim else self.bound,
+            bound=bound,
             minimum=self.pixel_range.minimum,
             maximum=self.pixel_range.maximum,
         )

@@ -7,6 +7,7 @@ from math import ceil
 from cxrsr_cli.dicom.transfer_syntax import NATIVE_WRITE_FACTOR
 from cxrsr_cli.errors import MemoryLimitError
 from cxrsr_cli.inference.assemble import MAX_ROWS
+from cxrsr_cli.inference.noise_curve import MAX_NOISE_ROWS
 from cxrsr_cli.networks.config import NetworkConfig
 from cxrsr_cli.networks.conv_program import IMAGE, ConvProgram
 
@@ -19,10 +20,9 @@ _FLOAT_BYTES = 4
 _BASE_BYTES = 64 << 20
 """What any job takes: packed weights, gaps in the heap, buffers of libraries."""
 _BYTES_PER_INPUT_PIXEL = 18
-"""The file, its stored values, the network's input, and the bound of agreement."""
+"""The file, its stored values, and the network's input in stored and in network values."""
 _ASSEMBLY_MAPS = 6
 """Images of a strip's size that image skip and agreement hold at once."""
-_NOISE_STRIP_ROWS = 128
 _NOISE_BYTES_PER_PIXEL = 250
 """What the estimate of the noise holds for each pixel of a strip, on the CPU."""
 _ENSEMBLE_MAPS = 3
@@ -178,7 +178,7 @@ class MemoryPlanner:
         assembly = _ASSEMBLY_MAPS * min(MAX_ROWS, rows) * width * pixel
         if self.on_gpu:
             return network + residual + assembly
-        noise = min(height, _NOISE_STRIP_ROWS) * width * _NOISE_BYTES_PER_PIXEL
+        noise = min(height, MAX_NOISE_ROWS) * width * _NOISE_BYTES_PER_PIXEL
         return max(residual + max(network, assembly), noise)
 
     def _network_bytes(self, height: int, width: int, rows: int) -> int:

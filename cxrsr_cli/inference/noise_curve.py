@@ -18,6 +18,7 @@ from cxrsr_cli.networks.noise_level import (
     NoiseLevel,
     average_cells,
     contrast_of_cells,
+    max_strip_rows,
     strips_of_cells,
 )
 
@@ -31,6 +32,8 @@ _MIN_SIGMA = 0.05
 _MAX_CONTRAST = 0.2
 """Of a cell in network values: more is a mark or the edge of a collimator."""
 _STRIP_CELLS = 16
+MAX_NOISE_ROWS = max_strip_rows(_STRIP_CELLS)
+"""Rows of an image from which noise is estimated at a time."""
 _SIGNIFICANT_DIGITS = 3
 
 
@@ -61,7 +64,12 @@ class NoiseCurve:
         return sigmas
 
     @classmethod
-    def estimate(cls, stored: NDArray[np.int32], pixel_range: PixelRange) -> Self:
+    def estimate(
+        cls,
+        stored: NDArray[np.int32],
+        pixel_range: PixelRange,
+        padding: NDArray[np.bool_] | None = None,
+    ) -> Self:
         """Estimate the noise of one image.
 
         Parameters
@@ -70,6 +78,8 @@ class NoiseCurve:
             ``(H, W)`` stored values.
         pixel_range : PixelRange
             Their legal range and polarity.
+        padding : numpy.ndarray, optional
+            ``(H, W)``, True where a pixel is padding: it is no part of the image's noise.
 
         Returns
         -------
@@ -81,7 +91,7 @@ class NoiseCurve:
             return cls()
         image = torch.from_numpy(stored.astype(np.float32))[None, None]
         normalisation = Normalisation.from_image(image, inverted=pixel_range.inverted)
-        values, variances = _estimate_cells(image, normalisation)
+        values, variances = _estimate_cells(image, normalisation, padding)
         if not len(values):
             return cls()
         # From dark to bright as shown, so that an image and its negative have the same parts.
@@ -118,7 +128,7 @@ def noise_level_sha256() -> str:
 
 @torch.inference_mode()
 def _estimate_cells(
-    image: torch.Tensor, normalisation: Normalisation
+    image: torch.Tensor, normalisation: Normalisation, padding: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and variance of each cell in stored units; strips make no difference."""
     span = abs(normalisation.one - normalisation.zero)
@@ -131,6 +141,9 @@ def _estimate_cells(
             for of_cells in (contrast_of_cells(strip), average_cells(image[..., rows.read, :]))
         )
         counted = contrast <= _MAX_CONTRAST
+        if padding is not None:
+            padded = torch.from_numpy(padding[rows.read].astype(np.float32))[None, None]
+            counted &= average_cells(padded)[0, 0, rows.kept, : sigma.shape[1]] == 0
         values.append(mean[counted].double().numpy())
         variances.append((sigma[counted] * span).double().square().numpy())
     return np.concatenate(values), np.concatenate(variances)

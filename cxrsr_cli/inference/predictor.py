@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.dicom.transfer_syntax import NATIVE_WRITE_FACTOR
 from cxrsr_cli.errors import DeviceError, MemoryLimitError, ModelError
-from cxrsr_cli.inference.agreement import SIGMAS
 from cxrsr_cli.inference.assemble import OutputAssembler
 from cxrsr_cli.inference.device import choose_device, choose_precision, dtype_of
 from cxrsr_cli.inference.impulse_filter import remove_impulses
@@ -20,7 +19,7 @@ from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve, noise_level_sh
 from cxrsr_cli.inference.normalisation import Normalisation
 from cxrsr_cli.inference.streaming import residuals
 from cxrsr_cli.networks.config import (
-    DEFAULT_NOISE_SHARE,
+    DEFAULT_NOISE_REDUCTION,
     Agreement,
     NetworkConfig,
     Precision,
@@ -53,8 +52,8 @@ class Predictor:
         Bytes that the work on an image may take (`MemoryPlanner`).
     agreement : Agreement
         How close the output's block means are to the source (`enforce_agreement`).
-    noise_share : float
-        Share of the source's noise that the output keeps, within [0, 1].
+    noise_reduction : float
+        Share of the source's noise that the network removes, within [0, 1].
     self_ensemble : bool
         Average the network's residual over the eight flips and rotations.
     """
@@ -65,7 +64,7 @@ class Predictor:
     precision: Precision
     memory: int | None = None
     agreement: Agreement = Agreement.NOISE
-    noise_share: float = DEFAULT_NOISE_SHARE
+    noise_reduction: float = 0.0
     self_ensemble: bool = False
 
     @classmethod
@@ -78,7 +77,7 @@ class Predictor:
         precision: Precision = Precision.AUTO,
         memory: int | None = None,
         agreement: Agreement | None = None,
-        noise_share: float = DEFAULT_NOISE_SHARE,
+        noise_reduction: float | None = None,
         self_ensemble: bool = False,
     ) -> "Predictor":
         """Load a model file on a device.
@@ -91,15 +90,18 @@ class Predictor:
             Its header, if it has been read already.
         device, precision
             As `choose_device` and `choose_precision` take them.
-        memory, noise_share, self_ensemble
+        memory, self_ensemble
             As the attributes.
         agreement : Agreement, optional
             As the attribute. By default as the model's header says.
+        noise_reduction : float, optional
+            As the attribute. By default `DEFAULT_NOISE_REDUCTION`, but nothing with exact
+            agreement, which brings the noise back, and with a network that cannot.
 
         Raises
         ------
         ModelError
-            As `load_network`.
+            As `load_network`, or if the network cannot reduce noise.
         DeviceError
             If the device or precision is not available.
         """
@@ -112,7 +114,7 @@ class Predictor:
             resolved,
             memory,
             agreement=agreement or metadata.agreement,
-            noise_share=noise_share,
+            noise_reduction=noise_reduction,
             self_ensemble=self_ensemble,
         )
 
@@ -125,18 +127,29 @@ class Predictor:
         memory: int | None = None,
         *,
         agreement: Agreement = Agreement.NOISE,
-        noise_share: float = DEFAULT_NOISE_SHARE,
+        noise_reduction: float | None = None,
         self_ensemble: bool = False,
     ) -> "Predictor":
-        """Compile a network and move it to a device; parameters are the attributes.
+        """Compile a network and move it to a device; parameters as of `load`.
 
         Raises
         ------
+        ModelError
+            If the network cannot reduce noise.
         DeviceError
             If the device cannot be used.
         """
+        if network.architecture.noise_share:
+            if noise_reduction is None:
+                is_exact = agreement is Agreement.EXACT
+                noise_reduction = 0.0 if is_exact else DEFAULT_NOISE_REDUCTION
+        elif noise_reduction:
+            raise ModelError(
+                "the model cannot reduce noise by a share; leave out the noise reduction"
+            )
+        reduction = noise_reduction or 0.0
         dtype = dtype_of(precision)
-        program = network.to_conv_program(noise_share)
+        program = network.to_conv_program(1 - reduction)
         try:
             program = program and program.to(device, dtype)
             network.to(device, dtype)
@@ -144,9 +157,7 @@ class Predictor:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         except RuntimeError as error:
             raise DeviceError(f"cannot use the device '{device}'") from error
-        return cls(
-            network, program, device, precision, memory, agreement, noise_share, self_ensemble
-        )
+        return cls(network, program, device, precision, memory, agreement, reduction, self_ensemble)
 
     @property
     def architecture(self) -> NetworkConfig:
@@ -189,6 +200,7 @@ class Predictor:
         *,
         plan: MemoryPlan | None = None,
         noise: NoiseCurve | None = None,
+        normalisation: Normalisation | None = None,
         advance: Callable[[float], None] = _ignore,
         note: Callable[[str], None] = _ignore,
     ) -> Iterator[tuple[int, NDArray[np.int32]]]:
@@ -204,6 +216,9 @@ class Predictor:
             `Predictor.plan` by default.
         noise : NoiseCurve, optional
             `Predictor.estimate_noise` by default.
+        normalisation : Normalisation, optional
+            `Normalisation.from_image` by default. With those of a whole image, `noise` and this
+            make a part of it come out as in the whole, but for a border of the receptive field.
         advance : callable
             Called with each share of the image that is done. The shares add up to 1.
         note : callable
@@ -229,6 +244,7 @@ class Predictor:
             pixel_range,
             plan or self.plan(*stored.shape),
             self.estimate_noise(stored, pixel_range) if noise is None else noise,
+            normalisation,
             advance=advance,
             note=note,
         ):
@@ -246,11 +262,16 @@ class Predictor:
         """SHA-256 of the weights that estimate noise; empty if the agreement needs none."""
         return noise_level_sha256() if self.agreement is Agreement.NOISE else ""
 
-    def estimate_noise(self, stored: NDArray[np.int32], pixel_range: PixelRange) -> NoiseCurve:
+    def estimate_noise(
+        self,
+        stored: NDArray[np.int32],
+        pixel_range: PixelRange,
+        padding: NDArray[np.bool_] | None = None,
+    ) -> NoiseCurve:
         """Estimate how far each pixel may be off; zero unless the agreement asks for it."""
         if self.agreement is not Agreement.NOISE:
             return NO_NOISE
-        return NoiseCurve.estimate(stored, pixel_range)
+        return NoiseCurve.estimate(stored, pixel_range, padding)
 
     def predict(
         self,
@@ -293,6 +314,7 @@ class Predictor:
         pixel_range: PixelRange,
         plan: MemoryPlan,
         noise: NoiseCurve,
+        normalisation: Normalisation | None = None,
         *,
         advance: Callable[[float], None] = _ignore,
         note: Callable[[str], None] = _ignore,
@@ -301,16 +323,14 @@ class Predictor:
         network_input = low
         if self.architecture.impulse_filter:
             network_input = remove_impulses(low, pixel_range)
-        normalisation = Normalisation.from_image(network_input, inverted=pixel_range.inverted)
-        bound = None
-        if self.agreement is not Agreement.NONE:
-            bound = SIGMAS * torch.from_numpy(noise.at(low.numpy())).to(self.device)
+        if normalisation is None:
+            normalisation = Normalisation.from_image(network_input, inverted=pixel_range.inverted)
         assembler = OutputAssembler(
             self.architecture,
             normalisation,
-            network_input.to(self.device),
-            low.to(self.device),
-            bound,
+            network_input,
+            low,
+            None if self.agreement is Agreement.NONE else noise,
             pixel_range,
         )
         parts = residuals(
@@ -319,7 +339,7 @@ class Predictor:
             normalisation.to_network(network_input),
             rows=plan.rows,
             device=self.device,
-            noise_share=self.noise_share,
+            noise_share=1 - self.noise_reduction,
             self_ensemble=self.self_ensemble,
             advance=advance,
             on_rows_halved=lambda rows: note(

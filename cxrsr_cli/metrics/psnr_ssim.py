@@ -27,7 +27,7 @@ def psnr(image: torch.Tensor, reference: torch.Tensor, *, peak: float, border: i
     float
         ``10 log10(peak**2 / MSE)`` in dB; infinite for equal images.
     """
-    return _decibels(_squared_error(image, reference, border).mean().item(), peak)
+    return psnr_of_error(_squared_error(image, reference, border).mean().item(), peak)
 
 
 def psnr_outside_marks(compared: ImageComparison) -> float:
@@ -40,14 +40,15 @@ def psnr_outside_marks(compared: ImageComparison) -> float:
     """
     kept = ~crop_border(compared.marks, compared.border)
     error = _squared_error(compared.output, compared.original, compared.border)[kept]
-    return _decibels(error.mean().item(), compared.peak)
+    return psnr_of_error(error.mean().item(), compared.peak)
 
 
 def _squared_error(image: torch.Tensor, reference: torch.Tensor, border: int) -> torch.Tensor:
     return (crop_border(image, border) - crop_border(reference, border)).square()
 
 
-def _decibels(error: float, peak: float) -> float:
+def psnr_of_error(error: float, peak: float) -> float:
+    """Return the peak signal-to-noise ratio in dB of a mean squared error, infinite for none."""
     return float(10 * np.log10(peak**2 / error)) if error else float("inf")
 
 

@@ -24,6 +24,14 @@ from cxrsr_cli.networks.conv_program import (
 )
 
 
+def cosine_filters(side: int) -> torch.Tensor:
+    """Return the filters of the cosine transform (DCT-II), ``(side**2, 1, side, side)``."""
+    position, order = torch.arange(side), torch.arange(side)[:, None]
+    waves = torch.cos(torch.pi * (position + 0.5) * order / side)
+    waves /= waves.norm(dim=1, keepdim=True)
+    return torch.einsum("ai,bj->abij", waves, waves).reshape(-1, 1, side, side)
+
+
 class WhiteningStem(nn.Module):
     """The 3x3 cosine transform (DCT-II) around each pixel, each component scaled.
 
@@ -37,11 +45,7 @@ class WhiteningStem(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        position, order = torch.arange(3), torch.arange(3)[:, None]
-        waves = torch.cos(torch.pi * (position + 0.5) * order / 3)
-        waves /= waves.norm(dim=1, keepdim=True)
-        filters = torch.einsum("ai,bj->abij", waves, waves).reshape(9, 1, 3, 3)
-        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("filters", cosine_filters(3), persistent=False)
         self.register_buffer("gains", torch.ones(9))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

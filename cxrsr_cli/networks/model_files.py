@@ -73,11 +73,6 @@ class ModelMetadata:
         scale: int = self.architecture["scale"]
         return scale
 
-    @property
-    def has_noise_share(self) -> bool:
-        """Whether the network can be told which share of the noise to keep."""
-        return bool(self.architecture.get("noise_share"))
-
     def config(self) -> NetworkConfig:
         """Read the architecture; this imports the family's module and torch.
 

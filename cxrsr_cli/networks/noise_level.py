@@ -1,5 +1,6 @@
 """Estimate the standard deviation of an image's noise from its local frequencies."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cxrsr_cli.errors import ModelError
+from cxrsr_cli.networks.layers import cosine_filters
 from cxrsr_cli.networks.model_files import NOISE_LEVEL_FILE, find_bundled_file
 
 _SIDE = 4
@@ -23,8 +25,15 @@ _NEIGHBOURS = sum(_DILATIONS)
 """Cells on each side that an estimate depends on."""
 STRIDE = 4
 """Pixels between two estimates. Each is made from cells of 8x8 pixels and their neighbours."""
+_NEEDED = _CELL + _SIDE - 1
+"""Pixels on a side from which one estimate is made, without its neighbours."""
 _CHANNELS = 48
 _MIN_POWER = 1e-12
+_MAX_RATIO = 4.0
+"""Of the noise to the root mean power of the components. White noise has 1, noise that is
+correlated over two pixels 2, and JPEG errors may have more."""
+_MIN_CEILING = 0.01
+"""Network values. JPEG may leave nothing of what it has taken away."""
 MIN_PIXELS = 2 * _CELL
 """Side of the smallest image that is estimated."""
 
@@ -43,11 +52,7 @@ class NoiseLevel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        position, order = torch.arange(_SIDE), torch.arange(_SIDE)[:, None]
-        waves = torch.cos(torch.pi * (position + 0.5) * order / _SIDE)
-        waves /= waves.norm(dim=1, keepdim=True)
-        filters = torch.einsum("ai,bj->abij", waves, waves).reshape(-1, 1, _SIDE, _SIDE)
-        self.register_buffer("filters", filters[1:], persistent=False)
+        self.register_buffer("filters", cosine_filters(_SIDE)[1:], persistent=False)
         layers: list[nn.Module] = [nn.Conv2d(_SIDE**2, _CHANNELS, 1), nn.LeakyReLU(0.2)]
         for dilation in _DILATIONS:
             layers += [
@@ -87,7 +92,9 @@ class NoiseLevel(nn.Module):
         # The mean of the logarithms is close to the answer for white noise.
         typical = logarithms.mean(1, keepdim=True)
         correction: torch.Tensor = self.layers(torch.cat([logarithms - typical, mean], 1))
-        return typical + correction
+        # Where some components are zero, as in lines of one value, the network has learnt nothing.
+        total = power.mean(1, keepdim=True).clamp(min=_MIN_CEILING**2).log() / 2
+        return torch.minimum(typical + correction, total + math.log(_MAX_RATIO))
 
 
 def average_cells(values: torch.Tensor) -> torch.Tensor:
@@ -116,12 +123,16 @@ class CellRows:
     kept: slice
 
 
+def max_strip_rows(cells: int) -> int:
+    """Return the most rows of an image that `strips_of_cells` reads at a time."""
+    return (cells + 2 * _NEIGHBOURS - 1) * STRIDE + _NEEDED
+
+
 def strips_of_cells(height: int, cells: int) -> Iterator[CellRows]:
     """Divide an image of `height` rows into strips of at most so many rows of cells."""
-    needed = _CELL + _SIDE - 1
-    count = (height - needed) // STRIDE + 1
+    count = (height - _NEEDED) // STRIDE + 1
     for top in range(0, count, cells):
         bottom = min(top + cells, count)
         first, last = max(top - _NEIGHBOURS, 0), min(bottom + _NEIGHBOURS, count) - 1
-        read = slice(first * STRIDE, last * STRIDE + needed)
+        read = slice(first * STRIDE, last * STRIDE + _NEEDED)
         yield CellRows(read, slice(top - first, bottom - first))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ class Trainer:
             batch.high[inner],
             self.config.loss,
             self.config.fft_loss_weight,
-            bicubic=upsample(batch.low, scale)[inner],
+            bicubic=lambda: upsample(batch.low, scale)[inner],
         )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -236,7 +237,7 @@ def training_loss(
     loss: Loss,
     fft_loss_weight: float,
     *,
-    bicubic: torch.Tensor,
+    bicubic: Callable[[], torch.Tensor],
 ) -> torch.Tensor:
     """Compute the loss of an output.
 
@@ -250,8 +251,8 @@ def training_loss(
         Weight of the mean absolute difference of the real and imaginary parts
         of their unnormalised Fourier transforms; 0 for none. SAFMN (Sun et al.,
         ICCV 2023) uses 0.05.
-    bicubic : torch.Tensor
-        Bicubic interpolation of the input, which `Loss.RELATIVE_L1` compares with.
+    bicubic : callable
+        Makes the bicubic interpolation of the input, which `Loss.RELATIVE_L1` compares with.
 
     Returns
     -------
@@ -265,7 +266,7 @@ def training_loss(
         case Loss.MSE:
             total = difference.square().mean()
         case Loss.RELATIVE_L1:
-            reference = (bicubic - target).abs().mean((1, 2, 3)).clamp(min=_MIN_RELATIVE_ERROR)
+            reference = (bicubic() - target).abs().mean((1, 2, 3)).clamp(min=_MIN_RELATIVE_ERROR)
             total = (difference.abs().mean((1, 2, 3)) / reference).mean()
     if fft_loss_weight:
         # The transform is linear, so that of the difference is enough.

@@ -5,16 +5,18 @@ from math import isinf
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.decode import decode, decode_compact
-from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, PixelRange, fill_padding
+from cxrsr_cli.dicom.pixel_format import Padding, PixelRange, fill_padding
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import VerificationError
 from cxrsr_cli.inference.agreement import SIGMAS, AgreementDeviation
 from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve
+from cxrsr_cli.metrics.psnr_ssim import psnr_of_error
 from cxrsr_cli.networks.config import SCALES, Agreement
 from cxrsr_cli.verify.checks import (
     Aspect,
@@ -24,11 +26,6 @@ from cxrsr_cli.verify.checks import (
     check_photometry,
     check_provenance,
 )
-
-_VALUE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
-"""Of the largest legal value: outputs are made in float32."""
-_BOUND_TOLERANCE = 0.01
-"""Of the bound: another machine may estimate the noise with another last digit."""
 
 _CLAIMS = {
     Agreement.EXACT: "but for rounding",
@@ -98,18 +95,13 @@ def verify(
     source_pixels, derived_pixels = decode(old), decode_compact(new)
     if len(source_pixels) != len(derived_pixels):
         raise VerificationError("source and derived image have different numbers of frames")
-    padding, pixel_format = Padding.from_dataset(old.dataset), PixelFormat.from_dataset(old.dataset)
+    padding = Padding.from_dataset(old.dataset)
     noise = [NO_NOISE] * len(source_pixels)
+    pixel_range = PixelRange.from_dataset(old.dataset)
     if agreement is Agreement.NOISE:
-        pixel_range = PixelRange.from_dataset(old.dataset)
-        noise = [
-            NoiseCurve.estimate(
-                fill_padding(frame, padding.mask(frame)) if padding else frame, pixel_range
-            )
-            for frame in source_pixels
-        ]
+        noise = [_estimate_noise(frame, pixel_range, padding) for frame in source_pixels]
     deviation = AgreementDeviation.worst_frame(derived_pixels, source_pixels, padding, noise)
-    lr_psnr = deviation.lr_psnr(pixel_format.maximum - pixel_format.minimum)
+    lr_psnr = psnr_of_error(deviation.rms**2, pixel_range.maximum - pixel_range.minimum)
     with quiet_libraries():
         findings = [
             *check_provenance(old, new, scale),
@@ -118,18 +110,23 @@ def verify(
             *check_photometry(old, new, source_pixels, derived_pixels),
         ]
     psnr = "infinite" if isinf(lr_psnr) else f"{lr_psnr:.1f} dB"
-    largest = max(sigma for curve in noise for sigma in curve.sigmas)
-    tolerance = _BOUND_TOLERANCE * SIGMAS * largest + _VALUE_TOLERANCE * max(
-        abs(pixel_format.minimum), abs(pixel_format.maximum)
-    )
     agrees = Finding(
         Aspect.AGREEMENT,
         f"the mean of each block is the source's pixel ({_CLAIMS[agreement]})",
-        agreement is Agreement.NONE or deviation.beyond <= tolerance,
+        agreement is Agreement.NONE or deviation.is_within_bound(pixel_range),
         f"difference in stored units: RMS {deviation.rms:.3f}, largest {deviation.largest:.2f}, "
         f"at most {deviation.beyond:.2f} beyond the bound; LR-PSNR {psnr}",
     )
     return VerificationReport(scale, [*findings, agrees], deviation, lr_psnr, noise)
+
+
+def _estimate_noise(
+    frame: NDArray[np.int32], pixel_range: PixelRange, padding: Padding | None
+) -> NoiseCurve:
+    if padding is None:
+        return NoiseCurve.estimate(frame, pixel_range)
+    mask = padding.mask(frame)
+    return NoiseCurve.estimate(fill_padding(frame, mask), padding.exclude_from(pixel_range), mask)
 
 
 def _scale(source: Dataset, derived: Dataset) -> int:

@@ -43,7 +43,7 @@ def test_a_backend_computes_the_residual_of_the_network(tmp_path: Path) -> None:
     network_with_backend = backends.BackendNetwork(predictor.network, compute)
     low = torch.rand(1, 1, 16, 16)
     with torch.inference_mode():
-        made = predictor.network(low, predictor.noise_share)
+        made = predictor.network(low, 1 - predictor.noise_reduction)
         torch.testing.assert_close(network_with_backend(low), made)
     assert network_with_backend.seconds > 0
 

@@ -98,7 +98,7 @@ def test_the_needs_of_an_archive_are_computed_from_the_costs() -> None:
     needs = Needs.of(archive, COSTS, 4)
     assert needs.core_hours == pytest.approx(8.64e6 * 2 * 7.2 / 3600)
     assert needs.cores == pytest.approx(needs.core_hours / 24)
-    assert needs.gpu_hours == pytest.approx(2 * 667_761 * 8.64e6 * 2e6 / 1e12 / 3600)
+    assert needs.gpu_hours == pytest.approx(2 * 166_753 * 8.64e6 * 2e6 / 1e12 / 3600)
     assert needs.bytes_out == 16 * needs.bytes_in == 16 * 2 * 8.64e6 * 2e6
     assert (needs.packed_in, needs.packed_out) == (needs.bytes_in / 8, needs.bytes_out / 2)
     worst, next_worst = limits(archive, COSTS)

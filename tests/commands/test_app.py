@@ -16,13 +16,13 @@ def test_info_shows_models_codecs_and_notice(cxrsr: Command) -> None:
     facts = json.loads(cxrsr("info", "--json").stdout)
     assert {"rir-s-x4"} <= {model["name"] for model in facts["models"]}
     (model,) = (model for model in facts["models"] if model["name"] == "rir-s-x4")
-    assert (model["network"], model["parameters"]) == ("rir", 669_936), "as on its card"
-    assert model["macs_per_input_pixel"] == 667_761
+    assert (model["network"], model["parameters"]) == ("rir", 167_824), "as on its card"
+    assert model["macs_per_input_pixel"] == 166_753
     assert facts["codecs"]["JPEG 2000 Image Compression (Lossless Only)"] is True
     assert "not for diagnosis" in facts["notice"]
     text = cxrsr("info").stdout
     assert "Not a medical device" in text
-    assert "rir-s-x4: rir, 669,936 parameters, 667,761 MACs per input pixel" in text
+    assert "rir-s-x4: rir, 167,824 parameters, 166,753 MACs per input pixel" in text
     assert facts["models"][0]["sha256"][:12] in text
 
 

@@ -49,9 +49,8 @@ def test_a_file_is_upscaled_into_a_valid_object(
     assert EXAMPLE.read_bytes() == before
     assert list(output.parent.iterdir()) == [output]
     assert dciodvfy(output) <= dciodvfy(EXAMPLE)
-    low, high = stored(EXAMPLE), stored(output)
-    assert high.shape == (1, 1, 1024, 1024)
-    assert (block_mean(high, 4) - low).square().mean().sqrt() < 1
+    assert stored(output).shape == (1, 1, 1024, 1024)
+    assert verify(EXAMPLE, output).holds
 
 
 CHESTS = [
@@ -96,12 +95,7 @@ def test_a_folder_of_real_chests_is_mirrored(
             old, new = pydicom.dcmread(source), pydicom.dcmread(output)
             for keyword in UNCHANGED:
                 assert new.get(keyword) == old.get(keyword), keyword
-        low, high = stored(source), stored(output)
-        error = block_mean(high, 2) - low
-        # No image within the range downsamples to burnt-in marks of one pixel at both
-        # ends of the range. Everything else must match.
-        assert error.abs().median() < 0.5
-        assert error.square().flatten().sort().values[: int(0.999 * error.numel())].mean() < 1
+        high = stored(output)
         assert high.min() >= PixelFormat.from_dataset(old).minimum
         assert high.max() <= PixelFormat.from_dataset(old).maximum
 
@@ -337,6 +331,29 @@ def test_padding_is_kept_and_does_not_change_pixels_beside_it(
     assert verify(tmp_path / "padded.dcm", tmp_path / "out.dcm").holds
 
 
+@pytest.mark.parametrize("limit", [None, 40])
+def test_block_means_agree_beside_padding_and_a_steep_edge(
+    tiny_model: Path, tmp_path: Path, limit: int | None
+) -> None:
+    """Values that undershoot an edge must not become padding, nor be moved out of it later."""
+    dataset = pydicom.dcmread(EXAMPLE)
+    pixels = np.full_like(dataset.pixel_array[:64, :64], 45)
+    pixels[:, 32:] = 4095
+    pixels[:8] = 0
+    dataset.PixelData, dataset.Rows, dataset.Columns = pixels.tobytes(), 64, 64
+    dataset.add_new("PixelPaddingValue", "US", 0)
+    if limit:
+        dataset.add_new("PixelPaddingRangeLimit", "US", limit)
+    dataset.save_as(tmp_path / "edge.dcm")
+    options = UpscaleOptions(agreement=Agreement.EXACT)
+    upscaler = Upscaler.load(find_model(str(tiny_model), 2), options)
+    (result,) = BatchRunner(LocalExecutor(upscaler)).run(
+        [Job(tmp_path / "edge.dcm", tmp_path / "out.dcm")]
+    )
+    assert (result.error, result.warnings) == (None, [])
+    assert verify(tmp_path / "edge.dcm", tmp_path / "out.dcm", agreement=Agreement.EXACT).holds
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (37, 23)])
 def test_signed_images_of_small_and_odd_sizes_are_upscaled(
     tiny_model: Path, tmp_path: Path, rows: int, columns: int
@@ -346,7 +363,8 @@ def test_signed_images_of_small_and_odd_sizes_are_upscaled(
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.Rows, dataset.Columns, dataset.PixelRepresentation = rows, columns, 1
     dataset.save_as(tmp_path / "in.dcm")
-    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2))))
+    options = UpscaleOptions(agreement=Agreement.EXACT)
+    batch = BatchRunner(LocalExecutor(Upscaler.load(find_model(str(tiny_model), 2), options)))
     (result,) = batch.run([Job(tmp_path / "in.dcm", tmp_path / "out.dcm")])
     assert result.error is None
     high, low = stored(tmp_path / "out.dcm"), stored(tmp_path / "in.dcm")
@@ -361,7 +379,8 @@ def test_each_frame_is_upscaled(cxrsr: Command, tiny_model: Path, tmp_path: Path
     dataset.NumberOfFrames = 2
     dataset.PixelData = np.stack([frame, frame[::-1]]).tobytes()
     dataset.save_as(tmp_path / "two.dcm")
-    options = ("--scale", 2, "--model", tiny_model)
+    # Without the noise: a turned image gets other cells, hence a slightly different estimate.
+    options = ("--scale", 2, "--model", tiny_model, "--agreement", "exact")
     assert cxrsr("upscale", *options, tmp_path / "two.dcm", tmp_path / "out.dcm").returncode == 0
     output = pydicom.dcmread(tmp_path / "out.dcm")
     assert output.NumberOfFrames == 2

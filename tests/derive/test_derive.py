@@ -153,6 +153,7 @@ def test_smallest_pixel_value_is_that_of_the_new_pixels(example: Dataset) -> Non
     [
         {"software": "0.2.0"},
         {"model_sha256": "cd" * 32},
+        {"noise_level_sha256": "ef" * 32},
         {"scale": 2},
         {"agreement": Agreement.EXACT},
         {"noise_reduction": 0.0},
@@ -166,7 +167,7 @@ def test_smallest_pixel_value_is_that_of_the_new_pixels(example: Dataset) -> Non
     ids=str,
 )
 def test_uids_depend_on_every_parameter(change: dict[str, Any]) -> None:
-    own = change.keys() & {"software", "model_sha256"}
+    own = change.keys() & {"software", "model_sha256", "noise_level_sha256"}
     other = replace(
         PARAMETERS, **change if own else {"options": replace(PARAMETERS.options, **change)}
     )

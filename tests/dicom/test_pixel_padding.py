@@ -78,6 +78,19 @@ def test_image_values_that_read_as_padding_change_to_the_nearest_legal_value(
     assert (reapply_padding(upscaled, stored, padding, PixelRange(0, 15)) == moved).all()
 
 
+@pytest.mark.parametrize(
+    ("padding", "expected"),
+    [(Padding(0, 2), (3, 15)), (Padding(13, 15), (0, 12)), (Padding(4, 6), (0, 15)),
+     (Padding(0, 15), (0, 15)), (Padding(-5, 0), (1, 15))],
+)  # fmt: skip
+@pytest.mark.parametrize("inverted", [False, True])
+def test_padding_at_an_end_of_the_range_is_no_value_of_the_image(
+    padding: Padding, expected: tuple[int, int], *, inverted: bool
+) -> None:
+    found = padding.exclude_from(PixelRange(0, 15, inverted))
+    assert found == PixelRange(*expected, inverted)
+
+
 def test_unsigned_padding_values_of_signed_pixels_are_corrected() -> None:
     """Vendors write -2048 as US 63488."""
     dataset = Dataset()

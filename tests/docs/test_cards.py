@@ -63,6 +63,7 @@ def test_a_card_names_its_files(card: Path) -> None:
     assert model.metadata.config_sha256 == digest
     assert f"({configuration.name})" in rows["configuration"]
     assert f"`{digest}`" in rows["configuration"]
+    assert model.metadata.command == f"cxrsr train models/{configuration.name}"
 
 
 @every_card

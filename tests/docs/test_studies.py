@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,17 +11,25 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import run_study as command
-from benchmarks.study_config import PAGES, RECIPE, Study, Table, Training, load_study, study_names
+from benchmarks.study_config import (
+    PAGES,
+    RECIPE,
+    SHORT,
+    Study,
+    Table,
+    Training,
+    load_study,
+    study_names,
+)
 from cxrsr_cli.commands.app import app
 from cxrsr_cli.networks.config import ImageSkip, NetworkConfig, Stem, Upsampler
-from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.networks.registry import FAMILIES
 from cxrsr_cli.networks.rir import Attention, RirConfig
-from cxrsr_cli.training.config import load_train_config
+from cxrsr_cli.training.config import TrainConfig, load_train_config
 from cxrsr_cli.training.trainer import learning_rate
 from tests.conftest import ROOT, small_chest
 
-RECIPE_CONFIG = load_train_config(RECIPE)
+RECIPE_CONFIG = load_train_config(RECIPE, SHORT)
 SCALES = (2, 4, 8)
 STUDIES = {name: load_study(name) for name in study_names()}
 TRAININGS = {
@@ -30,13 +38,15 @@ TRAININGS = {
     for name, entry in plan.entries.items()
     if entry.method is None
 }
+MORE_WORK = {"dense", "paper-form"}
+"""Entries of the ablations whose lines show more work."""
 AT_EQUAL_WORK = [
     (study, table, name)
-    for study, names in (("rivals", ("clean", "noisy")), ("ablations", ("equal", "more")))
+    for study, names in (("rivals", ("mixed", "kinds", "paper")), ("ablations", ("parts",)))
     for table in STUDIES[study].tables
     if table.name in names
     for name in table.entries
-    if STUDIES[study].entries[name].method is None and name != "srcnn"
+    if STUDIES[study].entries[name].method is None and name not in MORE_WORK
 ]
 
 
@@ -48,21 +58,30 @@ def test_there_are_five_studies() -> None:
     assert study_names() == ["ablations", "agreement", "kinds", "out-of-domain", "rivals"]
 
 
+def test_the_recipe_is_that_of_the_shipped_network_in_fewer_steps() -> None:
+    assert changed_keys(RECIPE_CONFIG, load_train_config(RECIPE)) == {"stages"}
+
+
 @pytest.mark.parametrize("name", TRAININGS)
-def test_a_training_differs_from_the_recipe_by_its_network(name: str) -> None:
-    """Some also differ by one key that is not part of the network."""
+def test_a_training_differs_from_the_recipe_only_by_what_it_is_about(name: str) -> None:
+    """By its network, or by one key that is not part of the network."""
     beside = {
-        "seed1": "seed", "seed2": "seed", "free": "agreement",
-        "sp": "degradation agreement", "unfiltered": "loss",
-    }  # fmt: skip
-    allowed = {"name", "architecture"}
-    for part, fields in beside.items():
-        if part in name.partition(" ")[2].split("-"):
-            allowed |= set(fields.split())
-    config = TRAININGS[name].config()
-    changed = {field: getattr(RECIPE_CONFIG, field) for field in allowed}
-    assert replace(config, **changed) == RECIPE_CONFIG
-    assert config.name == name.partition(" ")[2]
+        "rir-16": set[str](),
+        "rir-16-seed1": {"seed"},
+        "agreement-none": {"agreement"},
+        "agreement-exact": {"agreement"},
+        "loss-l1": {"loss"},
+        "nih-only": {"data"},
+        "bicubic-only": {"degradation", "architecture"},  # without noise it has no share
+    } | {f"width-{width}": {"stages", "architecture"} for width in (8, 12, 24, 32)}
+    entry, config = name.partition(" ")[2], TRAININGS[name].config()
+    assert changed_keys(config, RECIPE_CONFIG) - {"name"} == beside.get(entry, {"architecture"})
+    assert config.name == entry
+
+
+def changed_keys(config: TrainConfig, other: TrainConfig) -> set[str]:
+    names = [field.name for field in fields(config)]
+    return {name for name in names if getattr(config, name) != getattr(other, name)}
 
 
 def test_all_trainings_of_a_study_differ() -> None:
@@ -92,37 +111,43 @@ def test_entries_at_equal_work_have_equal_macs(study: str, table: Table, name: s
         )
 
 
-def test_matched_rivals_share_all_but_the_body() -> None:
-    shared = ("scale", "channels", "upsampler", "stem", "image_skip", "residual_scale")
-    for name in ("edsr-32", "rcan-32", "edsr-64", "rcan-64"):
-        ours, theirs = (architecture("rivals", each) for each in (f"rir-{name[-2:]}", name))
-        assert [getattr(theirs, each) for each in shared] == [
-            getattr(ours, each) for each in shared
-        ]
+@pytest.mark.parametrize("name", ["edsr-16", "rcan-16", "srcnn-16"])
+def test_matched_rivals_share_all_but_the_body(name: str) -> None:
+    shared = ["scale", "image_skip", "residual_scale", "noise_share"]
+    shared += [] if name == "srcnn-16" else ["channels", "upsampler", "stem"]
+    ours, theirs = architecture("rivals", "rir-16"), architecture("rivals", name)
+    assert [getattr(theirs, each) for each in shared] == [getattr(ours, each) for each in shared]
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_references_are_the_models(scale: int) -> None:
-    shipped = find_model("rir-s", scale).metadata.config()
-    full = load_train_config(ROOT / "models" / f"rir-x{scale}.yaml").architecture
-    assert architecture("rivals", "rir-32", scale) == shipped
-    assert architecture("rivals", "rir-64", scale) == full
+@pytest.mark.parametrize(("name", "model"), [("rir-16", "rir-s"), ("rir-64", "rir")])
+def test_the_references_are_the_models(name: str, model: str, scale: int) -> None:
+    config = load_train_config(ROOT / "models" / f"{model}-x{scale}.yaml")
+    assert architecture("rivals", name, scale) == config.architecture
 
 
 def test_every_baseline_and_every_part_of_the_network_is_studied() -> None:
-    all_of_them = [training.config().architecture for training in TRAININGS.values()]
+    """The impulse filter is in the study of kinds, which trains nothing."""
+    shown = {name for study in ("rivals", "ablations") for table in STUDIES[study].tables
+             for name in table.entries}  # fmt: skip
+    all_of_them = [
+        training.config().architecture
+        for name, training in TRAININGS.items()
+        if name.partition(" ")[2] in shown
+    ]
     assert {each.network for each in all_of_them} == set(FAMILIES)
     ours = [each for each in all_of_them if isinstance(each, RirConfig)]
     seen = {
         field: {getattr(each, field) for each in ours}
         for field in (
-            "attention", "dense", "long_skip", "image_skip", "stem", "upsampler", "impulse_filter"
+            "attention", "dense", "long_skip", "image_skip", "stem", "upsampler", "noise_share"
         )
     }  # fmt: skip
     assert seen == {
-        "attention": set(Attention), "dense": {True, False}, "long_skip": {True, False},
+        "attention": {Attention.NONE, Attention.BLOCK},
+        "dense": {True, False}, "long_skip": {True, False},
         "image_skip": set(ImageSkip), "stem": set(Stem), "upsampler": set(Upsampler),
-        "impulse_filter": {True, False},
+        "noise_share": {True, False},
     }  # fmt: skip
 
 
@@ -165,7 +190,7 @@ def test_the_differences_of_a_table_are_paired_by_image(tmp_path: Path) -> None:
         r"\| 35.667 \| \+0.667 \| [+-]0\.\d{3} to \+1\.\d{3} \| -0.500 \| 2/6 \| 0.\d+ \|",
         command.tabulate(study, table, many, "Here."),
     )
-    note = "3 images of `data/cxr/hannover/test`; input bicubic. Here."
+    note = "3 images of `models/studies/deep.txt`; input bicubic. Here."
     assert text.splitlines()[-1] == note
     page = tmp_path / "page.md"
     page.write_text(
@@ -266,7 +291,7 @@ def test_results_of_other_weights_are_computed_again(
     assert len(asked) == 1
     assert asked[0][:5] == ["evaluate", "--scale", "2", "--protocol", "mixed"]
     assert asked[0].count("--data") == 3
-    methods = "bicubic,bicubic+exact,rir-s+none,rir-s+noise,rir-s+exact"
+    methods = "bicubic,bicubic+exact,rir-s+none,rir-s+noise,rir-s+exact,rir-s+consistent"
     assert asked[0][asked[0].index("--methods") + 1] == methods
     (path,) = (tmp_path / "runs" / "studies" / "scores").iterdir()
     path.write_text(path.read_text(encoding="utf-8").replace(sha256, "0" * 64), "utf-8")

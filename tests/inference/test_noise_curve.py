@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cxrsr_cli.dicom.pixel_format import PixelRange
+from cxrsr_cli.dicom.pixel_format import PixelRange, fill_padding
 from cxrsr_cli.images.image_files import list_image_files, read_images
 from cxrsr_cli.inference import noise_curve
 from cxrsr_cli.inference.noise_curve import NoiseCurve
@@ -58,6 +58,14 @@ def test_an_image_that_is_too_small_has_no_noise(shape: tuple[int, int]) -> None
     assert NoiseCurve.estimate(np.zeros(shape, np.int32), PixelRange(0, PEAK)) == NoiseCurve()
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_lines_of_one_value_have_no_more_noise_than_they_differ(axis: int) -> None:
+    """A cell of such lines has nothing but its own few differences."""
+    lines = np.random.default_rng(0).normal(1500, 20, 256)
+    stored = np.repeat(np.expand_dims(lines, axis), 256, axis)
+    assert max(estimate(stored).sigmas) <= 80
+
+
 def test_a_flat_image_has_no_noise() -> None:
     assert max(estimate(np.full((64, 64), 1000.0)).sigmas) == 0
 
@@ -69,6 +77,18 @@ def test_parts_of_one_value_share_a_standard_deviation() -> None:
     curve = estimate(values)
     assert len(set(curve.values)) == len(curve.values) == len(curve.sigmas)
     assert curve.sigmas[0] == 0
+
+
+def test_padding_is_no_part_of_the_noise() -> None:
+    """Padding that was filled has lines of one value, which would look like no noise."""
+    noisy = smooth() + np.random.default_rng(0).normal(0, 20, (256, 256))
+    stored = np.clip(np.rint(noisy), 1, PEAK).astype(np.int32)
+    mask = np.zeros(stored.shape, bool)
+    mask[:, 128:] = True
+    filled = fill_padding(stored, mask)
+    found = NoiseCurve.estimate(filled, PixelRange(1, PEAK), mask)
+    assert np.mean(found.sigmas) == pytest.approx(20, rel=0.25)
+    assert NoiseCurve.estimate(stored, PixelRange(1, PEAK), np.ones_like(mask)) == NoiseCurve()
 
 
 @pytest.mark.parametrize("cells", [1, 7, 1000])

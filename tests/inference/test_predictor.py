@@ -1,6 +1,7 @@
 """Precision, device and strips change an output by less than is visible."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -13,7 +14,7 @@ from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.device import choose_device, choose_precision
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.predictor import Predictor
-from cxrsr_cli.networks.config import Agreement, Precision
+from cxrsr_cli.networks.config import DEFAULT_NOISE_REDUCTION, Agreement, Precision
 from cxrsr_cli.networks.model_files import find_model
 from tests.conftest import EXAMPLE
 
@@ -58,6 +59,30 @@ def test_block_means_agree_with_the_source(agreement: Agreement) -> None:
     assert (found.largest <= 0.5) == (agreement is Agreement.EXACT)
 
 
+@pytest.mark.parametrize(
+    ("agreement", "asked", "expected"),
+    [
+        (Agreement.NOISE, None, DEFAULT_NOISE_REDUCTION),
+        (Agreement.NONE, None, DEFAULT_NOISE_REDUCTION),
+        (Agreement.EXACT, None, 0.0),
+        (Agreement.EXACT, 0.5, 0.5),
+        (Agreement.NOISE, 0.0, 0.0),
+    ],
+)
+def test_noise_is_reduced_by_default_unless_the_agreement_brings_it_back(
+    agreement: Agreement, asked: float | None, expected: float
+) -> None:
+    path = find_model("rir-s", 4).path
+    predictor = Predictor.load(path, device="cpu", agreement=agreement, noise_reduction=asked)
+    assert predictor.noise_reduction == expected
+
+
+def test_a_model_without_a_share_reduces_no_noise_and_refuses_to(tiny_model: Path) -> None:
+    assert Predictor.load(tiny_model, device="cpu").noise_reduction == 0
+    with pytest.raises(ModelError, match="leave out the noise reduction"):
+        Predictor.load(tiny_model, device="cpu", noise_reduction=0.5)
+
+
 def test_the_share_of_noise_decides_the_noise_of_the_output() -> None:
     stored = pydicom.dcmread(EXAMPLE).pixel_array.astype(np.int32)
     noise = np.random.default_rng(0).normal(0, 40, stored.shape).astype(np.int32)
@@ -65,7 +90,10 @@ def test_the_share_of_noise_decides_the_noise_of_the_output() -> None:
     spreads = []
     for share in (0.0, 0.7, 1.0):
         predictor = Predictor.load(
-            find_model("rir-s", 4).path, device="cpu", noise_share=share, agreement=Agreement.NONE
+            find_model("rir-s", 4).path,
+            device="cpu",
+            noise_reduction=1 - share,
+            agreement=Agreement.NONE,
         )
         clean, output = (
             predictor.upscale(values, PixelRange(0, 4095)) for values in (stored, noisy)
