@@ -10,6 +10,7 @@ import pytest
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
     BasicTextSRStorage,
+    UID,
     CTImageStorage,
     DigitalXRayImageStorageForProcessing,
     GrayscaleSoftcopyPresentationStateStorage,
@@ -27,7 +28,7 @@ from tests.conftest import COUNT, Command, small_chest
 from tests.helpers.batches import jobs, run, statuses
 
 
-def document(sop_class: str) -> FileDataset:
+def document(sop_class: UID) -> FileDataset:
     dataset = small_chest(SOPClassUID=sop_class)
     dataset.file_meta.MediaStorageSOPClassUID = sop_class
     del dataset.PixelData
@@ -124,7 +125,7 @@ def test_a_folder_of_nothing_else_has_no_input_and_a_named_file_fails(
     assert named.stderr.count("failed: ") == 2
 
 
-DAMAGED = {
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "empty.dcm": lambda _: b"",
     "text.dcm": lambda _: b"503 Service Unavailable",
     "zeros": lambda _: bytes(1000),
