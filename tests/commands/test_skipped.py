@@ -9,8 +9,8 @@ from unittest.mock import patch
 import pytest
 from pydicom.dataset import FileDataset
 from pydicom.uid import (
-    BasicTextSRStorage,
     UID,
+    BasicTextSRStorage,
     CTImageStorage,
     DigitalXRayImageStorageForProcessing,
     GrayscaleSoftcopyPresentationStateStorage,
