@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
@@ -30,6 +30,9 @@ _ABORT_TIMEOUT = 5.0
 
 _MAX_PENDING_REJECTIONS = 128
 """Connections above the limit that get a rejection before they are closed."""
+
+_RESERVED_SHARE = 8
+"""One in so many associations, and connections, is left to other addresses."""
 
 _BACKLOG = 128
 _ACCEPT_RETRY_SECONDS = 0.1
@@ -211,8 +214,10 @@ class ScpServer(ThreadingTCPServer):
         address = str(client_address[0])
         config = self.context.config
         reason = None if config.address_allowed(address) else RefusalReason.ADDRESS
-        if len(self._connections) >= config.limits.max_associations + _MAX_PENDING_REJECTIONS:
-            reason = reason or RefusalReason.CROWDED
+        max_connections = config.limits.max_associations + _MAX_PENDING_REJECTIONS
+        with self._changed:
+            if not _has_room(address, self._connections.values(), max_connections):
+                reason = reason or RefusalReason.CROWDED
         if reason is not None:
             request.close()
             self.context.report(reason, address)
@@ -226,12 +231,13 @@ class ScpServer(ThreadingTCPServer):
         """
         address = str(client_address[0])
         with self._changed:
-            served = sum(
-                connection.initial_rejection is None and not connection.is_closing
+            served = [
+                connection
                 for connection in self._connections.values()
-            )
-            is_full = served >= self.context.config.limits.max_associations
-            rejection = RefusalReason.LIMIT if is_full else None
+                if connection.initial_rejection is None and not connection.is_closing
+            ]
+            has_room = _has_room(address, served, self.context.config.limits.max_associations)
+            rejection = None if has_room else RefusalReason.LIMIT
             if self.context.stopping.is_set():
                 rejection = RefusalReason.STOPPING
             self._connections[request] = PeerConnection(self.context, address, request, rejection)
@@ -307,6 +313,15 @@ class ScpServer(ThreadingTCPServer):
         with self._changed:
             for connection in self._connections.values():
                 connection.shut_down(how)
+
+
+def _has_room(address: str, connections: Collection[PeerConnection], limit: int) -> bool:
+    """Tell whether a peer may have another of at most `limit` connections.
+
+    No address gets all of them, so that one peer cannot shut out the others.
+    """
+    own = sum(connection.address == address for connection in connections)
+    return len(connections) < limit and own < limit - limit // _RESERVED_SHARE
 
 
 def _seconds_left(connection: PeerConnection) -> float:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from cxrsr_cli.common.files import atomic_write, ensure_unchanged, sha256_file
 from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_stop
-from cxrsr_cli.errors import OutputError, UnreadableFileError, UsageError
-from cxrsr_cli.send.file_header import file_failure
+from cxrsr_cli.errors import CxrsrError, OutputError, UnreadableFileError, UsageError
+from cxrsr_cli.send.file_header import FileHeader, file_failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Folder:
         """Copy each file completely or not at all; see `Destination.send`.
 
         A file that is there already counts as stored; a different file of the same name is
-        not replaced, and ours is refused.
+        not replaced, and ours is refused, unless both are the same SOP Instance.
         """
         self.check()
         for file in files:
@@ -70,6 +70,13 @@ class Folder:
         return SendResult(file, SendOutcome.STORED)
 
 
+def _is_same_instance(file: Path, target: Path) -> bool:
+    try:
+        return FileHeader.read(file).sop_instance == FileHeader.read(target).sop_instance
+    except CxrsrError:
+        return False
+
+
 def _copy(file: Path, target: Path) -> None:
     """Copy; an error of writing, not of reading, is an OutputError."""
     with file.open("rb") as reading:
@@ -88,6 +95,10 @@ def _compare_existing(file: Path, target: Path) -> SendResult:
         return SendResult(file, SendOutcome.FAILED, f"cannot compare with {target}: {reason}")
     if same:
         return SendResult(file, SendOutcome.STORED)
+    if _is_same_instance(file, target):
+        # Made again from the same source, after the node had forgotten the first time.
+        message = f"{target} is the same SOP Instance of another time, and is kept"
+        return SendResult(file, SendOutcome.WARNED, message)
     return SendResult(
         file, SendOutcome.REFUSED, f"{target} is a different file and is not replaced"
     )

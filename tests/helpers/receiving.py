@@ -200,9 +200,15 @@ class RawPeer:
 
     port: int
     address: str = "127.0.0.1"
+    source: str = ""
+    """Address that it has; any by default."""
 
     def __enter__(self) -> Self:
-        self.socket = socket.create_connection((self.address, self.port), timeout=HANG_SECONDS)
+        self.socket = socket.create_connection(
+            (self.address, self.port),
+            timeout=HANG_SECONDS,
+            source_address=(self.source, 0) if self.source else None,
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

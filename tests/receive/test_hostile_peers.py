@@ -698,6 +698,18 @@ def test_silent_peers_occupy_only_their_own_associations(tmp_path: Path) -> None
     assert node.reasons() == {RefusalReason.LIMIT}
 
 
+def test_one_peer_does_not_shut_out_the_others(tmp_path: Path) -> None:
+    limits = replace(LIMITS, max_associations=8)
+    with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:
+        with contextlib.ExitStack() as stack:
+            for _ in range(160):
+                stack.enter_context(RawPeer(node.port))
+            wait_until(lambda: RefusalReason.CROWDED in node.reasons(), "it has its share")
+            with RawPeer(node.port, source="127.0.0.2") as other:
+                assert other.associate()[0] == 2
+        is_well(node)
+
+
 def test_an_association_no_longer_counts_once_its_release_is_answered(tmp_path: Path) -> None:
     limits = replace(LIMITS, max_associations=1)
     with Node(tmp_path / "spool", ScpConfig(port=0, limits=limits)) as node:

@@ -13,6 +13,7 @@ from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.send.store import CStoreDestination
+from tests.conftest import small_chest
 
 
 @pytest.fixture
@@ -54,6 +55,21 @@ def test_an_equal_file_counts_as_stored_and_a_different_one_is_not_replaced(
     results = list(Folder(path=outbox).send(files))
     assert [sent.outcome for sent in results] == [SendOutcome.STORED, SendOutcome.REFUSED]
     assert contents(outbox) == {"a.dcm": "a.dcm", "b.dcm": "other"}
+
+
+def test_the_same_instance_of_another_time_counts_as_stored_and_is_kept(
+    outbox: Path, tmp_path: Path
+) -> None:
+    """A node that forgot what it sent, or whose clock jumped, makes an object again."""
+    for folder, time in ((tmp_path, "120000"), (outbox, "110000")):
+        small_chest(InstanceCreationTime=time).save_as(folder / "c.dcm")
+    before = (outbox / "c.dcm").read_bytes()
+    (sent,) = Folder(path=outbox).send([tmp_path / "c.dcm"])
+    assert sent.outcome is SendOutcome.WARNED
+    assert (outbox / "c.dcm").read_bytes() == before
+    small_chest(1).save_as(outbox / "c.dcm")
+    (sent,) = Folder(path=outbox).send([tmp_path / "c.dcm"])
+    assert sent.outcome is SendOutcome.REFUSED
 
 
 def test_a_share_that_is_not_mounted_is_a_failure_that_may_pass(

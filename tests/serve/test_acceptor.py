@@ -1,6 +1,8 @@
 """An instance is acknowledged only when neither a kill nor a power cut can lose it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from math import inf
 from pathlib import Path
 from unittest.mock import patch
 
@@ -12,6 +14,7 @@ from cxrsr_cli.errors import OutputError
 from cxrsr_cli.receive.store_sink import ReceivedInstance
 from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.events import Event, EventKind
+from cxrsr_cli.serve.maintenance import reconcile
 from cxrsr_cli.serve.node_context import NodeContext
 from cxrsr_cli.serve.queue import ItemState, Queue, QueueView
 from cxrsr_cli.serve.spool import Spool, instance_key, is_key
@@ -92,6 +95,47 @@ def test_a_disk_error_is_not_acknowledged(node: Node, step: str) -> None:
 def test_a_queue_error_is_not_acknowledged(node: Node) -> None:
     with patch.object(node.queue, "enqueue", side_effect=OutputError("the ledger cannot be used")):
         assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
+    assert node.arrive() is DimseStatus.SUCCESS
+    assert node.received() == [b"object"]
+
+
+@pytest.mark.parametrize("step", ["enqueue", "commit"])
+def test_what_was_refused_is_not_worked_on_after_a_restart(node: Node, step: str) -> None:
+    """Its sender keeps it, and sends it again."""
+    real = node.queue.transaction
+
+    @contextmanager
+    def transaction() -> Iterator[None]:
+        with real():
+            yield
+            if step == "commit" and node.received():
+                raise OutputError("the disk is full")
+
+    failing = patch.object(node.queue, "enqueue", side_effect=OutputError("the disk is full"))
+    with patch.object(node.queue, "transaction", transaction):
+        with failing if step == "enqueue" else nullcontext():
+            assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
+        assert node.received() == []
+    assert reconcile(node.queue, node.spool) == 0
+
+
+def test_what_an_earlier_reception_left_is_kept_by_a_refusal(node: Node) -> None:
+    """Its sender may have seen success."""
+    assert node.arrive() is DimseStatus.SUCCESS
+    (item,) = node.view.items()
+    node.queue.delete_finished_before(inf)
+    with (
+        patch.object(node.queue, "state_of", return_value=None),
+        patch.object(node.queue, "enqueue", side_effect=OutputError("the disk is full")),
+    ):
+        assert node.arrive() is DimseStatus.OUT_OF_RESOURCES
+    assert node.spool.received(item.key).exists()
+
+
+def test_an_entry_without_its_file_gets_the_file_again(node: Node) -> None:
+    assert node.arrive() is DimseStatus.SUCCESS
+    (item,) = node.view.items()
+    node.spool.received(item.key).unlink()
     assert node.arrive() is DimseStatus.SUCCESS
     assert node.received() == [b"object"]
 

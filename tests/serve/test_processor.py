@@ -97,6 +97,19 @@ def test_a_stop_leaves_unprocessed_instances_unchanged(bench: Bench) -> None:
     }
 
 
+def test_an_image_that_a_stop_gives_up_is_no_crash(bench: Bench) -> None:
+    """The next start does it."""
+    bench.receive(3)
+    bench.context.abandon()
+    with patch.object(bench.context, "is_stopping", lambda: False):
+        bench.worker.run_once()
+    assert bench.events == []
+    assert {(item.state, item.crash_count) for item in bench.view.items()} == {
+        (ItemState.RECEIVED, 0)
+    }
+    assert not list((bench.spool.root / "outputs").iterdir())
+
+
 @pytest.mark.parametrize(
     ("error", "state", "kind"),
     [

@@ -461,6 +461,23 @@ def test_health_and_metrics_are_served(tmp_path: Path, tiny_model: Path, out: Pa
         assert all(len(line.rsplit(" ", 1)) == 2 for line in lines)
 
 
+def test_health_is_bad_while_nothing_can_be_received(
+    tmp_path: Path, tiny_model: Path, out: Path
+) -> None:
+    """Also while no peer sends; it is good again by itself."""
+    port = free_port()
+    share = {"share": {"kind": "folder", "path": str(out)}}
+    with running(configure(tmp_path, tiny_model, share, health={"port": port})) as node:
+        node.wait("listening")
+        for name in ("received", "arriving"):
+            folder = node.spool.root / name
+            folder.rename(tmp_path / "away")
+            wait_until(lambda: fetch(port, "/health")[0] == 503, "it is bad")
+            (tmp_path / "away").rename(folder)
+            wait_until(lambda: fetch(port, "/health")[0] == 200, "it is good again")
+        assert "cannot receive into the spool" in node.events("error")[0]["reason"]
+
+
 FAULTS: list[tuple[dict[str, Any], ExitCode, str]] = [
     ({"listn": {}}, ExitCode.USAGE, "listn"),
     ({"device": "cuda:77"}, ExitCode.USAGE, "cuda"),
