@@ -7,18 +7,22 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TextIO
 
 import typer
 
+from cxrsr_cli.errors import ExitCode
+
 _MAX_WAITING_BYTES = 1 << 20
 """Bytes that wait for the reader of a stream. A pipe itself holds 64 KiB more."""
 _DRAIN_TIMEOUT_SECONDS = 5.0
 """Seconds that the end of the process waits for the reader."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_MAX_END_SECONDS = 1.5
+"""After a second signal, whatever is done then. What it leaves is removed by the next run."""
 
 
 class UnblockedStream(io.TextIOBase):
@@ -173,12 +177,40 @@ def ensure_standard_streams() -> None:
     atexit.register(stream.drain)
 
 
+class _Interruption:
+    """What signals do that ask to end."""
+
+    def __init__(self) -> None:
+        self.signals = 0
+        """How many came."""
+
+    def note(self) -> None:
+        """Note a signal; after the second one the process ends, even if it hangs."""
+        self.signals += 1
+        if self.signals == 2:
+            # No thread: the signal may have come while a lock of `threading` was taken.
+            signal.signal(signal.SIGALRM, _end_process)
+            signal.setitimer(signal.ITIMER_REAL, _MAX_END_SECONDS)
+
+    def interrupt(self, _signal: int, _frame: FrameType | None) -> NoReturn:
+        """Raise KeyboardInterrupt."""
+        self.note()
+        raise KeyboardInterrupt
+
+
+_INTERRUPTION = _Interruption()
+
+
+def _end_process(_signal: int, _frame: FrameType | None) -> NoReturn:
+    os._exit(ExitCode.INTERRUPTED)
+
+
 def install_interrupt_handlers() -> None:
     """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
 
     This holds in every command, except in a run within `graceful_stop`.
     """
-    _handle_stop_signals(_interrupt)
+    _handle_signals((signal.SIGINT, *_STOP_SIGNALS), _INTERRUPTION.interrupt)
 
 
 @contextmanager
@@ -192,21 +224,20 @@ def graceful_stop() -> Iterator[Callable[[], bool]]:
     def request(_signal: int, _frame: FrameType | None) -> None:
         nonlocal is_requested
         is_requested = True
+        _INTERRUPTION.note()
         install_interrupt_handlers()
 
-    _handle_stop_signals(request)
+    _handle_signals(_STOP_SIGNALS, request)
     try:
         yield lambda: is_requested
     finally:
         install_interrupt_handlers()
 
 
-def _handle_stop_signals(handler: Callable[[int, FrameType | None], None]) -> None:
-    for number in _STOP_SIGNALS:
+def _handle_signals(
+    numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]
+) -> None:
+    for number in numbers:
         # nohup ignores SIGHUP, and a command that it starts must keep that.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -18,6 +18,7 @@ from pydicom.uid import (
 from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.connections.destination import SendOutcome, SendResult
+from cxrsr_cli.dicom.attributes import set_single_values
 from cxrsr_cli.dicom.source import LengthCheckedFile, read_source
 from cxrsr_cli.errors import CxrsrError, NotDicomError, UnreadableFileError
 
@@ -74,18 +75,20 @@ class FileHeader:
                     beginning = read_partial(
                         opened, stop_when=_is_past_uids, defer_size=_DEFER_BYTES
                     )
+                    set_single_values(beginning)
+                    return cls._of(path, beginning)
             except InvalidDicomError:
                 return cls._of_data_set(path)
             except OSError as error:
-                raise UnreadableFileError(
-                    f"cannot read the file ({error.strerror or 'I/O error'})"
-                ) from None
+                # pydicom raises OSError for a damaged sequence, too; a disk's error has a number.
+                if error.errno is None:
+                    raise NotDicomError("damaged DICOM: it is cut off") from None
+                raise UnreadableFileError(f"cannot read the file ({error.strerror})") from None
             except CxrsrError:
                 raise
             # pydicom can raise anything for a damaged file, with values in the text.
             except Exception as error:
                 raise NotDicomError(f"damaged DICOM ({type(error).__name__})") from None
-            return cls._of(path, beginning)
 
     @classmethod
     def _of(cls, path: Path, beginning: FileDataset) -> Self:

@@ -3,9 +3,11 @@
 tests/send/test_pynetdicom_contract.py checks these members of the installed pynetdicom.
 """
 
+import errno
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import Any, cast
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import AssociationSocket
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 _TCP_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Linux only; the kernel turns it off again after a while."""
@@ -24,11 +27,54 @@ _MAX_QUEUED_PDUS = 16
 """PDUs that wait for the network; 16 KiB each with most peers."""
 _MAX_END_SECONDS = 2.0
 """For the peer to take our A-ABORT or A-RELEASE when nobody needs its answer (PS3.8 9.2)."""
+_MAX_PDU_BYTES = 1 << 20
+"""Of a peer. We announce 16 KiB, but some send longer ones without bad intent."""
+_MAX_MESSAGE_BYTES = 8 << 20
+"""Of a peer; a result of storage commitment has 10,000 instances at most."""
+_PDU_HEADER_BYTES = 6
+_MIN_WAIT_SECONDS = 0.001
+"""A timeout of 0 would mean a socket that does not wait."""
+_INVALID_EVENT = "Evt19"
+"""Makes the state machine abort the association (PS3.8 table 9-9)."""
 _LOGGED_EVENTS = (evt.EVT_DIMSE_RECV, evt.EVT_DIMSE_SENT, evt.EVT_PDU_RECV, evt.EVT_PDU_SENT)
 
 
-class _QuickSocket(AssociationSocket):
-    """A socket that acknowledges at once, and is closed even if its shutdown fails."""
+class _BoundedSocket(AssociationSocket):
+    """A socket with limits of size and time, which acknowledges at once.
+
+    It is closed even if its shutdown fails.
+    """
+
+    _deadline = 0.0
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read the header of a PDU, with which its time begins, or the rest of it.
+
+        Raises
+        ------
+        OSError
+            If the PDU is too long, or does not arrive in time.
+        """
+        timeout = self.assoc.ae.acse_timeout or 0.0
+        if nr_bytes == _PDU_HEADER_BYTES:
+            self._deadline = time.monotonic() + timeout
+        if nr_bytes > _MAX_PDU_BYTES or self.socket is None:
+            raise OSError(errno.EMSGSIZE, "a PDU beyond the limit")
+        received = bytearray(nr_bytes)
+        view, at = memoryview(received), 0
+        try:
+            while at < nr_bytes:
+                self.socket.settimeout(max(self._deadline - time.monotonic(), _MIN_WAIT_SECONDS))
+                count = self.socket.recv_into(view[at:])
+                if not count:
+                    break
+                at += count
+                if time.monotonic() > self._deadline:
+                    raise TimeoutError
+        finally:
+            self.socket.settimeout(timeout)
+            view.release()
+        return received[:at]
 
     def send(self, bytestream: bytes) -> None:
         """Send, and acknowledge the answer at once: some peers wait for that."""
@@ -54,12 +100,65 @@ class PatchedAE(ApplicationEntity):
             bound = cast("list[tuple[Any, ...]]", assoc.get_handlers(event))
             for handler, *_ in list(bound):
                 assoc.unbind(event, handler)
-        connection = _QuickSocket(assoc, address=address)
+        assoc.dimse = _BoundedMessages(assoc)
+        connection = _BoundedSocket(assoc, address=address)
         connection.tls_args = tls_args
         if connection.socket is not None:
             # A request is several small packets; each would wait for the peer's delayed ACK.
             connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+    def make_server(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Return a server whose peers are bounded as those that we call."""
+        options |= {"server_class": _BoundedServer, "request_handler": _BoundedRequestHandler}
+        return super().make_server(*arguments, **options)
+
+
+class _BoundedMessages(DIMSEServiceProvider):
+    """Receives messages of limited length."""
+
+    _received = 0
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take a part of a message; abort the association if the message is too long."""
+        self._received += sum(len(value) for _, value in primitive.presentation_data_value_list)
+        if self._received > _MAX_MESSAGE_BYTES:
+            self.dul.event_queue.put(_INVALID_EVENT)
+            return
+        super().receive_primitive(primitive)
+        if self.message is None:
+            self._received = 0
+
+
+class _BoundedRequestHandler(RequestHandler):
+    """Serves a peer that calls us."""
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        association.dul.event_queue.queue.clear()  # of the socket that is replaced
+        association.dimse = _BoundedMessages(association)
+        association.set_socket(_BoundedSocket(association, client_socket=self.request))
+        return association
+
+
+class _BoundedServer(ThreadedAssociationServer):
+    """Listens; a silent peer does not keep the others, or the end, waiting for its handshake."""
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Accept a connection."""
+        context, self.ssl_context = self.ssl_context, None
+        try:
+            plain, address = super().get_request()
+        finally:
+            self.ssl_context = context
+        plain.settimeout(self.ae.acse_timeout)
+        if context is None:
+            return plain, address
+        try:
+            return context.wrap_socket(plain, server_side=True), address
+        except OSError:
+            plain.close()
+            raise
 
 
 class _ResponseQueue(queue.Queue[Any]):

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cxrsr_cli.batch.result import to_reportable_error
 from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.common.validators import (
@@ -21,7 +22,7 @@ from cxrsr_cli.common.validators import (
 )
 from cxrsr_cli.connections.destination import SendOutcome, SendResult, never_stop
 from cxrsr_cli.connections.dimse_status import classify_status
-from cxrsr_cli.errors import CxrsrError, UnreadableFileError
+from cxrsr_cli.errors import UnreadableFileError
 from cxrsr_cli.send.association import (
     MAX_CONTEXTS,
     AssociationFailedError,
@@ -162,8 +163,8 @@ def _group_by_association(files: Sequence[Path]) -> Iterator[list[_Item]]:
 def _read_header(path: Path) -> _Item:
     try:
         return FileHeader.read(path)
-    except CxrsrError as error:
-        return file_failure(path, error)
+    except Exception as error:
+        return file_failure(path, to_reportable_error(error))
 
 
 class _StoreSession:
@@ -262,8 +263,9 @@ class _StoreSession:
                         return SendResult(
                             header.path, SendOutcome.FAILED, reason, decided_by_peer=False
                         )
-            except CxrsrError as error:
-                result = file_failure(header.path, error)
+            # A defect that one file shows does not stop the others.
+            except Exception as error:
+                result = file_failure(header.path, to_reportable_error(error))
                 return replace(
                     result, message=f"{self._peer} accepts it only uncompressed: {error}"
                 )

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydicom.uid import UID
 
+from cxrsr_cli.batch.result import to_reportable_error
 from cxrsr_cli.common.files import ensure_unchanged
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.common.validators import is_valid_host, validate_timeouts
@@ -22,7 +23,6 @@ from cxrsr_cli.connections.destination import (
 from cxrsr_cli.connections.dimse_status import DimseStatus, classify_status
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.errors import (
-    CxrsrError,
     MissingExtraError,
     NetworkError,
     NotDicomError,
@@ -155,8 +155,9 @@ class StowDestination:
                         return self._classify_response(header, response)
                 except NetworkError as error:
                     return SendResult(file, SendOutcome.FAILED, f"{self.root}: {error}")
-        except CxrsrError as error:
-            return file_failure(file, error)
+        # A defect that one file or answer shows does not stop the others.
+        except Exception as error:
+            return file_failure(file, to_reportable_error(error))
 
     def _classify_response(self, header: FileHeader, response: "Response") -> SendResult:
         """Return the outcome of a response (PS3.18 table 10.5.3-1)."""
@@ -239,13 +240,20 @@ def _read_statement(content: bytes, sop_instance: UID) -> _StoreInstancesRespons
             warning=warnings[0] if warnings else None,
             is_referenced=bool(referenced),
         )
-    # Not JSON, or of another structure.
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+    # Not JSON, of another structure, or too deep.
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         return None
 
 
 def _is_empty_or_xml(response: "Response", content: bytes) -> bool:
-    """Whether a body is empty, or XML (PS3.18 I.2) that mentions no failure, and not HTML."""
+    """Whether a body is empty, or XML (PS3.18 I.2) that mentions no failure, and not HTML.
+
+    It must be whole: a connection that was lost may have cut off the failure.
+    """
+    from cxrsr_cli.send.stow_client import is_whole
+
+    if not is_whole(response):
+        return False
     text = content.strip().lower()
     if not text:
         return True

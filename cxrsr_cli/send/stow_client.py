@@ -2,25 +2,29 @@
 
 import io
 import os
+import socket
 import ssl
+import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from cxrsr_cli.errors import NetworkError
 
 _READ_CHUNK_BYTES = 1 << 16
 _MAX_RESPONSE_BYTES = 1 << 20
 
+_LATE = "no answer in time"
 _REASONS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((ssl.SSLCertVerificationError,), "its certificate is not trusted"),
     ((requests.exceptions.SSLError,), "no TLS version or cipher in common"),
-    ((requests.Timeout, TimeoutError), "no answer in time"),
+    ((requests.Timeout, TimeoutError), _LATE),
     ((ConnectionRefusedError,), "connection refused"),
 )
 """Why a request failed, by an error in the chain of causes; the first that matches."""
@@ -96,14 +100,16 @@ class StowClient:
         user: tuple[str, str] | None = None,
     ) -> None:
         self._url, self._timeout = url, timeout
+        self._watchdog = _Watchdog(timeout)
         self._session = requests.Session()
         # No proxy and no password of ~/.netrc that the user did not ask for.
         self._session.trust_env = False
         self._session.auth = user
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
+        self._session.mount("http://", _BoundedAdapter(self._watchdog))
         if context:
-            self._session.mount("https://", _SslContextAdapter(context))
+            self._session.mount("https://", _SslContextAdapter(self._watchdog, context))
 
     @contextmanager
     def post(self, body: MultipartRelatedFile) -> Iterator[requests.Response]:
@@ -126,8 +132,13 @@ class StowClient:
                 stream=True,
             ) as response:
                 yield response
+                # A connection that the watchdog ended may look like the end of the answer.
+                if self._watchdog.has_fired:
+                    raise NetworkError(_LATE)
         except requests.RequestException as error:
-            raise NetworkError(_explain(error)) from None
+            raise NetworkError(_LATE if self._watchdog.has_fired else _explain(error)) from None
+        finally:
+            self._watchdog.stop()
 
     def close(self) -> None:
         """Close the connections."""
@@ -144,6 +155,38 @@ def read_content(response: requests.Response) -> bytes:
     return content
 
 
+def is_whole(response: requests.Response) -> bool:
+    """Return whether the end of the content was stated, and not made by a lost connection."""
+    encoding = response.headers.get("Transfer-Encoding", "")
+    return "Content-Length" in response.headers or encoding.lower() == "chunked"
+
+
+class _Watchdog:
+    """Ends a connection whose answer is not there in time, in however many pieces it comes."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._timer: threading.Timer | None = None
+        self.has_fired = False
+
+    def start(self, connection: socket.socket) -> None:
+        self.stop()
+        self.has_fired = False
+        self._timer = threading.Timer(self._timeout, self._fire, [connection])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def _fire(self, connection: socket.socket) -> None:
+        self.has_fired = True
+        with suppress(OSError):
+            # The method of SSLSocket would drop the TLS session that the other thread uses.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
 def _explain(error: BaseException | None) -> str:
     causes = []
     while error:
@@ -155,12 +198,41 @@ def _explain(error: BaseException | None) -> str:
     return "no connection, or it was lost"
 
 
-class _SslContextAdapter(HTTPAdapter):
+class _BoundedAdapter(HTTPAdapter):
+    """Starts the watchdog when a request was sent."""
+
+    def __init__(self, watchdog: _Watchdog) -> None:
+        self._watchdog = watchdog
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": _watched(HTTPConnectionPool, self._watchdog),
+            "https": _watched(HTTPSConnectionPool, self._watchdog),
+        }
+
+
+def _watched(pool: Any, watchdog: _Watchdog) -> Any:  # noqa: ANN401 - urllib3's are protocols
+    """Return a class of pools whose connections start the watchdog before the answer."""
+
+    class WatchedConnection(pool.ConnectionCls):  # type: ignore[misc] # a class of urllib3
+        def getresponse(self) -> Any:  # noqa: ANN401
+            watchdog.start(self.sock)
+            return super().getresponse()
+
+    class WatchedPool(pool):  # type: ignore[misc] # a class of urllib3
+        ConnectionCls = WatchedConnection
+
+    return WatchedPool
+
+
+class _SslContextAdapter(_BoundedAdapter):
     """Verifies certificates by one SSL context; requests would trust certifi's list too."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, watchdog: _Watchdog, context: ssl.SSLContext) -> None:
         self._context = context
-        super().__init__()
+        super().__init__(watchdog)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
         super().init_poolmanager(*arguments, ssl_context=self._context, **options)

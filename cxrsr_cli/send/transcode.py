@@ -8,6 +8,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.codecs import check_standard_syntax
 from cxrsr_cli.dicom.decode import decode_compact
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.raw_elements import set_vr_encoding
@@ -40,6 +41,7 @@ def transcode(path: Path, syntax: UID, target: Path) -> None:
         If `target` cannot be written.
     """
     source = read_source(path)
+    check_standard_syntax(source.transfer_syntax)
     dataset = cast("FileDataset", source.raw_dataset)
     with quiet_libraries():
         if source.transfer_syntax.is_encapsulated:

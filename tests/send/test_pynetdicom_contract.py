@@ -15,9 +15,10 @@ import pytest
 from pynetdicom import AE, _config
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import AssociationSocket
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from cxrsr_cli.send.pynetdicom_patches import (
     _CHUNKED_DATASETS,
@@ -58,11 +59,30 @@ MEMBERS = [
     Member(
         AssociationSocket,
         "__init__",
-        "_QuickSocket",
+        "_BoundedSocket",
         ("self", "assoc", "client_socket", "address"),
     ),
-    Member(AssociationSocket, "send", "_QuickSocket", ("self", "bytestream")),
-    Member(AssociationSocket, "_shutdown_socket", "_QuickSocket", ("self",)),
+    Member(AssociationSocket, "send", "_BoundedSocket", ("self", "bytestream")),
+    Member(AssociationSocket, "_shutdown_socket", "_BoundedSocket", ("self",)),
+    Member(AssociationSocket, "recv", "_BoundedSocket", ("self", "nr_bytes")),
+    Member(
+        ApplicationEntity,
+        "make_server",
+        "PatchedAE",
+        (
+            "self",
+            "address",
+            "ae_title",
+            "contexts",
+            "ssl_context",
+            "evt_handlers",
+            "server_class",
+            "kwargs",
+        ),
+    ),
+    Member(DIMSEServiceProvider, "receive_primitive", "_BoundedMessages", ("self", "primitive")),
+    Member(RequestHandler, "_create_association", "_BoundedRequestHandler", ("self",)),
+    Member(ThreadedAssociationServer, "get_request", "_BoundedServer", ("self",)),
     Member(AssociationSocket, "tls_args", "PatchedAE"),
     Member(Association, "get_handlers", "PatchedAE", ("self", "event")),
     Member(Association, "unbind", "PatchedAE", ("self", "event", "handler")),

@@ -5,8 +5,9 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +24,7 @@ from cxrsr_cli.send.stow_client import MultipartRelatedFile
 from tests.conftest import EXAMPLE, small_chest
 from tests.helpers.orthanc import free_port, running_orthanc
 from tests.helpers.peers import Certificates, certificates, data_set
+from tests.helpers.waiting import HANG_SECONDS
 
 pytestmark = pytest.mark.peer
 
@@ -352,6 +354,64 @@ def test_a_service_that_does_not_answer_is_reported_as_a_timeout() -> None:
             answering.join(timeout=20)
         assert sent.outcome is SendOutcome.FAILED
         assert sent.message == f"{url}: no answer in time"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX-A: b\r\n", b"HTTP/1.1 200 OK\r\n\r\n",
+     b"HTTP/1.1 200 OK\r\n\r\n<NativeDicomModel>"],
+    ids=["status", "field", "fields", "content"],
+)  # fmt: skip
+def test_an_answer_that_is_cut_off_is_no_success(head: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(head)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        (sent,) = StowDestination(url=url, timeout=HANG_SECONDS).send([EXAMPLE])
+        answering.join(timeout=HANG_SECONDS)
+    assert sent.outcome is SendOutcome.FAILED
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"],
+    ids=["fields", "content"],
+)
+def test_an_answer_that_never_ends_is_bounded_by_the_timeout(head: bytes) -> None:
+    """A byte comes again and again, so that no wait for one is long."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.sendall(head)
+                while True:
+                    connection.sendall(b"X")
+                    time.sleep(0.1)
+
+        answering = threading.Thread(target=answer, daemon=True)
+        answering.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        (sent,) = StowDestination(url=url, timeout=1.0).send([EXAMPLE])
+        answering.join(timeout=HANG_SECONDS)
+        assert not answering.is_alive()
+    assert (sent.outcome, sent.message) == (SendOutcome.FAILED, f"{url}: no answer in time")
+
+
+def test_an_answer_of_deep_json_is_no_statement(stub: Service) -> None:
+    stub.status, stub.body = 200, b"[" * 200_000
+    (sent,) = StowDestination(url=stub.url).send([EXAMPLE])
+    assert sent.outcome is SendOutcome.FAILED
 
 
 def _answer_once(server: socket.socket, head: bytes) -> None:
