@@ -122,6 +122,11 @@ def file_record(result: Result) -> dict[str, Any]:
             "overlap": round(plan.overlap, 4),
             "peak_memory_bytes": plan.peak_bytes,
         },
+        "forecast": result.forecast
+        and {
+            "seconds": round(result.forecast.seconds, 1),
+            "output_bytes": result.forecast.output_bytes,
+        },
         "source_sha256": result.source_sha256,
         "output_sha256": result.output_sha256,
         "peak_memory_bytes": result.peak_rss_bytes,

@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+import shutil
 import stat
 import tempfile
 import time
@@ -166,6 +167,15 @@ def real_path(path: Path) -> Path:
         return Path(os.path.realpath(path))
     except (OSError, RecursionError):
         return path.absolute()
+
+
+def free_bytes(path: Path) -> int | None:
+    """Return the space for a file, whose folder need not exist; None if it is unknown."""
+    try:
+        found = shutil.disk_usage(next(p for p in path.absolute().parents if p.exists()))
+    except OSError:
+        return None
+    return found.free if found.total else None
 
 
 def sha256_file(path: Path) -> str:

@@ -20,8 +20,8 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.derive.uids import DerivationParameters
+from cxrsr_cli.dicom.attributes import number_of_frames
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS
-from cxrsr_cli.dicom.decode import number_of_frames
 from cxrsr_cli.dicom.identifiers import MANUFACTURER, MODEL_NAME
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.options import NOT_FOR_DIAGNOSIS

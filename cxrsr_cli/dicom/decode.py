@@ -21,6 +21,7 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.attributes import number_of_frames
 from cxrsr_cli.dicom.codec_process import CODECS, CodecError, CodecRequest
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells, find_decoder
 from cxrsr_cli.dicom.frame_header import FrameHeader, add_end_of_image, has_all_tiles
@@ -360,23 +361,6 @@ def _frames(dataset: Dataset, frames: int) -> list[bytes]:
             f"Number of Frames is {frames}, but there are {len(found)} compressed frames"
         )
     return [add_end_of_image(stream) for stream in found[:frames]]
-
-
-def number_of_frames(dataset: Dataset) -> int:
-    """Return Number of Frames, or 1 if it is absent.
-
-    Raises
-    ------
-    UnsupportedImageError
-        If it is not a positive number.
-    """
-    try:
-        frames = int(dataset.get("NumberOfFrames") or 1)
-    except (TypeError, ValueError):
-        frames = 0
-    if frames < 1:
-        raise UnsupportedImageError("Number of Frames is not a positive number")
-    return frames
 
 
 def _check_size(
