@@ -70,9 +70,8 @@ class UpscaleWorker:
 
     def leave_unfinished(self) -> None:
         """Leave what was started to the next start, without a suspicion that it causes crashes."""
-        left = list(self.in_progress)
+        self.context.queue.unmark_started(list(self.in_progress))
         self.in_progress.clear()
-        self.context.queue.unmark_started(left)
 
     def _find_rule(self, item: QueueItem) -> RoutingRule | None:
         """Return the rule of an instance; None if it was ignored, given up or left for a retry."""
