@@ -19,6 +19,7 @@ from cxrsr_cli.common.files import ensure_unchanged, permissions_of, sha256_file
 from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.overlays import overlay_memory
+from cxrsr_cli.derive.rehearsal import rehearse
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.acceptance import check_acceptance, check_sop_class
 from cxrsr_cli.dicom.attributes import number_of_frames
@@ -67,6 +68,8 @@ class DecodedSource:
     """How the frames are divided into strips."""
     warnings: list[str]
     """What the user should know of the source, without patient data."""
+    derivation_warnings: list[str] = field(default_factory=list)
+    """What the user will be told of the derived object."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -304,7 +307,8 @@ class Upscaler:
             plan = self._plan(source)
             self._check_free_space(source, job.target)
             sha256, frames = sha256_file(job.source), decode(source)
-        return DecodedSource(job, source, sha256, frames, plan, warnings)
+        later = rehearse(source, frames, self.parameters, self.transfer_syntax(source))
+        return DecodedSource(job, source, sha256, frames, plan, warnings, later)
 
     def _read_source(self, path: Path) -> DicomSource:
         try:

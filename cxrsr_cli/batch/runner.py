@@ -159,10 +159,10 @@ class JobStages:
         """Return what would be done, or why it would fail."""
         decoded = loaded.decoded
         try:
-            forecast, warnings = foretell(self.upscaler, decoded)
+            forecast = foretell(self.upscaler, decoded)
         except Exception as error:
             return failed_result(decoded.job, error, loaded.timing, decoded)
-        warnings = decoded.warnings + warnings
+        warnings = decoded.warnings + decoded.derivation_warnings
         result = self._result(decoded, FileStatus.DRY_RUN, warnings, loaded.timing)
         return replace(result, forecast=forecast)
 

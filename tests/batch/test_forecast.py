@@ -1,4 +1,4 @@
-"""A dry run refuses what the run refuses, and foretells time and space."""
+"""What would fail late is refused before the network runs; a dry run foretells time and space."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,10 +50,11 @@ def with_overlay(rows: int, columns: int) -> FileDataset:
     return dataset
 
 
-def test_what_the_derivation_refuses_is_refused_by_a_dry_run(
-    upscaler: Upscaler, tmp_path: Path
+def test_what_the_derivation_refuses_is_refused_before_the_network_runs(
+    upscaler: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_spacing("N/A").save_as(tmp_path / "in.dcm")
+    monkeypatch.setattr(JobStages, "upscale", lambda *_: pytest.fail("the network ran"))
     foretold, failed = run(upscaler, tmp_path, dry_run=True), run(upscaler, tmp_path)
     assert (foretold.status, failed.status) == (FileStatus.FAILED, FileStatus.FAILED)
     assert str(foretold.error) == str(failed.error)
