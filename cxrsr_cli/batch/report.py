@@ -52,8 +52,8 @@ def build_report(run: BatchRun) -> dict[str, Any]:
     Returns
     -------
     dict
-        As docs/upscale.md describes it. It names files by their paths, and holds
-        nothing from inside a file.
+        As docs/upscale.md describes it. It names files by their paths. From inside a file it
+        holds only sizes and statistics of pixels.
     """
     parameters = run.parameters
     # Planning and the ledger may have given a job an error, so jobs are found by their paths.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "rir-s"
 _FORMAT_PREFIX = "cxrsr-"
 FORMAT = _FORMAT_PREFIX + "2"
-"""Version 1 had no agreement, and networks that were trained for another one."""
+"""Version 1 states no agreement; its networks were trained for that of the bicubic kernel."""
 SUFFIX = ".safetensors"
 NOISE_LEVEL_FILE = "noise-level" + SUFFIX
 """Weights of `cxrsr_cli.networks.noise_level`, which belong to no scale."""
