@@ -67,11 +67,11 @@ def upscale_folder(
     for number, (_, data) in enumerate(cases):
         (inputs / f"{number:05}.dcm").write_bytes(data)
     allowed = [word for override in AcceptanceOverride for word in ("--allow", override)]
+    options = ["--scale", "2", "--model", model, "--device", "cpu", "--no-ledger", "--log-json"]
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "cxrsr_cli", "upscale", inputs, outputs, "--scale", "2"),
-            *("--model", model, "--device", "cpu", "--no-ledger", "--log-json"),
-            *("--report", report, *allowed),
+            *(sys.executable, "-m", "cxrsr_cli", "upscale", str(inputs), str(outputs)),
+            *(*options, "--report", str(report), *allowed),
         ],
         check=False,
         capture_output=True,
