@@ -1,7 +1,5 @@
 """Acknowledge an instance once neither a kill nor a power cut can lose it."""
 
-from contextlib import suppress
-
 from cxrsr_cli.common.files import fsync_path
 from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.errors import OutputError
@@ -48,35 +46,20 @@ class InstanceAcceptor:
     def _enqueue(self, key: str, instance: ReceivedInstance) -> bool:
         """Move an instance into spool and queue; return false if it is there already.
 
-        After a failure the file is removed, unless an earlier reception left it: the next start
-        queues files without an entry, and the sender of this one is told that it was refused.
+        A failure after the move leaves the file: it may be that of an earlier reception,
+        and the next start queues files without an entry.
         """
         spool, queue = self._context.spool, self._context.queue
-        is_refusable = False
-        try:
-            with queue.transaction():
-                is_there = spool.received(key).exists()
-                is_refusable = not is_there
-                return self._enqueue_locked(key, instance, is_there=is_there)
-        except (OutputError, OSError):
-            if is_refusable:
-                # Locked again, because the same instance may arrive twice at a time.
-                with suppress(OutputError, OSError), queue.transaction():
-                    if queue.state_of(key) is None:
-                        spool.clear(key)
-            raise
-
-    def _enqueue_locked(self, key: str, instance: ReceivedInstance, *, is_there: bool) -> bool:
-        spool, queue = self._context.spool, self._context.queue
-        state = queue.state_of(key)
-        if state in _KNOWN_STATES and (is_there or state is not ItemState.RECEIVED):
-            return False
-        if state is ItemState.DEAD and queue.has_deliveries(key) and spool.output(key).exists():
-            # A second output would be a different file, which some destinations get twice.
-            spool.remove_dead_letter(key)
-            queue.requeue(key)
-            return False
-        spool.move_to_received(instance.path, key)
-        queue.enqueue(key, instance.calling_ae, instance.called_ae, instance.address)
-        spool.reset(key)
+        with queue.transaction():
+            state = queue.state_of(key)
+            if state in _KNOWN_STATES:
+                return False
+            if state is ItemState.DEAD and queue.has_deliveries(key) and spool.output(key).exists():
+                # A second output would be a different file, which some destinations get twice.
+                spool.remove_dead_letter(key)
+                queue.requeue(key)
+                return False
+            spool.move_to_received(instance.path, key)
+            queue.enqueue(key, instance.calling_ae, instance.called_ae, instance.address)
+            spool.reset(key)
         return True

@@ -1,7 +1,6 @@
 """Upscale received instances according to the rules."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -66,14 +65,9 @@ class UpscaleWorker:
         matches = [(rule, item) for item in items if (rule := self._find_rule(item))]
         for rule, group in groupby(matches, itemgetter(0)):
             self._upscale(rule, [item for _, item in group])
-        self.leave_unfinished()
-        return True
-
-    def leave_unfinished(self) -> None:
-        """Leave what was started to the next start, without a suspicion that it causes crashes."""
-        left = list(self.in_progress)
+        queue.unmark_started(list(self.in_progress))
         self.in_progress.clear()
-        self.context.queue.unmark_started(left)
+        return True
 
     def _find_rule(self, item: QueueItem) -> RoutingRule | None:
         """Return the rule of an instance; None if it was ignored, given up or left for a retry."""
@@ -105,12 +99,11 @@ class UpscaleWorker:
         jobs = [
             Job(self.context.spool.received(i.key), self.context.spool.output(i.key)) for i in items
         ]
-        context = self.context
-        running = batch.run(jobs, advance=context.raise_if_abandoned, stop=context.is_stopping)
         # A stop ends the results early.
-        with suppress(KeyboardInterrupt):
-            for result, item in zip(running, items, strict=False):
-                self._record_outcome(item, rule, result)
+        for result, item in zip(
+            batch.run(jobs, stop=self.context.is_stopping), items, strict=False
+        ):
+            self._record_outcome(item, rule, result)
 
     def _record_outcome(self, item: QueueItem, rule: RoutingRule, result: Result) -> None:
         if result.error:

@@ -9,14 +9,12 @@ from dataclasses import replace
 
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.common.files import remove_stale_temporaries
-from cxrsr_cli.connections.dimse_status import DimseStatus
 from cxrsr_cli.errors import CxrsrError, InternalError, OutputError
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import UpscaleOptions
 from cxrsr_cli.receive.presentation_contexts import storage_classes
 from cxrsr_cli.receive.refusal import RefusalEvent
 from cxrsr_cli.receive.storage_scp import StorageScp
-from cxrsr_cli.receive.store_sink import ReceivedInstance
 from cxrsr_cli.send.folder import Folder
 from cxrsr_cli.serve.acceptor import InstanceAcceptor
 from cxrsr_cli.serve.config import ServeConfig, check_environment
@@ -43,16 +41,9 @@ _ERROR_PAUSE_SECONDS = 5.0
 """Pause after an error of the node itself, such as a full disk."""
 _STOP_TIMEOUT = 20.0
 """Seconds for receptions and deliveries in progress when the node stops."""
-_IMAGE_STOP_TIMEOUT = 40.0
-"""Seconds for the image in progress when the node stops; then the next start does it. With the
-seconds above, a node ends within the 90 that systemd gives."""
-_ABANDON_TIMEOUT = 10.0
-"""Seconds in which an image that is left to the next start comes to its next strip."""
-_INTERRUPT_TIMEOUT = 1.0
-"""The same after a second signal."""
 _MAINTENANCE_SECONDS = 3600.0
 _STOP_POLL_SECONDS = 0.2
-_RECEIVING = "receiving"
+_UPSCALING = "upscaling"
 
 
 class Node:
@@ -62,17 +53,14 @@ class Node:
         self._config = config
         self._spool = Spool(config.spool)
         self._queue = Queue(self._spool.ledger, max_delay=config.retry.max_delay)
-        # With a connection of its own: a lock that it waits for delays no other part.
-        self._probe = Queue(self._spool.ledger)
         self._ledger = Ledger(self._spool.ledger)
         self._view = QueueView(self._spool.ledger)
         self._metrics = Metrics(self._view)
         self._on_event = on_event
         self._context = NodeContext(self._spool, self._queue, config.retry, self._report)
-        self._acceptor = InstanceAcceptor(self._context)
         self._failure: CxrsrError | None = None
         self._is_asked_to_stop = False
-        self._maintenance_due = self._stopped_at = 0.0
+        self._maintenance_due = 0.0
         self._failing_parts: set[str] = set()
         """Names of parts whose last round failed."""
 
@@ -101,7 +89,7 @@ class Node:
         self._spool.make()
         with ExitStack() as stack:
             stack.enter_context(self._spool.locked())
-            for file in (self._queue, self._probe, self._ledger, self._view):
+            for file in (self._queue, self._ledger, self._view):
                 stack.enter_context(closing(file))
             self._queue.check()
             self._ledger.check()
@@ -125,8 +113,7 @@ class Node:
                 ledger=self._ledger,
                 context=self._context,
             )
-            with self._upscaling_thread(upscale_worker), ExitStack() as rest:
-                rest.enter_context(self._background_thread(_RECEIVING, self._check_receiving))
+            with self._background_thread(_UPSCALING, upscale_worker.run_once), ExitStack() as rest:
                 rest.enter_context(self._background_thread("maintenance", self._run_maintenance))
                 for name, destination in config.destinations.items():
                     worker = DeliveryWorker(
@@ -149,7 +136,7 @@ class Node:
         return StorageScp(
             config.scp,
             self._spool.incoming,
-            self._accept,
+            InstanceAcceptor(self._context).accept,
             self._report_refusal,
             tls=config.tls.server_context() if config.tls else None,
             sop_classes=storage_classes(
@@ -175,19 +162,6 @@ class Node:
     def _is_healthy(self) -> bool:
         return not (self._failure or self._is_asked_to_stop or self._failing_parts)
 
-    def _accept(self, instance: ReceivedInstance) -> DimseStatus:
-        status = self._acceptor.accept(instance)
-        if status is not DimseStatus.SUCCESS:
-            self._failing_parts.add(_RECEIVING)  # until `_check_receiving` finds it well
-        return status
-
-    def _check_receiving(self) -> bool:
-        """Check, also while no peer sends, that instances could be received and acknowledged."""
-        self._spool.check_receivable(self._config.scp.limits.min_free_bytes)
-        with self._probe.transaction():
-            pass
-        return False
-
     def _run_maintenance(self) -> bool:
         """Once an hour, delete old entries and repair what failed before.
 
@@ -210,51 +184,24 @@ class Node:
         return False
 
     @contextmanager
-    def _upscaling_thread(self, worker: UpscaleWorker) -> Iterator[None]:
-        """Upscale until the block ends; an image that takes too long then is left unfinished."""
-        with self._background_thread("upscaling", worker.run_once, _IMAGE_STOP_TIMEOUT) as thread:
-            try:
-                yield
-            except KeyboardInterrupt:
-                self._abandon_image(thread, worker, _INTERRUPT_TIMEOUT)
-                raise
-        if thread.is_alive():
-            self._abandon_image(thread, worker, _ABANDON_TIMEOUT)
-
-    def _abandon_image(
-        self, thread: threading.Thread, worker: UpscaleWorker, timeout: float
-    ) -> None:
-        self._context.abandon()
-        thread.join(timeout)
-        if thread.is_alive():
-            # In a thread: the queue may be locked.
-            leaving = threading.Thread(target=worker.leave_unfinished, daemon=True)
-            leaving.start()
-            leaving.join(timeout / 2)
-
-    @contextmanager
-    def _background_thread(
-        self, name: str, run_once: Callable[[], bool], stop_timeout: float = _STOP_TIMEOUT
-    ) -> Iterator[threading.Thread]:
+    def _background_thread(self, name: str, run_once: Callable[[], bool]) -> Iterator[None]:
         """Repeat work in a thread until the block ends."""
         thread = threading.Thread(target=self._loop, args=(name, run_once), name=name, daemon=True)
         thread.start()
         try:
-            yield thread
+            yield
         except KeyboardInterrupt:
             # Does not wait: the next start finishes the work in progress.
             raise
         except BaseException:
-            self._join(thread, stop_timeout)
+            self._join(thread)
             raise
-        self._join(thread, stop_timeout)
+        self._join(thread)
 
-    def _join(self, thread: threading.Thread, timeout: float) -> None:
-        """Wait for a thread, at most `timeout` seconds after the first one was told to stop."""
-        if not self._context.is_stopping():
-            self._context.stop()
-            self._stopped_at = time.monotonic()
-        thread.join(max(self._stopped_at + timeout - time.monotonic(), 0))
+    def _join(self, thread: threading.Thread) -> None:
+        self._context.stop()
+        # The upscaling worker ends by itself; a slow peer must not delay the end.
+        thread.join(None if thread.name == _UPSCALING else _STOP_TIMEOUT)
 
     def _loop(self, name: str, run_once: Callable[[], bool]) -> None:
         context = self._context

@@ -1,13 +1,11 @@
 """The spool: the folder of a node with received files, outputs and dead letters."""
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -107,23 +105,6 @@ class Spool:
             yield
         finally:
             os.close(descriptor)
-
-    def check_receivable(self, min_free_bytes: int) -> None:
-        """Check that an instance could be received now.
-
-        Raises
-        ------
-        OutputError
-            If a folder or the ledger is missing, or the disk is full or cannot be written to.
-        """
-        with self._os_errors_as_output_error("cannot receive into the spool"):
-            if not self.exists:
-                raise FileNotFoundError(errno.ENOENT, "a folder or the ledger is missing")
-            for folder in (self.incoming, self.received("").parent):
-                with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
-                    probe.write(b"\0")
-            if shutil.disk_usage(self.incoming).free < min_free_bytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def move_to_received(self, source: Path, key: str) -> None:
         """Move a flushed file to the acknowledged ones."""
