@@ -131,7 +131,7 @@ def _has_frames_of_another_class(dataset: Dataset, _scale: int) -> bool:
 
 def _is_too_much_work(dataset: Dataset, _scale: int) -> bool:
     frame = max(dataset.Rows * dataset.Columns, _MIN_WORK_PIXELS)
-    return number_of_frames(dataset) * frame > MAX_WORK_PIXELS
+    return bool(number_of_frames(dataset) * frame > MAX_WORK_PIXELS)
 
 
 def _is_captured(dataset: Dataset) -> bool:
