@@ -35,7 +35,6 @@ from cxrsr_cli.dicom.raw_elements import (
 )
 from cxrsr_cli.errors import (
     CxrsrError,
-    MemoryLimitError,
     NotDicomError,
     OutOfScopeError,
     UnreadableFileError,
