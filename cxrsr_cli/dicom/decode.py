@@ -124,8 +124,10 @@ def _values(source: DicomSource, decoded: NDArray[np.integer]) -> NDArray[np.int
         overshoot = (1 << pixel_format.bits_stored) // 2
         _check_range(decoded, pixel_format.minimum - overshoot, pixel_format.maximum + overshoot)
         return decoded.astype(np.int32).clip(pixel_format.minimum, pixel_format.maximum)
-    # Some codecs return signed values as unsigned bit patterns.
-    _check_range(decoded, pixel_format.minimum, (1 << pixel_format.bits_stored) - 1)
+    # Where the stream does not state the sign, signed values come as unsigned bit patterns.
+    states_sign = source.transfer_syntax in JPEG2000TransferSyntaxes
+    maximum = pixel_format.maximum if states_sign else (1 << pixel_format.bits_stored) - 1
+    _check_range(decoded, pixel_format.minimum, maximum)
     return replace(pixel_format, high_bit=pixel_format.bits_stored - 1).unpack(decoded)
 
 

@@ -1,6 +1,7 @@
 """Links that loop, deep folders, pipes and file systems with other rules harm no other file."""
 
 import errno
+import json
 import os
 import stat
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from typer.testing import CliRunner
 
 from cxrsr_cli.batch.discover import NameFilter, find_inputs
 from cxrsr_cli.batch.ledger import Ledger
@@ -17,10 +19,11 @@ from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.report import check_report_path
 from cxrsr_cli.batch.result import FileStatus
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
+from cxrsr_cli.commands.app import app
 from cxrsr_cli.common.files import remove_stale_temporaries
-from cxrsr_cli.errors import CxrsrError
+from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 from cxrsr_cli.upscaler import Upscaler
-from tests.conftest import COUNT, small_chest
+from tests.conftest import COUNT, Command, small_chest
 from tests.helpers.batches import run, statuses
 
 
@@ -81,6 +84,36 @@ def test_a_link_that_loops_is_no_internal_error(
         errors = {type(result.error).__name__ for result in results}
         assert "InternalError" not in errors
     assert loop.is_symlink()
+
+
+def test_the_command_does_the_rest_of_a_folder(
+    cxrsr: Command, inputs: Path, tiny_model: Path
+) -> None:
+    out, report = inputs.parent / "out", inputs.parent / "report.json"
+    (inputs / "loop.dcm").symlink_to("loop.dcm")
+    os.mkfifo(inputs / "pipe.dcm")
+    records = ("--report", report, "--quarantine", inputs.parent / "bad")
+    done = cxrsr("upscale", inputs, out, "--scale", 2, "--model", tiny_model, *records)
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert done.stdout.startswith(f"{COUNT} upscaled, 2 failed")
+    assert "unexpected" not in done.stderr
+    files = json.loads(report.read_text())["files"]
+    failed = {Path(file["source"]).name for file in files if file["status"] == "failed"}
+    assert failed == {"loop.dcm", "pipe.dcm"}
+
+
+@pytest.mark.parametrize("option", ["--report", "--quarantine", "--ledger", "OUTPUT"])
+@pytest.mark.parametrize("name", ["loop.dcm", "loop.dcm/x"])
+def test_the_command_writes_nothing_if_its_records_cannot_be_written(
+    inputs: Path, loop: Path, tiny_model: Path, option: str, name: str
+) -> None:
+    out = inputs.parent / (name if option == "OUTPUT" else "out")
+    record = [] if option == "OUTPUT" else [option, str(inputs.parent / name)]
+    arguments = [str(inputs), str(out), "--scale", "2", "--model", str(tiny_model)]
+    done = CliRunner().invoke(app, ["upscale", *arguments, *record])
+    assert isinstance(done.exception, OutputError)
+    assert loop.is_symlink()
+    assert sorted(inputs.parent.iterdir()) == [inputs, loop]
 
 
 def test_a_folder_that_is_nested_deeply_fails_alone(tmp_path: Path) -> None:
