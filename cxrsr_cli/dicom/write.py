@@ -64,7 +64,10 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise OutputError if a file cannot be written in its folder, which need not exist yet."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    # A link that leads nowhere is in the way of the folder.
+    folder = next(
+        parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink()
+    )
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise OutputError(f"cannot write {{path}}: {folder} is not a writable folder", path)
 

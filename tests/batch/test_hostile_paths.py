@@ -21,6 +21,7 @@ from cxrsr_cli.batch.result import FileStatus
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.commands.app import app
 from cxrsr_cli.common.files import remove_stale_temporaries
+from cxrsr_cli.dicom.write import check_target
 from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import COUNT, Command, small_chest
@@ -86,6 +87,15 @@ def test_a_link_that_loops_is_no_internal_error(
     assert loop.is_symlink()
 
 
+@pytest.mark.parametrize("name", ["loop.dcm/out.dcm", "loop.dcm/new/out.dcm", "nowhere/out.dcm"])
+def test_a_folder_behind_a_link_that_leads_nowhere_is_refused_before_any_work(
+    tmp_path: Path, loop: Path, name: str
+) -> None:
+    (loop.parent / "nowhere").symlink_to("missing")
+    with pytest.raises(OutputError, match="is not a writable folder"):
+        check_target(tmp_path / "in.dcm", tmp_path / name, overwrite=False)
+
+
 def test_the_command_does_the_rest_of_a_folder(
     cxrsr: Command, inputs: Path, tiny_model: Path
 ) -> None:
@@ -102,8 +112,16 @@ def test_the_command_does_the_rest_of_a_folder(
     assert failed == {"loop.dcm", "pipe.dcm"}
 
 
-@pytest.mark.parametrize("option", ["--report", "--quarantine", "--ledger", "OUTPUT"])
-@pytest.mark.parametrize("name", ["loop.dcm", "loop.dcm/x"])
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--report", "loop.dcm/x"),
+        ("--ledger", "loop.dcm"),
+        ("--ledger", "loop.dcm/x"),
+        ("OUTPUT", "loop.dcm"),
+        ("OUTPUT", "loop.dcm/x"),
+    ],
+)
 def test_the_command_writes_nothing_if_its_records_cannot_be_written(
     inputs: Path, loop: Path, tiny_model: Path, option: str, name: str
 ) -> None:
@@ -111,7 +129,8 @@ def test_the_command_writes_nothing_if_its_records_cannot_be_written(
     record = [] if option == "OUTPUT" else [option, str(inputs.parent / name)]
     arguments = [str(inputs), str(out), "--scale", "2", "--model", str(tiny_model)]
     done = CliRunner().invoke(app, ["upscale", *arguments, *record])
-    assert isinstance(done.exception, OutputError)
+    assert done.exit_code == ExitCode.CANNOT_WRITE
+    assert "unexpected" not in done.output
     assert loop.is_symlink()
     assert sorted(inputs.parent.iterdir()) == [inputs, loop]
 
