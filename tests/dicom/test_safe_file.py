@@ -81,8 +81,9 @@ def content_of(dataset: FileDataset, path: Path, syntax: UID = ExplicitVRLittleE
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"Rows": 32767, "Columns": 32767}, "claim 2147352578 bytes"),
-        ({"NumberOfFrames": 2**31 - 1}, "claim"),
+        ({"Rows": 16000, "Columns": 16000}, "claim 512000000 bytes"),
+        ({"Rows": 32767, "Columns": 32767}, "claim more work than an image may take"),
+        ({"NumberOfFrames": 2**31 - 1}, "has one frame"),
     ],
     ids=str,
 )
