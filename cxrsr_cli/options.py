@@ -7,13 +7,14 @@ cluster's workers, the key of the ledger, the UIDs of outputs, and the run repor
 
 import json
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from cxrsr_cli.common.byte_size import parse_byte_size
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
+from cxrsr_cli.dicom.body_part import BodyPartTerms
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import CxrsrError
 from cxrsr_cli.networks.config import DEFAULT_NOISE_REDUCTION, SCALES, Agreement, Precision
@@ -129,6 +130,15 @@ class UpscaleOptions:
         in_ledger=False,
         in_uids=False,
     )
+    body_parts: BodyPartTerms | None = option(
+        None,
+        "YAML file of body parts that this site writes: its lists accept and refuse count more "
+        "than the built-in words.",
+        metavar="FILE",
+        parse=BodyPartTerms.read,
+        in_ledger=False,
+        in_uids=False,
+    )
     # The object is the same in any transfer syntax.
     transfer_syntax: OutputTransferSyntax = option(
         OutputTransferSyntax.SAME, "Transfer syntax of the output (lossless).", in_uids=False
@@ -140,6 +150,20 @@ class UpscaleOptions:
     )
     keep_private: bool = option(
         True, "Copy private elements, or drop them.", "--keep-private/--drop-private"
+    )
+    bits: int | None = option(
+        None,
+        "Bits of the values of a PNG, TIFF or NPY input, if its file could hold more, such as 12.",
+        metavar="8..16",
+        in_rules=False,
+        in_uids=False,
+    )
+    windowed: bool = option(
+        False,
+        "Write PNG, TIFF and NPY outputs of DICOM inputs as they are displayed, in 8 bits, instead "
+        "of their stored values.",
+        in_rules=False,
+        in_uids=False,
     )
     overwrite: bool = option(
         False,
@@ -155,6 +179,8 @@ class UpscaleOptions:
             raise ValueError(f"scale: {self.scale} is not one of {', '.join(map(str, SCALES))}")
         if self.noise_reduction is not None and not 0 <= self.noise_reduction <= 1:
             raise ValueError(f"noise_reduction: {self.noise_reduction} is not within 0 to 1")
+        if self.bits is not None and self.bits not in range(8, 17):
+            raise ValueError(f"bits: {self.bits} is not within 8 to 16")
         text, longest = self.series_description, MAX_SERIES_DESCRIPTION
         # The object has the character set of its source, and a backslash separates values.
         if text is not None and not (
@@ -194,4 +220,6 @@ class UpscaleOptions:
 def _plain(value: object) -> object:
     if isinstance(value, frozenset):
         return sorted(map(_plain, value))  # type: ignore[type-var] # options are sets of texts
+    if isinstance(value, BodyPartTerms):
+        return {name: list(terms) for name, terms in asdict(value).items()}
     return value.value if isinstance(value, Enum) else value

@@ -15,13 +15,13 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from cxrsr_cli import __version__
-from cxrsr_cli.common.files import ensure_unchanged, permissions_of, sha256_file
+from cxrsr_cli.common.files import atomic_write, ensure_unchanged, permissions_of, sha256_file
 from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.overlays import overlay_memory
 from cxrsr_cli.derive.rehearsal import rehearse
 from cxrsr_cli.derive.uids import DerivationParameters
-from cxrsr_cli.dicom.acceptance import check_acceptance, check_sop_class
+from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance, check_sop_class
 from cxrsr_cli.dicom.attributes import number_of_frames
 from cxrsr_cli.dicom.decode import check_pixel_data, decode
 from cxrsr_cli.dicom.pixel_format import (
@@ -39,8 +39,27 @@ from cxrsr_cli.dicom.source import (
     to_file,
 )
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
-from cxrsr_cli.dicom.write import check_free_space, check_target, encode_dicom, write_dicom
+from cxrsr_cli.dicom.write import (
+    check_free_space,
+    check_target,
+    encode_dicom,
+    os_errors_as_output_error,
+    write_dicom,
+)
 from cxrsr_cli.errors import MemoryLimitError, NotDicomError
+from cxrsr_cli.images.picture_files import (
+    check_formats,
+    check_picture,
+    is_picture,
+    picture_source,
+    read_picture,
+    write_picture,
+)
+from cxrsr_cli.images.picture_provenance import (
+    check_provenance_path,
+    output_picture,
+    write_provenance,
+)
 from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
 from cxrsr_cli.inference.noise_curve import NoiseCurve
@@ -171,7 +190,7 @@ class Upscaler:
         *,
         advance: Callable[[float], None] = lambda _: None,
     ) -> WrittenFile:
-        """Upscale a DICOM file, as the command ``cxrsr upscale`` does.
+        """Upscale a DICOM file or a picture, as the command ``cxrsr upscale`` does.
 
         Parameters
         ----------
@@ -219,7 +238,7 @@ class Upscaler:
         """
         file = to_file(dataset)
         source = read_source(file)
-        accepted = check_acceptance(source.dataset, self.options.scale, self.options.allow)
+        accepted = self._check_acceptance(source)
         plan, job = self._plan(source), Job(Path(), Path())
         sha256, frames = hashlib.sha256(file.getbuffer()).hexdigest(), decode(source)
         upscaled = self.upscale(DecodedSource(job, source, sha256, frames, plan, accepted), advance)
@@ -300,23 +319,40 @@ class Upscaler:
         """
         if job.error:
             raise job.error
+        check_formats(job.source, job.target)
         check_target(job.source, job.target, overwrite=self.options.overwrite)
         with ensure_unchanged(job.source):
-            source = self._read_source(job.source)
-            warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
+            source, warnings = self._read_source(job.source)
             plan = self._plan(source)
             self._check_free_space(source, job.target)
             sha256, frames = sha256_file(job.source), decode(source)
-        later = rehearse(source, frames, self.parameters, self.transfer_syntax(source))
+        later = list[str]()
+        if is_picture(job.target):
+            check_provenance_path(job.target, overwrite=self.options.overwrite)
+            signed = PixelFormat.from_dataset(source.dataset).signed
+            check_picture(job.target, len(frames), signed=signed, windowed=self.options.windowed)
+        else:
+            later = rehearse(source, frames, self.parameters, self.transfer_syntax(source))
         return DecodedSource(job, source, sha256, frames, plan, warnings, later)
 
-    def _read_source(self, path: Path) -> DicomSource:
+    def _read_source(self, path: Path) -> tuple[DicomSource, list[str]]:
+        """Read a DICOM file or a picture; return also the warnings of its acceptance."""
+        if is_picture(path):
+            source = picture_source(read_picture(path, self.options.bits))
+            # A picture states no body part; only its size can be refused.
+            everything = frozenset(AcceptanceOverride)
+            return source, check_acceptance(source.dataset, self.options.scale, everything)
         try:
-            return read_source(path)
+            source = read_source(path)
+            return source, self._check_acceptance(source)
         except (NotDicomError, MemoryLimitError):
             # A large or damaged object of another class is not our concern.
             check_sop_class(media_storage_sop_class(path), self.options.allow)
             raise
+
+    def _check_acceptance(self, source: DicomSource) -> list[str]:
+        options = self.options
+        return check_acceptance(source.dataset, options.scale, options.allow, options.body_parts)
 
     def _plan(self, source: DicomSource) -> MemoryPlan:
         """Plan before the pixels take memory."""
@@ -407,6 +443,8 @@ class Upscaler:
             If the output cannot be written.
         """
         decoded = upscaled.decoded
+        if is_picture(decoded.job.target):
+            return self._write_picture(upscaled, before_publish)
         derived, warnings = self._derive(upscaled)
         written = write_dicom(
             derived,
@@ -419,7 +457,44 @@ class Upscaler:
         )
         return WrittenFile(written, warnings)
 
-    def _derive(self, upscaled: UpscaledFrames) -> tuple[FileDataset, list[str]]:
+    def _write_picture(
+        self, upscaled: UpscaledFrames, before_publish: Callable[[str], None]
+    ) -> WrittenFile:
+        decoded = upscaled.decoded
+        job, dataset, options = decoded.job, decoded.source.dataset, self.options
+        picture = output_picture(
+            dataset,
+            decoded.frames[0],
+            upscaled.frames[0],
+            scale=options.scale,
+            windowed=options.windowed and not is_picture(job.source),
+        )
+        warnings = decoded.warnings + self._notes(upscaled)
+        with (
+            os_errors_as_output_error(job.target),
+            atomic_write(
+                job.target, overwrite=options.overwrite, permissions=permissions_of(job.source)
+            ) as temporary,
+        ):
+            write_picture(picture, temporary, job.target.suffix)
+            sha256 = sha256_file(temporary)
+            before_publish(sha256)
+            write_provenance(
+                job.target,
+                picture,
+                source=job.source,
+                source_sha256=decoded.sha256,
+                picture_sha256=sha256,
+                dataset=dataset,
+                parameters=self.parameters,
+                time=self.clock(),
+                agreement=upscaled.deviation.describe(self.predictor.agreement),
+                warnings=warnings,
+            )
+        return WrittenFile(sha256, warnings)
+
+    def _notes(self, upscaled: UpscaledFrames) -> list[str]:
+        """Return what did not go as planned."""
         decoded, deviation = upscaled.decoded, upscaled.deviation
         notes = list(upscaled.notes)
         pixel_range = PixelRange.from_dataset(decoded.source.dataset)
@@ -430,6 +505,11 @@ class Upscaler:
                 f"means of blocks differ from the source by up to {deviation.beyond:.3g} stored "
                 "units more than the agreement allows"
             )
+        return notes
+
+    def _derive(self, upscaled: UpscaledFrames) -> tuple[FileDataset, list[str]]:
+        decoded, deviation = upscaled.decoded, upscaled.deviation
+        notes = self._notes(upscaled)
         derived, warnings = derive(
             decoded.source,
             decoded.frames,

@@ -14,11 +14,13 @@ from typer.testing import CliRunner
 from cxrsr_cli.cluster.envelope import pack, unpack
 from cxrsr_cli.commands.options import make_options, with_upscale_options
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
+from cxrsr_cli.dicom.body_part import BodyPartTerms
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.networks.config import Agreement, Precision
 from cxrsr_cli.options import OptionInfo, UpscaleOptions, option
 from cxrsr_cli.serve.routing import RoutingRule
+from tests.conftest import ROOT
 
 OTHER: dict[str, tuple[Any, list[str], Any]] = {
     "scale": (2, ["--scale", "2"], 2),
@@ -34,17 +36,26 @@ OTHER: dict[str, tuple[Any, list[str], Any]] = {
         ["--allow", "modality", "--allow", "body-part"],
         ["body-part", "modality"],
     ),
+    "body_parts": (
+        BodyPartTerms(accept=("WARD 7*",), refuse=("BABYGRAM", "STERNUM")),
+        ["--body-parts", str(ROOT / "examples" / "body-parts.yaml")],
+        {"accept": ["WARD 7*"], "refuse": ["BABYGRAM", "STERNUM"]},
+    ),
     "transfer_syntax": (OutputTransferSyntax.RLE, ["--transfer-syntax", "rle"], "rle"),
     "series_description": ("Ours", ["--series-description", "Ours"], "Ours"),
     "keep_private": (False, ["--drop-private"], False),
+    "bits": (12, ["--bits", "12"], 12),
+    "windowed": (True, ["--windowed"], True),
     "overwrite": (True, ["--overwrite"], True),
 }
 """Of each option another value than its default, how the command takes it, and its JSON."""
 
-NOT_IN_LEDGER = {"scale", "model", "device", "memory", "allow", "overwrite"}
+NOT_IN_LEDGER = {"scale", "model", "device", "memory", "allow", "body_parts", "overwrite"}
 """The weights decide scale and model; a change of machine must not make an archive new."""
-NOT_IN_UIDS = {"model", "allow", "transfer_syntax", "overwrite"}
-NOT_IN_RULES = {"device", "memory", "overwrite"}
+NOT_IN_UIDS = {
+    "model", "allow", "body_parts", "transfer_syntax", "bits", "windowed", "overwrite",
+}  # fmt: skip
+NOT_IN_RULES = {"device", "memory", "bits", "windowed", "overwrite"}
 
 
 def from_command_line(

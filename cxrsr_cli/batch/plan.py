@@ -7,7 +7,8 @@ from pathlib import Path
 from cxrsr_cli.batch.discover import ALL_NAMES, NameFilter, find_inputs
 from cxrsr_cli.common.files import real_path
 from cxrsr_cli.dicom.dicomdir import is_dicomdir
-from cxrsr_cli.errors import NoInputError, OutputError
+from cxrsr_cli.errors import NoInputError, OutOfScopeError, OutputError, UsageError
+from cxrsr_cli.images.picture_files import is_picture
 from cxrsr_cli.options import Job
 
 
@@ -27,6 +28,7 @@ def plan_batch(
     into: bool = False,
     skipped: Sequence[Path] = (),
     filters: NameFilter = ALL_NAMES,
+    suffix: str = "",
 ) -> BatchPlan:
     """Pair inputs with outputs.
 
@@ -43,7 +45,10 @@ def plan_batch(
     skipped : sequence of Path
         Folders that are left out if they lie in an input folder. So is `target`.
     filters : NameFilter
-        Which files of folders and DICOMDIRs are taken, by their names.
+        Which files of folders and DICOMDIRs are taken, by their names. Pictures are, only if it
+        has patterns to include.
+    suffix : str
+        As of `add_suffix`, for the names of outputs in a folder.
 
     Returns
     -------
@@ -58,11 +63,32 @@ def plan_batch(
         If there is no input.
     OutputError
         If the inputs need a folder and `target` is a file, or both are one folder.
+    UsageError
+        If there is a suffix, and `target` is the name of the output.
     """
     try:
-        return _plan(sources, target, into=into, skipped=skipped, filters=filters)
+        plan = _plan(sources, target, into=into, skipped=skipped, filters=filters, suffix=suffix)
     except OSError as error:
         raise NoInputError(f"cannot read {error.filename}: {error.strerror}") from error
+    if suffix and plan.output_folder is None:
+        raise UsageError(f"--suffix is for outputs in a folder, and {target} names the output")
+    return plan
+
+
+def add_suffix(path: Path, suffix: str) -> Path:
+    """Add a text to a file's name before its own suffix.
+
+    Parameters
+    ----------
+    path : Path
+        Of which the suffix is a dot and letters; a UID has none.
+    suffix : str
+        Such as ``_x4``; or with a dot, ``_x4.png`` or ``.png``, to replace the file's own suffix.
+    """
+    own = path.suffix if any(map(str.isalpha, path.suffix)) else ""
+    text, dot, form = suffix.rpartition(".")
+    stem = path.name.removesuffix(own)
+    return path.with_name(f"{stem}{text}.{form}" if dot else f"{stem}{suffix}{own}")
 
 
 def _plan(
@@ -72,20 +98,21 @@ def _plan(
     into: bool,
     skipped: Sequence[Path],
     filters: NameFilter,
+    suffix: str,
 ) -> BatchPlan:
     single = sources[0] if len(sources) == 1 else None
     if single and not single.exists():
         raise NoInputError(f"no file or folder {single}")
     if single and single.is_file() and not is_dicomdir(single):
         if into or target.is_dir():
-            return BatchPlan([Job(single, target / single.name)], target)
+            return BatchPlan([Job(single, add_suffix(target / single.name, suffix))], target)
         return BatchPlan([Job(single, target)], None)
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file; more than one input needs a folder to write to")
     jobs = []
     for source in sources:
         base = target if single else target / _name(source)
-        jobs += _plan_one(source, base, [target, *skipped], filters)
+        jobs += _plan_one(source, base, [target, *skipped], filters, suffix)
     if not jobs:
         raise NoInputError(f"no file to upscale in {', '.join(map(str, sources))}")
     return BatchPlan(_reject_conflicts(jobs), target)
@@ -95,16 +122,19 @@ def _name(source: Path) -> str:
     return real_path(source).parent.name if is_dicomdir(source) else real_path(source).name
 
 
-def _plan_one(source: Path, base: Path, skipped: Sequence[Path], filters: NameFilter) -> list[Job]:
-    return [
-        Job(
-            found.path,
-            base / found.relative_path,
-            error=found.error,
-            is_named=found.relative_path == Path(),
-        )
-        for found in find_inputs(source, skipped, filters)
-    ]
+def _plan_one(
+    source: Path, base: Path, skipped: Sequence[Path], filters: NameFilter, suffix: str
+) -> list[Job]:
+    jobs = list[Job]()
+    for found in find_inputs(source, skipped, filters):
+        is_named, error = found.relative_path == Path(), found.error
+        # The folders of archives hold previews and scanned documents.
+        if is_picture(found.path) and not (is_named or filters.include or error):
+            pattern = f"'*{found.path.suffix}'"
+            error = OutOfScopeError(f"a picture; of a folder, take pictures by --include {pattern}")
+        target = add_suffix(base / found.relative_path, suffix)
+        jobs.append(Job(found.path, target, error=error, is_named=is_named))
+    return jobs
 
 
 def _reject_conflicts(jobs: Sequence[Job]) -> list[Job]:

@@ -219,7 +219,8 @@ class RunRecords:
 
     def _judged_with(self) -> str:
         options = self.parameters.options
-        return json.dumps([self.parameters.software, options.scale, sorted(options.allow)])
+        judged_with = (options.as_dict()[name] for name in ("scale", "allow", "body_parts", "bits"))
+        return json.dumps([self.parameters.software, *judged_with])
 
     def _remember_refusal(self, result: Result, state: str) -> Result:
         """Record why a file was refused, if that depends on the file alone."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cxrsr_cli.commands.console import print_line
 from cxrsr_cli.commands.options import (
     DeviceOption,
     MemoryOption,
@@ -14,7 +15,7 @@ from cxrsr_cli.commands.options import (
     ProgressOption,
     show_progress,
 )
-from cxrsr_cli.errors import OutputError, UsageError
+from cxrsr_cli.errors import ExitCode, InputError, OutputError, UsageError
 from cxrsr_cli.evaluation.methods import Method, parse_methods
 from cxrsr_cli.evaluation.protocol import PROTOCOLS, ProtocolName
 from cxrsr_cli.networks.config import SCALES
@@ -108,6 +109,9 @@ def evaluate(
 
     Metrics are computed on stored values, without a border of SCALE pixels;
     docs/evaluating.md defines them.
+
+    Exit codes: 0 success, 2 usage, 3 no input, 4 some files could not be used,
+    5 no file could, 6 cannot write, 7 model error.
     """
     from cxrsr_cli.evaluation.input_kinds import parse_inputs
 
@@ -139,7 +143,8 @@ def evaluate(
             device=device,
             memory=memory,
         )
-        images = _run(evaluator, paths, show_progress(no_progress))
+        failed = dict[Path, str]()
+        images = _run(evaluator, paths, failed, show_progress(no_progress))
         result = EvaluationResult(
             scale=factor,
             methods=compared,
@@ -151,12 +156,16 @@ def evaluate(
             device=evaluator.device,
             threads=torch.get_num_threads(),
             whole_image=asked.whole_image,
+            failed=failed,
         )
         typer.echo(format_text(result) if not results else f"\n{format_text(result)}")
         results.append(result)
         if outputs.need_worst_cases:
             cases[factor] = worst.worst_cases(result, evaluator)
-    outputs.write(results, cases)
+        # After each scale: what comes later must not lose it.
+        outputs.write(results, cases)
+    if any(result.failed for result in results):
+        raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +183,20 @@ class _Outputs:
         return bool(self.html or self.worst_cases)
 
     def check(self) -> None:
-        """Check the folders of the files, and the extra 'plot'."""
-        for path in (self.csv, self.json, self.markdown, self.html):
-            if path and not path.parent.is_dir():
+        """Check the files before any work is done for them, and the extra 'plot'."""
+        from cxrsr_cli.dicom.write import check_writable
+
+        files = [path for path in (self.csv, self.json, self.markdown, self.html) if path]
+        for path in files:
+            if not path.parent.is_dir():
                 raise OutputError(f"no folder {path.parent} to write the scores to")
+            if path.is_dir():
+                raise OutputError(f"{path} is a folder, not a file for the scores")
+            check_writable(path)
+        if len({path.resolve() for path in files}) < len(files):
+            raise OutputError("two outputs have the same path")
+        if self.worst_cases:
+            check_writable(self.worst_cases / "picture")
         if self.need_worst_cases:
             from cxrsr_cli.evaluation.plots import check_plotting
 
@@ -238,12 +257,23 @@ def _parse_scales(text: str) -> list[int]:
 
 
 def _run(
-    evaluator: "Evaluator", paths: Mapping[str, Sequence[Path]], progress: bool
+    evaluator: "Evaluator",
+    paths: Mapping[str, Sequence[Path]],
+    failed: dict[Path, str],
+    progress: bool,
 ) -> list["ImageScores"]:
+    """Score every image; put those that cannot be used into `failed`."""
     from tqdm import tqdm
 
+    def fail(path: Path, error: InputError) -> None:
+        failed[path] = str(error)
+        print_line(f"failed: {path}: {error}", err=True)
+
     total = sum(map(len, paths.values())) * len(evaluator.inputs)
-    evaluated = evaluator.evaluate(paths)
-    return list(
+    evaluated = evaluator.evaluate(paths, fail)
+    scores = list(
         tqdm(evaluated, total=total, unit="image", desc=f"x{evaluator.scale}", disable=not progress)
     )
+    if not scores:
+        raise InputError(f"no image can be used at x{evaluator.scale}")
+    return scores

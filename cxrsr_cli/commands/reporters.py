@@ -37,7 +37,7 @@ class Message:
     ----------
     event : str
         What it is about, such as ``file``. A ``summary`` for people is written to
-        stdout; everything else is written to stderr.
+        stdout, unless the output goes there; everything else is written to stderr.
     level : str
         ``info``, ``warning`` or ``error``.
     facts : dict
@@ -67,9 +67,15 @@ class TextReporter:
     """Writes sentences and a progress bar; lines on stderr may begin with date and time."""
 
     def __init__(
-        self, verbosity: Verbosity, *, show_bar: bool = False, show_time: bool = False
+        self,
+        verbosity: Verbosity,
+        *,
+        show_bar: bool = False,
+        show_time: bool = False,
+        stdout_is_data: bool = False,
     ) -> None:
         self._verbosity = verbosity
+        self._stdout_is_data = stdout_is_data
         self._show_bar = show_bar
         self._show_time = show_time
         self._bar: tqdm[Never] | None = None
@@ -80,7 +86,8 @@ class TextReporter:
         for verbosity, line in [*_dropped_lines(), *message.lines]:
             if verbosity > self._verbosity:
                 continue
-            if message.event == "summary" and (verbosity, line) in message.lines:
+            is_summary = message.event == "summary" and (verbosity, line) in message.lines
+            if is_summary and not self._stdout_is_data:
                 print_summary(line)
                 continue
             with self._lock:
@@ -164,13 +171,20 @@ def _dropped_lines() -> Sequence[tuple[Verbosity, str]]:
 
 
 def make_reporter(
-    verbosity: Verbosity, *, as_json: bool, show_bar: bool = False, show_time: bool = False
+    verbosity: Verbosity,
+    *,
+    as_json: bool,
+    show_bar: bool = False,
+    show_time: bool = False,
+    stdout_is_data: bool = False,
 ) -> Reporter:
     """Return the reporter that the user asked for; a verbose one also shows the log."""
     reporter = (
         JsonReporter(verbosity)
         if as_json
-        else TextReporter(verbosity, show_bar=show_bar, show_time=show_time)
+        else TextReporter(
+            verbosity, show_bar=show_bar, show_time=show_time, stdout_is_data=stdout_is_data
+        )
     )
     if verbosity is Verbosity.VERBOSE:
         _LOG.addHandler(_LogHandler(reporter))

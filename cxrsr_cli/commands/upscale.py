@@ -1,7 +1,7 @@
 """``cxrsr upscale``."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from click import get_current_context
 
 from cxrsr_cli.cluster.address import ClusterAddress
 from cxrsr_cli.cluster.file_transfer import TransferMode
@@ -23,14 +24,17 @@ from cxrsr_cli.commands.options import (
     verbosity,
     with_upscale_options,
 )
-from cxrsr_cli.errors import UsageError
+from cxrsr_cli.commands.pipes import Pipes, open_pipes
+from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.networks.model_files import ModelFile, find_model
 from cxrsr_cli.options import UpscaleOptions
 
 if TYPE_CHECKING:
     from cxrsr_cli.batch.discover import NameFilter
     from cxrsr_cli.batch.plan import BatchPlan, RecordPaths
+    from cxrsr_cli.batch.report import BatchRun
     from cxrsr_cli.batch.runner import Executor
+    from cxrsr_cli.batch.scale_choice import ScaleChoice
 
 
 @contextmanager
@@ -63,6 +67,46 @@ def make_executor(
         yield executor
 
 
+_OF_FILES = (ExitCode.OK, ExitCode.NO_INPUT, ExitCode.SOME_FAILED, ExitCode.ALL_FAILED)
+
+
+def _exit_code(runs: "Sequence[BatchRun]") -> ExitCode:
+    """Return the exit code of runs with one scale each: what ended one, else that of all files."""
+    from cxrsr_cli.batch.result import exit_code
+
+    for run in runs:
+        if run.exit_code not in _OF_FILES or len(runs) == 1:
+            return run.exit_code
+    return exit_code([result for run in runs for result in run.results], strict=runs[0].strict)
+
+
+def _report_of(report: Path, scale: int, *, is_one: bool) -> Path:
+    """Return the path of the report of a scale; each has its own model."""
+    return report if is_one else report.with_name(f"{report.stem}-x{scale}{report.suffix}")
+
+
+def _scale_choice(target_spacing: float | None, max_side: int | None) -> "ScaleChoice | None":
+    """Return what chooses the scale of each file, if the user gave it."""
+    from cxrsr_cli.batch.scale_choice import ScaleChoice
+
+    if target_spacing is None and max_side is None:
+        return None
+    if target_spacing is not None and not 0 < target_spacing < float("inf"):
+        raise UsageError("--target-spacing is a number of millimetres above 0")
+    given = get_current_context().get_parameter_source("scale")
+    if given is not None and given.name != "DEFAULT":
+        raise UsageError("--scale and --target-spacing or --max-side exclude each other")
+    return ScaleChoice(target_spacing, max_side)
+
+
+def _refuse_pictures(plan: "BatchPlan") -> None:
+    """Raise UsageError if a cluster would have to upscale a picture."""
+    from cxrsr_cli.images.picture_files import is_picture
+
+    if any(is_picture(path) for job in plan.jobs for path in (job.source, job.target)):
+        raise UsageError("pictures are not upscaled on a cluster; leave out --cluster")
+
+
 def _timestamp(text: str) -> datetime:
     """Read seconds since 1970, or a date and time with its time zone."""
     try:
@@ -86,14 +130,45 @@ def upscale(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="DICOM files, folders (with subfolders) or DICOMDIRs."
+            metavar="INPUT...",
+            help="DICOM files, folders (with subfolders) or DICOMDIRs; PNG, TIFF, JPEG or NPY "
+            "files; - for standard input.",
         ),
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="OUTPUT", help="File to write, or folder for the outputs."),
+        typer.Argument(
+            metavar="OUTPUT",
+            help="File to write, or folder for the outputs; - for standard output. A name that "
+            "ends in .png, .tif or .npy makes a picture, with its provenance beside it as JSON.",
+        ),
     ],
     chosen: dict[str, Any],
+    target_spacing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MM",
+            help="Instead of --scale: for each file the smallest scale whose output has at most "
+            "this pixel spacing. Files that have it already are skipped.",
+        ),
+    ] = None,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Instead of --scale: for each file the largest scale whose output has at most "
+            "this many rows and columns; with --target-spacing, its limit.",
+        ),
+    ] = None,
+    suffix: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Add this to the names of outputs in a folder: _x4, or _x4.png or .png to make "
+            "pictures.",
+        ),
+    ] = "",
     timestamp: Annotated[
         datetime | None,
         typer.Option(
@@ -184,52 +259,73 @@ def upscale(
     from cxrsr_cli.batch.ledger import Ledger
     from cxrsr_cli.batch.plan import RecordPaths
     from cxrsr_cli.batch.quarantine import Quarantine
-    from cxrsr_cli.batch.report import build_report, check_report_path
+    from cxrsr_cli.batch.report import BatchRun, build_report, check_report_path
     from cxrsr_cli.batch.runner import BatchRunner
+    from cxrsr_cli.batch.scale_choice import ImageSize, group_by_scale
     from cxrsr_cli.commands.reporters import errors_as_json, make_reporter
     from cxrsr_cli.commands.run import batch_summary, run_batch, write_report_and_summary
     from cxrsr_cli.common.process import now
 
     with errors_as_json(log_json):
-        level = verbosity(verbose=verbose, quiet=quiet)
         if ledger and no_ledger:
             raise UsageError("--ledger and --no-ledger exclude each other")
         if not all([*sources, target]):
             raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
+        if set(suffix) & {"/", "\0"} or suffix.endswith("."):
+            raise UsageError("--suffix is a part of a file name, such as _x4 or .png")
         if cluster_transfer and cluster is None:
             raise UsageError("--cluster-transfer needs --cluster")
         address = ClusterAddress.parse(cluster) if cluster is not None else None
-        options = make_options(chosen)
+        options, choice = make_options(chosen), _scale_choice(target_spacing, max_side)
         if report:
             check_report_path(report)
-        weights = find_model(options.model, options.scale)
-        paths = RecordPaths(ledger, report, quarantine)
         names = NameFilter(include or (), exclude or ())
-        plan, paths = _plan(sources, target, paths, names, with_ledger=not no_ledger)
-        known = Ledger(paths.ledger, read_only=dry_run) if paths.ledger else None
-        if known:
-            known.check()
-        with make_executor(
-            address,
-            weights,
-            options,
-            clock=(lambda: timestamp) if timestamp else now,
-            transfer_mode=cluster_transfer,
-            io_workers=io_workers,
-        ) as executor:
-            copies = Quarantine(quarantine, plan.output_folder) if quarantine else None
-            runner = BatchRunner(executor, known, copies, dry_run=dry_run)
-            show_bar = show_progress(no_progress, quiet=quiet)
-            reporter = make_reporter(level, as_json=log_json, show_bar=show_bar)
-            run = run_batch(runner, plan, reporter, strict=strict)
-        raise typer.Exit(
-            write_report_and_summary(run, reporter, report, build_report, batch_summary)
-        )
+        with open_pipes(sources, target, suffix) as pipes:
+            paths = RecordPaths(ledger, report, quarantine)
+            plan, paths = _plan(pipes, paths, names, with_ledger=not no_ledger)
+            if address:
+                _refuse_pictures(plan)
+            groups = (
+                group_by_scale(plan.jobs, choice, ImageSize.of_file)
+                if choice
+                else {options.scale: plan.jobs}
+            )
+            models = {scale: find_model(options.model, scale) for scale in groups}
+            known = Ledger(paths.ledger, read_only=dry_run) if paths.ledger else None
+            if known:
+                known.check()
+            reporter = make_reporter(
+                verbosity(verbose=verbose, quiet=quiet),
+                as_json=log_json,
+                show_bar=show_progress(no_progress, quiet=quiet),
+                stdout_is_data=pipes.to_stdout,
+            )
+            runs = list[BatchRun]()
+            for scale, jobs in groups.items():
+                with make_executor(
+                    address,
+                    models[scale],
+                    replace(options, scale=scale),
+                    clock=(lambda: timestamp) if timestamp else now,
+                    transfer_mode=cluster_transfer,
+                    io_workers=io_workers,
+                ) as executor:
+                    copies = Quarantine(quarantine, plan.output_folder) if quarantine else None
+                    runner = BatchRunner(executor, known, copies, dry_run=dry_run)
+                    run = run_batch(runner, replace(plan, jobs=jobs), reporter, strict=strict)
+                path = report and _report_of(report, scale, is_one=len(groups) == 1)
+                ended = write_report_and_summary(run, reporter, path, build_report, batch_summary)
+                runs.append(replace(run, exit_code=ended))
+                if len(run.results) < len(jobs):  # something ended the run
+                    break
+            code = _exit_code(runs)
+            if code is ExitCode.OK:
+                pipes.copy_to_stdout()
+        raise typer.Exit(code)
 
 
 def _plan(
-    sources: list[str],
-    target: str,
+    pipes: Pipes,
     paths: "RecordPaths",
     names: "NameFilter",
     *,
@@ -240,12 +336,15 @@ def _plan(
     from cxrsr_cli.batch.plan import plan_batch
 
     plan = plan_batch(
-        [Path(source) for source in sources],
-        Path(target),
-        into=target.endswith(os.sep),
+        [Path(source) for source in pipes.sources],
+        Path(pipes.target),
+        into=pipes.target.endswith(os.sep),
         skipped=list(paths),
         filters=names,
+        suffix=pipes.suffix,
     )
+    if pipes.to_stdout and plan.output_folder:
+        raise UsageError("- stands for one file; give one file as INPUT")
     if paths.ledger is None and plan.output_folder and with_ledger:
         paths = replace(paths, ledger=plan.output_folder / LEDGER_NAME)
     paths.check(plan)

@@ -14,6 +14,7 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.dicom.attributes import number_of_frames, quoted, sop_class_name
+from cxrsr_cli.dicom.body_part import BodyPart, BodyPartTerms, stated_body_part
 from cxrsr_cli.dicom.identifiers import MODEL_NAME
 from cxrsr_cli.errors import (
     InputError,
@@ -63,18 +64,6 @@ _IMAGE_CLASS = "Image Storage"
 # Public chest collections store radiographs as Secondary Capture.
 _CAPTURED_MODALITIES = ("CR", "DX", "RG")
 
-# PS3.16 annex L: terms of Body Part Examined that a chest radiograph may state.
-_CHEST_TERMS = ("CHEST", "THORAX", "LUNG", "RIB", "RIBS", "STERNUM", "CHESTABDOMEN")
-# The same in Anatomic Region Sequence: SNOMED CT codes, and the older SRT codes.
-_CHEST_CODES = {
-    "51185008", "T-D3000",  # Chest
-    "43799004", "T-D3300",  # Thoracic cavity / mediastinum
-    "39607008", "T-28000",  # Lung
-    "113197003", "T-11300",  # Rib
-    "56873002", "T-11210",  # Sternum
-    "416775004", "R-FAB55",  # Chest and abdomen
-}  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class AcceptanceRule:
@@ -86,7 +75,7 @@ class AcceptanceRule:
         Takes the object and the scale; returns whether the object is refused.
     reason : str
         The message. ``{rows}``, ``{columns}``, ``{frames}``, ``{scale}``, ``{missing}``,
-        ``{photometric}``, ``{sop_class}`` and ``{body_part}`` are replaced.
+        ``{photometric}`` and ``{sop_class}`` are replaced.
     override : AcceptanceOverride or None
         What the user can allow to switch the rule off.
     error : type
@@ -150,12 +139,13 @@ def _is_for_processing(dataset: Dataset, _scale: int) -> bool:
     return sop_class == DigitalXRayImageStorageForProcessing or intent == "FOR PROCESSING"
 
 
-def _is_other_body_part(dataset: Dataset, _scale: int) -> bool:
-    if term := _body_part(dataset):
-        return term not in _CHEST_TERMS
-    return not _region_codes(dataset) <= _CHEST_CODES
-
-
+_OTHER_BODY_PART = (
+    "the stated body part {body_part} is not the chest; if it is, name it in --body-parts; "
+    "otherwise --allow body-part"
+)
+_COMBINED_BODY_PART = (
+    "the stated body part {body_part} is more than the chest; the models were trained on chests"
+)
 _OTHER_MODALITY = "{sop_class} is not a CR or DX radiograph; --allow modality"
 
 ACCEPTANCE_RULES = (
@@ -222,18 +212,15 @@ ACCEPTANCE_RULES = (
         AcceptanceOverride.FOR_PROCESSING,
         OutOfScopeError,
     ),
-    AcceptanceRule(
-        _is_other_body_part,
-        "the stated body part {body_part} is not the chest; --allow body-part",
-        AcceptanceOverride.BODY_PART,
-        OutOfScopeError,
-    ),
 )
-"""Every reason to refuse an object; the first one that applies is reported."""
+"""Every reason to refuse an object but its body part; the first one that applies is reported."""
 
 
 def check_acceptance(
-    dataset: Dataset, scale: int, allowed: frozenset[AcceptanceOverride]
+    dataset: Dataset,
+    scale: int,
+    allowed: frozenset[AcceptanceOverride],
+    body_parts: BodyPartTerms | None = None,
 ) -> list[str]:
     """Refuse what should not be upscaled.
 
@@ -245,6 +232,8 @@ def check_acceptance(
         Factor that will be used.
     allowed : frozenset of AcceptanceOverride
         What the user allows beyond chest radiographs for presentation.
+    body_parts : BodyPartTerms, optional
+        The site's own body parts.
 
     Returns
     -------
@@ -263,9 +252,16 @@ def check_acceptance(
     for rule in ACCEPTANCE_RULES:
         if rule.override not in allowed and rule.refuses(dataset, scale):
             raise rule.error(rule.reason.format_map(_facts(dataset, scale)))
-    if AcceptanceOverride.BODY_PART in allowed or _body_part(dataset) or _region_codes(dataset):
+    if AcceptanceOverride.BODY_PART in allowed:
         return []
-    return ["no body part is stated; the image is taken for a chest radiograph"]
+    stated = stated_body_part(dataset, body_parts)
+    if stated.part is BodyPart.OTHER:
+        raise OutOfScopeError(_OTHER_BODY_PART.format(body_part=quoted(stated.text)))
+    if stated.part is BodyPart.COMBINED:
+        return [_COMBINED_BODY_PART.format(body_part=quoted(stated.text))]
+    if stated.part is BodyPart.NOT_STATED:
+        return ["no body part is stated; the image is taken for a chest radiograph"]
+    return []
 
 
 def check_sop_class(sop_class: UID, allowed: frozenset[AcceptanceOverride]) -> None:
@@ -283,7 +279,6 @@ def check_sop_class(sop_class: UID, allowed: frozenset[AcceptanceOverride]) -> N
 
 def _facts(dataset: Dataset, scale: int) -> dict[str, object]:
     """Return what a reason may state of an object: the only values of a header that are shown."""
-    body_part = _body_part(dataset) or min(_region_codes(dataset) - _CHEST_CODES, default="")
     return {
         "rows": dataset.get("Rows"),
         "columns": dataset.get("Columns"),
@@ -292,14 +287,4 @@ def _facts(dataset: Dataset, scale: int) -> dict[str, object]:
         "missing": _missing(dataset),
         "photometric": quoted(dataset.get("PhotometricInterpretation")),
         "sop_class": sop_class_name(dataset),
-        "body_part": quoted(body_part),
     }
-
-
-def _body_part(dataset: Dataset) -> str:
-    return str(dataset.get("BodyPartExamined") or "").strip().upper()
-
-
-def _region_codes(dataset: Dataset) -> set[str]:
-    codes = (item.get("CodeValue") for item in dataset.get("AnatomicRegionSequence") or ())
-    return {str(code).strip() for code in codes if code} - {""}

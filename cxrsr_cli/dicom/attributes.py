@@ -1,5 +1,8 @@
 """Attributes that must have one value of one type: the Image Pixel module and UIDs."""
 
+import math
+from dataclasses import dataclass
+
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -21,6 +24,9 @@ _SEQUENCES = (
     "ContributingEquipmentSequence", "AnatomicRegionSequence", "DerivationCodeSequence",
     "VOILUTSequence", "ModalityLUTSequence", "SourceImageSequence",
 )  # fmt: skip
+
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+"""In the order in which they count: calibrated, at the detector, of a scanned film."""
 
 _MAX_QUOTED_CHARACTERS = 16
 
@@ -68,10 +74,32 @@ def number_of_frames(dataset: Dataset) -> int:
     return frames
 
 
+@dataclass(frozen=True, slots=True)
+class PixelSpacing:
+    """Millimetres from row to row and from column to column, and the attribute that states them."""
+
+    rows: float
+    columns: float
+    keyword: str
+
+
+def pixel_spacing(dataset: Dataset) -> PixelSpacing | None:
+    """Return the spacing of an image (PS3.3 10.7.1.3); None if no attribute states a legal one."""
+    for keyword in _SPACINGS:
+        try:
+            rows, columns = (float(value) for value in dataset[keyword].value)
+        # pydicom raises anything on an illegal value.
+        except Exception:  # noqa: S112 - another attribute may state it
+            continue
+        if 0 < rows < math.inf and 0 < columns < math.inf:
+            return PixelSpacing(rows, columns, keyword)
+    return None
+
+
 def quoted(value: object) -> str:
-    """Quote a value in a message: at most 16 characters, of printable ASCII."""
+    """Quote a value in a message: at most 16 characters, all of which print."""
     text = str(value or "")[:_MAX_QUOTED_CHARACTERS]
-    return repr("".join(c if c.isascii() and c.isprintable() else "?" for c in text))
+    return repr("".join(c if c.isprintable() else "?" for c in text))
 
 
 def sop_class_name(dataset: Dataset) -> str:

@@ -1,6 +1,6 @@
 """Reduce originals to each kind of input, upscale them by every method and compute every metric."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -12,8 +12,9 @@ from cxrsr_cli.evaluation.bicubic_consistency import project_on_bicubic
 from cxrsr_cli.evaluation.input_kinds import InputKind
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.resource_usage import MethodComplexity, ResourceUsage, measure_usage
-from cxrsr_cli.images.image_files import GrayscaleImage, is_picture, read_images
+from cxrsr_cli.images.image_files import GrayscaleImage, read_images
 from cxrsr_cli.images.marks import mark_mask
+from cxrsr_cli.images.picture_files import is_picture
 from cxrsr_cli.inference.agreement import enforce_agreement
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
@@ -149,13 +150,20 @@ class Evaluator:
         devices = dict.fromkeys(str(each.device) for each in self.predictors.values())
         return ", ".join(devices) or "cpu"
 
-    def evaluate(self, groups: Mapping[str, Sequence[Path]]) -> Iterator[ImageScores]:
+    def evaluate(
+        self,
+        groups: Mapping[str, Sequence[Path]],
+        failed: Callable[[Path, InputError], None] | None = None,
+    ) -> Iterator[ImageScores]:
         """Score every method on every image with every kind of input.
 
         Parameters
         ----------
         groups : mapping
             Files of the originals of each group.
+        failed : callable, optional
+            Gets each file that cannot be used, and why; no score is yielded of it. Without it the
+            error is raised.
 
         Yields
         ------
@@ -171,30 +179,39 @@ class Evaluator:
         """
         for group, paths in groups.items():
             for path in paths:
-                original = read_ground_truth(path, self.scale)
-                marks = mark_mask(original.values, original.data_range)
-                height, width = original.values.shape[-2:]
-                for kind in self.inputs:
-                    low = kind.reduce(original, self.scale)
-                    scores = dict[Method, dict[str, float]]()
-                    usages = dict[Method, ResourceUsage]()
-                    for method, output in self.outputs(original, low):
-                        scores[method] = compute_scores(
-                            output.values, original, low, marks, self.scale
-                        )
-                        usages[method] = output.usage
-                    yield ImageScores(
-                        group=group,
-                        path=path,
-                        name=original.name,
-                        input_kind=kind,
-                        height=height,
-                        width=width,
-                        minimum=original.minimum,
-                        maximum=original.maximum,
-                        scores=scores,
-                        usages=usages,
-                    )
+                try:
+                    scores = list(self._evaluate_image(group, path))
+                except InputError as error:
+                    if failed is None:
+                        raise
+                    failed(path, error)
+                else:
+                    yield from scores
+
+    def _evaluate_image(self, group: str, path: Path) -> Iterator[ImageScores]:
+        """Score one image with every kind of input."""
+        original = read_ground_truth(path, self.scale)
+        marks = mark_mask(original.values, original.data_range)
+        height, width = original.values.shape[-2:]
+        for kind in self.inputs:
+            low = kind.reduce(original, self.scale)
+            scores = dict[Method, dict[str, float]]()
+            usages = dict[Method, ResourceUsage]()
+            for method, output in self.outputs(original, low):
+                scores[method] = compute_scores(output.values, original, low, marks, self.scale)
+                usages[method] = output.usage
+            yield ImageScores(
+                group=group,
+                path=path,
+                name=original.name,
+                input_kind=kind,
+                height=height,
+                width=width,
+                minimum=original.minimum,
+                maximum=original.maximum,
+                scores=scores,
+                usages=usages,
+            )
 
     def outputs(
         self, original: GrayscaleImage, low: torch.Tensor

@@ -80,6 +80,7 @@ def _as_dict(result: EvaluationResult) -> dict[str, Any]:
         },
         "methods": {str(method): _method(result, method) for method in result.methods},
         "cells": [_cell(result, cell) for cell in result.cells()],
+        "failed": [{"path": str(path), "error": error} for path, error in result.failed.items()],
         "images": [
             {
                 "name": image.name,

@@ -1,7 +1,8 @@
 """The result of an evaluation at one scale."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 from cxrsr_cli.evaluation.evaluator import ImageScores
@@ -91,6 +92,8 @@ class EvaluationResult:
     device: str
     threads: int
     whole_image: bool = False
+    failed: Mapping[Path, str] = field(default_factory=dict)
+    """Files that could not be used, and why."""
 
     @property
     def quality(self) -> Metric:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.decode import decode
@@ -14,9 +13,8 @@ from cxrsr_cli.dicom.dicomdir import is_dicomdir
 from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, PixelRange, fill_padding
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import ConfigError, InputError, NoInputError
+from cxrsr_cli.images.picture_files import FORMATS, is_picture, read_picture
 from cxrsr_cli.networks.resampling import downsample
-
-SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 _PREAMBLE_BYTES = 128
@@ -34,7 +32,7 @@ class GrayscaleImage:
     values : torch.Tensor
         ``(1, 1, H, W)`` float32 stored values.
     maximum, minimum : float
-        Legal range of stored values; for a picture 0 to 255 or 0 to 65535.
+        Legal range of stored values; for a picture that of its type.
     inverted : bool
         Whether large values are dark (MONOCHROME1).
     """
@@ -98,13 +96,8 @@ def list_image_files(path: Path) -> list[Path]:
         return _read_list(path)
     paths = sorted(file for file in path.rglob("*") if file.is_file() and _is_image(file))
     if not paths:
-        raise NoInputError(f"no image ({', '.join(SUFFIXES)}, DICOM) below {path}")
+        raise NoInputError(f"no image ({', '.join(FORMATS)}, DICOM) below {path}")
     return paths
-
-
-def is_picture(path: Path) -> bool:
-    """Return whether the suffix is that of a picture; all other images are DICOM."""
-    return path.suffix.lower() in SUFFIXES
 
 
 def read_images(
@@ -162,17 +155,14 @@ def read_images(
 
 def _read_picture(path: Path, multiple: int) -> GrayscaleImage:
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read the image {path.name}") from error
-    if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path.name} is not a grayscale image of 8 or 16 bits")
-    height, width = (side - side % multiple for side in pixels.shape)
+        picture = read_picture(path)
+    except InputError as error:
+        raise type(error)(f"{path.name}: {error}") from error
+    height, width = (side - side % multiple for side in picture.values.shape)
     if not height or not width:
         raise InputError(f"{path.name} is smaller than the scale")
-    values = torch.from_numpy(pixels[:height, :width].astype(np.float32))[None, None]
-    return GrayscaleImage(path.stem, values, float(np.iinfo(pixels.dtype).max))
+    values = torch.from_numpy(picture.values[:height, :width].astype(np.float32))[None, None]
+    return GrayscaleImage(path.stem, values, float(picture.maximum), float(picture.minimum))
 
 
 def _read_list(path: Path) -> list[Path]:

@@ -13,8 +13,9 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own idiom
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.errors import ConfigError, InputError, NoInputError
-from cxrsr_cli.images.image_files import GrayscaleImage, is_picture, list_image_files, read_images
+from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files, read_images
 from cxrsr_cli.images.marks import mark_mask
+from cxrsr_cli.images.picture_files import is_picture
 from cxrsr_cli.inference.assemble import image_skip
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.normalisation import Normalisation

@@ -35,8 +35,8 @@ from cxrsr_cli.connections.dimse_status import DimseStatus, classify_status
 from cxrsr_cli.connections.tls import TlsConfig
 from cxrsr_cli.derive.derive import is_modified
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, PixelGeometryAttribute, ScalingRule
-from cxrsr_cli.dicom import acceptance
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
+from cxrsr_cli.dicom.body_part import CODES, BodyPart, Region, stated_body_part
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, find_decoder
 from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax, resolve_transfer_syntax
@@ -820,7 +820,14 @@ def test_coded_terms_belong_to_their_context_groups() -> None:
 
 
 def test_the_terms_and_codes_of_a_chest_are_stated() -> None:
-    table = rows("term", "SCT", "SRT")
-    assert [row["term"] for row in table] == list(acceptance._CHEST_TERMS)
-    stated = {row[scheme] for row in table for scheme in ("SCT", "SRT") if row[scheme]}
-    assert stated == acceptance._CHEST_CODES
+    taken = {"chest": Region.CHEST, "combined": Region.BOTH, "other": Region.OTHER}
+    stated = [
+        (taken.get(row["taken for"]), row["codes"]) for row in rows("region", "codes", "taken for")
+    ]
+    assert stated == [one for one in CODES if one[0] is not Region.BESIDE]
+    parts = {"accepted": BodyPart.CHEST, "accepted with a warning": BodyPart.COMBINED}
+    for row in rows("Body Part Examined", "is"):
+        for value in row["Body Part Examined"].split(", "):
+            dataset = Dataset()
+            dataset.BodyPartExamined = value
+            assert stated_body_part(dataset).part is parts.get(row["is"], BodyPart.OTHER), value

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from cxrsr_cli.commands.app import app
-from cxrsr_cli.errors import CxrsrError, ExitCode, ModelError, UsageError
+from cxrsr_cli.errors import CxrsrError, ExitCode, InputError, ModelError, UsageError
 from cxrsr_cli.evaluation.bicubic_consistency import project_on_bicubic
 from cxrsr_cli.evaluation.evaluator import (
     Evaluator,
@@ -448,6 +449,43 @@ def test_the_protocol_of_the_paper_projects_whole_images_of_bicubic_input(
     assert rows["model+consistent"] == pytest.approx(rows["bicubic+consistent"], abs=0.1)
 
 
+def test_a_bad_file_is_named_and_the_others_are_evaluated(folder: Path, tmp_path: Path) -> None:
+    (folder / "bad.png").write_bytes(b"no picture")
+    done = evaluate(
+        "--data", folder, "-s", 2, "--methods", "bicubic", "--input", "bicubic",
+        "--json", tmp_path / "scores.json",
+    )  # fmt: skip
+    assert done.exit_code == ExitCode.SOME_FAILED, done.output
+    assert "failed: " in done.output
+    assert "on 2 images" in done.output
+    (outcome,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["outcomes"]
+    (failed,) = outcome["failed"]
+    assert failed["path"].endswith("bad.png")
+    for path in folder.iterdir():
+        path.write_bytes(b"no picture")
+    error = evaluate("--data", folder, "-s", 2, "--methods", "bicubic").exception
+    assert isinstance(error, InputError)
+
+
+def test_each_scale_is_written_as_it_ends(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Evaluator.load
+
+    def fail_at_x4(scale: int, *given: Any, **more: Any) -> Evaluator:  # noqa: ANN401
+        if scale == 4:
+            raise ModelError("damaged")
+        return load(scale, *given, **more)
+
+    monkeypatch.setattr(Evaluator, "load", fail_at_x4)
+    done = evaluate(
+        "--data", folder, "-s", "2,4", "--methods", "bicubic", "--input", "bicubic",
+        "--csv", tmp_path / "scores.csv",
+    )  # fmt: skip
+    assert isinstance(done.exception, ModelError)
+    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").count("\n2,") == 2
+
+
 @pytest.mark.slow
 def test_the_page_and_the_pictures_show_all_scales_and_methods(
     folder: Path, tmp_path: Path
@@ -492,7 +530,9 @@ def test_plots_without_the_extra_are_refused(
         (("--methods", "unheard-of"), ExitCode.MODEL, "no model 'unheard-of'"),
         (("--reference", "unheard-of"), ExitCode.MODEL, "no model 'unheard-of'"),
         (("--json", "nowhere/scores.json"), ExitCode.CANNOT_WRITE, "no folder nowhere"),
-        (("--worst-cases", f"{EXAMPLE}/bad"), ExitCode.CANNOT_WRITE, "Not a directory"),
+        (("--csv", "FOLDER"), ExitCode.CANNOT_WRITE, "is a folder"),
+        (("--csv", "a.txt", "--json", "a.txt"), ExitCode.CANNOT_WRITE, "the same path"),
+        (("--worst-cases", f"{EXAMPLE}/bad"), ExitCode.CANNOT_WRITE, "not a writable folder"),
         (("--data", "EMPTY"), ExitCode.NO_INPUT, "no image .* below"),
     ],
 )

@@ -1,0 +1,189 @@
+"""The JSON beside a picture: where it comes from, and what its values mean."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+
+from cxrsr_cli.common.files import atomic_write
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.derive.uids import DerivationParameters
+from cxrsr_cli.dicom.attributes import pixel_spacing
+from cxrsr_cli.dicom.pixel_format import PixelRange
+from cxrsr_cli.errors import OutputError, UnsupportedImageError
+from cxrsr_cli.images.picture_files import FORMATS, Picture, is_picture
+from cxrsr_cli.versions import NOTICE
+
+SCHEMA = "cxrsr-picture/1"
+"""New keys keep the number; a key that is removed or changes its meaning needs another one."""
+_WHITE = 255
+
+
+def provenance_path(picture: Path) -> Path:
+    """Return the path of the JSON beside a picture."""
+    return picture.with_name(f"{picture.name}.json")
+
+
+def check_provenance_path(picture: Path, *, overwrite: bool) -> None:
+    """Refuse a picture whose JSON would replace another file.
+
+    Raises
+    ------
+    OutputError
+        If there is a file that is no such JSON.
+    """
+    path = provenance_path(picture)
+    if overwrite or not (path.exists() or path.is_symlink()):
+        return
+    try:
+        if path.is_file() and json.loads(path.read_bytes())["schema"] == SCHEMA:
+            return
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise OutputError("{path} exists; use --overwrite to replace it", path)
+
+
+def output_picture(
+    dataset: Dataset,
+    source: NDArray[np.integer],
+    output: NDArray[np.integer],
+    *,
+    scale: int,
+    windowed: bool,
+) -> Picture:
+    """Make the picture of an upscaled image.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        The source.
+    source, output : numpy.ndarray
+        ``(H, W)`` and ``(scale * H, scale * W)`` stored values.
+    scale : int
+        Factor.
+    windowed : bool
+        Whether the picture has what a screen shows, in 8 bits, instead of stored values.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If the window of the object cannot be applied.
+    """
+    spacing = pixel_spacing(dataset)
+    size = (spacing.rows / scale, spacing.columns / scale) if spacing else None
+    if not windowed:
+        return Picture(output, dataset.BitsStored, size)
+    legal = PixelRange.from_dataset(dataset)
+    shown = _displayed(dataset, legal, source)
+    return Picture(shown[output.astype(np.int32) - int(legal.minimum)], 8, size)
+
+
+def _displayed(
+    dataset: Dataset, legal: PixelRange, source: NDArray[np.integer]
+) -> NDArray[np.uint8]:
+    """Return the grey of each legal stored value (PS3.4 N.2), by the object's first window."""
+    stored = np.arange(int(legal.minimum), int(legal.maximum) + 1)
+    with quiet_libraries():
+        # pydicom raises anything on a damaged table.
+        try:
+            values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
+            if dataset.get("VOILUTSequence"):
+                bits = dataset.VOILUTSequence[0]["LUTDescriptor"].value[2]
+                values, low, high = apply_voi(values.astype(np.int64), dataset), 0, 2**bits - 1
+            elif dataset.get("WindowWidth"):
+                low, high = sorted((values[0], values[-1]))
+                values = apply_windowing(values, dataset)
+            else:
+                # Of the source: sharp marks of the output go beyond it, and would make it darker.
+                ends = values[[int(end - legal.minimum) for end in (source.min(), source.max())]]
+                low, high = sorted(ends)
+        except Exception:
+            raise UnsupportedImageError(
+                "the window of the object cannot be applied; leave out --windowed"
+            ) from None
+    share = ((values - low) / max(high - low, 1e-9)).clip(0, 1)
+    grey: NDArray[np.uint8] = np.floor(share * _WHITE + 0.5).astype(np.uint8)
+    return _WHITE - grey if legal.inverted else grey
+
+
+def write_provenance(
+    path: Path,
+    picture: Picture,
+    *,
+    source: Path,
+    source_sha256: str,
+    picture_sha256: str,
+    dataset: Dataset,
+    parameters: DerivationParameters,
+    time: datetime,
+    agreement: str,
+    warnings: Sequence[str],
+) -> None:
+    """Write the JSON beside a picture, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        Of the picture.
+    picture : Picture
+        As it is written.
+    source, source_sha256
+        Name and hash of the input, of which only the format and the hash are written.
+    picture_sha256 : str
+        Hash of the picture's file.
+    dataset : pydicom.Dataset
+        The source.
+    parameters : DerivationParameters
+        Everything that decided the output.
+    time : datetime
+        Of the derivation.
+    agreement : str
+        How close the output is to its source.
+    warnings : sequence of str
+        What the user was told.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    rows, columns = picture.values.shape
+    spacing = None if is_picture(source) else pixel_spacing(dataset)
+    windowed = parameters.options.windowed and not is_picture(source)
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "notice": NOTICE,
+        "software": parameters.software,
+        "time": time.isoformat(),
+        "model": {"name": parameters.options.model, "sha256": parameters.model_sha256},
+        "options": parameters.options.as_dict(),
+        "source": {
+            "format": FORMATS.get(source.suffix.lower(), "DICOM"),
+            "sha256": source_sha256,
+            "rows": int(dataset.Rows),
+            "columns": int(dataset.Columns),
+        },
+        "picture": {
+            "format": FORMATS[path.suffix.lower()],
+            "sha256": picture_sha256,
+            "rows": rows,
+            "columns": columns,
+            "values": "windowed" if windowed else "stored",
+            "bits": picture.bits,
+            "minimum": picture.minimum,
+            "maximum": picture.maximum,
+            "larger_is_darker": dataset.PhotometricInterpretation == "MONOCHROME1" and not windowed,
+            "spacing_mm": picture.spacing,
+            "spacing_attribute": spacing.keyword if spacing else None,
+        },
+        "agreement": agreement,
+        "warnings": list(warnings),
+    }
+    with atomic_write(provenance_path(path)) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
