@@ -53,7 +53,7 @@ WORDS = (
     (Region.CHEST, "CHEST CHESTS CXR THORAX LUNG LUNGS RIB RIBS STERNUM HEART MEDIASTINUM RIBCAGE"),
     (Region.CHEST, "HEMITHORAX PULMO PULMONES COSTA COSTAE"),
     (Region.CHEST, "LUNGE LUNGEN BRUSTKORB RIPPE RIPPEN BRUSTBEIN HERZ"),  # German
-    (Region.CHEST, "POITRINE POUMON POUMONS COTES STERNUM COEUR"),  # French
+    (Region.CHEST, "POITRINE POUMON POUMONS COTES COEUR"),  # French
     (Region.CHEST, "TORAX PECHO PULMON COSTILLA COSTILLAS PARRILLA ESTERNON CORAZON"),  # Spanish
     (Region.CHEST, "PEITO PULMAO PULMOES COSTELA COSTELAS COSTAIS ESTERNO"),  # Portuguese
     (Region.CHEST, "TORACE EMITORACE POLMONE POLMONI COSTE COSTOLE STERNO"),  # Italian
@@ -144,7 +144,7 @@ _GUESSED_CHARACTER_SETS = (
     "cp1253", "cp1255", "cp1256", "cp874",
 )  # fmt: skip
 """VR CS has ASCII only, so pydicom reads it as Latin-1, and Specific Character Set is often
-absent. One of these is believed only if it makes every word known."""
+absent. One of these is believed only if it makes every word known, and one of them a chest."""
 
 
 def _normal(text: str) -> str:
@@ -265,7 +265,8 @@ def _read(text: str, dataset: Dataset) -> tuple[set[Region], str]:
         if Region.UNKNOWN not in regions or regions & {Region.CHEST, Region.BOTH, Region.OTHER}:
             return regions, one
     for one in guessed:
-        if Region.UNKNOWN not in (regions := _regions(one)):
+        regions = _regions(one)
+        if regions & {Region.CHEST, Region.BOTH} and Region.UNKNOWN not in regions:
             return regions, one
     return readings[0]
 
@@ -300,5 +301,7 @@ def _regions(text: str) -> set[Region]:
         regions |= {_REGION_OF_WORD[word] for word in words}
         if sum(map(len, words)) < len(token):
             regions.add(Region.UNKNOWN)
-    # A number alone may be any code.
-    return regions or ({Region.UNKNOWN} if any(map(str.isalnum, text)) else regions)
+    # A number without a region may be any code, such as XR0023.
+    if regions <= {Region.NONE} and any(map(str.isdecimal, text)):
+        regions.add(Region.UNKNOWN)
+    return regions

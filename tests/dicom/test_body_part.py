@@ -31,7 +31,7 @@ TEXTS = {
         "CHESTABDOMEN", "CHEST AND ABDOMEN", "CHEST\\ABDOMEN", "CHEST/ABD", "NECKCHEST",
         "NECKCHESTABDOMEN", "BABYGRAM", "TÓRAX Y ABDOMEN", "THORAX + HALS", "胸腹部",
     ),
-    BodyPart.NOT_STATED: ("", " ", "PA", "AP LAT", "UNKNOWN", "-", "N/A", "PORTABLE"),
+    BodyPart.NOT_STATED: ("", " ", "PA", "AP LAT", "UNKNOWN", "-", "PORTABLE"),
     BodyPart.OTHER: (
         "HIP", "HIPS", "LEFT HIP", "HÜFTE", "HANCHE", "CADERA", "髋", "股関節", "고관절", "ТАЗ",
         "PELVIS",
