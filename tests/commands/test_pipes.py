@@ -1,0 +1,102 @@
+"""Standard input and output, and the scale that is chosen for each file, by the command."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from cxrsr_cli.commands.app import app
+from cxrsr_cli.errors import CxrsrError, ExitCode
+from tests.conftest import small_chest
+
+
+def upscale(model: Path, *arguments: object, given: bytes = b"") -> Result:
+    """Run the command at x2 in this process."""
+    options = ["upscale", "-m", str(model), "-s", "2"]
+    return CliRunner().invoke(app, [*options, *map(str, arguments)], input=given)
+
+
+def encoded() -> bytes:
+    file = io.BytesIO()
+    small_chest().save_as(file)
+    return file.getvalue()
+
+
+def test_a_file_goes_through_a_pipe(tiny_model: Path) -> None:
+    done = upscale(tiny_model, "-", "-", given=encoded())
+    assert done.exit_code == ExitCode.OK, done.output
+    made = pydicom.dcmread(io.BytesIO(done.stdout_bytes))
+    assert (made.Rows, made.Columns) == (48, 40)
+    assert "1 upscaled" in done.stderr
+
+
+def test_the_format_of_a_pipe_is_the_inputs_or_that_of_the_suffix(tiny_model: Path) -> None:
+    picture, values = io.BytesIO(), small_chest().pixel_array
+    Image.fromarray(values).save(picture, "PNG")
+    png = upscale(tiny_model, "-", "-", given=picture.getvalue()).stdout_bytes
+    assert Image.open(io.BytesIO(png)).size == (40, 48)
+    npy = upscale(tiny_model, "-", "-", "--suffix", ".npy", given=encoded()).stdout_bytes
+    assert np.load(io.BytesIO(npy)).shape == (48, 40)
+
+
+def test_either_end_may_be_a_file(tiny_model: Path, tmp_path: Path) -> None:
+    done = upscale(tiny_model, "-", tmp_path / "out.png", given=encoded())
+    assert done.exit_code == ExitCode.OK, done.output
+    assert done.stdout.startswith("1 upscaled")
+    (tmp_path / "in.dcm").write_bytes(encoded())
+    done = upscale(tiny_model, tmp_path / "in.dcm", "-")
+    assert pydicom.dcmread(io.BytesIO(done.stdout_bytes)).Rows == 48
+    assert {path.name for path in tmp_path.iterdir()} == {"in.dcm", "out.png", "out.png.json"}
+
+
+def test_a_failure_writes_nothing_to_the_pipe(tiny_model: Path) -> None:
+    done = upscale(tiny_model, "-", "-", given=b"no image")
+    assert done.exit_code == ExitCode.ALL_FAILED
+    assert done.stdout_bytes == b""
+
+
+@pytest.mark.parametrize("arguments", [("-", "a.dcm", "-"), ("FOLDER", "-")])
+def test_a_pipe_takes_one_file(
+    tiny_model: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    given = [tmp_path if argument == "FOLDER" else argument for argument in arguments]
+    error = upscale(tiny_model, *given).exception
+    assert isinstance(error, CxrsrError)
+    assert (error.exit_code, str(error)[:23]) == (ExitCode.USAGE, "- stands for one file; ")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--target-spacing", "0.1"), "--scale and --target-spacing"),
+        (("--suffix", "a/b"), "--suffix is a part of a file name"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    tiny_model: Path, tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    error = upscale(tiny_model, *options, tmp_path, tmp_path / "out").exception
+    assert isinstance(error, CxrsrError)
+    assert error.exit_code == ExitCode.USAGE
+    assert says in str(error)
+
+
+def test_files_that_are_fine_enough_are_skipped(tiny_model: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for index, spacing in enumerate((0.2, 0.1)):
+        small_chest(index, PixelSpacing=[spacing, spacing]).save_as(folder / f"{spacing}.dcm")
+    done = CliRunner().invoke(
+        app,
+        ["upscale", "-m", str(tiny_model), "--target-spacing", "0.1", str(folder), str(out)]
+        + ["--report", str(tmp_path / "report.json")],
+    )
+    assert done.exit_code == ExitCode.OK, done.output
+    assert [path.name for path in out.glob("*.dcm")] == ["0.2.dcm"]
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["counts"]["skipped"] == 1
