@@ -301,7 +301,7 @@ def _regions(text: str) -> set[Region]:
         regions |= {_REGION_OF_WORD[word] for word in words}
         if sum(map(len, words)) < len(token):
             regions.add(Region.UNKNOWN)
-    # A number without a region may be any code, such as XR0023.
-    if regions <= {Region.NONE} and any(map(str.isdecimal, text)):
+    # A number without a region may be any code, such as XR0023, and other bytes may be any text.
+    if regions <= {Region.NONE} and any(c.isdecimal() or not c.isascii() for c in text):
         regions.add(Region.UNKNOWN)
     return regions

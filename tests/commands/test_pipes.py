@@ -91,12 +91,9 @@ def test_files_that_are_fine_enough_are_skipped(tiny_model: Path, tmp_path: Path
     folder.mkdir()
     for index, spacing in enumerate((0.2, 0.1)):
         small_chest(index, PixelSpacing=[spacing, spacing]).save_as(folder / f"{spacing}.dcm")
-    done = CliRunner().invoke(
-        app,
-        ["upscale", "-m", str(tiny_model), "--target-spacing", "0.1", str(folder), str(out)]
-        + ["--report", str(tmp_path / "report.json")],
-    )
+    report = tmp_path / "report.json"
+    options = ["-m", tiny_model, "--target-spacing", 0.1, "--report", report]
+    done = CliRunner().invoke(app, ["upscale", *map(str, [*options, folder, out])])
     assert done.exit_code == ExitCode.OK, done.output
     assert [path.name for path in out.glob("*.dcm")] == ["0.2.dcm"]
-    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert report["counts"]["skipped"] == 1
+    assert json.loads(report.read_text(encoding="utf-8"))["counts"]["skipped"] == 1
