@@ -154,7 +154,7 @@ def read_picture(path: Path, bits: int | None = None, *, suffix: str | None = No
     UnsupportedImageError
         If it is another kind of image, or has values of more bits.
     """
-    form = FORMATS[suffix or path.suffix.lower()]
+    form = FORMATS[(suffix or path.suffix).lower()]
     try:
         with open_regular(path) as file:
             if file.read(_PREAMBLE_BYTES + len(_PREFIX))[_PREAMBLE_BYTES:] == _PREFIX:
