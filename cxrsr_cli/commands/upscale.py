@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click import get_current_context
 
 from cxrsr_cli.cluster.address import ClusterAddress
 from cxrsr_cli.cluster.file_transfer import TransferMode
@@ -85,7 +84,9 @@ def _report_of(report: Path, scale: int, *, is_one: bool) -> Path:
     return report if is_one else report.with_name(f"{report.stem}-x{scale}{report.suffix}")
 
 
-def _scale_choice(target_spacing: float | None, max_side: int | None) -> "ScaleChoice | None":
+def _scale_choice(
+    context: typer.Context, target_spacing: float | None, max_side: int | None
+) -> "ScaleChoice | None":
     """Return what chooses the scale of each file, if the user gave it."""
     from cxrsr_cli.batch.scale_choice import ScaleChoice
 
@@ -93,7 +94,7 @@ def _scale_choice(target_spacing: float | None, max_side: int | None) -> "ScaleC
         return None
     if target_spacing is not None and not 0 < target_spacing < float("inf"):
         raise UsageError("--target-spacing is a number of millimetres above 0")
-    given = get_current_context().get_parameter_source("scale")
+    given = context.get_parameter_source("scale")
     if given is not None and given.name != "DEFAULT":
         raise UsageError("--scale and --target-spacing or --max-side exclude each other")
     return ScaleChoice(target_spacing, max_side)
@@ -127,6 +128,7 @@ def _timestamp(text: str) -> datetime:
 
 @with_upscale_options
 def upscale(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -276,7 +278,7 @@ def upscale(
         if cluster_transfer and cluster is None:
             raise UsageError("--cluster-transfer needs --cluster")
         address = ClusterAddress.parse(cluster) if cluster is not None else None
-        options, choice = make_options(chosen), _scale_choice(target_spacing, max_side)
+        options, choice = make_options(chosen), _scale_choice(context, target_spacing, max_side)
         if report:
             check_report_path(report)
         names = NameFilter(include or (), exclude or ())
