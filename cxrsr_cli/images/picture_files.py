@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, SecondaryCaptureImageStorage
+from pydicom.valuerep import format_number_as_ds
 
 from cxrsr_cli.common.files import open_regular
 from cxrsr_cli.dicom.acceptance import MAX_WORK_PIXELS
@@ -313,5 +314,7 @@ def picture_source(picture: Picture) -> DicomSource:
     dataset.BitsAllocated = 8 * values.dtype.itemsize
     dataset.BitsStored, dataset.HighBit = picture.bits, picture.bits - 1
     dataset.PixelRepresentation = int(values.dtype.kind == "i")
+    if picture.spacing:
+        dataset.PixelSpacing = [format_number_as_ds(length) for length in picture.spacing]
     dataset.PixelData = values.tobytes() + b"\0" * (values.nbytes % 2)
     return read_source(to_file(dataset))

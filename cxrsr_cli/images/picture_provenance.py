@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
-from cxrsr_cli.common.files import atomic_write
+from cxrsr_cli.common.files import atomic_write, permissions_of
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.attributes import pixel_spacing
@@ -78,7 +78,9 @@ def output_picture(
     spacing = pixel_spacing(dataset)
     size = (spacing.rows / scale, spacing.columns / scale) if spacing else None
     if not windowed:
-        return Picture(output, dataset.BitsStored, size)
+        # Signed values of 8 bits: no format has them.
+        values = output.astype(np.int16) if output.dtype == np.int8 else output
+        return Picture(values, dataset.BitsStored, size)
     legal = PixelRange.from_dataset(dataset)
     shown = _displayed(dataset, legal, source)
     return Picture(shown[output.astype(np.int32) - int(legal.minimum)], 8, size)
@@ -134,7 +136,7 @@ def write_provenance(
     picture : Picture
         As it is written.
     source, source_sha256
-        Name and hash of the input, of which only the format and the hash are written.
+        Path and hash of the input. Of the path, only the format is written.
     picture_sha256 : str
         Hash of the picture's file.
     dataset : pydicom.Dataset
@@ -185,5 +187,5 @@ def write_provenance(
         "agreement": agreement,
         "warnings": list(warnings),
     }
-    with atomic_write(provenance_path(path)) as temporary:
+    with atomic_write(provenance_path(path), permissions=permissions_of(source)) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
