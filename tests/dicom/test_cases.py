@@ -220,3 +220,11 @@ def test_merge_keys_that_multiply_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bomb.yaml").write_text("\n".join(lines))
     with pytest.raises(ConfigError, match="merge keys"):
         load_yaml_mapping(tmp_path / "bomb.yaml")
+
+
+def test_a_merge_key_of_many_mappings_is_refused(tmp_path: Path) -> None:
+    """The keys would be multiplied before they are counted."""
+    keys, references = ", ".join(f"k{i}: 1" for i in range(99)), ", ".join(["*a"] * 101)
+    (tmp_path / "bomb.yaml").write_text(f"a: &a {{{keys}}}\nb: {{<<: [{references}]}}\n")
+    with pytest.raises(ConfigError, match="too many mappings"):
+        load_yaml_mapping(tmp_path / "bomb.yaml")

@@ -167,6 +167,16 @@ def test_items_of_a_deflated_data_set_are_counted(
     assert "more than 65536 elements" in refused(beginning + packed)
 
 
+def test_items_that_are_no_items_are_counted(
+    small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path
+) -> None:
+    """pydicom takes eight zeros for an empty item."""
+    content, zeros = content_of(small, tmp_path / "x"), bytes(8 * 66_000)
+    pixels = content.index(b"\xe0\x7f\x10\x00OW")
+    sequence = b"\x00\x54\x00\x01SQ\0\0" + struct.pack("<L", len(zeros)) + zeros
+    assert "more than 65536 elements" in refused(content[:pixels] + sequence + content[pixels:])
+
+
 def test_a_deflated_radiograph_is_read(chest: FileDataset, tmp_path: Path) -> None:
     """Also a blank image, which deflates by a factor of a thousand."""
     chest.Rows = chest.Columns = 3000
