@@ -95,6 +95,29 @@ def test_every_distance_above_zero_is_divided(
     assert (element.value.decode().strip() if element else None) == spacing
 
 
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "warning"),
+    [
+        ("DerivationCodeSequence", "CS", "ABC", "DerivationCodeSequence has no items"),
+        ("PixelSpacing", "LO", "1e400\\1e400", "PixelSpacing is not numeric and was dropped"),
+        ("PixelSpacing", "LO", "1e-99999\\1", "PixelSpacing is not numeric and was dropped"),
+        ((0x6000, 0x0010), "US", 65535, "OverlayRows is too large to be rescaled and was dropped"),
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be_used_is_dropped(
+    tag: str, vr: str, value: object, warning: str, chest: FileDataset, upscaler: Upscaler,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    chest.add_new(tag, vr, value)
+    if vr == "US":
+        chest.add_new((0x6000, 0x0011), "US", 1)
+        chest.add_new((0x6000, 0x3000), "OW", bytes(65536 // 8))
+    chest.save_as(tmp_path / "in.dcm")
+    later = upscaler.read(Job(tmp_path / "in.dcm", tmp_path / "out.dcm")).derivation_warnings
+    assert any(warning in each for each in later)
+
+
 def test_an_embedded_overlay_gets_the_size_of_the_image(
     upscaler: Upscaler, shared: Path, tmp_path: Path
 ) -> None:
