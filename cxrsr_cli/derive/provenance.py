@@ -53,10 +53,10 @@ class _Derivation:
     now: datetime
     agreement: str
 
-    def append(self, keyword: str, item: Dataset) -> Sequence:
-        """Return a sequence of the derived object, its items unchanged, with one more item."""
+    def append(self, keyword: str, *items: Dataset) -> Sequence:
+        """Return a sequence of the derived object, its items unchanged, with more items."""
         earlier = self.derived.get(keyword)
-        return Sequence([*(earlier if isinstance(earlier, Sequence) else ()), item])
+        return Sequence([*(earlier if isinstance(earlier, Sequence) else ()), *items])
 
 
 _WRITTEN: dict[str, Callable[[_Derivation], object]] = {
@@ -75,8 +75,8 @@ _WRITTEN: dict[str, Callable[[_Derivation], object]] = {
     ),
     "SeriesNumber": lambda d: series_number(d.source, d.parameters.options.scale),
     "DerivationDescription": lambda d: _derivation_description(d)[0],
-    "DerivationCodeSequence": lambda d: Sequence(
-        [*(d.derived.get("DerivationCodeSequence") or ()), *_derivation_codes(d.parameters)]
+    "DerivationCodeSequence": lambda d: d.append(
+        "DerivationCodeSequence", *_derivation_codes(d.parameters)
     ),
     "SourceImageSequence": lambda d: Sequence([_source_image(d.source)]),
     "ContributingEquipmentSequence": lambda d: d.append(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import (
     UID,
     ComputedRadiographyImageStorage,
@@ -297,7 +298,9 @@ def _facts(dataset: Dataset, scale: int) -> dict[str, object]:
 
 
 def _body_part(dataset: Dataset) -> str:
-    return str(dataset.get("BodyPartExamined") or "").strip().upper()
+    value = dataset.get("BodyPartExamined") or ""
+    text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+    return text.strip().upper()
 
 
 def _region_codes(dataset: Dataset) -> set[str]:

@@ -346,8 +346,8 @@ def _frames(dataset: Dataset, frames: int) -> list[bytes]:
     extended = (offsets, lengths) if usable else None
     # Damaged encapsulation raises anything.
     try:
-        if frames == 1 and not extended:
-            # An offset table may have an entry for each fragment; all belong to the frame.
+        if frames == 1:
+            # An offset table may have an entry for each fragment, or be damaged.
             start = 8 + int.from_bytes(pixels[4:8], "little")
             found = [b"".join(generate_fragments(pixels[start:]))]
         else:

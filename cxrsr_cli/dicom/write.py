@@ -16,7 +16,7 @@ from pydicom.dataset import FileDataset
 from pydicom.fileutil import buffer_length
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from cxrsr_cli.common.files import atomic_write, free_bytes, sha256_file
+from cxrsr_cli.common.files import atomic_write, free_bytes, make_folder, sha256_file
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.attributes import number_of_frames, single_value
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
@@ -115,7 +115,7 @@ def os_errors_as_output_error(target: Path) -> Iterator[None]:
         For any OSError in the block.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
     except OSError as error:
         raise OutputError(f"cannot write {{path}}: {error.strerror}", target) from error
     try:

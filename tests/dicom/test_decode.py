@@ -1,5 +1,6 @@
 """Every cell and codec gives back the stored values that were encoded."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,21 @@ def test_a_signed_value_above_bits_stored_is_refused(
     chest.save_as(tmp_path / "deep.dcm")
     with pytest.raises(UndecodablePixelDataError, match="more bits than Bits Stored"):
         decode(read_source(tmp_path / "deep.dcm"))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("offsets", [(0, 1008), (1 << 40, 1 << 40), (0,)], ids=str)
+def test_all_fragments_belong_to_a_single_frame_whatever_the_extended_offset_table(
+    chest: pydicom.FileDataset, tmp_path: Path, offsets: tuple[int, ...]
+) -> None:
+    values = chest.pixel_array
+    chest.compress(JPEG2000Lossless, generate_instance_uid=False)
+    stream = next(generate_frames(chest.PixelData, number_of_frames=1))
+    chest.PixelData = encapsulate([stream[:1000], stream[1000:]], has_bot=False)
+    chest.ExtendedOffsetTable = struct.pack(f"<{len(offsets)}Q", *offsets)
+    chest.ExtendedOffsetTableLengths = struct.pack(f"<{len(offsets)}Q", *[1000] * len(offsets))
+    chest.save_as(tmp_path / "fragments.dcm")
+    assert np.array_equal(decode(read_source(tmp_path / "fragments.dcm"))[0], values)
 
 
 def codestream(*tile_parts: tuple[int, bool]) -> bytes:

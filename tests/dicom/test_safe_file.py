@@ -1,5 +1,6 @@
 """Small files that claim gigabytes are refused without allocating them."""
 
+import io
 import re
 import struct
 import tracemalloc
@@ -29,7 +30,7 @@ from cxrsr_cli.dicom.acceptance import check_acceptance
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.frame_header import FrameHeader
 from cxrsr_cli.dicom.source import read_source
-from cxrsr_cli.errors import InputError
+from cxrsr_cli.errors import InputError, NotDicomError
 
 ALLOWED = 32 << 20
 """Bytes at a time: pydicom and its dictionaries take some of them."""
@@ -165,6 +166,15 @@ def test_items_of_a_deflated_data_set_are_counted(
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     packed = packer.compress(header + sequence + pixels) + packer.flush()
     assert "more than 65536 elements" in refused(beginning + packed)
+
+
+def test_items_that_are_no_items_are_counted(small: FileDataset, tmp_path: Path) -> None:
+    """Eight zeros are an empty item to pydicom."""
+    content, zeros = content_of(small, tmp_path / "x"), bytes(8 * 66_000)
+    pixels = content.index(b"\xe0\x7f\x10\x00OW")
+    sequence = b"\x00\x54\x00\x01SQ\0\0" + struct.pack("<L", len(zeros)) + zeros
+    with pytest.raises(NotDicomError, match="more than 65536 elements"):
+        read_source(io.BytesIO(content[:pixels] + sequence + content[pixels:]))
 
 
 def test_a_deflated_radiograph_is_read(chest: FileDataset, tmp_path: Path) -> None:
