@@ -73,7 +73,11 @@ class FrameHeader:
 
 
 def has_all_tiles(stream: bytes) -> bool:
-    """Return whether a JPEG 2000 codestream has a part of each of its tiles (T.800 A.4.2)."""
+    """Return whether a JPEG 2000 codestream has a part of each of its tiles (T.800 A.4.2).
+
+    Behind the last of them must be the end. Other bytes there are what a failed transfer left,
+    and the parts before may hold such bytes, too, which a codec would decode.
+    """
     start = stream.find(_START_OF_CODESTREAM)
     if start < 0 or len(stream) < start + _SIZ_BYTES:
         return False
@@ -94,7 +98,8 @@ def has_all_tiles(stream: bytes) -> bool:
             # 0 for the last one: as far as the codestream goes.
             length = _number(stream[at + 6 : at + 10]) or len(stream)
         at += length
-    return len(tiles) >= expected
+    rest = stream[at:]
+    return len(tiles) >= expected and (len(rest) <= 1 or rest.startswith(_END_OF_IMAGE))
 
 
 def add_end_of_image(stream: bytes) -> bytes:

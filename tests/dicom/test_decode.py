@@ -273,11 +273,13 @@ def codestream(*tile_parts: tuple[int, bool]) -> bytes:
         (codestream((0, True), (1, True), (2, True)), False),
         (codestream((0, True), (1, True), (2, True), (2, True)), False),
         (codestream((0, True), (1, True), (2, True), (3, True))[:-24], False),
+        (codestream((0, True), (1, True), (2, True), (3, True))[:-2], True),
+        (codestream((0, True), (1, True), (2, True), (3, True))[:-4] + bytes(4), False),
         (codestream(), False),
         (codestream()[:40], False),
     ],
     ids=["all", "last without length", "two parts of one", "in a JP2 file", "three", "one twice",
-         "cut", "none", "cut in the main header"],
+         "cut", "without its end", "the last bytes lost", "none", "cut in the main header"],
 )  # fmt: skip
 def test_tiles_of_jpeg_2000_are_counted(stream: bytes, is_whole: bool) -> None:
     """A codec fills a missing one with grey."""
