@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
@@ -27,6 +28,7 @@ from cxrsr_cli.dicom.write import PixelDataStream
 from cxrsr_cli.errors import InternalError, UnsupportedImageError
 
 _PIXEL_DATA = Tag("PixelData")
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_EXTREMES = (("SmallestImagePixelValue", np.min), ("LargestImagePixelValue", np.max))
 
 
@@ -157,19 +159,34 @@ def drop_image_copies(dataset: Dataset, pixels: int) -> list[str]:
 
 
 def drop_compressed_copies(dataset: Dataset) -> list[str]:
-    """Remove sequences that hold encapsulated pixels, in place; return a warning for each.
+    """Remove what is encapsulated besides Pixel Data, in place; return a warning for each.
 
-    They would be illegal in an uncompressed transfer syntax (PS3.5 A.4).
+    That is sequences with compressed pixels, which would be illegal in another transfer
+    syntax, and single elements, which are illegal in any (PS3.5 A.4).
     """
     warnings = []
-    for tag in [tag for tag in dataset.keys() if _is_sequence(dataset, tag)]:
-        if keyword_for_tag(tag) not in provenance.INVALIDATED and any(
-            _has_encapsulated_pixels(item) for item in _copied_items(dataset, tag)
-        ):
+    for tag in [tag for tag in dataset.keys() if tag != _PIXEL_DATA]:
+        name = keyword_for_tag(tag)
+        if name not in provenance.INVALIDATED and _is_encapsulated(dataset, tag):
             del dataset[tag]
-            name = keyword_for_tag(tag) or "a private sequence"
-            warnings.append(f"{name} was dropped: it has compressed pixels")
+            warnings.append(
+                f"{name or 'a private element'} was dropped: it has compressed pixels"
+            )
     return warnings
+
+
+def _is_encapsulated(dataset: Dataset, tag: BaseTag) -> bool:
+    """Return whether an element consists of fragments, or has a nested one that does."""
+    if _is_sequence(dataset, tag):
+        return any(
+            _is_encapsulated(item, nested)
+            for item in _copied_items(dataset, tag)
+            for nested in list(item.keys())
+        )
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement):
+        return element.length == _UNDEFINED_LENGTH
+    return bool(element.is_undefined_length)
 
 
 def _copied_items(dataset: Dataset, tag: BaseTag) -> Sequence:
@@ -177,17 +194,6 @@ def _copied_items(dataset: Dataset, tag: BaseTag) -> Sequence:
     copied = Dataset({tag: dataset.get_item(tag)})
     value = copied[tag].value
     return value if isinstance(value, Sequence) else Sequence()
-
-
-def _has_encapsulated_pixels(dataset: Dataset) -> bool:
-    return any(
-        (tag == _PIXEL_DATA and dataset[tag].is_undefined_length)
-        or (
-            _is_sequence(dataset, tag)
-            and any(_has_encapsulated_pixels(item) for item in dataset[tag].value or ())
-        )
-        for tag in list(dataset.keys())
-    )
 
 
 def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:

@@ -19,6 +19,7 @@ from cxrsr_cli.common.files import atomic_write, sha256_file
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.attributes import single_value
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
+from cxrsr_cli.dicom.dataset_walker import has_legal_encapsulation
 from cxrsr_cli.dicom.decode import decodes_equal, number_of_frames
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.raw_elements import set_vr_encoding
@@ -262,7 +263,9 @@ def verify_written_file(
     Returns
     -------
     bool
-        Whether the object, its transfer syntax, pixel format and pixels are the same.
+        Whether the object, its transfer syntax, pixel format and pixels are the same, and
+        nothing is encapsulated that may not be. pydicom, which writes the file, does not see
+        the latter, so another reader looks for it.
         Uncompressed pixels are compared in chunks; others are decoded in memory.
 
     Raises
@@ -285,6 +288,7 @@ def verify_written_file(
                 for keyword in _COMPARED_KEYWORDS
             )
             or number_of_frames(header) != number_of_frames(dataset)
+            or not _has_legal_encapsulation(file, syntax)
         ):
             return False
         if place is None or isinstance(file, io.BytesIO):
@@ -295,6 +299,13 @@ def verify_written_file(
         raise
     except Exception:  # on a damaged file pydicom raises any exception
         return False
+
+
+def _has_legal_encapsulation(file: Path | io.BytesIO, syntax: UID) -> bool:
+    if isinstance(file, io.BytesIO):
+        return has_legal_encapsulation(file, syntax)
+    with file.open("rb") as opened:
+        return has_legal_encapsulation(opened, syntax)
 
 
 def _cells_equal(

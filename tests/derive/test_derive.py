@@ -1,5 +1,6 @@
 """The derived object states its provenance and geometry, and keeps all else unchanged."""
 
+import io
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,12 +9,15 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
     SecondaryCaptureImageStorage,
 )
 
@@ -21,6 +25,7 @@ from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive.derive import derive
 from cxrsr_cli.derive.provenance import image_type, mark_lossy
 from cxrsr_cli.derive.uids import DerivationParameters
+from cxrsr_cli.dicom.dataset_walker import has_legal_encapsulation
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.networks.config import Agreement, Precision
@@ -252,3 +257,31 @@ def test_a_source_that_is_lossy_only_by_its_syntax_is_marked(shared: Path) -> No
     assert derived.LossyImageCompression == "01"
     assert derived.LossyImageCompressionMethod == "ISO_10918_1"
     assert float(derived.LossyImageCompressionRatio) > 5
+
+
+@pytest.mark.parametrize("vr", ["SQ", "UN"])
+@pytest.mark.parametrize("nested", [True, False], ids=["nested", "top level"])
+def test_encapsulated_elements_are_dropped_with_a_warning(
+    chest: FileDataset, tmp_path: Path, vr: str, *, nested: bool
+) -> None:
+    """They would be illegal in another transfer syntax, and no element but Pixel Data may be so."""
+    chest.compress(JPEGLSLossless, generate_instance_uid=False)
+    block = chest.private_block(0x0029, "TEST", create=True)
+    fragments = encapsulate([b"\xff\xd8\xff\xd9"])
+    if nested:
+        item = Dataset()
+        item.add_new("PixelData", "OB", fragments)
+        item["PixelData"].is_undefined_length = True
+        block.add_new(1, "SQ", Sequence([item]))
+        chest[0x00291001].is_undefined_length = True
+    else:
+        block.add_new(1, "OB", fragments)
+        chest[0x00291001].is_undefined_length = True
+    path = saved(chest, tmp_path / "in.dcm")
+    if vr == "UN" and nested:
+        path.write_bytes(path.read_bytes().replace(b"\x29\0\x01\x10SQ", b"\x29\0\x01\x10UN"))
+    derived, warnings = derived_from(path)
+    assert 0x00291001 not in derived
+    assert any("compressed pixels" in warning for warning in warnings)
+    written = saved(derived, tmp_path / "out.dcm")
+    assert has_legal_encapsulation(io.BytesIO(written.read_bytes()), ExplicitVRLittleEndian)

@@ -26,7 +26,7 @@ DONE = {
     "ds_comma_pixelspacing": "",
     "group2_in_dataset": "",
     "group_length": "",
-    "min_dx_jpll": "a private sequence was dropped: it has compressed pixels",
+    "min_dx_jpll": "a private element was dropped: it has compressed pixels",
     "no_preamble_with_meta": "",
     "nonascii": "",
     "ov_emb_pos12_smaller": "",
