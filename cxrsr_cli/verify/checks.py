@@ -16,12 +16,16 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from cxrsr_cli.derive.derive import drop_compressed_copies, drop_private, is_modified
+from cxrsr_cli.derive.derive import drop_compressed_copies, is_modified
+from cxrsr_cli.derive.equipment import PROCESSING_EQUIPMENT
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
 from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
-from cxrsr_cli.derive.provenance import IMAGE_TYPE_MARKER, PROCESSING_EQUIPMENT, SOURCE_IMAGE
+from cxrsr_cli.derive.private_elements import drop_private
+from cxrsr_cli.derive.provenance import IMAGE_TYPE_MARKER
+from cxrsr_cli.derive.references import SOURCE_IMAGE
 from cxrsr_cli.derive.required_attributes import lost_attributes
-from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells
+from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
+from cxrsr_cli.dicom.decode import lossy_method
 from cxrsr_cli.dicom.identifiers import MODEL_NAME
 from cxrsr_cli.dicom.pixel_format import Padding
 from cxrsr_cli.dicom.source import DicomSource
@@ -118,7 +122,7 @@ def _history(source: DicomSource, derived: DicomSource, scale: int) -> Iterator[
         new.get("ContentQualification") == "RESEARCH"
         and NOT_FOR_DIAGNOSIS in str(new.get("SeriesDescription")),
     )
-    lossy = old.get("LossyImageCompression") == "01" or source.transfer_syntax in LOSSY_METHODS
+    lossy = old.get("LossyImageCompression") == "01" or lossy_method(source) is not None
     yield (
         "Lossy Image Compression is carried over from the source",
         not lossy or new.get("LossyImageCompression") == "01",
