@@ -60,8 +60,12 @@ def derived_from(
     parameters = at_scale(scale)
     changes: dict[str, Any] = {"noise_reduction": 0.0, **options_of_a_site}
     options = replace(parameters.options, **changes)
-    parameters = replace(parameters, options=options)
-    source = read_source(path)
+    return derived_with(path, replace(parameters, options=options))
+
+
+def derived_with(path: Path, parameters: DerivationParameters) -> tuple[FileDataset, list[str]]:
+    """Derive as `derived_from`."""
+    scale, source = parameters.options.scale, read_source(path)
     pixels = decode(source)
     larger = pixels.repeat(scale, 1).repeat(scale, 2)
     return derive(source, pixels, larger, parameters, NOW, agreement="exact")

@@ -18,7 +18,7 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.networks.config import Agreement, Precision
-from tests.derive.test_derive import PARAMETERS, derived_from, saved
+from tests.derive.test_derive import PARAMETERS, derived_from, derived_with, saved
 
 KEY = ("1.2", "pixels", "header")
 
@@ -170,3 +170,40 @@ def test_another_encoding_gives_the_same_object(
         routed.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         pydicom.dcmwrite(path, routed, implicit_vr=False, little_endian=True)
         assert str(derived_from(path)[0].SOPInstanceUID) == before
+
+
+def _change_pixels(chest: FileDataset) -> None:
+    chest.PixelData = bytes(2) + chest.PixelData[2:]
+
+
+@pytest.mark.parametrize(
+    ("correct", "rerun", "instance", "series"),
+    [
+        (None, {}, "same", "same"),
+        (_through_an_archive, {}, "same", "same"),
+        (CORRECTIONS["patient"], {}, "other", "same"),
+        (CORRECTIONS["study"], {}, "other", "other"),
+        (_change_pixels, {}, "other", "same"),
+        (None, {"model_sha256": "cd" * 32}, "other", "other"),
+        (None, {"software": "9.9"}, "other", "other"),
+    ],
+)
+def test_a_rerun_makes_what_the_page_says(
+    rich: FileDataset,
+    tmp_path: Path,
+    correct: Callable[[FileDataset], object] | None,
+    rerun: dict[str, Any],
+    instance: str,
+    series: str,
+) -> None:
+    """The table in docs/derived-object.md, "When model or version changes"."""
+    before, _ = derived_with(saved(rich, tmp_path / "in.dcm"), PARAMETERS)
+    if correct:
+        correct(rich)
+    after, _ = derived_with(saved(rich, tmp_path / "in.dcm"), replace(PARAMETERS, **rerun))
+    assert (before.SOPInstanceUID == after.SOPInstanceUID) == (instance == "same")
+    assert (before.SeriesInstanceUID == after.SeriesInstanceUID) == (series == "same")
+    # Told apart by the equipment; both name the source that they were made of.
+    assert (before.DeviceUID == after.DeviceUID) == (not rerun)
+    (source,) = after.SourceImageSequence
+    assert source.ReferencedSOPInstanceUID == rich.SOPInstanceUID
