@@ -8,6 +8,7 @@ size or spacing are dropped. All others keep their bytes.
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Self
@@ -188,7 +189,9 @@ def _numbers(value: bytes, vr: str | None) -> list[list[float]]:
 
 def _numbers_of_text(value: object) -> list[float]:
     """Return numbers that text or the value of an element states; nothing if one is none."""
-    values = value.split("\\") if isinstance(value, str) else np.ravel(value or [])
+    if isinstance(value, str):
+        value = value.split("\\")
+    values = value if isinstance(value, Iterable) else [value]
     try:
         numbers = [float(str(number).strip(" \0").replace(",", ".")) for number in values]
     except ValueError:

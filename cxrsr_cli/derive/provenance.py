@@ -86,7 +86,7 @@ class _Derivation:
         if not isinstance(earlier or Sequence(), Sequence):
             self.warnings.append(f"{keyword} has no items and was replaced")
             earlier = None
-        return Sequence([*(earlier or ()), *filter(None.__ne__, items)])
+        return Sequence([*(earlier or ()), *(item for item in items if item is not None)])
 
     def note(self, text: tuple[DataElement | RawDataElement, str]) -> DataElement | RawDataElement:
         """Return the first part, and keep the second, a warning, if it is not empty."""

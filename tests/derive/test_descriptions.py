@@ -1,5 +1,6 @@
 """Series: text in the source's character set, and a number that no other series has."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -7,6 +8,7 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset
 
 from cxrsr_cli.derive.provenance import series_number
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.options import SeriesNumberRule
 from tests.derive.test_derive import at_scale, derived_from, saved
 
@@ -87,19 +89,23 @@ def test_no_two_series_of_a_study_share_a_number() -> None:
     assert all(10**9 <= number < 2**31 for number in numbers)
 
 
+def beside_its_source() -> DerivationParameters:
+    parameters = at_scale(4)
+    options = replace(parameters.options, series_number=SeriesNumberRule.SOURCE)
+    return replace(parameters, options=options)
+
+
 @pytest.mark.parametrize(
     ("stated", "number"), [(3, 304), (None, 4), (21474836, 2147483604), (0, 4)]
 )
 def test_a_site_may_have_numbers_beside_their_source(stated: int | None, number: int) -> None:
-    source, parameters = Dataset(), at_scale(4)
+    source = Dataset()
     source.SeriesNumber, source.SOPInstanceUID = stated, "1.2"
-    object.__setattr__(parameters.options, "series_number", SeriesNumberRule.SOURCE)
-    assert series_number(source, parameters) == number
+    assert series_number(source, beside_its_source()) == number
 
 
 @pytest.mark.parametrize("stated", [21474837, 73400000, -3])
 def test_a_number_that_has_no_legal_neighbour_is_made_of_the_uid(stated: int) -> None:
-    source, parameters = Dataset(), at_scale(4)
+    source = Dataset()
     source.SeriesNumber, source.SOPInstanceUID = stated, "1.2"
-    object.__setattr__(parameters.options, "series_number", SeriesNumberRule.SOURCE)
-    assert series_number(source, parameters) >= 10**9
+    assert series_number(source, beside_its_source()) >= 10**9
