@@ -104,6 +104,14 @@ def test_an_unknown_device_is_not_made_up(
     assert purposes(derived(chest, tmp_path))[:-1] == expected
 
 
+def test_gaps_of_the_device_refuse_no_image(device: FileDataset, tmp_path: Path) -> None:
+    """Its sequences may lack what the standard requires; the output lacks no more."""
+    device.UDISequence = Sequence([Dataset()])
+    device.InstitutionalDepartmentTypeCodeSequence = Sequence([Dataset()])
+    item = derived(device, tmp_path).ContributingEquipmentSequence[0]
+    assert "UDISequence" in item
+
+
 def test_the_device_keeps_its_bytes(device: FileDataset, tmp_path: Path) -> None:
     """Also what is illegal in the character set."""
     path = saved(device, tmp_path / "in.dcm")
