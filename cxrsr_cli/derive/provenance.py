@@ -125,9 +125,9 @@ _WRITTEN: dict[str, Callable[[_Derivation], object]] = {
         "DerivationCodeSequence", *_derivation_codes(d.parameters)
     ),
     "SourceImageSequence": lambda d: Sequence([source_image(d.source.dataset)]),
-    "ReferencedSeriesSequence": lambda d: referenced_series(d.source.dataset, _NOT_COPIED),
+    "ReferencedSeriesSequence": lambda d: referenced_series(d.source.dataset, INVALIDATED),
     "StudiesContainingOtherReferencedInstancesSequence": lambda d: referenced_studies(
-        d.source.dataset, _NOT_COPIED
+        d.source.dataset, INVALIDATED
     ),
     "ContributingEquipmentSequence": lambda d: d.append(
         "ContributingEquipmentSequence",
@@ -145,7 +145,7 @@ _NOT_AUTHORISED = "the derived object has not been authorised"
 _OTHER_STEP = "the output is not among the results of that procedure step"
 _OTHER_PLACE = "an archive's statement of where and how the source is kept"
 _OTHER_ORIGIN = "says how the source came about"
-INVALIDATED = {
+INVALIDATED: dict[str, str] = {
     "DigitalSignaturesSequence": "the signature covers changed attributes",
     "MACParametersSequence": "belongs to the signature",
     "IconImageSequence": _OTHER_PIXELS,
@@ -199,9 +199,6 @@ INVALIDATED = {
     **REMOVED_EQUIPMENT,
 }
 """Keywords of the attributes that `remove_invalidated` removes, and why."""
-
-_NOT_COPIED = frozenset({"SourceImageSequence", *INVALIDATED})
-"""Keywords of the attributes whose references to other objects do not reach the output."""
 
 LOSSY_KEYWORDS = (
     "LossyImageCompression",

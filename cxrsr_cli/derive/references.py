@@ -8,7 +8,8 @@ from pydicom.sequence import Sequence
 
 SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
 
-_COMMON_INSTANCE_REFERENCE = (
+_WRITTEN_ANEW = (
+    "SourceImageSequence",
     "ReferencedSeriesSequence",
     "StudiesContainingOtherReferencedInstancesSequence",
 )
@@ -23,13 +24,13 @@ def source_image(source: Dataset) -> Dataset:
     return item
 
 
-def referenced_series(source: Dataset, replaced: Collection[str]) -> Sequence | None:
+def referenced_series(source: Dataset, removed: Collection[str]) -> Sequence | None:
     """Return the series of this study that the output refers to.
 
-    These are the source's own, and those that the source lists and still refers to; `replaced`
+    These are the source's own, and those that the source lists and still refers to; `removed`
     has the keywords of the attributes that the output does not copy.
     """
-    kept = set(_references(source, {*replaced, *_COMMON_INSTANCE_REFERENCE}))
+    kept = set(_references(source, {*removed, *_WRITTEN_ANEW}))
     series = _still_referenced(source.get("ReferencedSeriesSequence"), kept)
     uid = source.get("SeriesInstanceUID")
     if uid:
@@ -43,9 +44,9 @@ def referenced_series(source: Dataset, replaced: Collection[str]) -> Sequence | 
     return Sequence(series) if series else None
 
 
-def referenced_studies(source: Dataset, replaced: Collection[str]) -> Sequence | None:
+def referenced_studies(source: Dataset, removed: Collection[str]) -> Sequence | None:
     """Return the other studies that the output refers to, as `referenced_series`."""
-    kept = set(_references(source, {*replaced, *_COMMON_INSTANCE_REFERENCE}))
+    kept = set(_references(source, {*removed, *_WRITTEN_ANEW}))
     studies = []
     for study in source.get("StudiesContainingOtherReferencedInstancesSequence") or ():
         series = _still_referenced(study.get("ReferencedSeriesSequence"), kept)

@@ -21,7 +21,6 @@ from pydicom.tag import BaseTag
 
 from cxrsr_cli.derive.provenance import INVALIDATED
 
-
 _OF_EQUIPMENT = re.compile(r"^ContributingEquipmentSequence\[\d+\]\.")
 
 

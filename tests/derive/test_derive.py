@@ -293,7 +293,7 @@ def test_reversible_frames_are_not_called_lossy(
     if syntax == JPEGLSNearLossless:
         chest.compress(syntax, jls_error=2 if lossy else 0, generate_instance_uid=False)
     else:
-        options = {"j2k_cr": [10]} if lossy else {}
+        options: dict[str, Any] = {"j2k_cr": [10]} if lossy else {}
         encoded = JPEG2000 if lossy else JPEG2000Lossless
         chest.compress(encoded, generate_instance_uid=False, **options)
         # The codestreams of HTJ2K have the same marker; nothing here decodes them.

@@ -78,7 +78,7 @@ def test_text_that_is_illegal_in_its_character_set_keeps_its_bytes(
 
 def test_no_two_series_of_a_study_share_a_number() -> None:
     """Also beside what modalities use, and above the largest that times 100 is legal."""
-    numbers = set()
+    numbers = set[int]()
     for stated in (None, 0, 1, 2, 104, 73400000, 73400001, 2147483647, "X", -1):
         source = Dataset()
         source.SOPInstanceUID, source.SeriesInstanceUID = "1.2", f"1.3.{len(numbers)}"

@@ -29,9 +29,11 @@ def device(chest: FileDataset) -> FileDataset:
     return chest
 
 
-def derived(chest: FileDataset, folder: Path, **options: object) -> FileDataset:
+def derived(
+    chest: FileDataset, folder: Path, equipment: EquipmentRule = EquipmentRule.APPLICATION
+) -> FileDataset:
     """Derive, and read the result from a file."""
-    written, _ = derived_from(saved(chest, folder / "in.dcm"), **options)
+    written, _ = derived_from(saved(chest, folder / "in.dcm"), equipment=equipment)
     return pydicom.dcmread(saved(written, folder / "out.dcm"))
 
 

@@ -94,14 +94,16 @@ def uid_of(chest: FileDataset, path: Path) -> str:
     return str(derived_from(saved(chest, path))[0].SOPInstanceUID)
 
 
+def _move_text(chest: FileDataset) -> None:
+    chest.PatientComments, chest.AccessionNumber = chest.AccessionNumber, ""
+
+
 CORRECTIONS: dict[str, Callable[[FileDataset], object]] = {
     "patient": lambda ds: setattr(ds, "PatientID", "corrected"),
     "study": lambda ds: setattr(ds, "StudyInstanceUID", "1.2.3"),
     "spacing added": lambda ds: setattr(ds, "PixelSpacing", ["0.1", "0.1"]),
     "polarity": lambda ds: setattr(ds, "PhotometricInterpretation", "MONOCHROME1"),
-    "element moved into another": lambda ds: (
-        setattr(ds, "PatientComments", ds.AccessionNumber), setattr(ds, "AccessionNumber", "")
-    ),
+    "element moved into another": _move_text,
     "item removed": lambda ds: ds.ContributingEquipmentSequence.pop(),
     "item changed": lambda ds: setattr(ds.ContributingEquipmentSequence[0], "Manufacturer", "x"),
     "private element": lambda ds: setattr(ds[0x00291003], "value", 8),
