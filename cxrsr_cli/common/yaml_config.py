@@ -8,6 +8,7 @@ import yaml
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from cxrsr_cli.common.byte_size import parse_byte_size
+from cxrsr_cli.common.files import open_regular
 from cxrsr_cli.errors import ConfigError
 
 _T = TypeVar("_T")
@@ -55,9 +56,12 @@ def load_yaml_mapping(path: Path) -> dict[str, Any]:
         If it cannot be read, is not a mapping, or gives a key twice.
     """
     try:
-        values = _parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {type(error).__name__}") from error
+        with open_regular(path) as file:
+            values = _parse(file.read().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or 'I/O error'}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: it is not UTF-8") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     except Exception as error:  # for example a date with month 99, which PyYAML does not catch

@@ -33,7 +33,8 @@ from cxrsr_cli.derive.equipment import (
 )
 from cxrsr_cli.derive.references import referenced_series, referenced_studies, source_image
 from cxrsr_cli.derive.uids import DerivationParameters
-from cxrsr_cli.dicom.decode import lossy_method, number_of_frames
+from cxrsr_cli.dicom.attributes import number_of_frames
+from cxrsr_cli.dicom.decode import lossy_method
 from cxrsr_cli.dicom.identifiers import MANUFACTURER, MODEL_NAME
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.options import EquipmentRule, ImageTypeRule, SeriesNumberRule

@@ -15,7 +15,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from cxrsr_cli.dicom.attributes import quoted, sop_class_name
+from cxrsr_cli.dicom.attributes import number_of_frames, quoted, sop_class_name
 from cxrsr_cli.dicom.identifiers import MODEL_NAME
 from cxrsr_cli.errors import (
     InputError,
@@ -38,6 +38,11 @@ class AcceptanceOverride(StrEnum):
 
 MAX_SIDE = 65535
 """Largest Rows and Columns: unsigned shorts (PS3.3 C.7.6.3)."""
+
+MAX_WORK_PIXELS = 1 << 28
+"""Of all frames. The largest detectors have a quarter of it."""
+_MIN_WORK_PIXELS = 1 << 14
+"""What the smallest frame counts for: an image takes some time whatever its size."""
 
 _GRAYSCALE = ("MONOCHROME1", "MONOCHROME2")
 _REQUIRED = (
@@ -88,7 +93,7 @@ class AcceptanceRule:
     refuses : callable
         Takes the object and the scale; returns whether the object is refused.
     reason : str
-        The message. ``{rows}``, ``{columns}``, ``{scale}``, ``{missing}``,
+        The message. ``{rows}``, ``{columns}``, ``{frames}``, ``{scale}``, ``{missing}``,
         ``{photometric}``, ``{sop_class}`` and ``{body_part}`` are replaced.
     override : AcceptanceOverride or None
         What the user can allow to switch the rule off.
@@ -125,6 +130,16 @@ def _is_colour(dataset: Dataset, _scale: int) -> bool:
 def _has_no_image(dataset: Dataset, _scale: int) -> bool:
     """Return whether the object is a document, a presentation state or the like."""
     return "PixelData" not in dataset and _IMAGE_CLASS not in sop_class_name(dataset)
+
+
+def _has_frames_of_another_class(dataset: Dataset, _scale: int) -> bool:
+    """Return whether an image has several frames, though its IOD has no Multi-frame Module."""
+    return dataset.SOPClassUID in RADIOGRAPHS and number_of_frames(dataset) > 1
+
+
+def _is_too_much_work(dataset: Dataset, _scale: int) -> bool:
+    frame = max(dataset.Rows * dataset.Columns, _MIN_WORK_PIXELS)
+    return bool(number_of_frames(dataset) * frame > MAX_WORK_PIXELS)
 
 
 def _is_captured(dataset: Dataset) -> bool:
@@ -206,6 +221,15 @@ ACCEPTANCE_RULES = (
         "the limit of DICOM",
     ),
     AcceptanceRule(
+        _has_frames_of_another_class,
+        "{sop_class} has one frame, but Number of Frames is {frames}",
+    ),
+    AcceptanceRule(
+        _is_too_much_work,
+        "Rows, Columns and Number of Frames ({columns}x{rows}, {frames}) claim more work than an "
+        f"image may take: {MAX_WORK_PIXELS >> 20} Mi pixels",
+    ),
+    AcceptanceRule(
         _is_for_processing,
         "FOR PROCESSING data, on which no model here was trained; --allow for-processing",
         AcceptanceOverride.FOR_PROCESSING,
@@ -276,6 +300,7 @@ def _facts(dataset: Dataset, scale: int) -> dict[str, object]:
     return {
         "rows": dataset.get("Rows"),
         "columns": dataset.get("Columns"),
+        "frames": dataset.get("NumberOfFrames"),
         "scale": scale,
         "missing": _missing(dataset),
         "photometric": quoted(dataset.get("PhotometricInterpretation")),

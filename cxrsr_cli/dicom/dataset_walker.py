@@ -68,15 +68,9 @@ def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: in
     """
     with path.open("rb") as file:
         file.seek(offset)
-        is_deflated = syntax == DeflatedExplicitVRLittleEndian
-        stream = (
-            _InflatedStream(file, max_inflated_bytes)
-            if is_deflated
-            else _PlainStream(file, path.stat().st_size)
-        )
-        order = ">" if syntax == ExplicitVRBigEndian else "<"
+        stream = _stream(file, syntax, max_inflated_bytes)
         try:
-            _ElementWalker(stream, order, implicit=syntax == ImplicitVRLittleEndian).run()
+            _ElementWalker(stream, syntax).run()
         except (EOFError, zlib.error):
             raise NotDicomError(_DAMAGED) from None
 
@@ -86,7 +80,9 @@ def too_many_elements(limit: int) -> str:
     return f"the data set has more than {limit} elements, items and fragments"
 
 
-def check_number_of_elements(file: BinaryIO, syntax: UID, limit: int) -> None:
+def check_number_of_elements(
+    file: BinaryIO, syntax: UID, limit: int = MAX_ELEMENTS, max_inflated_bytes: int = 0
+) -> None:
     """Check the number of elements from the position of a file to its end.
 
     The structure is followed as far as it can be; damage is no error here.
@@ -95,16 +91,15 @@ def check_number_of_elements(file: BinaryIO, syntax: UID, limit: int) -> None:
     ------
     NotDicomError
         If there are more than `limit` elements, items and fragments.
+    MemoryLimitError
+        If the data set is deflated and inflates to more than `max_inflated_bytes`.
     """
-    start = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(start)
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    implicit = syntax == ImplicitVRLittleEndian
-    with contextlib.suppress(EOFError):
-        _ElementWalker(
-            _PlainStream(file, size), order, implicit=implicit, limit=limit, lenient=True
-        ).run()
+    stream = _stream(file, syntax, max_inflated_bytes)
+    with contextlib.suppress(EOFError, zlib.error):
+        _ElementWalker(stream, syntax, limit=limit, lenient=True).run()
+    # What follows damage is inflated, too.
+    with contextlib.suppress(EOFError, zlib.error):
+        stream.skip(sys.maxsize)
 
 
 def has_legal_encapsulation(file: BinaryIO, syntax: UID) -> bool:
@@ -122,14 +117,9 @@ def has_legal_encapsulation(file: BinaryIO, syntax: UID) -> bool:
     """
     file.seek(_GROUP_LENGTH_OFFSET)
     (length,) = struct.unpack("<I", file.read(4))
-    start = file.tell() + length
-    size = file.seek(0, os.SEEK_END)
-    file.seek(start)
-    is_deflated = syntax == DeflatedExplicitVRLittleEndian
-    stream = _InflatedStream(file, sys.maxsize) if is_deflated else _PlainStream(file, size)
-    walker = _ElementWalker(
-        stream, "<", implicit=syntax == ImplicitVRLittleEndian, limit=sys.maxsize, lenient=True
-    )
+    file.seek(file.tell() + length)
+    stream = _stream(file, syntax, sys.maxsize)
+    walker = _ElementWalker(stream, syntax, limit=sys.maxsize, lenient=True)
     # What the source has in a structure that only pydicom follows is not judged here.
     with contextlib.suppress(EOFError):
         walker.run()
@@ -144,10 +134,19 @@ class _Stream(Protocol):
     def skip(self, size: int) -> None: ...
 
 
+def _stream(file: BinaryIO, syntax: UID, max_inflated_bytes: int) -> _Stream:
+    """Read the data set that starts at the position of a file."""
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return _InflatedStream(file, max_inflated_bytes)
+    return _PlainStream(file)
+
+
 class _PlainStream:
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._size = size
+        start = file.tell()
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(start)
 
     def read(self, size: int, *, may_end: bool = False) -> bytes:
         data = self._file.read(size)
@@ -164,7 +163,7 @@ class _PlainStream:
 class _InflatedStream:
     def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self._file = file
-        self._bytes_left = max_bytes
+        self._max_bytes = self._bytes_left = max_bytes
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._buffer = b""
         # Position in the buffer; cutting the buffer for each element would copy it each time.
@@ -199,7 +198,9 @@ class _InflatedStream:
         self._position -= used
         self._bytes_left -= len(chunk)
         if self._bytes_left < 0:
-            raise MemoryLimitError("the data set inflates to more than its limit")
+            raise MemoryLimitError(
+                f"the deflated data set inflates to more than {self._max_bytes >> 20} MiB"
+            )
         return True
 
 
@@ -223,14 +224,9 @@ class _ElementWalker:
     """Reads a data set as pydicom does, and refuses it where pydicom would guess."""
 
     def __init__(
-        self,
-        stream: _Stream,
-        order: str,
-        *,
-        implicit: bool,
-        limit: int = MAX_ELEMENTS,
-        lenient: bool = False,
+        self, stream: _Stream, syntax: UID, *, limit: int = MAX_ELEMENTS, lenient: bool = False
     ) -> None:
+        order = ">" if syntax == ExplicitVRBigEndian else "<"
         self._limit = limit
         self._lenient = lenient
         self._stream = stream
@@ -238,7 +234,7 @@ class _ElementWalker:
         self._short, self._long = struct.Struct(f"{order}H"), struct.Struct(f"{order}I")
         self._position = 0
         self._count = 0
-        self._levels = [_Level(_Kind.DATA_SET, None, implicit)]
+        self._levels = [_Level(_Kind.DATA_SET, None, syntax == ImplicitVRLittleEndian)]
         self.encapsulated = set[tuple[int, int, int]]()
         """Level, from 1, group and element of each value that consists of fragments."""
 

@@ -21,6 +21,7 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.attributes import number_of_frames
 from cxrsr_cli.dicom.codec_process import CODECS, CodecError, CodecRequest
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells, find_decoder
 from cxrsr_cli.dicom.frame_header import (
@@ -128,8 +129,10 @@ def _values(source: DicomSource, decoded: NDArray[np.integer]) -> NDArray[np.int
         overshoot = (1 << pixel_format.bits_stored) // 2
         _check_range(decoded, pixel_format.minimum - overshoot, pixel_format.maximum + overshoot)
         return decoded.astype(np.int32).clip(pixel_format.minimum, pixel_format.maximum)
-    # Some codecs return signed values as unsigned bit patterns.
-    _check_range(decoded, pixel_format.minimum, (1 << pixel_format.bits_stored) - 1)
+    # Where the stream does not state the sign, signed values come as unsigned bit patterns.
+    states_sign = source.transfer_syntax in JPEG2000TransferSyntaxes
+    maximum = pixel_format.maximum if states_sign else (1 << pixel_format.bits_stored) - 1
+    _check_range(decoded, pixel_format.minimum, maximum)
     return replace(pixel_format, high_bit=pixel_format.bits_stored - 1).unpack(decoded)
 
 
@@ -377,23 +380,6 @@ def lossy_method(source: DicomSource) -> str | None:
         return None
     frames = _frames(source.dataset, number_of_frames(source.dataset))
     return None if all(map(is_reversible, frames)) else method
-
-
-def number_of_frames(dataset: Dataset) -> int:
-    """Return Number of Frames, or 1 if it is absent.
-
-    Raises
-    ------
-    UnsupportedImageError
-        If it is not a positive number.
-    """
-    try:
-        frames = int(dataset.get("NumberOfFrames") or 1)
-    except (TypeError, ValueError):
-        frames = 0
-    if frames < 1:
-        raise UnsupportedImageError("Number of Frames is not a positive number")
-    return frames
 
 
 def _check_size(

@@ -3,7 +3,6 @@
 import copy
 import io
 import itertools
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +35,6 @@ from cxrsr_cli.dicom.raw_elements import (
 )
 from cxrsr_cli.errors import (
     CxrsrError,
-    MemoryLimitError,
     NotDicomError,
     OutOfScopeError,
     UnreadableFileError,
@@ -77,7 +75,7 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 # uncompressed radiograph, which does little harm.
 _MAX_INFLATION = 100
 _ALWAYS_ALLOWED_BYTES = 64 << 20
-_INFLATE_CHUNK_BYTES = 1 << 20
+_MAX_UNCHECKED_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,31 +217,19 @@ class LengthCheckedFile(io.BufferedReader):
         ------
         MemoryLimitError
             If the rest is read and inflates to more than the limit.
+        NotDicomError
+            If the rest is read and has too many elements when it is inflated.
         """
         if size is None or size < 0:
             rest = super().read()
-            _check_inflation(rest)
+            limit = max(_MAX_INFLATION * len(rest), _ALWAYS_ALLOWED_BYTES)
+            check_number_of_elements(
+                io.BytesIO(rest), DeflatedExplicitVRLittleEndian, max_inflated_bytes=limit
+            )
             return rest
-        if size > _INFLATE_CHUNK_BYTES:
+        if size > _MAX_UNCHECKED_READ_BYTES:
             size = min(size, max(self._length - self.tell(), 0))
         return super().read(size)
-
-
-def _check_inflation(deflated: bytes) -> None:
-    limit = max(_MAX_INFLATION * len(deflated), _ALWAYS_ALLOWED_BYTES)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = 0
-    # In chunks, because zlib copies the unused rest of its input each time.
-    for start in range(0, len(deflated), _INFLATE_CHUNK_BYTES):
-        chunk = deflated[start : start + _INFLATE_CHUNK_BYTES]
-        while chunk and not inflater.eof:
-            inflated += len(inflater.decompress(chunk, _INFLATE_CHUNK_BYTES))
-            chunk = inflater.unconsumed_tail
-            if inflated > limit:
-                raise MemoryLimitError(
-                    f"the deflated data set inflates to more than {limit >> 20} MiB, "
-                    "too much for a radiograph in a file of this size"
-                )
 
 
 def _open(source: Path | io.BytesIO, min_deferred_bytes: int | None) -> FileDataset:

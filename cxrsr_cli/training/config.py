@@ -194,7 +194,7 @@ class TrainConfig:
         Decay of the averaged weights, which are validated and exported.
     agreement : Agreement
         Agreement that is enforced between the network and the loss, with the standard
-        deviation of the noise that was added; by default also of outputs.
+        deviation of the noise and JPEG error that were added; by default also of outputs.
     degradation : DegradationConfig
         Degradation of the input that the network learns to undo.
     init_from : Path or None

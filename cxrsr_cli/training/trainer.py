@@ -63,11 +63,19 @@ class Checkpoint:
         ------
         ConfigError
             If there is none, or it was made with another configuration.
+        TrainingError
+            If it is damaged.
         """
         path = folder / CHECKPOINT_NAME
         if not path.is_file():
             raise ConfigError(f"{folder} has no {CHECKPOINT_NAME} to resume from")
-        checkpoint = cls(**torch.load(path, weights_only=True, map_location="cpu"))
+        try:
+            checkpoint = cls(**torch.load(path, weights_only=True, map_location="cpu"))
+        # Damaged or not ours: PyTorch raises anything.
+        except Exception as error:
+            raise TrainingError(
+                f"{path} is damaged ({type(error).__name__}); start in a new run folder"
+            ) from error
         if checkpoint.config_sha256 != config_sha256:
             raise ConfigError(
                 f"{path} was made with another configuration; "

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from pydicom.uid import XRayRadiofluoroscopicImageStorage
 
 from cxrsr_cli.batch.ledger import LEDGER_NAME
 from cxrsr_cli.batch.plan import plan_batch
@@ -376,11 +377,16 @@ def test_signed_images_of_small_and_odd_sizes_are_upscaled(
 def test_each_frame_is_upscaled(cxrsr: Command, tiny_model: Path, tmp_path: Path) -> None:
     dataset = pydicom.dcmread(EXAMPLE)
     frame = dataset.pixel_array
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = (
+        XRayRadiofluoroscopicImageStorage  # CR and DX have one frame
+    )
     dataset.NumberOfFrames = 2
     dataset.PixelData = np.stack([frame, frame[::-1]]).tobytes()
     dataset.save_as(tmp_path / "two.dcm")
     # Without the noise: a turned image gets other cells, hence a slightly different estimate.
-    options = ("--scale", 2, "--model", tiny_model, "--agreement", "exact")
+    options = (
+        "--scale", 2, "--model", tiny_model, "--agreement", "exact", "--allow", "modality",
+    )  # fmt: skip
     assert cxrsr("upscale", *options, tmp_path / "two.dcm", tmp_path / "out.dcm").returncode == 0
     output = pydicom.dcmread(tmp_path / "out.dcm")
     assert output.NumberOfFrames == 2

@@ -236,6 +236,21 @@ def test_an_instance_that_cannot_be_upscaled_becomes_a_dead_letter(
     wait_until(lambda: empty(node), "the spool is emptied")
 
 
+def test_a_frame_that_crashes_a_codec_makes_a_dead_letter_and_the_node_goes_on(
+    node: Node, out: Path, shared: Path
+) -> None:
+    """The same process does the next instance."""
+    killer = pydicom.dcmread(shared / "cases" / "jpeg_jfif_version2.dcm")
+    killer.BodyPartExamined = "CHEST"
+    killer.pop("AnatomicRegionSequence", None)
+    assert send(node, killer, small_chest()) == [SUCCESS] * 2
+    (event,) = node.wait("dead")
+    assert "the codec crashed" in event["reason"]
+    node.wait("sent")
+    assert node.process.poll() is None
+    assert len(names(out)) == 1
+
+
 def test_an_unavailable_destination_gets_the_output_later(
     tmp_path: Path, tiny_model: Path, out: Path
 ) -> None:

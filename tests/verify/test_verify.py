@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
@@ -150,6 +150,25 @@ def test_dropped_private_elements_pass(
     output = upscale(tiny_model, pair[0], tmp_path / "out.dcm", keep_private=keep_private)
     assert ((0x0009, 0x1001) in pydicom.dcmread(output)) == keep_private
     assert broken(verify(pair[0], output)) == set()
+
+
+@pytest.mark.parametrize("character_set", ["GBK", "ISO 2022 GBK", "GB18030"])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_an_output_with_chinese_text_passes(
+    tiny_model: Path, tmp_path: Path, character_set: str, implicit: bool
+) -> None:
+    dataset = pydicom.dcmread(EXAMPLE)
+    dataset.SpecificCharacterSet = character_set
+    dataset.PatientName = "Wang^XiaoDong=\u738b^\u5c0f\u4e1c"
+    block = dataset.private_block(0x0009, "TEST", create=True)
+    block.add_new(0x01, "LO", "\u5c0f\u4e1c")
+    dataset.file_meta.TransferSyntaxUID = (
+        ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    )
+    with quiet_libraries():
+        dataset.save_as(tmp_path / "in.dcm", implicit_vr=implicit, little_endian=True)
+    output = upscale(tiny_model, tmp_path / "in.dcm", tmp_path / "out.dcm")
+    assert broken(verify(tmp_path / "in.dcm", output)) == set()
 
 
 def test_outputs_of_real_radiographs_pass(shared: Path, tiny_model: Path, tmp_path: Path) -> None:
