@@ -18,6 +18,7 @@ from pydicom.uid import (
     DigitalXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
 )
+from pydicom.valuerep import DT
 
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS
@@ -40,6 +41,8 @@ _MAX_DERIVATION_DESCRIPTION_LENGTH = 1024
 _MAX_SERIES_DESCRIPTION_LENGTH = 64
 """Of VR LO (PS3.5 6.2)."""
 _MAX_INTEGER_STRING = 2**31 - 1
+_PARAMETERS = "; parameters "
+"""Stands before the `DerivationParameters` in Contribution Description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +223,39 @@ def _equipment(parameters: DerivationParameters, now: datetime) -> Dataset:
             f"SHA-256 {parameters.model_sha256[32:]}",
         ],
         contribution_datetime=now,
-        contribution_description=f"AI super-resolution x{scale}; {NOT_FOR_DIAGNOSIS}",
+        contribution_description=(
+            f"AI super-resolution x{scale}; {NOT_FOR_DIAGNOSIS}{_PARAMETERS}{parameters.to_json()}"
+        ),
     )
     item.DeviceUID = parameters.device_uid()
     return item
+
+
+def own_equipment(derived: Dataset) -> Dataset | None:
+    """Return the last item of Contributing Equipment that describes this software."""
+    items = derived.get("ContributingEquipmentSequence")
+    for item in reversed(items if isinstance(items, Sequence) else ()):
+        codes = item.get("PurposeOfReferenceCodeSequence") or ()
+        is_processing = any(code.get("CodeValue") == PROCESSING_EQUIPMENT.value for code in codes)
+        if is_processing and item.get("ManufacturerModelName") == MODEL_NAME:
+            return item
+    return None
+
+
+def read_parameters(derived: Dataset) -> tuple[DerivationParameters, datetime]:
+    """Read from a derived object how it was made, and when.
+
+    Raises
+    ------
+    ValueError
+        If it does not say so.
+    """
+    item = own_equipment(derived) or Dataset()
+    text = str(item.get("ContributionDescription") or "").partition(_PARAMETERS)[2]
+    time = DT(str(item.get("ContributionDateTime") or ""))
+    if time is None or time.tzinfo is None:
+        raise ValueError("no time with its zone")
+    return DerivationParameters.from_json(text), time
 
 
 def _in_time_zone_of(source: Dataset, now: datetime) -> datetime:

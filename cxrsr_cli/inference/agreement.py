@@ -19,7 +19,7 @@ from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve
 from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.resampling import block_mean, repeat_pixels
 
-_ROUNDING = 0.5
+ROUNDING = 0.5
 """Stored units by which rounding alone moves a block's mean at most."""
 _STRIP_ROWS = 256
 _VALUE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
@@ -132,7 +132,7 @@ class AgreementDeviation:
             rows = stored[top : top + _STRIP_ROWS]
             blocks = output[top * scale :][: len(rows) * scale].reshape(-1, scale, width, scale)
             error = np.abs(blocks.mean((1, 3), dtype=np.float64) - rows)
-            over = error - SIGMAS * noise.at(rows) - _ROUNDING
+            over = error - SIGMAS * noise.at(rows) - ROUNDING
             if padding:
                 counted = ~padding.mask(rows)
                 error, over = error[counted], over[counted]
