@@ -27,6 +27,9 @@ _VALUE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
 _BOUND_TOLERANCE = 0.01
 """Of the bound: another machine may estimate the noise with another last digit."""
 
+_NOISE = "; sigma at stored values: "
+"""Stands before the noise in a description."""
+
 SIGMAS = 2.0
 """Standard deviations of the noise by which a block's mean may leave the source's pixel."""
 
@@ -187,5 +190,17 @@ class AgreementDeviation:
             case Agreement.NOISE:
                 return (
                     f"mean of each block is the source pixel to within {SIGMAS:g} sigma of its "
-                    f"noise; {found}; sigma at stored values: {self.noise}"
+                    f"noise; {found}{_NOISE}{self.noise}"
                 )
+
+
+def read_noise(description: str) -> NoiseCurve | None:
+    """Return the noise that `AgreementDeviation.describe` wrote into a text; None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If it is no curve.
+    """
+    stated = description.partition(_NOISE)[2]
+    return NoiseCurve.from_text(stated.partition(";")[0]) if stated else None

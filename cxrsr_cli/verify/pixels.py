@@ -44,6 +44,12 @@ _RANGE_WINDOW, _MAX_OF_RANGE = 5, 1.5
 """A pixel leaves the mean of its block by this share of the range around it at most.
 Measured: 0.84."""
 
+_MARK_RANGE, _MARK_SIGMAS, _MIN_MARK_RANGE = 1 / 5, 32.0, 1 / 16
+"""A mark or an edge of such contrast: 3x3 pixels whose values differ by a fifth of the legal range,
+or by so many sigmas and a sixteenth of the range."""
+_MARK_DISTANCE = 12
+"""Pixels around it in which the network rings. There, only single pixels are bounded."""
+
 _MAX_SIGMA_RATIO, _MAX_SIGMA_DIFFERENCE = 0.02, 0.06
 """By which a stated sigma may differ from the one estimated here: another machine may round the
 third digit otherwise, or find a sigma at the threshold of no noise."""
@@ -141,14 +147,15 @@ def audit_pixels(
     blocks = regions = variation = PixelCheck()
     maps = list[_Map]()
     for index, stored in enumerate(source_pixels):
-        frame = _Frame.measure(derived_pixels[index], stored, padding)
-        bound = SIGMAS * noise[index].at(frame.source).astype(np.float64) + ROUNDING
-        worst = np.abs(frame.deviation) / bound
+        frame = _Frame.measure(
+            derived_pixels[index], stored, estimated[index], pixel_range, padding
+        )
+        worst = frame.blocks(noise[index])
         blocks = blocks.or_worse(worst, index, 1)
         for side, ratio in frame.regions(noise[index]):
             regions = regions.or_worse(ratio, index, side)
             np.maximum(worst, ratio, out=worst)
-        for side, ratio in frame.variations(estimated[index]):
+        for side, ratio in frame.variations():
             variation = variation.or_worse(ratio, index, side)
             np.maximum(worst, ratio, out=worst)
         maps.append(worst)
@@ -232,20 +239,28 @@ class _Frame:
     """Stored values; padding has those of its nearest image pixel."""
     deviation: _Map
     """Mean of the block less the source's pixel; zero in padding."""
-    variation: _Map
-    """Variance inside of the block; zero in padding."""
+    variance: _Map
+    """Of the pixels of a block."""
     largest: _Map
-    """Largest distance of a pixel from its block's mean; zero in padding."""
-    counted: _Map
+    """Largest distance of a pixel from its block's mean."""
+    sigma: _Map
+    """Of the noise."""
+    image: _Map
     """1 for a pixel of the image, 0 for padding."""
+    near_mark: _Map
+    """1 for a pixel near a mark or another edge of such contrast, 0 elsewhere."""
 
     @classmethod
     def measure(
-        cls, output: NDArray[np.integer], stored: NDArray[np.int32], padding: Padding | None
+        cls,
+        output: NDArray[np.integer],
+        stored: NDArray[np.int32],
+        noise: NoiseCurve,
+        pixel_range: PixelRange,
+        padding: Padding | None,
     ) -> "_Frame":
         scale, (rows, columns) = len(output) // len(stored), stored.shape
-        mask = padding.mask(stored) if padding else np.zeros(stored.shape, bool)
-        deviation, variation, largest = (np.empty(stored.shape) for _ in range(3))
+        deviation, variance, largest = (np.empty(stored.shape) for _ in range(3))
         for top in range(0, rows, _STRIP_ROWS):
             strip = slice(top, min(top + _STRIP_ROWS, rows))
             blocks = output[strip.start * scale : strip.stop * scale].reshape(
@@ -254,50 +269,71 @@ class _Frame:
             mean = blocks.mean((1, 3), dtype=np.float64)
             distance = blocks - mean[:, None, :, None]
             deviation[strip] = mean - stored[strip]
-            variation[strip] = np.square(distance).mean((1, 3))
+            variance[strip] = np.square(distance).mean((1, 3))
             largest[strip] = np.abs(distance).max((1, 3))
-        for measured in (deviation, variation, largest):
-            measured[mask] = 0
-        filled = fill_padding(stored, mask).astype(np.float64)
-        return cls(filled, deviation, variation, largest, (~mask).astype(np.float64))
+        mask = padding.mask(stored) if padding else np.zeros(stored.shape, bool)
+        deviation[mask] = 0
+        source = fill_padding(stored, mask).astype(np.float64)
+        sigma = noise.at(source).astype(np.float64)
+        span = pixel_range.maximum - pixel_range.minimum
+        contrast = np.minimum(
+            _MARK_RANGE * span, np.maximum(_MARK_SIGMAS * sigma, _MIN_MARK_RANGE * span)
+        )
+        marks = (_range(source, 3) > contrast).astype(np.float64)
+        near_mark = maximum_filter(marks, 2 * _MARK_DISTANCE + 1)
+        image = (~mask).astype(np.float64)
+        return cls(source, deviation, variance, largest, sigma, image, near_mark)
+
+    def blocks(self, noise: NoiseCurve) -> _Map:
+        """Return the ratio of deviations to their bounds."""
+        bound = SIGMAS * noise.at(self.source).astype(np.float64) + ROUNDING
+        return np.abs(self.deviation) / bound
 
     def regions(self, noise: NoiseCurve) -> Iterator[tuple[int, _Map]]:
         """Yield side, and ratio of the mean deviation to its bound, of windows around pixels."""
-        variance = np.square(noise.at(self.source).astype(np.float64))
+        sigma = noise.at(self.source).astype(np.float64)
         for side, sigmas in _WINDOW_SIGMAS.items():
-            pixels = np.maximum(self._sum(self.counted, side), 1)
-            mean = np.abs(self._sum(self.deviation, side)) / pixels
-            sigma = np.sqrt(self._sum(variance * self.counted, side) / pixels)
+            pixels = np.maximum(_sum(self.image, side), 1)
+            mean = np.abs(_sum(self.deviation, side)) / pixels
+            deviation = np.sqrt(_sum(np.square(sigma) * self.image, side) / pixels)
             # Windows at the border, and around padding, have fewer pixels.
             share = np.sqrt(pixels) / side
-            bound = (sigmas * sigma + _WINDOW_ROUNDING / side) / share
-            yield side, mean / np.minimum(bound, SIGMAS * sigma + ROUNDING)
+            bound = (sigmas * deviation + _WINDOW_ROUNDING / side) / share
+            # The network rings around marks, and smooths them.
+            bound += SIGMAS * deviation * _sum(self.near_mark * self.image, side) / pixels
+            yield side, mean / np.minimum(bound, SIGMAS * deviation + ROUNDING)
 
-    def variations(self, noise: NoiseCurve) -> Iterator[tuple[int, _Map]]:
+    def variations(self) -> Iterator[tuple[int, _Map]]:
         """Yield side, and ratio of what varies inside of blocks to its bound, for windows."""
-        sigma = noise.at(self.source).astype(np.float64)
-        square = sum(np.square(slope) for slope in np.gradient(self.source))
+        counted = self.image * (1 - self.near_mark)
+        down, right = np.gradient(self.source)
+        square = counted * (np.square(down) + np.square(right))
         for side, most in _VARIATION_WINDOWS.items():
-            pixels = np.maximum(self._sum(self.counted, side), 1)
-            found = np.sqrt(self._sum(self.variation, side) / pixels)
-            by_slope = _SLOPE_VARIATION * np.sqrt(self._sum(square * self.counted, side) / pixels)
-            expected = by_slope + _NOISE_VARIATION * sigma + _ROUNDING_VARIATION
+            pixels = np.maximum(_sum(counted, side), 1)
+            found = np.sqrt(_sum(self.variance * counted, side) / pixels)
+            by_slope = _SLOPE_VARIATION * np.sqrt(_sum(square, side) / pixels)
+            expected = by_slope + _NOISE_VARIATION * self.sigma + _ROUNDING_VARIATION
             ratio = found / (most * expected)
             if side == _MIN_VARIATION_WINDOW:
-                must_vary = by_slope > _MIN_SLOPE_SIGMAS * sigma + _MIN_SLOPE
-                lacking = _MIN_VARIATION * by_slope / np.maximum(found + _NOISE_VARIATION, 1e-9)
+                must_vary = by_slope > _MIN_SLOPE_SIGMAS * self.sigma + _MIN_SLOPE
+                lacking = _MIN_VARIATION * by_slope / (found + _NOISE_VARIATION)
                 ratio = np.where(must_vary, np.maximum(ratio, lacking), ratio)
             yield side, ratio
-        around = maximum_filter(self.source, _RANGE_WINDOW) - minimum_filter(
-            self.source, _RANGE_WINDOW
-        )
-        yield 1, self.largest / (_MAX_OF_RANGE * (around + sigma + 1))
+        largest = _MAX_OF_RANGE * (_range(self.source, _RANGE_WINDOW) + self.sigma + 1)
+        yield 1, counted * self.largest / largest
 
-    @staticmethod
-    def _sum(values: _Map, side: int) -> _Map:
-        """Return sums over windows; what lies outside of the image is zero."""
-        mean: _Map = uniform_filter(values, side, mode="constant")
-        return np.maximum(mean, 0) * side**2 if (values >= 0).all() else mean * side**2
+
+def _range(values: _Map, side: int) -> _Map:
+    """Return the difference between the largest and the smallest value of windows."""
+    highest: _Map = maximum_filter(values, side)
+    return highest - minimum_filter(values, side)
+
+
+def _sum(values: _Map, side: int) -> _Map:
+    """Return sums over windows; what lies outside of the image is zero."""
+    mean: _Map = uniform_filter(values, side, mode="constant")
+    # The filter subtracts what leaves its window, which may leave less than nothing.
+    return (mean if values.min() < 0 else np.maximum(mean, 0)) * side**2
 
 
 def draw_map(path: Path, source: NDArray[np.int32], ratio: _Map, *, inverted: bool) -> None:
