@@ -24,7 +24,7 @@ from cxrsr_cli.verify.findings import Aspect, ClaimStatus, Finding, Place
 
 _STRIP_ROWS = 64
 
-_WINDOW_SIGMAS = {3: 1.9, 5: 1.5, 9: 0.75, 17: 0.35, 33: 0.16, 65: 0.11}
+_WINDOW_SIGMAS = {3: 1.9, 5: 1.8, 9: 0.75, 17: 0.35, 33: 0.16, 65: 0.11}
 """By the side of a window in source pixels: the standard deviations of one pixel's noise by which
 the mean of the window may leave the source's. `benchmarks/audit_bounds.py` measures what outputs of
 real chests reach: 1.4, 1.0, 0.42, 0.17, 0.08 and 0.054."""
@@ -313,9 +313,11 @@ class _Frame:
             found = np.sqrt(_sum(self.variance * counted, side) / pixels)
             by_slope = _SLOPE_VARIATION * np.sqrt(_sum(square, side) / pixels)
             expected = by_slope + _NOISE_VARIATION * self.sigma + _ROUNDING_VARIATION
-            ratio = found / (most * expected)
+            # Few pixels vary more than the average of a window.
+            is_judged = pixels >= side**2 / 2
+            ratio = is_judged * found / (most * expected)
             if side == _MIN_VARIATION_WINDOW:
-                must_vary = by_slope > _MIN_SLOPE_SIGMAS * self.sigma + _MIN_SLOPE
+                must_vary = is_judged & (by_slope > _MIN_SLOPE_SIGMAS * self.sigma + _MIN_SLOPE)
                 lacking = _MIN_VARIATION * by_slope / (found + _NOISE_VARIATION)
                 ratio = np.where(must_vary, np.maximum(ratio, lacking), ratio)
             yield side, ratio
