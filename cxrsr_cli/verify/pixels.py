@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 
 from cxrsr_cli.dicom.pixel_format import Padding, PixelRange, fill_padding
+from cxrsr_cli.images.marks import mark_mask
 from cxrsr_cli.inference.agreement import ROUNDING, SIGMAS, AgreementDeviation
 from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve
 from cxrsr_cli.networks.config import Agreement
@@ -43,12 +45,6 @@ _MIN_SLOPE_SIGMAS, _MIN_SLOPE = 2.0, 2.0
 _RANGE_WINDOW, _MAX_OF_RANGE = 5, 1.5
 """A pixel leaves the mean of its block by this share of the range around it at most.
 Measured: 0.84."""
-
-_MARK_RANGE, _MARK_SIGMAS, _MIN_MARK_RANGE = 1 / 5, 32.0, 1 / 16
-"""A mark or an edge of such contrast: 3x3 pixels whose values differ by a fifth of the legal range,
-or by so many sigmas and a sixteenth of the range."""
-_MARK_DISTANCE = 12
-"""Pixels around it in which the network rings. There, only single pixels are bounded."""
 
 _MAX_SIGMA_RATIO, _MAX_SIGMA_DIFFERENCE = 0.02, 0.06
 """By which a stated sigma may differ from the one estimated here: another machine may round the
@@ -248,7 +244,7 @@ class _Frame:
     image: _Map
     """1 for a pixel of the image, 0 for padding."""
     near_mark: _Map
-    """1 for a pixel near a mark or another edge of such contrast, 0 elsewhere."""
+    """1 for a pixel near a burnt-in mark, where the network rings; 0 elsewhere."""
 
     @classmethod
     def measure(
@@ -276,11 +272,8 @@ class _Frame:
         source = fill_padding(stored, mask).astype(np.float64)
         sigma = noise.at(source).astype(np.float64)
         span = pixel_range.maximum - pixel_range.minimum
-        contrast = np.minimum(
-            _MARK_RANGE * span, np.maximum(_MARK_SIGMAS * sigma, _MIN_MARK_RANGE * span)
-        )
-        marks = (_range(source, 3) > contrast).astype(np.float64)
-        near_mark = maximum_filter(marks, 2 * _MARK_DISTANCE + 1)
+        values = torch.from_numpy(source.astype(np.float32))[None, None]
+        near_mark = mark_mask(values, span)[0, 0].numpy().astype(np.float64)
         image = (~mask).astype(np.float64)
         return cls(source, deviation, variance, largest, sigma, image, near_mark)
 
