@@ -141,7 +141,7 @@ def audit_pixels(
     blocks = regions = variation = PixelCheck()
     maps = list[_Map]()
     for index, stored in enumerate(source_pixels):
-        frame = _Frame.measure(
+        frame = MeasuredFrame.of(
             derived_pixels[index], stored, estimated[index], pixel_range, padding
         )
         worst = frame.blocks(noise[index])
@@ -226,7 +226,7 @@ def _in_millimetres(place: Place, source: Dataset) -> Place:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class MeasuredFrame:
     """One frame, reduced to the size of its source; ``(H, W)`` each."""
 
     source: _Map
@@ -245,14 +245,14 @@ class _Frame:
     """1 for a pixel near a burnt-in mark, where the network rings; 0 elsewhere."""
 
     @classmethod
-    def measure(
+    def of(
         cls,
         output: NDArray[np.integer],
         stored: NDArray[np.int32],
         noise: NoiseCurve,
         pixel_range: PixelRange,
         padding: Padding | None,
-    ) -> "_Frame":
+    ) -> "MeasuredFrame":
         scale, (rows, columns) = len(output) // len(stored), stored.shape
         deviation, variance, largest = (np.empty(stored.shape) for _ in range(3))
         for top in range(0, rows, _STRIP_ROWS):

@@ -87,9 +87,7 @@ def check_header(
         yield from _not_checked("the scale that the object states is not that of its size")
     else:
         try:
-            expected = _derive(
-                source, derived, source_pixels, derived_pixels, stated, agreement
-            )
+            expected = _derive(source, derived, source_pixels, derived_pixels, stated, agreement)
         except CxrsrError as error:
             yield from _not_checked(f"the source cannot be derived from: {error}")
         # A forged object may state anything.

@@ -110,9 +110,7 @@ def verify(
         claimed = agreement or (stated and stated.parameters.options.agreement) or Agreement.NOISE
 
         def audit_as(agreement: Agreement) -> PixelAudit:
-            return audit_pixels(
-                old.dataset, source_pixels, derived_pixels, agreement, stated_noise
-            )
+            return audit_pixels(old.dataset, source_pixels, derived_pixels, agreement, stated_noise)
 
         audit = audit_as(claimed)
         description = _description(stated, audit, claimed, audit_as, stated_noise)
@@ -133,9 +131,7 @@ def verify(
     pixel_range = PixelRange.from_dataset(old.dataset)
     if map_file and audit.maps:
         worst = max(range(len(audit.maps)), key=lambda index: float(audit.maps[index].max()))
-        draw_map(
-            map_file, source_pixels[worst], audit.maps[worst], inverted=pixel_range.inverted
-        )
+        draw_map(map_file, source_pixels[worst], audit.maps[worst], inverted=pixel_range.inverted)
     lr_psnr = psnr_of_error(audit.deviation.rms**2, pixel_range.maximum - pixel_range.minimum)
     return VerificationReport(scale, findings, audit.deviation, lr_psnr, audit.noise)
 

@@ -213,7 +213,7 @@ def pixel_tampers(sigma: float) -> list[Tamper]:
         (4, 1, recomputation), (4, 6, audit), (8, 0.5, recomputation), (8, 4, audit),
         (16, 0.25, recomputation), (16, 2, audit), (16, -2, audit), (30, 0.1, recomputation),
         (30, 1, audit), (30, -1, audit), (60, 0.05, audit), (60, 0.5, audit),
-        (60, -0.5, audit), (120, 0.03, audit), (120, 0.4, audit), (120, -0.4, audit),
+        (60, -0.5, audit), (120, 0.06, audit), (120, 0.4, audit), (120, -0.4, audit),
     ]  # fmt: skip
     nodules = [(20, 3, audit), (40, 1.5, audit), (80, 1, audit), (120, 0.8, audit),
                (40, 0.1, recomputation)]  # fmt: skip

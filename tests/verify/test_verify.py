@@ -18,18 +18,18 @@ from cxrsr_cli.common.process import now
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
-from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.verify.findings import Aspect, ClaimStatus
 from cxrsr_cli.verify.recompute import CLAIM as RECOMPUTATION
 from cxrsr_cli.verify.recompute import Recomputation
 from cxrsr_cli.verify.run import (
     SCHEMA,
+    Auditor,
     AuditReport,
     AuditStatus,
-    Auditor,
     exit_code,
     json_schema,
     pair_files,
@@ -119,9 +119,7 @@ def test_a_changed_overlay_or_padding_is_found(
 
 
 def test_what_was_not_checked_is_said_with_its_reason(pair: tuple[Path, Path]) -> None:
-    (finding,) = [
-        each for each in verify(*pair).findings if each.status is ClaimStatus.NOT_CHECKED
-    ]
+    (finding,) = [each for each in verify(*pair).findings if each.status is ClaimStatus.NOT_CHECKED]
     assert (finding.claim, finding.detail) == (RECOMPUTATION, "use --recompute to check it")
 
 
@@ -196,9 +194,7 @@ def test_folders_and_reports_are_verified_with_one_report(
     out = tmp_path / "out"
     jobs = [Job(path, out / path.name) for path in sorted(inputs.iterdir())]
     results = list(BatchRunner(LocalExecutor(upscaler)).run(jobs))
-    run = BatchRun(
-        upscaler.parameters, jobs, results, now(), now(), ExitCode.OK, peak_rss_bytes=0
-    )
+    run = BatchRun(upscaler.parameters, jobs, results, now(), now(), ExitCode.OK, peak_rss_bytes=0)
     write_report(build_report(run), tmp_path / "run.json")
     (out / "notes.txt").write_text("no image")
     (out / "0.dcm").write_bytes((out / "0.dcm").read_bytes()[:400])
