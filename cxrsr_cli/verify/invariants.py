@@ -88,8 +88,9 @@ def check_file(path: Path, derived: DicomSource) -> Iterator[Finding]:
         The same, as read.
     """
     with quiet_libraries():
-        meta = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    meta, dataset = meta.file_meta, derived.dataset
+        # As it is in the file: `read_source` corrects what it states of the encoding.
+        meta = pydicom.dcmread(path, stop_before_pixels=True, force=True).file_meta
+    dataset = derived.dataset
     pairs = (
         ("MediaStorageSOPClassUID", dataset.SOPClassUID),
         ("MediaStorageSOPInstanceUID", dataset.SOPInstanceUID),

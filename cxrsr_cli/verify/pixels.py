@@ -34,7 +34,8 @@ _WINDOW_ROUNDING = 1.2
 """Divided by a window's side: stored units that rounding may add to its mean."""
 
 _VARIATION_WINDOWS = {5: 2.5, 17: 1.6}
-"""By the side of a window: the largest ratio of the variation inside of blocks to the one expected."""
+"""By the side of a window: the largest ratio of the variation inside of blocks to the one that is
+expected."""
 _MIN_VARIATION_WINDOW, _MIN_VARIATION = 17, 0.45
 """The smallest ratio, where the slope is above the noise."""
 _SLOPE_VARIATION, _NOISE_VARIATION, _ROUNDING_VARIATION = 8.0**-0.5, 0.3, 0.5
@@ -253,6 +254,7 @@ class MeasuredFrame:
         pixel_range: PixelRange,
         padding: Padding | None,
     ) -> "MeasuredFrame":
+        """Measure a frame; parameters as of `audit_pixels`, and the noise of its source."""
         scale, (rows, columns) = len(output) // len(stored), stored.shape
         deviation, variance, largest = (np.empty(stored.shape) for _ in range(3))
         for top in range(0, rows, _STRIP_ROWS):
@@ -318,15 +320,16 @@ class MeasuredFrame:
 
 def _range(values: _Map, side: int) -> _Map:
     """Return the difference between the largest and the smallest value of windows."""
-    highest: _Map = maximum_filter(values, side)
-    return highest - minimum_filter(values, side)
+    difference: _Map = maximum_filter(values, side) - minimum_filter(values, side)
+    return difference
 
 
 def _sum(values: _Map, side: int) -> _Map:
     """Return sums over windows; what lies outside of the image is zero."""
     mean: _Map = uniform_filter(values, side, mode="constant")
     # The filter subtracts what leaves its window, which may leave less than nothing.
-    return (mean if values.min() < 0 else np.maximum(mean, 0)) * side**2
+    mean = mean if values.min() < 0 else np.maximum(mean, 0)
+    return mean * side**2
 
 
 def draw_map(path: Path, source: NDArray[np.int32], ratio: _Map, *, inverted: bool) -> None:

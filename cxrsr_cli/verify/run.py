@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -100,9 +100,9 @@ class FileAudit:
 class AuditReport:
     """The report of an audit."""
 
-    schema: Literal["cxrsr-verification/2"]
+    schema: str
     notice: str
-    versions: dict[str, str]
+    versions: dict[str, str | None]
     started: datetime
     finished: datetime
     exit_code: int
@@ -268,14 +268,15 @@ def pair_files_of_report(path: Path) -> list[Pair]:
     """
     try:
         report = json.loads(path.read_bytes())
-        files = report["files"] if report["schema"] == RUN_SCHEMA else None
+        if report["schema"] != RUN_SCHEMA:
+            raise ValueError
         pairs = [
             Pair(
                 Path(file["source"]),
                 Path(file["output"]),
                 (file["source_sha256"], file["output_sha256"]),
             )
-            for file in files
+            for file in report["files"]
             if file["output_sha256"]
         ]
     except OSError as error:

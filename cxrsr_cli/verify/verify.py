@@ -170,7 +170,7 @@ def _recompute(
         return Finding.not_checked(
             Aspect.RECOMPUTATION, RECOMPUTATION_CLAIM, "use --recompute to check it"
         )
-    parameters = stated and stated.parameters
+    parameters = stated.parameters if stated else None
     return recomputation.check(source, source_pixels, derived_pixels, parameters, noise)
 
 

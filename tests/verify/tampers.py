@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -16,7 +17,7 @@ from cxrsr_cli.inference.agreement import AgreementDeviation, read_noise
 from cxrsr_cli.networks.config import Agreement
 
 Pixels = NDArray[np.float64]
-Change = Callable[[pydicom.FileDataset], object]
+Change = Callable[[Any], object]
 
 
 class FoundBy(Enum):
@@ -39,7 +40,8 @@ class Tamper:
 
 def pixels_of(dataset: pydicom.FileDataset) -> Pixels:
     """Return the stored values of an uncompressed image."""
-    return dataset.pixel_array.astype(np.float64)
+    values: Pixels = dataset.pixel_array.astype(np.float64)
+    return values
 
 
 def set_pixels(dataset: pydicom.FileDataset, values: Pixels) -> None:
@@ -100,15 +102,15 @@ def checkerboard(shape: tuple[int, ...]) -> Pixels:
 def block_means(pixels: Pixels) -> Pixels:
     """Replace every block of 2 x 2 pixels by its mean."""
     rows, columns = (side // 2 for side in pixels.shape)
-    means = pixels.reshape(rows, 2, columns, 2).mean((1, 3))
+    means: Pixels = pixels.reshape(rows, 2, columns, 2).mean((1, 3))
     return means.repeat(2, 0).repeat(2, 1)
 
 
 def interpolated(pixels: Pixels) -> Pixels:
     """Return cubic interpolation of the source, moved so that its blocks keep their means."""
     rows, columns = (side // 2 for side in pixels.shape)
-    means = pixels.reshape(rows, 2, columns, 2).mean((1, 3))
-    smooth = zoom(means, 2, order=3, grid_mode=True, mode="grid-mirror")
+    means: Pixels = pixels.reshape(rows, 2, columns, 2).mean((1, 3))
+    smooth: Pixels = zoom(means, 2, order=3, grid_mode=True, mode="grid-mirror")
     lacking = means - smooth.reshape(rows, 2, columns, 2).mean((1, 3))
     return smooth + lacking.repeat(2, 0).repeat(2, 1)
 
