@@ -76,7 +76,8 @@ def disc(diameter: float, contrast: float, *, smooth: bool = False) -> Change:
         rows, columns = np.indices(pixels.shape)
         distance = np.hypot(rows - CENTRE[0], columns - CENTRE[1]) / (diameter / 2)
         shape = np.clip(1 - distance**2, 0, 1) if smooth else distance <= 1
-        return pixels + contrast * shape
+        changed: Pixels = pixels + contrast * shape
+        return changed
 
     return painted(change)
 
@@ -112,7 +113,8 @@ def interpolated(pixels: Pixels) -> Pixels:
     means: Pixels = pixels.reshape(rows, 2, columns, 2).mean((1, 3))
     smooth: Pixels = zoom(means, 2, order=3, grid_mode=True, mode="grid-mirror")
     lacking = means - smooth.reshape(rows, 2, columns, 2).mean((1, 3))
-    return smooth + lacking.repeat(2, 0).repeat(2, 1)
+    agreeing: Pixels = smooth + lacking.repeat(2, 0).repeat(2, 1)
+    return agreeing
 
 
 def with_detail(gain: float) -> Callable[[Pixels], Pixels]:
