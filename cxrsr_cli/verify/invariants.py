@@ -234,7 +234,21 @@ def check_content(source: DicomSource, derived: DicomSource) -> Iterator[Finding
 
 
 def _value(source: DicomSource, tag: BaseTag) -> object:
-    return source.dataset[tag].value if tag in source.dataset else None
+    return _public(source.dataset[tag].value) if tag in source.dataset else None
+
+
+def _public(value: object) -> object:
+    """Return a value; of items of sequences what is neither private nor a group length."""
+    if not isinstance(value, Sequence):
+        return value
+    return [
+        {
+            each.tag: _public(each.value)
+            for each in item
+            if each.tag.element and not each.tag.is_private
+        }
+        for item in value
+    ]
 
 
 def check_geometry(source: DicomSource, derived: DicomSource, scale: int) -> Iterator[Finding]:
