@@ -213,6 +213,11 @@ class UpscaleOptions:
         """Return the options by name, as plain JSON types."""
         return {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
 
+    def recipe(self) -> dict[str, Any]:
+        """Return the options that decide an output, and the model's name, as plain JSON types."""
+        counted = {one.name for one in fields(self) if OptionInfo.of(one).in_uids} | {"model"}
+        return {name: value for name, value in self.as_dict().items() if name in counted}
+
     def ledger_key(self) -> str:
         """Return the options that the ledger compares; machine and version do not count."""
         return self._text(lambda info: info.in_ledger)

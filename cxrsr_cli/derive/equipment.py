@@ -9,6 +9,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
+from pydicom.valuerep import DT
 
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.identifiers import MANUFACTURER, MODEL_NAME
@@ -17,6 +18,9 @@ from cxrsr_cli.options import NOT_FOR_DIAGNOSIS
 
 ACQUISITION_EQUIPMENT = CodedConcept("109101", "DCM", "Acquisition Equipment")
 PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
+
+_PARAMETERS = "; parameters "
+"""Stands before the `DerivationParameters` in Contribution Description."""
 
 _IDENTIFYING = (
     "Manufacturer", "ManufacturerModelName", "StationName", "DeviceSerialNumber",
@@ -97,8 +101,35 @@ def own_equipment(parameters: DerivationParameters, now: datetime) -> Dataset:
         contribution_datetime=now,
         contribution_description=(
             f"AI super-resolution x{parameters.options.scale}; {NOT_FOR_DIAGNOSIS}"
+            f"{_PARAMETERS}{parameters.to_json()}"
         ),
     )
     item.DeviceSerialNumber = parameters.model_sha256
     item.DeviceUID = parameters.device_uid()
     return item
+
+
+def read_parameters(derived: Dataset) -> tuple[DerivationParameters, datetime]:
+    """Read from a derived object how it was made, and when.
+
+    Raises
+    ------
+    ValueError
+        If it does not say so.
+    """
+    item = _last_own_equipment(derived) or Dataset()
+    text = str(item.get("ContributionDescription") or "").partition(_PARAMETERS)[2]
+    time = DT(str(item.get("ContributionDateTime") or ""))
+    if time is None or time.tzinfo is None:
+        raise ValueError("no time with its zone")
+    return DerivationParameters.from_json(text), time
+
+
+def _last_own_equipment(derived: Dataset) -> Dataset | None:
+    items = derived.get("ContributingEquipmentSequence")
+    for item in reversed(items if isinstance(items, Sequence) else ()):
+        codes = item.get("PurposeOfReferenceCodeSequence") or ()
+        is_processing = any(code.get("CodeValue") == PROCESSING_EQUIPMENT.value for code in codes)
+        if is_processing and item.get("ManufacturerModelName") == MODEL_NAME:
+            return item
+    return None

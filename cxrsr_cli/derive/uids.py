@@ -1,11 +1,14 @@
 """UIDs of outputs: the same input, model and options give the same UIDs again."""
 
 import hashlib
+import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
+from pydantic import TypeAdapter
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -54,13 +57,32 @@ class DerivationParameters:
     impulse_filter: bool = False
     noise_level_sha256: str = ""
 
+    def to_json(self) -> str:
+        """Return all of it as one line of JSON, for the derived object."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain["options"] = self._options_by_kind_of_device().recipe()
+        return json.dumps(plain, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If it is not that.
+        """
+        return TypeAdapter(cls).validate_json(text)
+
     def fingerprint(self) -> str:
         """Return as text all of it that the weights do not decide."""
-        # All GPUs of a machine give the same results.
-        kind = self.options.device.partition(":")[0]
-        options = replace(self.options, device=kind)
         weights = f"{self.model_sha256}|{self.noise_level_sha256}"
+        options = self._options_by_kind_of_device()
         return f"{self.software}|{weights}|{options.fingerprint()}"
+
+    def _options_by_kind_of_device(self) -> UpscaleOptions:
+        # All GPUs of a machine give the same results.
+        return replace(self.options, device=self.options.device.partition(":")[0])
 
     def instance_uid(self, source_instance_uid: str, pixels_sha256: str, header_sha256: str) -> UID:
         """Return the SOP Instance UID of the output.

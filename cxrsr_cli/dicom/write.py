@@ -24,7 +24,7 @@ from cxrsr_cli.dicom.dataset_walker import has_legal_encapsulation
 from cxrsr_cli.dicom.decode import decodes_equal
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.raw_elements import set_vr_encoding
-from cxrsr_cli.dicom.source import NATIVE_SYNTAXES, read_source
+from cxrsr_cli.dicom.source import NATIVE_SYNTAXES, DicomSource, read_source
 from cxrsr_cli.errors import NotDicomError, OutputError
 
 if TYPE_CHECKING:
@@ -216,6 +216,29 @@ def encode_dicom(dataset: FileDataset, pixels: NDArray[np.integer], syntax: UID)
             raise OutputError("what was encoded does not read back the same")
         file.seek(0)
         return pydicom.dcmread(file)
+
+
+def encode_header(dataset: FileDataset, syntax: UID) -> DicomSource:
+    """Encode an object without its pixel data, and read it back.
+
+    Parameters
+    ----------
+    dataset : pydicom.dataset.FileDataset
+        The derived object; it loses its Pixel Data.
+    syntax : pydicom.uid.UID
+        Uncompressed transfer syntax.
+
+    Raises
+    ------
+    NotDicomError
+        If it has elements that are too damaged to be written.
+    """
+    file = io.BytesIO()
+    del dataset.PixelData
+    with quiet_libraries():
+        _encode(dataset, syntax)
+        _save(dataset, file, syntax)
+    return read_source(file)
 
 
 def _encode(dataset: FileDataset, syntax: UID) -> None:
