@@ -24,9 +24,9 @@ from cxrsr_cli.verify.invariants import (
     check_file,
     check_geometry,
     check_photometry,
-    check_provenance,
 )
 from cxrsr_cli.verify.pixels import PixelAudit, audit_pixels, draw_map, is_same_noise
+from cxrsr_cli.verify.provenance import check_private, check_provenance
 from cxrsr_cli.verify.rebuild import StatedDerivation, check_header
 from cxrsr_cli.verify.recompute import CLAIM as RECOMPUTATION_CLAIM
 from cxrsr_cli.verify.recompute import Recomputation
@@ -122,6 +122,7 @@ def verify(
             *check_file(derived, new),
             *check_provenance(old, new, scale),
             *check_content(old, new),
+            *check_private(old, new),
             *check_geometry(old, new, scale),
             *check_photometry(old, new, source_pixels, derived_pixels),
             *check_header(old, new, source_pixels, derived_pixels, stated, description),
