@@ -361,8 +361,8 @@ def header_tampers() -> list[Tamper]:
         ("another series listed as referenced", listed_elsewhere),
         ("Image Type primary", lambda ds: put(
             "ImageType", ["DERIVED", "PRIMARY", *ds.ImageType[2:]])(ds)),
-        ("mark at the place of a standard value", lambda ds: put(
-            "ImageType", ["DERIVED", "SECONDARY", "SUPERRESOLUTION"])(ds)),
+        ("mark at the place of a standard value", put(
+            "ImageType", ["DERIVED", "SECONDARY", "SUPERRESOLUTION"])),
         ("spacing of the source in a private element", lambda ds: ds.private_block(
             0x0009, "TEST").add_new(0x02, "DS", [2 * number for number in ds.PixelSpacing])),
         ("Detector Binning of the source", put("DetectorBinning", [2, 2])),
