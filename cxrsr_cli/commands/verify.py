@@ -80,8 +80,8 @@ def verify(
 
     Checks file, provenance, content, geometry, photometric meaning, every element of the header,
     every pixel and regions of several sizes. Each claim holds, fails, or was not checked. Exit
-    codes: 0 no claim fails, 3 nothing to check, 4 some files cannot be read, 5 none can be read,
-    9 a claim fails.
+    codes: 0 no claim fails, 3 nothing to check, 4 some files, or 5 all, cannot be read or made
+    again by --recompute, 9 a claim fails.
     """
     from cxrsr_cli.batch.report import check_report_path, write_report
     from cxrsr_cli.common.process import now

@@ -30,6 +30,7 @@ from cxrsr_cli.verify.run import (
     Auditor,
     AuditReport,
     AuditStatus,
+    Pair,
     exit_code,
     json_schema,
     pair_files,
@@ -144,6 +145,9 @@ def test_recomputation_needs_the_weights_that_the_object_names(
     assert "--model" in unknown.detail
     known = verify(*pair, recomputation=Recomputation((tiny_model,))).findings[-1]
     assert (known.status, known.detail) == (ClaimStatus.HOLDS, "bit for bit")
+    (audit,) = Auditor(recomputation=Recomputation()).run([Pair(*pair)])
+    assert audit.status is AuditStatus.NOT_CHECKED
+    assert exit_code([audit]) is ExitCode.ALL_FAILED
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,7 @@ def test_folders_and_reports_are_verified_with_one_report(
     }  # fmt: skip
     report = AuditReport.of(audits, started).to_dict()
     assert (report["schema"], report["exit_code"]) == (SCHEMA, ExitCode.VERIFICATION)
-    assert report["counts"] == {"holds": 4, "fails": 1, "error": 2}
+    assert report["counts"] == {"holds": 4, "fails": 1, "not checked": 0, "error": 2}
     assert json.loads(json.dumps(report)) == report
     assert exit_code([each for each in audits if each.status is not AuditStatus.FAILS]) == (
         ExitCode.SOME_FAILED
