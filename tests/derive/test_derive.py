@@ -314,17 +314,22 @@ def test_a_real_reversible_file_stays_lossless(shared: Path) -> None:
 def test_new_attributes_of_the_patient_are_copied_and_not_logged(
     chest: FileDataset, tmp_path: Path
 ) -> None:
-    """Names and pronouns to use, gender identity: newer than pydicom's dictionary."""
-    names, pronouns, identity = Dataset(), Dataset(), Dataset()
+    """Names and pronouns to use, gender identity, sensitive content.
+
+    pydicom's dictionary does not know all of them.
+    """
+    names, pronouns, identity, sensitive = Dataset(), Dataset(), Dataset(), Dataset()
     names.add_new(0x00100012, "LT", "NameToUse")
     chest.add_new(0x00100011, "SQ", Sequence([names]))
     pronouns.CodeMeaning = "Pronoun"
     chest.add_new(0x00100014, "SQ", Sequence([pronouns]))
     identity.CodeMeaning = "Identity"
     chest.add_new(0x00100041, "SQ", Sequence([identity]))
+    sensitive.CodeMeaning = "Sensitive"
+    chest.add_new(0x0008001D, "SQ", Sequence([sensitive]))
     path = saved(chest, tmp_path / "in.dcm")
     derived, warnings = derived_from(path)
     content = saved(derived, tmp_path / "out.dcm").read_bytes()
-    for text in ("NameToUse", "Pronoun", "Identity"):
+    for text in ("NameToUse", "Pronoun", "Identity", "Sensitive"):
         assert text.encode() in content
         assert not any(text in warning for warning in warnings)
