@@ -198,6 +198,7 @@ def other_model(dataset: Dataset) -> None:
     ]  # fmt: skip
     item.ContributionDescription = item.ContributionDescription.replace(old, new)
     dataset.DeviceSerialNumber = item.DeviceSerialNumber = new
+    dataset.SoftwareVersions = list(item.SoftwareVersions)
     dataset.DerivationDescription = dataset.DerivationDescription.replace(old, new)
 
 
@@ -293,7 +294,7 @@ BY_DERIVING_AGAIN = (
     "Series Description that clears for reading", "approval added", "agreement denied",
     "earlier description forged", "agreement none stated", "noise reduction 1 stated",
     "another precision stated", "another model named", "Image Type with another value",
-    "Largest Image Pixel Value false",
+    "Largest Image Pixel Value false", "private element removed",
 )  # fmt: skip
 """Names of the changes that contradict nothing but how the header comes about."""
 
@@ -317,7 +318,7 @@ def header_tampers() -> list[Tamper]:
         ("Patient Comments added", put("PatientComments", "new")),
         ("Modality removed", drop("Modality")),
         ("Laterality added", put("ImageLaterality", "L")),
-        ("Series Number the source's", put("SeriesNumber", 1)),
+        ("Series Number the source's", put("SeriesNumber", 2)),
         ("Series Number another", put("SeriesNumber", 77)),
         ("Series Description without warning", put("SeriesDescription", "Chest")),
         ("Series Description that clears for reading", put(
