@@ -301,6 +301,7 @@ class MeasuredFrame:
         counted = self.image * (1 - self.near_mark)
         down, right = np.gradient(self.source)
         square = counted * (np.square(down) + np.square(right))
+        steady = counted * (_steady_slope(self.source, 0) ** 2 + _steady_slope(self.source, 1) ** 2)
         for side, most in _VARIATION_WINDOWS.items():
             pixels = np.maximum(_sum(counted, side), 1)
             found = np.sqrt(_sum(self.variance * counted, side) / pixels)
@@ -310,12 +311,26 @@ class MeasuredFrame:
             is_judged = pixels >= side**2 / 2
             ratio = is_judged * found / (most * expected)
             if side == _MIN_VARIATION_WINDOW:
-                must_vary = is_judged & (by_slope > _MIN_SLOPE_SIGMAS * self.sigma + _MIN_SLOPE)
-                lacking = _MIN_VARIATION * by_slope / (found + _NOISE_VARIATION)
+                least = _SLOPE_VARIATION * np.sqrt(_sum(steady, side) / pixels)
+                must_vary = is_judged & (least > _MIN_SLOPE_SIGMAS * self.sigma + _MIN_SLOPE)
+                lacking = _MIN_VARIATION * least / (found + _NOISE_VARIATION)
                 ratio = np.where(must_vary, np.maximum(ratio, lacking), ratio)
             yield side, ratio
         largest = _MAX_OF_RANGE * (_range(self.source, _RANGE_WINDOW) + self.sigma + 1)
         yield 1, counted * self.largest / largest
+
+
+def _steady_slope(values: _Map, axis: int) -> _Map:
+    """Return the smaller of the differences to both neighbours; 0 at a step, a peak, the border.
+
+    A step can lie between two blocks, which then need not vary.
+    """
+    first, last = np.take(values, [0], axis), np.take(values, [-1], axis)
+    before, after = (
+        np.diff(values, axis=axis, prepend=first),
+        np.diff(values, axis=axis, append=last),
+    )
+    return np.where(before * after > 0, np.minimum(np.abs(before), np.abs(after)), 0.0)
 
 
 def _range(values: _Map, side: int) -> _Map:
