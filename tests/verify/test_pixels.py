@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.inference.noise_curve import NO_NOISE
@@ -22,7 +23,7 @@ INDEX = np.arange(SIDE, dtype=np.int32)[:, None]
     ],
 )
 def test_blocks_without_variation_hold_where_the_source_has_steps_alone(
-    source: np.ndarray, holds: bool
+    source: NDArray[np.int32], holds: bool
 ) -> None:
     output = source.repeat(2, 0).repeat(2, 1)
     frame = MeasuredFrame.of(output, source.astype(np.int32), NO_NOISE, PixelRange(0, 4095), None)
