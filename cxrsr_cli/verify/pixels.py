@@ -8,12 +8,10 @@ by the source's slope.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from pydicom.dataset import Dataset
 from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
 
@@ -57,7 +55,6 @@ _CLAIMS = {
     Agreement.EXACT: "but for rounding",
     Agreement.NOISE: f"to within {SIGMAS:g} sigma of its noise, and rounding",
 }
-_RED = (255, 0, 0)
 
 _Map = NDArray[np.float64]
 
@@ -345,29 +342,3 @@ def _sum(values: _Map, side: int) -> _Map:
     # The filter subtracts what leaves its window, which may leave less than nothing.
     mean = mean if values.min() < 0 else np.maximum(mean, 0)
     return mean * side**2
-
-
-def draw_map(path: Path, source: NDArray[np.int32], ratio: _Map, *, inverted: bool) -> None:
-    """Write the source as a picture, red where deviations come near to their bound or exceed it.
-
-    Parameters
-    ----------
-    path : Path
-        A PNG file.
-    source : numpy.ndarray
-        ``(H, W)`` stored values.
-    ratio : numpy.ndarray
-        ``(H, W)``, as `PixelAudit.maps`.
-    inverted : bool
-        Whether large values are dark.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-    """
-    low, high = np.percentile(source, (0.5, 99.5))
-    grey = np.clip((source - low) / max(high - low, 1), 0, 1)[..., None] * 255
-    share = np.clip(2 * ratio - 1, 0, 1)[..., None]
-    picture = (255 - grey if inverted else grey) * (1 - share) + np.array(_RED) * share
-    Image.fromarray(picture.astype(np.uint8), "RGB").save(path, "PNG")

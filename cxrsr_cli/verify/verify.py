@@ -18,6 +18,7 @@ from cxrsr_cli.inference.agreement import AgreementDeviation, read_noise
 from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.metrics.psnr_ssim import psnr_of_error
 from cxrsr_cli.networks.config import SCALES, Agreement
+from cxrsr_cli.verify.deviation_map import draw_map
 from cxrsr_cli.verify.findings import Aspect, Finding
 from cxrsr_cli.verify.invariants import (
     check_content,
@@ -25,7 +26,7 @@ from cxrsr_cli.verify.invariants import (
     check_geometry,
     check_photometry,
 )
-from cxrsr_cli.verify.pixels import PixelAudit, audit_pixels, draw_map, is_same_noise
+from cxrsr_cli.verify.pixels import PixelAudit, audit_pixels, is_same_noise
 from cxrsr_cli.verify.provenance import check_private, check_provenance
 from cxrsr_cli.verify.rebuild import StatedDerivation, check_header
 from cxrsr_cli.verify.recompute import CLAIM as RECOMPUTATION_CLAIM
@@ -96,8 +97,8 @@ def verify(
         If one of the files cannot be read or decoded.
     VerificationError
         If the images' sizes or numbers of frames do not match at any scale.
-    OSError
-        If the map cannot be written.
+    OutputError
+        If the map cannot be written, or would replace something other than a PNG file.
     """
     with ensure_unchanged(source), ensure_unchanged(derived):
         old, new = read_source(source), read_source(derived)

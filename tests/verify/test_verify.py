@@ -17,7 +17,7 @@ from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.process import now
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
-from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.errors import ExitCode, OutputError
 from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import Job, UpscaleOptions
@@ -191,6 +191,14 @@ def test_a_place_that_fails_is_drawn(pair: tuple[Path, Path], tmp_path: Path) ->
     assert len({*drawn[200, 50]}) == 1
 
 
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_map_replaces_no_image(pair: tuple[Path, Path], target: int) -> None:
+    before = pair[target].read_bytes()
+    with pytest.raises(OutputError, match="no PNG"):
+        verify(*pair, map_file=pair[target])
+    assert pair[target].read_bytes() == before
+
+
 def test_folders_and_reports_are_verified_with_one_report(
     upscaler: Upscaler, inputs: Path, tmp_path: Path
 ) -> None:
@@ -296,6 +304,7 @@ def test_every_encoding_of_the_output_passes(
         (["{0}", "none"], ExitCode.ALL_FAILED, "No such file"),
         (["{0}", "{2}"], ExitCode.ALL_FAILED, "no Pixel Data"),
         (["--json", "{1}", "{1}"], ExitCode.VERIFICATION, '"VerificationError"'),
+        (["--map", "{0}", "{0}", "{1}"], ExitCode.CANNOT_WRITE, "no PNG file"),
         (["{0}"], ExitCode.USAGE, "--from-report"),
         (["--from-report", "{0}"], ExitCode.USAGE, "not a report of cxrsr upscale"),
     ],
