@@ -107,6 +107,8 @@ PIXEL_GEOMETRY = (
     _line("ObjectPixelSpacingInCenterOfBeam", _BETWEEN_CENTRES, _Rule.DIVIDE),
     _line("PixelSpacing", _BETWEEN_CENTRES, _Rule.DIVIDE),
     _line("ImagePlanePixelSpacing", _BETWEEN_CENTRES, _Rule.DIVIDE),
+    # So that it stays the ratio of pixel spacing to Detector Element Spacing.
+    _line("DetectorBinning", "detector elements for each pixel", _Rule.DIVIDE),
     _line("ImagePositionPatient", _FIRST_CENTRE, _Rule.FIRST_PIXEL_POSITION),
     *_edges("Shutter"),
     *_edges("Collimator"),

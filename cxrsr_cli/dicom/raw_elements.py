@@ -12,6 +12,7 @@ import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 
 # Bytes of a word by VR (PS3.5 7.3); text and single bytes have no byte order.
@@ -21,11 +22,39 @@ _WORD_BYTES = {
     "UV": 8, "SV": 8, "FD": 8, "OV": 8, "OD": 8,
 }  # fmt: skip
 
+NUMBER_TYPES = {"US": "<u2", "SS": "<i2", "UL": "<u4", "SL": "<i4", "FL": "<f4", "FD": "<f8"}
+"""NumPy's types of binary numbers by VR."""
+
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_ITEM = b"\xfe\xff\x00\xe0"
+"""Tag of an item in little endian (PS3.5 7.5)."""
 _MIN_GROUP = 0x0004
 """Of a data set; lower groups are commands and meta information (PS3.5 7.1, PS3.10 7.1)."""
 _PIXEL_DATA = Tag("PixelData")
 _LUT_DESCRIPTOR = Tag("LUTDescriptor")
+
+
+def sequence_items(dataset: Dataset, tag: BaseTag) -> Sequence | None:
+    """Return the items of a sequence, whose element stays as it is; None for another element.
+
+    A value of unknown VR that begins as an item is a sequence, too (PS3.5 6.2.2).
+    """
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement):
+        vr = element.VR or _standard_vr(tag)
+        if vr == "UN" and (element.value or b"").startswith(_ITEM):
+            vr, element = "SQ", element._replace(is_implicit_VR=True)
+        if vr != "SQ":
+            return None
+        copied = Dataset({tag: element._replace(VR="SQ")})
+        try:
+            value = copied[tag].value
+        # Bytes of a private element may only look like an item.
+        except Exception:
+            return None
+    else:
+        value = element.value
+    return value if isinstance(value, Sequence) else None
 
 
 def to_little_endian(dataset: Dataset) -> None:

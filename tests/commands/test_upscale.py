@@ -65,7 +65,7 @@ UNCHANGED = (
     "PatientName", "PatientID", "StudyInstanceUID", "StudyDate", "Modality", "SOPClassUID",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation",
     "WindowCenter", "WindowWidth", "PresentationLUTShape", "RescaleSlope", "RescaleIntercept",
-    "ContentDate", "LossyImageCompression", "PatientOrientation",
+    "StudyTime", "LossyImageCompression", "PatientOrientation",
 )  # fmt: skip
 
 

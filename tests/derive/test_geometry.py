@@ -58,6 +58,7 @@ def test_the_image_keeps_its_size_in_millimetres(
         ("VerticesOfThePolygonalShutter", [1, 1, 10, 10, 1, 10], [2, 2, 38, 38, 2, 38]),
         ("ObjectPixelSpacingInCenterOfBeam", [0.5, 1.0], [0.125, 0.25]),
         ("ImagePlanePixelSpacing", ["0.4", "0.4"], ["0.1", "0.1"]),
+        ("DetectorBinning", ["2.0", "1"], ["0.5", "0.25"]),
     ],
     ids=str,
 )
