@@ -13,7 +13,7 @@ from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.decode import decode, decode_compact
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.dicom.source import DicomSource, read_source
-from cxrsr_cli.errors import VerificationError
+from cxrsr_cli.errors import OutputError, VerificationError
 from cxrsr_cli.inference.agreement import AgreementDeviation, read_noise
 from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.metrics.psnr_ssim import psnr_of_error
@@ -98,7 +98,8 @@ def verify(
     VerificationError
         If the images' sizes or numbers of frames do not match at any scale.
     OutputError
-        If the map cannot be written, or would replace something other than a PNG file.
+        If the map cannot be written, would replace something other than a PNG file, or has
+        nothing to show, because agreement `none` bounds no deviation.
     """
     with ensure_unchanged(source), ensure_unchanged(derived):
         old, new = read_source(source), read_source(derived)
@@ -131,7 +132,9 @@ def verify(
             _recompute(recomputation, old, source_pixels, derived_pixels, stated, known),
         ]
     pixel_range = PixelRange.from_dataset(old.dataset)
-    if map_file and audit.maps:
+    if map_file:
+        if not audit.maps:
+            raise OutputError(f"{map_file}: no map, because the agreement none bounds no deviation")
         worst = max(range(len(audit.maps)), key=lambda index: float(audit.maps[index].max()))
         draw_map(map_file, source_pixels[worst], audit.maps[worst], inverted=pixel_range.inverted)
     lr_psnr = psnr_of_error(audit.deviation.rms**2, pixel_range.maximum - pixel_range.minimum)

@@ -199,6 +199,14 @@ def test_a_map_replaces_no_image(pair: tuple[Path, Path], target: int) -> None:
     assert pair[target].read_bytes() == before
 
 
+def test_no_map_is_promised_where_nothing_bounds_deviations(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="no map"):
+        verify(*pair, agreement=Agreement.NONE, map_file=tmp_path / "map.png")
+    assert not (tmp_path / "map.png").exists()
+
+
 def test_folders_and_reports_are_verified_with_one_report(
     upscaler: Upscaler, inputs: Path, tmp_path: Path
 ) -> None:
