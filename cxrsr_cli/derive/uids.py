@@ -135,10 +135,21 @@ def _canonical_value(dataset: Dataset, tag: BaseTag) -> bytes:
     value = element.value
     # pydicom parses an element that it needs in order to read others.
     if not isinstance(element, RawDataElement):
-        kind = NUMBER_TYPES.get(element.VR)
-        value = np.array(value, kind).tobytes() if kind else str(value).encode()
+        value = _encode(value, NUMBER_TYPES.get(element.VR))
     is_text = dictionary_has_tag(tag) and dictionary_VR(tag) in STR_VR
     return (value or b"").rstrip(b" \0") if is_text else value or b""
+
+
+def _encode(value: object, kind: str | None) -> bytes:
+    if value is None:
+        return b""
+    try:
+        if kind:
+            return np.array(value, kind).tobytes()
+    # A damaged element may hold something other than numbers.
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return str(value).encode(errors="backslashreplace")
 
 
 def _uid(*parts: str) -> UID:

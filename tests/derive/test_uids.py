@@ -7,6 +7,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -17,6 +18,7 @@ from pydicom.uid import (
     JPEGLSLossless,
 )
 
+from cxrsr_cli.derive.uids import hash_header
 from cxrsr_cli.networks.config import Agreement, Precision
 from tests.derive.test_derive import PARAMETERS, derived_from, derived_with, saved
 
@@ -209,3 +211,15 @@ def test_a_rerun_makes_what_the_page_says(
     assert (before.DeviceUID == after.DeviceUID) == (not rerun)
     (source,) = after.SourceImageSequence
     assert source.ReferencedSOPInstanceUID == rich.SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("vr", "value"), [("US", None), ("US", "text"), ("FD", b"\xff"), ("PN", "\udcff"), ("LO", None)]
+)
+def test_an_element_that_does_not_hold_what_its_vr_says_has_a_hash(vr: str, value: object) -> None:
+    """A parsed element that was damaged."""
+    dataset, other = Dataset(), Dataset()
+    dataset[0x00100030] = DataElement(
+        0x00100030, vr, value, validation_mode=0, already_converted=True
+    )
+    assert hash_header(dataset) != hash_header(other)
