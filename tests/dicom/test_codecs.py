@@ -171,6 +171,7 @@ def test_the_error_for_a_missing_codec_names_the_extra(save: Save, core: bool) -
     without = {name: decoder._available[name] for name in ("gdcm", "pillow")} if core else {}
     with (
         patch.object(decoder, "_available", without),
+        patch.object(decoder, "_unavailable", {}),
         patch("cxrsr_cli.dicom.codecs.find_spec", return_value=None),
         pytest.raises(UndecodablePixelDataError, match=r"pip install .*'cxrsr\[codecs\]'"),
     ):
