@@ -57,6 +57,11 @@ def sequence_items(dataset: Dataset, tag: BaseTag) -> Sequence | None:
     return value if isinstance(value, Sequence) else None
 
 
+def _elements(dataset: Dataset) -> dict[BaseTag, DataElement | RawDataElement]:
+    """Return pydicom's own elements: `get_item` would read values that were left in the file."""
+    return cast("dict[BaseTag, DataElement | RawDataElement]", dataset._dict)  # noqa: SLF001
+
+
 def to_little_endian(dataset: Dataset) -> None:
     """Convert a big endian data set to little endian (PS3.5 7.3), in place.
 
@@ -78,7 +83,7 @@ def detect_encoding(dataset: Dataset) -> None:
 
     pydicom detects the encoding when it reads, but remembers what the transfer syntax says.
     """
-    raw = next((e for e in dataset._dict.values() if isinstance(e, RawDataElement)), None)  # noqa: SLF001
+    raw = next((e for e in _elements(dataset).values() if isinstance(e, RawDataElement)), None)
     if raw is not None:
         dataset.set_original_encoding(
             raw.is_implicit_VR, raw.is_little_endian, dataset.original_character_set
@@ -91,16 +96,16 @@ def remove_stray_elements(dataset: Dataset) -> None:
     pydicom reads such bytes as elements. Real ones follow Pixel Data in ascending order.
     """
     behind_pixel_data = False
-    for tag, element in list(dataset._dict.items()):  # noqa: SLF001 - in the order of the file
+    for tag, element in list(_elements(dataset).items()):  # in the order of the file
         is_stray = behind_pixel_data and (tag < _PIXEL_DATA or _is_cut_off(element))
         if is_stray or tag.group < _MIN_GROUP:
-            del dataset._dict[tag]  # noqa: SLF001
+            del _elements(dataset)[tag]
         behind_pixel_data |= tag == _PIXEL_DATA
 
 
 def is_cut_off(dataset: Dataset) -> bool:
     """Return whether a top-level element is shorter than it says, so that more may be missing."""
-    return any(map(_is_cut_off, dataset._dict.values()))  # noqa: SLF001
+    return any(map(_is_cut_off, _elements(dataset).values()))
 
 
 def _is_cut_off(element: DataElement | RawDataElement) -> bool:
@@ -144,7 +149,7 @@ def parse_elements(dataset: Dataset) -> None:
 def _set_unknown(dataset: Dataset, tag: BaseTag, value: bytes | None) -> None:
     element = DataElement(tag, "UN", value, already_converted=True)
     element.VR = "UN"  # the constructor looks for another one
-    dataset._dict[tag] = element  # noqa: SLF001
+    _elements(dataset)[tag] = element
 
 
 def set_vr_encoding(dataset: Dataset, *, implicit: bool) -> None:
@@ -184,7 +189,7 @@ def to_implicit_vr(dataset: Dataset) -> None:
 
 def _set_raw(dataset: Dataset, tag: BaseTag, element: RawDataElement) -> None:
     # Dataset.__setitem__ would parse the element if its tag is private.
-    dataset._dict[tag] = element  # noqa: SLF001
+    _elements(dataset)[tag] = element
 
 
 def _swapped(element: RawDataElement) -> bytes | None:

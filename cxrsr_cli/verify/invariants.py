@@ -188,13 +188,13 @@ def _is_divided(large: list[float], small: list[float], scale: int) -> bool:
 
 
 def _wrong_corner(old: Dataset, new: Dataset) -> set[str]:
-    corners = [_corner(dataset) for dataset in (old, new)]
+    before, after = _corner(old), _corner(new)
     spacing = min(_numbers(new, "PixelSpacing") or [1.0])
     if "ImagePositionPatient" not in old and "ImagePositionPatient" not in new:
         return set()
-    if any(corner is None for corner in corners):
+    if before is None or after is None:
         return {"ImagePositionPatient"}
-    distance = np.abs(np.subtract(*corners)).max()  # type: ignore[arg-type]
+    distance = np.abs(before - after).max()
     return {"ImagePositionPatient"} if distance > spacing / 100 else set()
 
 

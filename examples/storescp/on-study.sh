@@ -64,20 +64,21 @@ fi
 status=0
 for waiting in "$base"/work/*/; do
     [[ -d $waiting ]] || continue
+    waiting=${waiting%/}
     name=$(basename -- "$waiting")
     code=0
     timeout --kill-after=5m "${CXRSR_TIMEOUT:-4h}" \
         "$command" upscale --quiet --no-progress "${options[@]}" \
-        --report "$base/reports/$name.json" "$base/work/$name" "$base/out/$name" 9>&- || code=$?
+        --report "$base/reports/$name.json" "$waiting" "$base/out/$name" 9>&- || code=$?
     case $code in
         0 | 3)
             code=0
-            move "$base/work/$name" "$base/done"
+            move "$waiting" "$base/done"
             ;;
         2 | 6 | 7 | 8 | 130) status=$code ;;
         *)
             status=$code
-            move "$base/work/$name" "$base/failed"
+            move "$waiting" "$base/failed"
             ;;
     esac
     if ((code)); then
