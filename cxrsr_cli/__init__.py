@@ -5,6 +5,7 @@ Python. torch is imported when the first model is loaded.
 """
 
 import logging
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,12 @@ def load_model(name_or_path: str | Path | None = None, **options: Any) -> "Upsca
 
 
 def verify_file(
-    source: str | Path, derived: str | Path, *, agreement: str = "noise"
+    source: str | Path,
+    derived: str | Path,
+    *,
+    agreement: str | None = None,
+    recompute: bool = False,
+    models: Sequence[str | Path] = (),
 ) -> "VerificationReport":
     """Check a derived file against its source.
 
@@ -82,14 +88,19 @@ def verify_file(
     ----------
     source, derived : str or Path
         The two files.
-    agreement : str
+    agreement : str, optional
         What the mean of each block of the derived image must be: ``exact``, the source's
-        pixel; ``noise``, the same to within its estimated noise; ``none``, anything.
+        pixel; ``noise``, the same to within its estimated noise; ``none``, anything. By
+        default what the file states.
+    recompute : bool
+        Make the output again with the model that the file names, and compare.
+    models : sequence of str or Path
+        Weights files to look for that model in, besides the bundled ones.
 
     Returns
     -------
     VerificationReport
-        Its `holds` is True if every check holds; `findings` has the checks.
+        Its `holds` is True if no check fails; `findings` has the checks, and those not done.
 
     Raises
     ------
@@ -101,6 +112,12 @@ def verify_file(
         If the sizes are not those of an image and its upscaled image.
     """
     from cxrsr_cli.networks.config import Agreement
+    from cxrsr_cli.verify.recompute import Recomputation
     from cxrsr_cli.verify.verify import verify
 
-    return verify(Path(source), Path(derived), agreement=Agreement(agreement))
+    return verify(
+        Path(source),
+        Path(derived),
+        agreement=Agreement(agreement) if agreement else None,
+        recomputation=Recomputation(tuple(map(Path, models))) if recompute else None,
+    )

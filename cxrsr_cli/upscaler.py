@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -247,6 +247,31 @@ class Upscaler:
             _LOG.warning(warning)
         return encode_dicom(derived, upscaled.frames, self.transfer_syntax(source))
 
+    def upscale_again(
+        self,
+        source: DicomSource,
+        frames: NDArray[np.int32],
+        noise: Sequence[NoiseCurve] | None = None,
+    ) -> UpscaledFrames:
+        """Upscale an object that was accepted before, as `upscale` does.
+
+        Parameters
+        ----------
+        source : DicomSource
+            The object.
+        frames : numpy.ndarray
+            ``(F, H, W)`` int32, its stored values.
+        noise : sequence of NoiseCurve, optional
+            Of each frame; estimated by default.
+
+        Raises
+        ------
+        InputError, ModelError
+            As `upscale`.
+        """
+        plan, job = self._plan(source), Job(Path(), Path())
+        return self.upscale(DecodedSource(job, source, "", frames, plan, []), noise=noise)
+
     def upscale_array(
         self,
         array: NDArray[np.generic],
@@ -375,7 +400,11 @@ class Upscaler:
             )
 
     def upscale(
-        self, decoded: DecodedSource, advance: Callable[[float], None] = lambda _: None
+        self,
+        decoded: DecodedSource,
+        advance: Callable[[float], None] = lambda _: None,
+        *,
+        noise: Sequence[NoiseCurve] | None = None,
     ) -> UpscaledFrames:
         """Run the network on every frame.
 
@@ -385,6 +414,8 @@ class Upscaler:
             The source.
         advance : callable
             Gets the share that was done since the last call; the sum is almost 1.
+        noise : sequence of NoiseCurve, optional
+            Of each frame; estimated by default.
 
         Raises
         ------
@@ -402,10 +433,12 @@ class Upscaler:
         count, (rows, columns) = len(decoded.frames), decoded.shape
         notes, curves = list[str](), list[NoiseCurve]()
         frames = np.empty((count, rows * scale, columns * scale), pixel_format.dtype)
-        for frame, stored in zip(frames, decoded.frames, strict=True):
+        for index, (frame, stored) in enumerate(zip(frames, decoded.frames, strict=True)):
             mask = padding.mask(stored) if padding else None
             filled = stored if mask is None else fill_padding(stored, mask)
-            curves.append(self.predictor.estimate_noise(filled, pixel_range, mask))
+            curves.append(
+                noise[index] if noise else self.predictor.estimate_noise(filled, pixel_range, mask)
+            )
             strips = self.predictor.predict_strips(
                 filled,
                 pixel_range,

@@ -3,6 +3,7 @@
 import atexit
 import io
 import os
+import select
 import signal
 import sys
 import threading
@@ -105,6 +106,9 @@ class UnblockedStream(io.TextIOBase):
                 data = self._waiting[0]
             try:
                 written = os.write(self._descriptor, data)
+            except BlockingIOError:  # made so by another process that has the same terminal
+                select.select([], [self._descriptor], [])
+                continue
             except OSError:
                 written = 0
             with self._change:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import io
+import itertools
 import logging
 import os
 import shutil
@@ -198,6 +199,19 @@ def fsync_path(path: Path) -> None:
     except OSError as error:
         if error.errno not in _UNFLUSHABLE_FOLDER_ERRORS or not path.is_dir():
             raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; `Path.mkdir` would fail for a path of a thousand folders.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    missing = list(itertools.takewhile(lambda folder: not folder.is_dir(), (path, *path.parents)))
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
 
 
 def real_path(path: Path) -> Path:

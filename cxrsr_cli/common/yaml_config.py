@@ -22,14 +22,21 @@ StrOrList = BeforeValidator(lambda given: [given] if isinstance(given, str) else
 """Annotation for a list of strings that may be given as one string."""
 
 
+_MERGE = "tag:yaml.org,2002:merge"
 _MAX_MERGED_KEYS = 10_000
 """Of a mapping with merge keys (``<<``), which can multiply at each level."""
+_MAX_MERGED_MAPPINGS = 100
+"""Of one merge key, each with as many keys."""
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which PyYAML would silently keep the last."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, value in node.value:
+            is_list = key.tag == _MERGE and isinstance(value, yaml.SequenceNode)
+            if is_list and len(value.value) > _MAX_MERGED_MAPPINGS:
+                raise yaml.YAMLError("a merge key has too many mappings")
         super().flatten_mapping(node)
         if len(node.value) > _MAX_MERGED_KEYS:
             raise yaml.YAMLError("merge keys make too many keys")

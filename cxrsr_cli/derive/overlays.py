@@ -70,6 +70,8 @@ def _upscale_overlay(derived: Dataset, source: DicomSource, group: int, scale: i
     if has_data and _bits(dataset, group) > _MAX_RATIO * _pixels(dataset):
         _delete_group(derived, group)
         return "an overlay was dropped: it is far larger than the image"
+    if has_data and not all((group, element) in derived for element in (_ROWS, _COLUMNS)):
+        raise KeyError  # too large, or not numbers
     if embedded or has_data:
         plane = _embedded_plane(source, group) if embedded else dataset.overlay_array(group)
         derived.add_new((group, _DATA), "OW", _upscaled_bits(plane, scale))

@@ -10,6 +10,8 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
     SecondaryCaptureImageStorage,
 )
 
@@ -57,6 +59,12 @@ RADIOGRAPHS = (
     DigitalXRayImageStorageForProcessing,
 )
 """SOP Classes of which every object is a radiograph."""
+
+_SUMS_OVER_A_PIXEL = (
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
+"""SOP Classes whose values may be counts (PS3.3 C.8.4.8, C.8.9.1): sums over a pixel."""
 
 _IMAGE_CLASS = "Image Storage"
 """Part of the name of every SOP Class of images (PS3.4 B.5)."""
@@ -161,6 +169,11 @@ ACCEPTANCE_RULES = (
     ),
     AcceptanceRule(
         _is_other_modality, _OTHER_MODALITY, AcceptanceOverride.MODALITY, OutOfScopeError
+    ),
+    AcceptanceRule(
+        lambda dataset, _: dataset.get("SOPClassUID") in _SUMS_OVER_A_PIXEL,
+        "an image of nuclear medicine: its values are counts, of which a smaller pixel has fewer",
+        error=OutOfScopeError,
     ),
     AcceptanceRule(
         lambda dataset, _: "PixelData" not in dataset and any(k in dataset for k in _FLOAT_PIXELS),

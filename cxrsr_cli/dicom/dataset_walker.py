@@ -30,6 +30,10 @@ MAX_ELEMENTS = 1 << 16
 _MAX_DEPTH = 64
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _META_INFORMATION = 0x0002
+_GROUP_LENGTH_OFFSET = 140
+"""Of the value of (0002,0000) in a file (PS3.10 7.1)."""
+_PIXEL_DATA = (1, 0x7FE0, 0x0010)
+"""Level, group and element of the image's Pixel Data."""
 _DELIMITERS = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 # VRs whose length field has 4 bytes (PS3.5 7.1.2).
@@ -96,6 +100,30 @@ def check_number_of_elements(
     # What follows damage is inflated, too.
     with contextlib.suppress(EOFError, zlib.error):
         stream.skip(sys.maxsize)
+
+
+def has_legal_encapsulation(file: BinaryIO, syntax: UID) -> bool:
+    """Return whether a file written by this software is encapsulated as its syntax allows.
+
+    Of a compressed transfer syntax the Pixel Data of the image may be, and nothing else that
+    this software writes; of another one nothing (PS3.5 A.4).
+
+    Parameters
+    ----------
+    file : file object
+        With preamble and meta information; read from its start.
+    syntax : pydicom.uid.UID
+        Its transfer syntax.
+    """
+    file.seek(_GROUP_LENGTH_OFFSET)
+    (length,) = struct.unpack("<I", file.read(4))
+    file.seek(file.tell() + length)
+    stream = _stream(file, syntax, sys.maxsize)
+    walker = _ElementWalker(stream, syntax, limit=sys.maxsize, lenient=True)
+    # What the source has in a structure that only pydicom follows is not judged here.
+    with contextlib.suppress(EOFError):
+        walker.run()
+    return walker.encapsulated <= ({_PIXEL_DATA} if syntax.is_encapsulated else set())
 
 
 class _Stream(Protocol):
@@ -207,6 +235,8 @@ class _ElementWalker:
         self._position = 0
         self._count = 0
         self._levels = [_Level(_Kind.DATA_SET, None, syntax == ImplicitVRLittleEndian)]
+        self.encapsulated = set[tuple[int, int, int]]()
+        """Level, from 1, group and element of each value that consists of fragments."""
 
     def run(self) -> None:
         while True:
@@ -227,7 +257,7 @@ class _ElementWalker:
             self._require(level.kind is _Kind.DATA_SET)
             # pydicom would take group 0002 for the meta information, with its transfer syntax.
             self._require(self._lenient or not is_top_level or group > _META_INFORMATION)
-            self._read_element(level, group)
+            self._read_element(level, group, number)
 
     def _read_delimiter(self, level: _Level, number: int) -> None:
         length = self._long.unpack(self._read(4))[0]
@@ -245,7 +275,7 @@ class _ElementWalker:
         else:
             self._require(False)
 
-    def _read_element(self, level: _Level, group: int) -> None:
+    def _read_element(self, level: _Level, group: int, number: int) -> None:
         self._count_element()
         header = self._read(4)
         has_vr = all(0x40 < letter < 0x5B for letter in header[:2])
@@ -264,6 +294,8 @@ class _ElementWalker:
         if length == _UNDEFINED_LENGTH:
             is_sequence = vr in (b"SQ", b"UN") or (not vr and group != 0x7FE0)
             kind = _Kind.SEQUENCE if is_sequence else _Kind.FRAGMENTS
+            if not is_sequence:
+                self.encapsulated.add((len(self._levels), group, number))
             self._push(kind, length, implicit=level.implicit)
         elif vr == b"SQ":
             self._push(_Kind.SEQUENCE, length, implicit=level.implicit)

@@ -24,7 +24,12 @@ from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.attributes import number_of_frames
 from cxrsr_cli.dicom.codec_process import CODECS, CodecError, CodecRequest
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells, find_decoder
-from cxrsr_cli.dicom.frame_header import FrameHeader, add_end_of_image, has_all_tiles
+from cxrsr_cli.dicom.frame_header import (
+    FrameHeader,
+    add_end_of_image,
+    has_all_tiles,
+    is_reversible,
+)
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.errors import NoPixelDataError, UndecodablePixelDataError, UnsupportedImageError
@@ -346,8 +351,8 @@ def _frames(dataset: Dataset, frames: int) -> list[bytes]:
     extended = (offsets, lengths) if usable else None
     # Damaged encapsulation raises anything.
     try:
-        if frames == 1 and not extended:
-            # An offset table may have an entry for each fragment; all belong to the frame.
+        if frames == 1:
+            # An offset table may have an entry for each fragment, or be damaged.
             start = 8 + int.from_bytes(pixels[4:8], "little")
             found = [b"".join(generate_fragments(pixels[start:]))]
         else:
@@ -363,6 +368,18 @@ def _frames(dataset: Dataset, frames: int) -> list[bytes]:
             f"Number of Frames is {frames}, but there are {len(found)} compressed frames"
         )
     return [add_end_of_image(stream) for stream in found[:frames]]
+
+
+def lossy_method(source: DicomSource) -> str | None:
+    """Return how the compressed pixels of a source lost information (C.7.6.1.1.5.1), or None.
+
+    Of a transfer syntax that allows both, the frames themselves tell.
+    """
+    method = LOSSY_METHODS.get(source.transfer_syntax)
+    if method is None:
+        return None
+    frames = _frames(source.dataset, number_of_frames(source.dataset))
+    return None if all(map(is_reversible, frames)) else method
 
 
 def _check_size(

@@ -3,10 +3,15 @@
 import copy
 import io
 import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pydicom
+from pydicom import filereader
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
@@ -102,6 +107,41 @@ class DicomSource:
     pixel_data_range: range | None = None
 
 
+class _ItemLimit(threading.local):
+    """How many items and elements of sequences pydicom may still make, in this thread."""
+
+    left: int | None = None
+
+
+_ITEM_LIMIT = _ItemLimit()
+
+
+@contextmanager
+def _limited_items(limit: int) -> Iterator[None]:
+    """Let pydicom make a limited number of items, and of elements in them.
+
+    `check_number_of_elements` ends at damage; pydicom goes on, and takes eight zeros for an item.
+    """
+    _ITEM_LIMIT.left = limit
+    try:
+        yield
+    finally:
+        _ITEM_LIMIT.left = None
+
+
+def _read_limited_item(*arguments: Any, **options: Any) -> Dataset | None:  # noqa: ANN401
+    item = _read_sequence_item(*arguments, **options)
+    if item is not None and _ITEM_LIMIT.left is not None:
+        _ITEM_LIMIT.left -= 1 + len(item)
+        if _ITEM_LIMIT.left < 0:
+            raise NotDicomError(too_many_elements(MAX_ELEMENTS))
+    return item
+
+
+_read_sequence_item = filereader.read_sequence_item
+filereader.read_sequence_item = _read_limited_item
+
+
 def to_file(dataset: Dataset) -> io.BytesIO:
     """Encode an object as a DICOM file in memory, in the transfer syntax that it has.
 
@@ -157,7 +197,7 @@ def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = Non
     MemoryLimitError
         If it is deflated and inflates to more than a radiograph can.
     """
-    with quiet_libraries():
+    with quiet_libraries(), _limited_items(MAX_ELEMENTS):
         try:
             raw = _open(file, min_deferred_bytes)
             detect_encoding(raw)
@@ -296,10 +336,9 @@ def _open_bare(file: LengthCheckedFile) -> FileDataset:
     """
     file.seek(0)
     head = file.read(_HEAD_BYTES)
-    if _is_other_format(Path(file.name), head):
-        raise OutOfScopeError(_NOT_DICOM)
     if head[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
-        raise NotDicomError(_NOT_DICOM)
+        is_other = _is_other_format(Path(file.name), head)
+        raise (OutOfScopeError if is_other else NotDicomError)(_NOT_DICOM)
     file.seek(0)
     dataset = _read(file, force=True)
     if "TransferSyntaxUID" in dataset.file_meta:

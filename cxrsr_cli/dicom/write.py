@@ -16,14 +16,15 @@ from pydicom.dataset import FileDataset
 from pydicom.fileutil import buffer_length
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from cxrsr_cli.common.files import atomic_write, free_bytes, sha256_file
+from cxrsr_cli.common.files import atomic_write, free_bytes, make_folder, sha256_file
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.attributes import number_of_frames, single_value
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
+from cxrsr_cli.dicom.dataset_walker import has_legal_encapsulation
 from cxrsr_cli.dicom.decode import decodes_equal
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.raw_elements import set_vr_encoding
-from cxrsr_cli.dicom.source import NATIVE_SYNTAXES, read_source
+from cxrsr_cli.dicom.source import NATIVE_SYNTAXES, DicomSource, read_source
 from cxrsr_cli.errors import NotDicomError, OutputError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def os_errors_as_output_error(target: Path) -> Iterator[None]:
         For any OSError in the block.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
     except OSError as error:
         raise OutputError(f"cannot write {{path}}: {error.strerror}", target) from error
     try:
@@ -217,6 +218,29 @@ def encode_dicom(dataset: FileDataset, pixels: NDArray[np.integer], syntax: UID)
         return pydicom.dcmread(file)
 
 
+def encode_header(dataset: FileDataset, syntax: UID) -> DicomSource:
+    """Encode an object without its pixel data, and read it back.
+
+    Parameters
+    ----------
+    dataset : pydicom.dataset.FileDataset
+        The derived object; it loses its Pixel Data.
+    syntax : pydicom.uid.UID
+        Uncompressed transfer syntax.
+
+    Raises
+    ------
+    NotDicomError
+        If it has elements that are too damaged to be written.
+    """
+    file = io.BytesIO()
+    del dataset.PixelData
+    with quiet_libraries():
+        _encode(dataset, syntax)
+        _save(dataset, file, syntax)
+    return read_source(file)
+
+
 def _encode(dataset: FileDataset, syntax: UID) -> None:
     if not syntax.is_compressed:
         dataset.file_meta.TransferSyntaxUID = syntax
@@ -299,7 +323,9 @@ def verify_written_file(
     Returns
     -------
     bool
-        Whether the object, its transfer syntax, pixel format and pixels are the same.
+        Whether the object, its transfer syntax, pixel format and pixels are the same, and
+        nothing is encapsulated that may not be. pydicom, which writes the file, does not see
+        the latter, so another reader looks for it.
         Uncompressed pixels are compared in chunks; others are decoded in memory.
 
     Raises
@@ -322,6 +348,7 @@ def verify_written_file(
                 for keyword in _COMPARED_KEYWORDS
             )
             or number_of_frames(header) != number_of_frames(dataset)
+            or not _has_legal_encapsulation(file, syntax)
         ):
             return False
         if place is None or isinstance(file, io.BytesIO):
@@ -332,6 +359,13 @@ def verify_written_file(
         raise
     except Exception:  # on a damaged file pydicom raises any exception
         return False
+
+
+def _has_legal_encapsulation(file: Path | io.BytesIO, syntax: UID) -> bool:
+    if isinstance(file, io.BytesIO):
+        return has_legal_encapsulation(file, syntax)
+    with file.open("rb") as opened:
+        return has_legal_encapsulation(opened, syntax)
 
 
 def _cells_equal(

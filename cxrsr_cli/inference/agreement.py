@@ -19,13 +19,16 @@ from cxrsr_cli.inference.noise_curve import NO_NOISE, NoiseCurve
 from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.resampling import block_mean, repeat_pixels
 
-_ROUNDING = 0.5
+ROUNDING = 0.5
 """Stored units: rounding moves the mean of a block by no more."""
 _STRIP_ROWS = 256
 _VALUE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
 """Share of the largest legal value: outputs are made in float32."""
 _BOUND_TOLERANCE = 0.01
 """Share of the bound: another machine may estimate the noise with another last digit."""
+
+_NOISE = "; sigma at stored values: "
+"""Stands before the noise in a description."""
 
 SIGMAS = 2.0
 """Standard deviations of the noise by which a block's mean may leave the source's pixel."""
@@ -132,7 +135,7 @@ class AgreementDeviation:
             rows = stored[top : top + _STRIP_ROWS]
             blocks = output[top * scale :][: len(rows) * scale].reshape(-1, scale, width, scale)
             error = np.abs(blocks.mean((1, 3), dtype=np.float64) - rows)
-            over = error - SIGMAS * noise.at(rows) - _ROUNDING
+            over = error - SIGMAS * noise.at(rows) - ROUNDING
             if padding:
                 counted = ~padding.mask(rows)
                 error, over = error[counted], over[counted]
@@ -187,5 +190,17 @@ class AgreementDeviation:
             case Agreement.NOISE:
                 return (
                     f"mean of each block is the source pixel to within {SIGMAS:g} sigma of its "
-                    f"noise; {found}; sigma at stored values: {self.noise}"
+                    f"noise; {found}{_NOISE}{self.noise}"
                 )
+
+
+def read_noise(description: str) -> NoiseCurve | None:
+    """Return the noise that `AgreementDeviation.describe` wrote into a text; None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If it is no curve.
+    """
+    stated = description.partition(_NOISE)[2]
+    return NoiseCurve.from_text(stated.partition(";")[0]) if stated else None

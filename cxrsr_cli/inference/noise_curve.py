@@ -58,6 +58,19 @@ class NoiseCurve:
         pairs = zip(self.values, self.sigmas, strict=True)
         return ", ".join(f"{value}: {sigma:g}" for value, sigma in pairs)
 
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read what `str` returned.
+
+        Raises
+        ------
+        ValueError
+            If it is not that.
+        """
+        pairs = [pair.split(": ") for pair in text.split(", ")]
+        values, sigmas = zip(*((int(value), float(sigma)) for value, sigma in pairs), strict=True)
+        return cls(values, sigmas)
+
     def at(self, stored: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the standard deviation at each stored value, in an array of the same shape."""
         sigmas: NDArray[np.float32] = np.interp(stored, self.values, self.sigmas).astype(np.float32)

@@ -4,7 +4,7 @@ Finding models and reading their headers needs no torch.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -204,6 +204,29 @@ def find_model(name_or_path: str, scale: int) -> ModelFile:
             return ModelFile(path, metadata, sha256_file(path))
     known = ", ".join(map(_full_name, bundled.values())) or "none"
     raise ModelError(f"no model '{name_or_path}' for scale {scale}; available: {known}")
+
+
+def find_model_by_sha256(sha256: str, others: Iterable[Path] = ()) -> ModelFile:
+    """Find a model by the hash of its file, among the given files and the bundled ones.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or a file cannot be read.
+    """
+    for path in (*others, *_bundled_paths()):
+        if _file_sha256(path) == sha256:
+            return ModelFile(path, read_metadata(path), sha256)
+    raise ModelError(
+        f"no weights with the SHA-256 {sha256[:12]} are bundled; name their file with --model"
+    )
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise ModelError(f"cannot read the weights {path} ({error.strerror})") from error
 
 
 def read_metadata(path: Path) -> ModelMetadata:

@@ -64,6 +64,9 @@ class Loss(StrEnum):
     RELATIVE_L1 = "relative_l1"
     """Each patch's mean absolute difference, divided by that of bicubic interpolation. Images
     that are hard to upscale count as much as easy ones."""
+    RELATIVE_MSE = "relative_mse"
+    """The same of squared differences: the best guess is then the mean of what is likely, not one
+    of several sharp pictures."""
 
 
 class Optimizer(StrEnum):

@@ -276,6 +276,10 @@ def training_loss(
         case Loss.RELATIVE_L1:
             reference = (bicubic() - target).abs().mean((1, 2, 3)).clamp(min=_MIN_RELATIVE_ERROR)
             total = (difference.abs().mean((1, 2, 3)) / reference).mean()
+        case Loss.RELATIVE_MSE:
+            reference = (bicubic() - target).square().mean((1, 2, 3))
+            reference = reference.clamp(min=_MIN_RELATIVE_ERROR**2)
+            total = (difference.square().mean((1, 2, 3)) / reference).mean()
     if fft_loss_weight:
         # The transform is linear, so that of the difference is enough.
         transform = torch.view_as_real(torch.fft.rfft2(difference))

@@ -21,8 +21,9 @@ from cxrsr_cli.batch.result import FileStatus
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.commands.app import app
 from cxrsr_cli.common.files import remove_stale_temporaries
-from cxrsr_cli.dicom.write import check_target
-from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
+from cxrsr_cli.dicom.write import check_target, os_errors_as_output_error
+from cxrsr_cli.errors import CxrsrError, ExitCode, NotDicomError, OutputError
+from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import COUNT, Command, small_chest
 from tests.helpers.batches import run, statuses
@@ -152,6 +153,25 @@ def test_a_folder_that_is_nested_deeply_fails_alone(tmp_path: Path) -> None:
     assert [file.path.name for file in found if file.error is None] == ["z.dcm"]
     (error,) = (file.error for file in found if file.error)
     assert "File name too long" in str(error)
+
+
+def test_a_bad_file_in_a_deep_folder_is_quarantined(tmp_path: Path) -> None:
+    """Recursion ends at a thousand folders, long before the system's limit of a path."""
+    (tmp_path / "bad.dcm").write_bytes(b"bad")
+    target = tmp_path.joinpath("out", *["d"] * 1100, "bad.dcm")
+    quarantine = Quarantine(tmp_path / "q", tmp_path / "out")
+    job = Job(tmp_path / "bad.dcm", target)
+    quarantine.add(job, NotDicomError("bad"))
+    quarantine.remove_stale_temporaries([job])
+    folder = tmp_path.joinpath("q", *["d"] * 1100)
+    with os_errors_as_output_error(target):
+        target.touch()
+    assert sorted(path.name for path in folder.iterdir()) == ["bad.dcm", "bad.dcm.reason.json"]
+    for path in (folder, target.parent):  # pytest's removal is recursive
+        for file in path.iterdir():
+            file.unlink()
+        for empty in (path, *path.parents[:1100]):
+            empty.rmdir()
 
 
 @pytest.mark.parametrize(

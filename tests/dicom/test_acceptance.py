@@ -9,6 +9,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import (
     CTImageStorage,
     DigitalXRayImageStorageForProcessing,
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
     SecondaryCaptureImageStorage,
     XRayRadiofluoroscopicImageStorage,
 )
@@ -133,6 +135,8 @@ def test_an_image_of_a_kind_the_models_were_not_trained_on_needs_its_override(
         ({"Rows": 0}, "Rows or Columns"),
         ({"Columns": 16384}, "65535"),
         (equipment("cxrsr"), "output of cxrsr already"),
+        ({"SOPClassUID": NuclearMedicineImageStorage}, "nuclear medicine: its values are counts"),
+        ({"SOPClassUID": PositronEmissionTomographyImageStorage}, "nuclear medicine"),
         ({"SharedFunctionalGroupsSequence": Sequence([Dataset()])}, "enhanced"),
         ({"PerFrameFunctionalGroupsSequence": Sequence([Dataset()])}, "enhanced"),
     ],

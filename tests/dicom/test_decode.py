@@ -1,5 +1,6 @@
 """Every cell and codec gives back the stored values that were encoded."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -234,6 +235,21 @@ def test_a_signed_value_above_bits_stored_is_refused(
         decode(read_source(tmp_path / "deep.dcm"))
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("offsets", [(0, 1008), (1 << 40, 1 << 40), (0,)], ids=str)
+def test_all_fragments_belong_to_a_single_frame_whatever_the_extended_offset_table(
+    chest: pydicom.FileDataset, tmp_path: Path, offsets: tuple[int, ...]
+) -> None:
+    values = chest.pixel_array
+    chest.compress(JPEG2000Lossless, generate_instance_uid=False)
+    stream = next(generate_frames(chest.PixelData, number_of_frames=1))
+    chest.PixelData = encapsulate([stream[:1000], stream[1000:]], has_bot=False)
+    chest.ExtendedOffsetTable = struct.pack(f"<{len(offsets)}Q", *offsets)
+    chest.ExtendedOffsetTableLengths = struct.pack(f"<{len(offsets)}Q", *[1000] * len(offsets))
+    chest.save_as(tmp_path / "fragments.dcm")
+    assert np.array_equal(decode(read_source(tmp_path / "fragments.dcm"))[0], values)
+
+
 def codestream(*tile_parts: tuple[int, bool]) -> bytes:
     """Make a codestream of 2x2 tiles, each part (tile, whether it states its length)."""
     numbers = (0, 30, 20, 0, 0, 16, 16, 0, 0)  # capabilities, then sizes and offsets
@@ -257,11 +273,13 @@ def codestream(*tile_parts: tuple[int, bool]) -> bytes:
         (codestream((0, True), (1, True), (2, True)), False),
         (codestream((0, True), (1, True), (2, True), (2, True)), False),
         (codestream((0, True), (1, True), (2, True), (3, True))[:-24], False),
+        (codestream((0, True), (1, True), (2, True), (3, True))[:-2], True),
+        (codestream((0, True), (1, True), (2, True), (3, True))[:-4] + bytes(4), False),
         (codestream(), False),
         (codestream()[:40], False),
     ],
     ids=["all", "last without length", "two parts of one", "in a JP2 file", "three", "one twice",
-         "cut", "none", "cut in the main header"],
+         "cut", "without its end", "the last bytes lost", "none", "cut in the main header"],
 )  # fmt: skip
 def test_tiles_of_jpeg_2000_are_counted(stream: bytes, is_whole: bool) -> None:
     """A codec fills a missing one with grey."""

@@ -568,7 +568,7 @@ def test_private_elements_as_large_as_the_image_are_left_out(
 
 def test_every_option_that_the_statement_names_exists(cxrsr: Command) -> None:
     named = set(re.findall(r"(?<!-)--[a-z][a-z-]+", STATEMENT))
-    helps = [cxrsr(command, "--help").stdout for command in ("upscale", "serve", "send")]
+    helps = [cxrsr(command, "--help").stdout for command in ("upscale", "verify", "serve", "send")]
     assert named - set(re.findall(r"--[a-z][a-z-]+", "".join(helps))) == set()
 
 
@@ -804,6 +804,12 @@ def test_the_statement_lists_exactly_the_coded_terms_of_the_output(pairs: list[P
         for item in derived.DerivationCodeSequence
         if item not in source.DerivationCodeSequence
     }
+    found |= {
+        ("ContributingEquipmentSequence > PurposeOfReferenceCodeSequence",
+         code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning)
+        for item in derived.ContributingEquipmentSequence
+        for code in item.get("PurposeOfReferenceCodeSequence", ())
+    }  # fmt: skip
     assert found == stated
 
 

@@ -443,6 +443,9 @@ def test_losses_have_the_values_of_their_formulas() -> None:
     ratios = difference.abs().mean((1, 2, 3)) / (bicubic - target).abs().mean((1, 2, 3))
     relative = training_loss(output, target, Loss.RELATIVE_L1, 0, bicubic=lambda: bicubic).item()
     assert relative == pytest.approx(ratios.mean().item())
+    ratios = difference.square().mean((1, 2, 3)) / (bicubic - target).square().mean((1, 2, 3))
+    relative = training_loss(output, target, Loss.RELATIVE_MSE, 0, bicubic=lambda: bicubic).item()
+    assert relative == pytest.approx(ratios.mean().item())
     waves = np.fft.rfft2(output.numpy()) - np.fft.rfft2(target.numpy())
     fourier = (np.abs(waves.real) + np.abs(waves.imag)).mean() / 2
     mixed = training_loss(output, target, Loss.L1, 0.05, bicubic=lambda: target).item()

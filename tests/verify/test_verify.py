@@ -8,19 +8,36 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
+from cxrsr_cli.batch.report import BatchRun, build_report, write_report
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
+from cxrsr_cli.common.process import now
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
-from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.errors import ExitCode, OutputError
+from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
-from cxrsr_cli.verify.checks import Aspect
+from cxrsr_cli.verify.findings import Aspect, ClaimStatus
+from cxrsr_cli.verify.recompute import CLAIM as RECOMPUTATION
+from cxrsr_cli.verify.recompute import Recomputation
+from cxrsr_cli.verify.run import (
+    SCHEMA,
+    Auditor,
+    AuditReport,
+    AuditStatus,
+    Pair,
+    exit_code,
+    json_schema,
+    pair_files,
+    pair_files_of_report,
+)
 from cxrsr_cli.verify.verify import VerificationReport, verify
-from tests.conftest import EXAMPLE, Command
+from tests.conftest import EXAMPLE, ROOT, Command
 
 Change = Callable[[pydicom.Dataset], object]
 
@@ -60,7 +77,7 @@ def pair(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 def broken(verification: VerificationReport) -> set[tuple[Aspect, str]]:
     """Return what does not hold, with the keywords that are named."""
-    return {(each.aspect, each.detail) for each in verification.findings if not each.holds}
+    return {(each.aspect, each.detail) for each in verification.findings if each.fails}
 
 
 def tampered(pair: tuple[Path, Path], change: Change, folder: Path) -> VerificationReport:
@@ -78,11 +95,6 @@ def test_an_unchanged_output_passes(pair: tuple[Path, Path]) -> None:
     assert {finding.aspect for finding in verification.findings} == set(Aspect)
 
 
-def shift_pixels(dataset: pydicom.Dataset) -> None:
-    pixels = dataset.pixel_array
-    dataset.PixelData = np.roll(pixels, 1, axis=1).tobytes()
-
-
 def paint_padding(dataset: pydicom.Dataset) -> None:
     pixels = dataset.pixel_array.copy()
     pixels[0, 0] = 7
@@ -92,55 +104,147 @@ def paint_padding(dataset: pydicom.Dataset) -> None:
 @pytest.mark.parametrize(
     ("change", "aspect", "names"),
     [
-        (lambda ds: ds.__delattr__("ContributingEquipmentSequence"), Aspect.PROVENANCE, ""),
-        (lambda ds: setattr(ds, "DerivationDescription", "x2 "), Aspect.PROVENANCE, ""),
-        (lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY"]), Aspect.PROVENANCE, ""),
-        (lambda ds: setattr(ds.SourceImageSequence[0], "ReferencedSOPInstanceUID", "1.2"),
-         Aspect.PROVENANCE, ""),
-        (lambda ds: setattr(ds.SourceImageSequence[0], "SpatialLocationsPreserved", "YES"),
-         Aspect.PROVENANCE, ""),
-        (lambda ds: setattr(ds, "ContentQualification", "PRODUCT"), Aspect.PROVENANCE, ""),
-        (lambda ds: setattr(ds, "SeriesDescription", "Chest"), Aspect.PROVENANCE, ""),
-        (lambda ds: setattr(ds, "LossyImageCompression", "00"), Aspect.PROVENANCE, ""),
-        (lambda ds: setattr(ds, "PatientID", "another"), Aspect.CONTENT, "PatientID"),
-        (lambda ds: setattr(ds, "StudyInstanceUID", "1.2"), Aspect.CONTENT, "StudyInstanceUID"),
-        (lambda ds: ds.__delattr__("PatientSex"), Aspect.CONTENT, "PatientSex"),
-        (lambda ds: setattr(ds, "PatientComments", "new"), Aspect.CONTENT, "PatientComments"),
-        (lambda ds: setattr(ds[0x0009, 0x1001], "value", "other"), Aspect.CONTENT, "(0009,1001)"),
-        (lambda ds: setattr(ds, "ImagerPixelSpacing", [0.1, 0.1]),
-         Aspect.GEOMETRY, "ImagerPixelSpacing"),
-        (lambda ds: setattr(ds, "NominalScannedPixelSpacing", [0.1, 0.1]),
-         Aspect.GEOMETRY, "NominalScannedPixelSpacing"),
-        (lambda ds: ds.__delattr__("PixelSpacing"), Aspect.GEOMETRY, "PixelSpacing"),
-        (lambda ds: setattr(ds, "ShutterLeftVerticalEdge", 3),
-         Aspect.GEOMETRY, "ShutterLeftVerticalEdge"),
-        (lambda ds: setattr(ds[0x6000, 0x0010], "value", 256), Aspect.GEOMETRY, "OverlayRows"),
+        (lambda ds: setattr(ds[0x6000, 0x0010], "value", 256), Aspect.HEADER, "OverlayRows"),
         (lambda ds: setattr(ds[0x6000, 0x3000], "value", b"\xaa" * 32768),
-         Aspect.GEOMETRY, "OverlayData"),
-        (lambda ds: setattr(ds, "WindowWidth", 400), Aspect.PHOTOMETRY, "WindowWidth"),
-        (lambda ds: setattr(ds, "PhotometricInterpretation", "MONOCHROME1"),
-         Aspect.PHOTOMETRY, "PhotometricInterpretation"),
-        (lambda ds: setattr(ds, "RescaleSlope", 2), Aspect.PHOTOMETRY, "RescaleSlope"),
+         Aspect.HEADER, "OverlayData"),
         (paint_padding, Aspect.PHOTOMETRY, "1 pixels"),
     ],
 )  # fmt: skip
-def test_a_changed_attribute_is_found(
+def test_a_changed_overlay_or_padding_is_found(
     pair: tuple[Path, Path], tmp_path: Path, change: Change, aspect: Aspect, names: str
 ) -> None:
-    found = broken(tampered(pair, change, tmp_path))
-    assert {one for one, _ in found} == {aspect}
-    assert any(names in detail for _, detail in found)
+    assert any(
+        one is aspect and names in detail
+        for one, detail in broken(tampered(pair, change, tmp_path))
+    )
 
 
-def test_changed_pixels_are_found(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    verification = tampered(pair, shift_pixels, tmp_path)
-    assert Aspect.AGREEMENT in {aspect for aspect, _ in broken(verification)}
-    assert verification.deviation.beyond > 1
+def test_what_was_not_checked_is_said_with_its_reason(pair: tuple[Path, Path]) -> None:
+    (finding,) = [each for each in verify(*pair).findings if each.status is ClaimStatus.NOT_CHECKED]
+    assert (finding.claim, finding.detail) == (RECOMPUTATION, "use --recompute to check it")
 
 
-def test_a_lost_attribute_of_type_1_is_found(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    found = broken(tampered(pair, lambda ds: ds.__delattr__("Modality"), tmp_path))
-    assert found == {(Aspect.CONTENT, "Modality")}
+def test_an_output_without_agreement_has_no_checked_pixels(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    options = UpscaleOptions(scale=2, device="cpu", agreement=Agreement.NONE)
+    upscaler = Upscaler.load(find_model(str(tiny_model), 2), options)
+    upscaler.upscale_file(EXAMPLE, tmp_path / "out.dcm")
+    findings = verify(EXAMPLE, tmp_path / "out.dcm").findings
+    statuses = {each.status for each in findings if each.aspect is Aspect.PIXELS}
+    assert statuses == {ClaimStatus.NOT_CHECKED}
+    assert not any(each.fails for each in findings)
+    assert not verify(EXAMPLE, tmp_path / "out.dcm", agreement=Agreement.EXACT).holds
+
+
+def test_recomputation_needs_the_weights_that_the_object_names(
+    pair: tuple[Path, Path], tiny_model: Path
+) -> None:
+    unknown = verify(*pair, recomputation=Recomputation()).findings[-1]
+    assert unknown.status is ClaimStatus.NOT_CHECKED
+    assert "--model" in unknown.detail
+    known = verify(*pair, recomputation=Recomputation((tiny_model,))).findings[-1]
+    assert (known.status, known.detail) == (ClaimStatus.HOLDS, "bit for bit")
+    (audit,) = Auditor(recomputation=Recomputation()).run([Pair(*pair)])
+    assert audit.status is AuditStatus.NOT_CHECKED
+    assert exit_code([audit]) is ExitCode.ALL_FAILED
+
+
+@pytest.mark.parametrize(
+    ("positions", "holds"),
+    [((slice(0, None, 5), slice(0, None, 7)), True), ((slice(40, 52), slice(40, 52)), False)],
+)
+def test_recomputation_takes_scattered_roundings_but_no_changed_place(
+    pair: tuple[Path, Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    positions: tuple[slice, slice],
+    holds: bool,
+) -> None:
+    def change(dataset: pydicom.Dataset) -> None:
+        pixels = dataset.pixel_array.copy()
+        pixels[positions] += pixels[positions] > 1  # not the padding
+        dataset.PixelData = pixels.tobytes()
+
+    dataset = pydicom.dcmread(pair[1])
+    change(dataset)
+    dataset.save_as(tmp_path / "changed.dcm")
+    recomputation = Recomputation((tiny_model,))
+    findings = verify(pair[0], tmp_path / "changed.dcm", recomputation=recomputation).findings
+    assert findings[-1].fails != holds
+
+
+def test_a_place_that_fails_is_drawn(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(pair[1])
+    pixels = dataset.pixel_array.copy()
+    pixels[100:130, 200:230] += 600
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(tmp_path / "painted.dcm")
+    report = verify(pair[0], tmp_path / "painted.dcm", map_file=tmp_path / "map.png")
+    places = [each.place for each in report.findings if each.fails and each.place]
+    assert all(50 < place.row <= 66 and 100 < place.column <= 116 for place in places)
+    row, _ = places[0].millimetres or (0, 0)
+    assert row == pytest.approx((places[0].row - 0.5) * float(dataset.PixelSpacing[0]) * 2)
+    drawn = np.asarray(Image.open(tmp_path / "map.png"))
+    assert drawn.shape == (256, 256, 3)
+    assert tuple(drawn[57, 107]) == (255, 0, 0)
+    assert len({*drawn[200, 50]}) == 1
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_map_replaces_no_image(pair: tuple[Path, Path], target: int) -> None:
+    before = pair[target].read_bytes()
+    with pytest.raises(OutputError, match="no PNG"):
+        verify(*pair, map_file=pair[target])
+    assert pair[target].read_bytes() == before
+
+
+def test_no_map_is_promised_where_nothing_bounds_deviations(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="no map"):
+        verify(*pair, agreement=Agreement.NONE, map_file=tmp_path / "map.png")
+    assert not (tmp_path / "map.png").exists()
+
+
+def test_folders_and_reports_are_verified_with_one_report(
+    upscaler: Upscaler, inputs: Path, tmp_path: Path
+) -> None:
+    """One output is damaged, one is of another source, one has none; the others hold."""
+    out = tmp_path / "out"
+    jobs = [Job(path, out / path.name) for path in sorted(inputs.iterdir())]
+    results = list(BatchRunner(LocalExecutor(upscaler)).run(jobs))
+    run = BatchRun(upscaler.parameters, jobs, results, now(), now(), ExitCode.OK, peak_rss_bytes=0)
+    write_report(build_report(run), tmp_path / "run.json")
+    (out / "notes.txt").write_text("no image")
+    (out / "0.dcm").write_bytes((out / "0.dcm").read_bytes()[:400])
+    shutil.copy(out / "2.dcm", out / "1.dcm")
+    shutil.copy(out / "2.dcm", out / "extra.dcm")
+    started = now()
+    audits = list(Auditor(workers=2).run(pair_files(inputs, out)))
+    statuses = {Path(audit.output).name: audit.status for audit in audits}
+    assert statuses == {
+        "0.dcm": AuditStatus.ERROR, "1.dcm": AuditStatus.FAILS, "2.dcm": AuditStatus.HOLDS,
+        "3.dcm": AuditStatus.HOLDS, "4.dcm": AuditStatus.HOLDS, "5.dcm": AuditStatus.HOLDS,
+        "extra.dcm": AuditStatus.ERROR,
+    }  # fmt: skip
+    report = AuditReport.of(audits, started).to_dict()
+    assert (report["schema"], report["exit_code"]) == (SCHEMA, ExitCode.VERIFICATION)
+    assert report["counts"] == {"holds": 4, "fails": 1, "not checked": 0, "error": 2}
+    assert json.loads(json.dumps(report)) == report
+    assert exit_code([each for each in audits if each.status is not AuditStatus.FAILS]) == (
+        ExitCode.SOME_FAILED
+    )
+    listed = list(Auditor().run(pair_files_of_report(tmp_path / "run.json")))
+    assert {Path(audit.output).name: audit.status for audit in listed} == {
+        name: status for name, status in statuses.items() if name != "extra.dcm"
+    }
+    assert "SHA-256" in next(each.claim for each in listed[2].findings)
+
+
+def test_the_published_schema_is_that_of_the_report() -> None:
+    page = ROOT / "docs" / "verification.schema.json"
+    assert json.loads(page.read_text(encoding="utf-8")) == json_schema()
 
 
 @pytest.mark.parametrize("keep_private", [True, False])
@@ -202,11 +306,15 @@ def test_every_encoding_of_the_output_passes(
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["{0}", "{1}"], ExitCode.OK, "LR-PSNR"),
+        (["{0}", "{1}"], ExitCode.OK, "not checked"),
         (["--quiet", "{0}", "{1}"], ExitCode.OK, ""),
         (["{1}", "{1}"], ExitCode.VERIFICATION, "2, 4 or 8 times as large"),
         (["{0}", "none"], ExitCode.ALL_FAILED, "No such file"),
         (["{0}", "{2}"], ExitCode.ALL_FAILED, "no Pixel Data"),
+        (["--json", "{1}", "{1}"], ExitCode.VERIFICATION, '"VerificationError"'),
+        (["--map", "{0}", "{0}", "{1}"], ExitCode.CANNOT_WRITE, "no PNG file"),
+        (["{0}"], ExitCode.USAGE, "--from-report"),
+        (["--from-report", "{0}"], ExitCode.USAGE, "not a report of cxrsr upscale"),
     ],
 )  # fmt: skip
 def test_the_command_reports_by_text_and_exit_code(
@@ -228,12 +336,16 @@ def test_the_command_reports_by_text_and_exit_code(
     assert "Example^Chest" not in done.stdout + done.stderr
 
 
-def test_the_command_writes_json(cxrsr: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    shutil.copy(pair[1], tmp_path)
-    facts = json.loads(cxrsr("verify", "--json", *pair).stdout)
-    assert facts["holds"] is True
-    assert facts["schema"] == "cxrsr-verification/1"
-    assert facts["deviation"]["beyond"] == 0
-    assert facts["lr_psnr"] > 45
-    assert len(facts["noise"]) == 1
-    assert all(finding["holds"] for finding in facts["findings"])
+def test_the_command_writes_json_and_a_report(
+    cxrsr: Command, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    done = cxrsr("verify", "--json", "--report", tmp_path / "audit.json", *pair)
+    facts = json.loads(done.stdout)
+    assert facts == json.loads((tmp_path / "audit.json").read_text())
+    assert facts["schema"] == SCHEMA
+    (file,) = facts["files"]
+    assert file["status"] == "holds"
+    assert file["deviation"]["beyond"] == 0
+    assert file["lr_psnr"] > 45
+    assert len(file["noise"]) == 1
+    assert {finding["status"] for finding in file["findings"]} == {"holds", "not checked"}
