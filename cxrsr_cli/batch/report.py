@@ -145,7 +145,7 @@ def check_report_path(path: Path, schema: str = SCHEMA) -> None:
     """
     try:
         if path.exists() and not _is_report(path, schema):
-            raise OutputError(f"{path} exists and is no report; it is not replaced")
+            raise OutputError(f"{path} exists and cxrsr did not write it; it is not replaced")
     except OSError as error:
         raise OutputError(f"cannot write the report {path}: {error.strerror}") from error
     check_writable(path)

@@ -123,6 +123,14 @@ def upscale(
         ),
     ] = None,
     report: ReportOption = None,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview",
+            help="Write a PNG of source and output beside each output, and for a folder a contact "
+            "sheet; text burnt into the pixels is in them.",
+        ),
+    ] = False,
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -221,7 +229,12 @@ def upscale(
             runner = BatchRunner(executor, known, copies, dry_run=dry_run)
             show_bar = show_progress(no_progress, quiet=quiet)
             reporter = make_reporter(level, as_json=log_json, show_bar=show_bar)
-            run = run_batch(runner, plan, reporter, strict=strict)
+            previews = None
+            if preview and not dry_run:
+                from cxrsr_cli.comparison.preview import Previews
+
+                previews = Previews(plan.output_folder)
+            run = run_batch(runner, plan, reporter, strict=strict, previews=previews)
         raise typer.Exit(
             write_report_and_summary(run, reporter, report, build_report, batch_summary)
         )

@@ -1,0 +1,77 @@
+"""What objects say about themselves, with or without what names a patient."""
+
+from collections.abc import Iterator
+
+from pydicom.datadict import dictionary_description
+from pydicom.dataset import Dataset
+
+from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.attributes import sop_class_name
+from cxrsr_cli.dicom.source import DicomSource
+
+IMAGE_KEYWORDS = (
+    "ImageType", "Modality", "BodyPartExamined", "ViewPosition", "PresentationIntentType",
+    "Rows", "Columns", "NumberOfFrames", "BitsStored", "PixelRepresentation",
+    "PhotometricInterpretation", "PixelSpacing", "ImagerPixelSpacing",
+    "PixelSpacingCalibrationType", "WindowCenter", "WindowWidth", "VOILUTFunction",
+    "RescaleSlope", "RescaleIntercept", "BurnedInAnnotation", "LossyImageCompression",
+    "LossyImageCompressionRatio", "LossyImageCompressionMethod", "Manufacturer",
+    "ManufacturerModelName", "DetectorType", "KVP",
+)  # fmt: skip
+"""Attributes of the image and of its making, which name nobody."""
+
+PATIENT_KEYWORDS = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyDate",
+    "StudyTime", "AccessionNumber", "StudyDescription", "SeriesDescription", "InstitutionName",
+    "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID",
+)  # fmt: skip
+"""Attributes that name a patient, or lead to one."""
+
+_DERIVATION = "DerivationDescription"
+_EARLIER = ". Earlier: "
+"""Begins what others wrote in Derivation Description."""
+_OWN_BEGINNING = "Enlarged x"
+_MAX_CHARACTERS = 1024
+
+
+def statements(sources: list[DicomSource], *, with_patient: bool) -> Iterator[tuple[str, ...]]:
+    """Yield rows of a table: an attribute's name, and its value in each object.
+
+    Parameters
+    ----------
+    sources : list of DicomSource
+        The objects.
+    with_patient : bool
+        Whether `PATIENT_KEYWORDS` are included, and free text that others may have written.
+
+    Yields
+    ------
+    tuple of str
+        Not escaped.
+    """
+    datasets = [source.dataset for source in sources]
+    yield "SOP Class", *(sop_class_name(dataset) for dataset in datasets)
+    yield "Transfer Syntax", *(source.transfer_syntax.name for source in sources)
+    for keyword in (*(PATIENT_KEYWORDS if with_patient else ()), *IMAGE_KEYWORDS):
+        values = tuple(_text(dataset, keyword) for dataset in datasets)
+        if any(values):
+            yield dictionary_description(keyword), *values
+    derivations = tuple(_derivation(dataset, whole=with_patient) for dataset in datasets)
+    if any(derivations):
+        yield dictionary_description(_DERIVATION), *derivations
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    with quiet_libraries():
+        element = dataset[keyword] if keyword in dataset else None
+    if element is None or element.value is None:
+        return ""
+    values = element.value if element.VM > 1 else [element.value]
+    return " \\ ".join(map(str, values))[:_MAX_CHARACTERS]
+
+
+def _derivation(dataset: Dataset, *, whole: bool) -> str:
+    text = _text(dataset, _DERIVATION)
+    if whole:
+        return text
+    return text.partition(_EARLIER)[0] if text.startswith(_OWN_BEGINNING) else ""
