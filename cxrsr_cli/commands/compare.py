@@ -29,7 +29,8 @@ def compare(
         int, typer.Option(min=1, metavar="N", help="Frame to show of an object with several.")
     ] = 1,
     no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not audit the outputs; it takes most of the time.")
+        bool,
+        typer.Option("--no-verify", help="Do not audit the outputs; it takes most of the time."),
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -46,7 +47,7 @@ def compare(
 
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{page} is not named as a page; end it with .html")
-    check_report_path(page, SCHEMA)
+    check_report_path(page, SCHEMA, "page of cxrsr compare")
     shown = read_comparison(source, outputs, frame=frame, audit=not no_verify)
     write_page(page, shown, with_patient=with_patient)
     failures = sum(len(each.failures) for each in shown)

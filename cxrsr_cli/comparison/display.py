@@ -111,8 +111,9 @@ class Display:
 
 
 def _rescale(dataset: Dataset) -> tuple[float, float]:
-    slope, intercept = _number(dataset.get("RescaleSlope")), _number(
-        dataset.get("RescaleIntercept")
+    slope, intercept = (
+        _number(dataset.get("RescaleSlope")),
+        _number(dataset.get("RescaleIntercept")),
     )
     # A slope that is missing, or 0, changes nothing.
     return (slope or 1.0, intercept or 0.0)

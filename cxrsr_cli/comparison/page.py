@@ -62,7 +62,7 @@ def write_page(path: Path, shown: Sequence[Shown], *, with_patient: bool = False
     OutputError
         If it cannot be written, or its path holds something else.
     """
-    check_report_path(path, SCHEMA)
+    check_report_path(path, SCHEMA, "page of cxrsr compare")
     permissions = permissions_of(shown[0].path)
     with os_errors_as_output_error(path), atomic_write(path, permissions=permissions) as temporary:
         with temporary.open("w", encoding="utf-8", newline="\n") as file:

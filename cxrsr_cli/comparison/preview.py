@@ -81,7 +81,7 @@ def preview_path(output: Path) -> Path:
 
 def write_preview(path: Path, source: Path, output: Path) -> None:
     """Write a picture of source and output; raises as `Previews.add`."""
-    check_report_path(path, SCHEMA)
+    check_report_path(path, SCHEMA, "preview")
     _save(draw_preview(*read_comparison(source, [output], audit=False)), path, source)
 
 
@@ -91,7 +91,9 @@ def draw_preview(source: Shown, output: Shown) -> Image.Image:
     preset, scale = display.presets[0], output.scale
     rows, columns = source.pixels.shape
     side = max(1, min(_PANEL_PIXELS // scale, rows, columns))
-    top, left = (int((length - side) * share) for length, share in zip((rows, columns), _DETAIL, strict=True))
+    top, left = (
+        int((length - side) * share) for length, share in zip((rows, columns), _DETAIL, strict=True)
+    )
     detail = slice(top, top + side), slice(left, left + side)
     magnified = tuple(slice(part.start * scale, part.stop * scale) for part in detail)
     values = torch.from_numpy(source.pixels[detail].astype(np.float32))[None, None]
@@ -143,10 +145,19 @@ def draw_sheet(previews: Sequence[Path], first_number: int) -> Image.Image:
     for path in previews:
         with Image.open(path) as picture:
             half = picture.width // 2, picture.height // 2
-            output = picture.crop((half[0] + _GAP_PIXELS // 2, 0, picture.width, half[1] - _CAPTION_PIXELS - _GAP_PIXELS // 2))
+            output = picture.crop(
+                (
+                    half[0] + _GAP_PIXELS // 2,
+                    0,
+                    picture.width,
+                    half[1] - _CAPTION_PIXELS - _GAP_PIXELS // 2,
+                )
+            )
         output.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
         thumbnails.append(output)
-    return _arrange(thumbnails, [str(first_number + i) for i in range(len(previews))], _SHEET_COLUMNS)
+    return _arrange(
+        thumbnails, [str(first_number + i) for i in range(len(previews))], _SHEET_COLUMNS
+    )
 
 
 def _arrange(panels: Sequence[Image.Image], captions: Sequence[str], columns: int) -> Image.Image:
@@ -160,14 +171,16 @@ def _arrange(panels: Sequence[Image.Image], captions: Sequence[str], columns: in
     for index, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
         row, column = divmod(index, columns)
         place = column * cell[0], row * cell[1]
-        sheet.paste(panel, (place[0] + (width - panel.width) // 2, place[1] + (height - panel.height) // 2))
+        sheet.paste(
+            panel, (place[0] + (width - panel.width) // 2, place[1] + (height - panel.height) // 2)
+        )
         draw.text((place[0] + 2, place[1] + height + 2), caption, fill=200)
     return sheet
 
 
 def _save(picture: Image.Image, path: Path, like: Path) -> None:
     """Save a picture, with the permissions of another file, over an earlier preview."""
-    check_report_path(path, SCHEMA)
+    check_report_path(path, SCHEMA, "preview")
     text = PngImagePlugin.PngInfo()
     text.add_text("Software", SCHEMA)
     with (

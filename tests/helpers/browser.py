@@ -85,7 +85,13 @@ class Browser:
         return done["result"].get("value")
 
     def open(
-        self, page: Path, width: int = 1280, height: int = 800, *, ratio: float = 1, touch: bool = False
+        self,
+        page: Path,
+        width: int = 1280,
+        height: int = 800,
+        *,
+        ratio: float = 1,
+        touch: bool = False,
     ) -> None:
         """Open a page in a window of a size in CSS pixels, and wait until it shows its images."""
         self.send(
