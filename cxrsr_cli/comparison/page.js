@@ -383,6 +383,7 @@ function render() {
   decodeWanted();
   label();
   canvas.dataset.complete = !isIncomplete && !isDraft;
+  if (!isIncomplete) performance.mark("drawn");
   lastCost = performance.now() - started;
 }
 
@@ -608,7 +609,6 @@ if (!document.readyState.startsWith("complete")) {
   const timer = setInterval(() => { if (isIncomplete) schedule(); }, 100);
   addEventListener("load", () => { clearInterval(timer); schedule(); });
 }
-performance.mark("begin");
 choosePreset(0);
 press();
 })();

@@ -20,7 +20,7 @@ from cxrsr_cli.common.files import atomic_write, permissions_of
 from cxrsr_cli.comparison.compare import Shown, Spacing
 from cxrsr_cli.comparison.display import Display, Preset
 from cxrsr_cli.comparison.statements import statements
-from cxrsr_cli.comparison.tiles import TILE_PIXELS, Tile, levels, means, steps_of_unit, tiles
+from cxrsr_cli.comparison.tiles import TILE_PIXELS, levels, means, steps_of_unit, tiles
 from cxrsr_cli.dicom.write import os_errors_as_output_error
 from cxrsr_cli.verify.findings import Finding
 from cxrsr_cli.versions import NOTICE
@@ -64,9 +64,12 @@ def write_page(path: Path, shown: Sequence[Shown], *, with_patient: bool = False
     """
     check_report_path(path, SCHEMA, "page of cxrsr compare")
     permissions = permissions_of(shown[0].path)
-    with os_errors_as_output_error(path), atomic_write(path, permissions=permissions) as temporary:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(build_page(shown, with_patient=with_patient))
+    with (
+        os_errors_as_output_error(path),
+        atomic_write(path, permissions=permissions) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.writelines(build_page(shown, with_patient=with_patient))
 
 
 def build_page(shown: Sequence[Shown], *, with_patient: bool = False) -> Iterator[str]:
@@ -198,10 +201,11 @@ def _failures(shown: Sequence[Shown]) -> Iterator[tuple[int, Finding]]:
 def _warnings(layers: Sequence[_Layer]) -> str:
     stated = str(layers[0].shown.source.dataset.get("BurnedInAnnotation") or "")
     burnt_in = _BURNT_IN.get(stated, "The object does not say.")
-    texts = [
+    text = (
         "Text that is burnt into the pixels, such as a name, cannot be removed from this page. "
         f"{burnt_in} Look before you pass the page on."
-    ]
+    )
+    texts = [text]
     texts += [
         f"{_name(layer.shown, index)} is shown with pixels of {layer.reduction}x{layer.reduction} "
         f"of its own, because a page holds {MAX_PIXELS // 1_000_000} million pixels."

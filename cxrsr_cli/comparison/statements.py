@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pydicom.datadict import dictionary_description
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.attributes import sop_class_name
@@ -63,10 +64,10 @@ def statements(sources: list[DicomSource], *, with_patient: bool) -> Iterator[tu
 
 def _text(dataset: Dataset, keyword: str) -> str:
     with quiet_libraries():
-        element = dataset[keyword] if keyword in dataset else None
-    if element is None or element.value is None:
+        value = dataset.get(keyword)
+    if value is None:
         return ""
-    values = element.value if element.VM > 1 else [element.value]
+    values = value if isinstance(value, MultiValue) else [value]
     return " \\ ".join(map(str, values))[:_MAX_CHARACTERS]
 
 

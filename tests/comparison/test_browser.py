@@ -40,11 +40,19 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield page
 
 
-def show(window: Browser, shown: list[Shown], **size: Any) -> Display:
+def show(
+    window: Browser,
+    shown: list[Shown],
+    width: int = 1280,
+    height: int = 800,
+    *,
+    ratio: float = 1,
+    touch: bool = False,
+) -> Display:
     """Write a page and open it."""
     page = shown[0].path.with_suffix(".html")
     write_page(page, shown)
-    window.open(page, **size)
+    window.open(page, width, height, ratio=ratio, touch=touch)
     return Display.from_dataset(shown[0].source.dataset, shown[0].pixels)
 
 
@@ -209,7 +217,7 @@ def test_both_sides_show_the_same_place_after_zoom_and_movement(
     show(window, [source, source, output], width=1200, height=600)
     window.run("(s => { s.value = '1'; s.dispatchEvent(new Event('change')) })(right)")
     window.press("2", "9", "+", "+")
-    x, y, width, height = middle_of_viewer(window)
+    x, y, width, _ = middle_of_viewer(window)
     window.drag((x + width / 4, y), (x + width / 4 - 50, y + 20))
     wheel(window, -200)
     view = canvas(window)
@@ -249,7 +257,7 @@ def test_findings_and_scale_bar_are_drawn_where_they_belong(
 
 
 @pytest.mark.parametrize("spacing", [None, [0, 0], [-1, 1], [0.2]])
-def test_no_scale_is_guessed(window: Browser, tmp_path: Path, spacing: Any) -> None:
+def test_no_scale_is_guessed(window: Browser, tmp_path: Path, spacing: list[float] | None) -> None:
     header = {"ImagerPixelSpacing": None, "PixelSpacing": spacing}
     show(window, pair(tmp_path, **header), width=700, height=400)
     assert "no spacing" in window.run("document.getElementById('scale').textContent")

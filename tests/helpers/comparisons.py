@@ -44,8 +44,8 @@ def pair(
     values[0, 0], values[-1, -1] = minimum, minimum + largest
     stored = values.astype("<i2" if signed else "<u2" if bits > 8 else "u1")
     dataset = small_chest(
-        Rows=rows, Columns=columns, BitsStored=bits, HighBit=bits - 1, PixelRepresentation=int(signed),
-        BitsAllocated=8 * stored.itemsize, PixelData=stored.tobytes(), **header,
+        Rows=rows, Columns=columns, BitsAllocated=8 * stored.itemsize, BitsStored=bits,
+        HighBit=bits - 1, PixelRepresentation=int(signed), PixelData=stored.tobytes(), **header,
     )  # fmt: skip
     path = folder / "source.dcm"
     dataset.save_as(path)
