@@ -274,10 +274,7 @@ function panes() {
 }
 
 const zoomOnCanvas = () => view.zoom * ratio;
-// Whole pixels, so that 1:1 is exact.
-const originOf = pane => [
-  Math.round(pane.middle[0] - view.x * zoomOnCanvas()), Math.round(pane.middle[1] - view.y * zoomOnCanvas()),
-];
+const originOf = pane => [pane.middle[0] - view.x * zoomOnCanvas(), pane.middle[1] - view.y * zoomOnCanvas()];
 
 function fit() {
   const pane = panes()[0], isSide = mode() === "side";
@@ -334,7 +331,7 @@ function draw(pane, pixels, stride) {
   const level = Math.max(0, Math.floor(Math.log2(scale / zoom) + 1e-9)), perPixel = scale / 2 ** level / zoom;
   const size = [Math.ceil(data.columns * scale / 2 ** level), Math.ceil(data.rows * scale / 2 ** level)];
   const isSmooth = perPixel > 1 + 1e-9 || perPixel < 1 - 1e-9 && (level > 0 || view.isSmooth);
-  const [left, top] = originOf(pane);
+  const [left, top] = originOf(pane).map(Math.round);  // whole pixels, so that 1:1 is exact
   const x = samples(pane.x, pane.w, left, perPixel, size[0], isSmooth);
   const y = samples(pane.y, pane.h, top, perPixel, size[1], isSmooth);
   for (let row = 0; row < pane.h; row++) {
@@ -603,7 +600,10 @@ canvas.addEventListener("contextmenu", event => event.preventDefault());
 // ---- begin -------------------------------------------------------------------------------
 let isTouched = false;
 for (const name of ["wheel", "pointerdown", "keydown"]) addEventListener(name, () => { isTouched = true; }, { once: true });
-new ResizeObserver(() => isTouched ? schedule() : fit()).observe(viewer);
+new ResizeObserver(() => {
+  if (!isTouched) view.zoom = 0;
+  schedule();
+}).observe(viewer);
 if (!document.readyState.startsWith("complete")) {
   // Tiles arrive while the page is read.
   const timer = setInterval(() => { if (isIncomplete) schedule(); }, 100);

@@ -55,6 +55,7 @@ class Previews:
             If it cannot be written, or its path holds something else.
         """
         path = preview_path(output)
+        check_report_path(path, SCHEMA, "preview")
         if is_new or not path.exists():
             write_preview(path, source, output)
         self.written.append(path)
@@ -81,7 +82,6 @@ def preview_path(output: Path) -> Path:
 
 def write_preview(path: Path, source: Path, output: Path) -> None:
     """Write a picture of source and output; raises as `Previews.add`."""
-    check_report_path(path, SCHEMA, "preview")
     _save(draw_preview(*read_comparison(source, [output], audit=False)), path, source)
 
 
@@ -126,9 +126,10 @@ def _thinned(values: NDArray[np.integer]) -> NDArray[np.number]:
 
 
 def _whole(grey: NDArray[np.uint8]) -> Image.Image:
-    picture = Image.fromarray(grey)
-    picture.thumbnail((_PANEL_PIXELS, _PANEL_PIXELS), Image.Resampling.BOX)
-    return picture
+    share = _PANEL_PIXELS / max(grey.shape)
+    size = max(1, round(grey.shape[1] * share)), max(1, round(grey.shape[0] * share))
+    kernel = Image.Resampling.BOX if share < 1 else Image.Resampling.BICUBIC
+    return Image.fromarray(grey).resize(size, kernel)
 
 
 def _scaled(grey: NDArray[np.uint8]) -> Image.Image:

@@ -71,7 +71,8 @@ def test_upscale_writes_previews_and_a_contact_sheet(
     (target / "3.preview.png").write_text("mine")
     (target / "4.preview.png").unlink()
     again = cxrsr(*options)
-    assert again.returncode == 0
+    assert again.returncode == 6
+    assert "3.preview.png exists and is no preview" in again.stderr
     assert (target / "4.preview.png").exists()
     assert (target / "3.preview.png").read_text() == "mine"
 
