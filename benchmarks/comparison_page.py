@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cxrsr_cli.comparison.compare import Shown
 from cxrsr_cli.comparison.page import write_page
@@ -50,16 +51,13 @@ def main(folder: Path, path: Path) -> None:
         )
 
 
-def enlarged(pixels: np.ndarray, scale: int) -> np.ndarray:
+def enlarged(pixels: NDArray[np.integer], scale: int) -> NDArray[np.integer]:
     """Return the bicubic interpolation with white noise."""
     values = torch.from_numpy(pixels.astype(np.float32))[None, None]
     large = upsample(values, scale)
     noise = torch.randn(large.shape, generator=torch.Generator().manual_seed(0))
-    limits = np.iinfo(pixels.dtype)
-    result: np.ndarray = (
-        (large + noise).round_().clamp_(limits.min, int(pixels.max()))[0, 0].numpy()
-    )
-    return result.astype(pixels.dtype)
+    large = (large + noise).round_().clamp_(int(pixels.min()), int(pixels.max()))
+    return large[0, 0].numpy().astype(pixels.dtype)
 
 
 def opened(page: Path) -> tuple[str, str]:

@@ -193,8 +193,8 @@ def _presets_of(image: NDArray[np.integer], display: Display) -> Iterator[Preset
     low, high = display.pixel_range.minimum, display.pixel_range.maximum
     if image.size:
         central = np.percentile(image, _CENTRAL_PERCENT)
-        ends = (("Source, 0.5 to 99.5 %", *central), ("Source, all", image.min(), image.max()))
-        yield from (_preset(*each, display) for each in ends)
+        yield _preset("Source, 0.5 to 99.5 %", central[0], central[1], display)
+        yield _preset("Source, all", image.min(), image.max(), display)
     yield _preset("All stored values", low, high, display)
 
 

@@ -79,7 +79,7 @@ def build_page(shown: Sequence[Shown], *, with_patient: bool = False) -> Iterato
     reads the rest.
     """
     display = Display.from_dataset(shown[0].source.dataset, shown[0].pixels)
-    folder = files(__package__)
+    folder = files("cxrsr_cli.comparison")
     template, style, program = (
         folder.joinpath(f"page.{suffix}").read_text("utf-8") for suffix in ("html", "css", "js")
     )
