@@ -88,8 +88,8 @@ class Display:
     def grey(self, values: NDArray[np.number], preset: Preset) -> NDArray[np.uint8]:
         """Return the grey, from black 0 to white 255, of stored values or of their means."""
         minimum, maximum = self.pixel_range.minimum, self.pixel_range.maximum
-        index = np.floor(values - minimum + 0.5).clip(0, maximum - minimum).astype(np.intp)
-        grey: NDArray[np.uint8] = self.curve(preset)[index]
+        index = np.floor(values.astype(np.float64) - minimum + 0.5).clip(0, maximum - minimum)
+        grey: NDArray[np.uint8] = self.curve(preset)[index.astype(np.intp)]
         return grey
 
     def curve(self, preset: Preset) -> NDArray[np.uint8]:

@@ -98,6 +98,7 @@ def middle_of_viewer(window: Browser) -> tuple[float, float, float, float]:
 CASES: dict[str, dict[str, Any]] = {
     "8 bits": {"bits": 8},
     "12 bits, two windows": {"WindowCenter": [2048, 1000], "WindowWidth": [4096, 300]},
+    "16 bits, signed": {"bits": 16, "signed": True},
     "12 bits, MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1"},
     "16 bits, MONOCHROME1, padding": {
         "bits": 16, "PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0,
