@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
 
 from cxrsr_cli.dicom.pixel_format import Padding, PixelRange
 
@@ -158,16 +157,14 @@ def _own_presets(dataset: Dataset, display: Display) -> Iterator[Preset]:
             yield Preset(name, low, high, _linear(modality, low, high))
         else:
             yield Preset(name, low, high)
-    for number in range(len(dataset.get("VOILUTSequence") or ())):
-        try:
-            entries = dataset.VOILUTSequence[number]["LUTDescriptor"].value
-            table = apply_voi(modality.astype(np.int64), dataset, number) / (2 ** entries[2] - 1)
-        # On a damaged table pydicom raises any exception.
-        except Exception:  # noqa: S112 - the object has other presets
+    for number, item in enumerate(dataset.get("VOILUTSequence") or (), start=1):
+        looked_up = _look_up(item, modality)
+        if looked_up is None:
             continue
+        table = looked_up / ((1 << item.LUTDescriptor[2]) - 1)
         inside = modality[(table > 0) & (table < 1)]
         ends = (inside.min(), inside.max()) if inside.size else (modality[0], modality[-1])
-        name = f"VOI LUT {number + 1} of the object"
+        name = f"VOI LUT {number} of the object"
         yield Preset(name, float(ends[0]), float(ends[1]), _to_grey(table))
 
 
@@ -181,11 +178,26 @@ def _modality_values(dataset: Dataset, display: Display) -> NDArray[np.float64] 
     stored = display.stored_values()
     if not dataset.get("ModalityLUTSequence"):
         return stored * display.slope + display.intercept
+    return _look_up(dataset.ModalityLUTSequence[0], stored)
+
+
+def _look_up(item: Dataset, values: NDArray[np.number]) -> NDArray[np.float64] | None:
+    """Apply a LUT (PS3.3 C.11.1.1.1, C.11.2.1.1); None if it is damaged.
+
+    pydicom's functions keep indices in the type of the entries, which is too small for 8 bits.
+    """
     try:
-        return np.asarray(apply_modality_lut(stored, dataset), np.float64)
-    # As above.
-    except Exception:
+        count, first, bits = (int(number) for number in item.LUTDescriptor)
+        data, count = item.LUTData, count or 1 << 16
+        if isinstance(data, bytes):
+            data = np.frombuffer(data, "u1" if len(data) < 2 * count else "<u2")
+        table = np.asarray(data, np.float64)[:count]
+    except (AttributeError, TypeError, ValueError):
         return None
+    if len(table) < count or not 1 <= bits <= 16:
+        return None
+    index = np.floor(values - first + 0.5).clip(0, count - 1)
+    return np.asarray(table[index.astype(np.intp)])
 
 
 def _presets_of(image: NDArray[np.integer], display: Display) -> Iterator[Preset]:

@@ -287,7 +287,8 @@ function fit() {
 
 function zoomTo(zoom, clientX, clientY) {
   const box = viewer.getBoundingClientRect(), at = placeAt(clientX ?? box.x + box.width / 2, clientY ?? box.y + box.height / 2);
-  const smallest = 0.25 * Math.min(box.width / data.columns, box.height / data.rows);
+  const fitting = Math.min(box.width / data.columns, box.height / data.rows);
+  const smallest = 0.25 * Math.min(fitting, gridScale() / Math.max(devicePixelRatio, 1));
   const next = clamp(zoom, smallest, MAX_ZOOM * gridScale());
   view.x = at.x + (view.x - at.x) * view.zoom / next;
   view.y = at.y + (view.y - at.y) * view.zoom / next;

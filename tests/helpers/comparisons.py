@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.sequence import Sequence
 
 from cxrsr_cli.comparison.compare import Shown
@@ -48,6 +49,7 @@ def pair(
         HighBit=bits - 1, PixelRepresentation=int(signed), PixelData=stored.tobytes(), **header,
     )  # fmt: skip
     path = folder / "source.dcm"
+    correct_ambiguous_vr(dataset, True)
     dataset.save_as(path)
     source = read_source(path)
     original = Shown(path, source, decode_compact(source)[0])
