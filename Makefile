@@ -1,6 +1,7 @@
 # make demo   environment, a real radiograph upscaled, a page that shows the result
 # make fast   the tests that need no process, peer, private data or GPU: under three minutes
 # make test   the whole suite
+# make nightly  long fuzzing, kills, full disks and hostile peers: hours
 # make check  lint and types
 
 PYTHON ?= python3
@@ -10,7 +11,9 @@ READY := $(VENV)/.ready
 DEMO := demo-output
 WORKERS ?= 2
 
-.PHONY: demo fast test check wheel clean
+SEED ?= $(shell date +%Y%m%d)
+
+.PHONY: demo fast test nightly check wheel clean
 
 demo: $(READY)
 	mkdir -p $(DEMO)
@@ -26,6 +29,15 @@ fast: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+# Another seed each night; docs/reliability.md says what each line is for.
+nightly: $(READY)
+	$(BIN)/python -m tests.fuzz.command --cases 6000 --seed $(SEED)
+	$(BIN)/python -m tests.fuzz.codestreams --cases 6000 --seed $(SEED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/batch/test_crashes.py \
+		tests/batch/test_ledger.py tests/batch/test_hostile_paths.py tests/cluster/test_local_cluster.py \
+		tests/serve/test_crashes.py tests/serve/test_service.py tests/receive/test_hostile_peers.py \
+		tests/send/test_hostile_scp.py tests/send/test_stow.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -50,7 +50,7 @@ CROPS = {2: (80, 2), 4: (40, 2), 8: (40, 1)}
 """Side of the crop shown at each scale in source pixels, and its zoom: all are equally large."""
 
 _ROUNDING = 0.2
-"""Stored units that rounding moves the mean of a block, at most."""
+"""Stored units. Rounding seldom moves the mean of a block by more."""
 
 _GAP, _TITLE = 4, 16
 _PERCENTILES = (1, 99)

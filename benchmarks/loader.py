@@ -58,7 +58,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     print("| degradation | at hand | ahead | when needed | loader alone | ahead / at hand |")
     print("|---|---|---|---|---|---|")
-    for name, extra in (("of the file", []), ("depth, SP, JPEG", DAMAGE)):
+    for name, extra in (("of the file", []), ("depth, noise, JPEG", DAMAGE)):
         config = load_train_config(arguments.config, [*extra, *arguments.overrides])
         rates = measure(config, device, arguments.workers, arguments.steps, arguments.rounds)
         columns = [f"{statistics.median(rate):.2f}" for rate in rates]

@@ -1,8 +1,8 @@
 """A simple reference implementation of upscaling, for comparison.
 
 It runs the network as trained, in PyTorch's default memory format, on tiles
-with a halo as wide as the receptive field, and makes image skip and agreement
-for the whole image. Most super-resolution tools do this.
+with a halo as wide as the receptive field, as most super-resolution tools do. Image
+skip and agreement are computed for the whole image at once.
 """
 
 from collections.abc import Iterator

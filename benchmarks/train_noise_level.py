@@ -30,7 +30,7 @@ LEARNING_RATE = 1e-3
 MAX_GRADIENT_NORM = 0.5
 SEED = 0
 MIN_VARIANCE = 1e-8
-"""In network values: half of the error of rounding to 12 bits. A flat patch has no error at all,
+"""In network values: twice the variance of rounding to 12 bits. A flat patch has no error at all,
 and its likelihood would have no bound."""
 REPORT_EVERY = 500
 

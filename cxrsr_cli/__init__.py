@@ -104,6 +104,8 @@ def verify_file(
 
     Raises
     ------
+    ValueError
+        If there is no such agreement.
     InputError
         If a file cannot be read or decoded.
     VerificationError

@@ -8,7 +8,7 @@ cluster's workers, the key of the ledger, the UIDs of outputs, and the run repor
 import json
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,6 +23,33 @@ NOT_FOR_DIAGNOSIS = "not for diagnosis"
 """Ends the Series Description of every output."""
 MAX_SERIES_DESCRIPTION = 64 - len(f", {NOT_FOR_DIAGNOSIS}")
 """Characters of the user's part of a Series Description: VR LO has 64 (PS3.5 6.2)."""
+
+
+class ImageTypeRule(StrEnum):
+    """What value 2 of Image Type is (PS3.3 C.7.6.1.1.2)."""
+
+    SECONDARY = "secondary"
+    """Created after the examination: hanging protocols can tell."""
+    SOURCE = "source"
+    """As the source, or PRIMARY."""
+
+
+class EquipmentRule(StrEnum):
+    """What General Equipment names (PS3.3 C.7.5.1)."""
+
+    APPLICATION = "application"
+    """This software; the source's equipment becomes an item of Contributing Equipment."""
+    SOURCE = "source"
+    """The source's equipment."""
+
+
+class SeriesNumberRule(StrEnum):
+    """Where Series Number comes from (PS3.3 C.7.3.1)."""
+
+    UNIQUE = "unique"
+    """The Series Instance UID: ten digits, which no other series has."""
+    SOURCE = "source"
+    """The source's, times 100, and the scale: 304 for series 3 at scale 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +167,19 @@ class UpscaleOptions:
     )
     keep_private: bool = option(
         True, "Copy private elements, or drop them.", "--keep-private/--drop-private"
+    )
+    image_type_2: ImageTypeRule = option(
+        ImageTypeRule.SECONDARY,
+        "Value 2 of Image Type: SECONDARY, by which hanging protocols tell outputs from images "
+        "of the examination, or the source's.",
+    )
+    equipment: EquipmentRule = option(
+        EquipmentRule.APPLICATION,
+        "General Equipment: this application, or the source's equipment.",
+    )
+    series_number: SeriesNumberRule = option(
+        SeriesNumberRule.UNIQUE,
+        "Series Number: one of its own, or the source's times 100 and the scale.",
     )
     overwrite: bool = option(
         False,

@@ -18,8 +18,11 @@ from cxrsr_cli import __version__
 from cxrsr_cli.common.files import ensure_unchanged, permissions_of, sha256_file
 from cxrsr_cli.common.process import now
 from cxrsr_cli.derive.derive import derive
+from cxrsr_cli.derive.overlays import overlay_memory
+from cxrsr_cli.derive.rehearsal import rehearse
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.acceptance import check_acceptance, check_sop_class
+from cxrsr_cli.dicom.attributes import number_of_frames
 from cxrsr_cli.dicom.decode import check_pixel_data, decode
 from cxrsr_cli.dicom.pixel_format import (
     Padding,
@@ -29,13 +32,14 @@ from cxrsr_cli.dicom.pixel_format import (
     reapply_padding,
 )
 from cxrsr_cli.dicom.source import (
+    NATIVE_SYNTAXES,
     DicomSource,
     media_storage_sop_class,
     read_source,
     to_file,
 )
 from cxrsr_cli.dicom.transfer_syntax import resolve_transfer_syntax, write_memory_factor
-from cxrsr_cli.dicom.write import check_target, encode_dicom, write_dicom
+from cxrsr_cli.dicom.write import check_free_space, check_target, encode_dicom, write_dicom
 from cxrsr_cli.errors import MemoryLimitError, NotDicomError
 from cxrsr_cli.inference.agreement import AgreementDeviation
 from cxrsr_cli.inference.memory_plan import MemoryPlan
@@ -64,6 +68,8 @@ class DecodedSource:
     """How the frames are divided into strips."""
     warnings: list[str]
     """What the user should know of the source, without patient data."""
+    derivation_warnings: list[str] = field(default_factory=list)
+    """What the user will be told of the derived object."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -220,7 +226,7 @@ class Upscaler:
         derived, warnings = self._derive(upscaled)
         for warning in warnings:
             _LOG.warning(warning)
-        return encode_dicom(derived, upscaled.frames, self._transfer_syntax(source))
+        return encode_dicom(derived, upscaled.frames, self.transfer_syntax(source))
 
     def upscale_again(
         self,
@@ -324,8 +330,10 @@ class Upscaler:
             source = self._read_source(job.source)
             warnings = check_acceptance(source.dataset, self.options.scale, self.options.allow)
             plan = self._plan(source)
+            self._check_free_space(source, job.target)
             sha256, frames = sha256_file(job.source), decode(source)
-        return DecodedSource(job, source, sha256, frames, plan, warnings)
+        later = rehearse(source, frames, self.parameters, self.transfer_syntax(source))
+        return DecodedSource(job, source, sha256, frames, plan, warnings, later)
 
     def _read_source(self, path: Path) -> DicomSource:
         try:
@@ -339,8 +347,21 @@ class Upscaler:
         """Plan before the pixels take memory."""
         count, rows, columns = check_pixel_data(source)
         itemsize = PixelFormat.from_dataset(source.dataset).dtype.itemsize
-        factor = write_memory_factor(self._transfer_syntax(source))
+        output = count * rows * columns * itemsize * self.options.scale**2
+        overlays = overlay_memory(source.dataset, self.options.scale)
+        factor = write_memory_factor(self.transfer_syntax(source)) + overlays / output
         return self.predictor.plan(rows, columns, itemsize, count, factor)
+
+    def _check_free_space(self, source: DicomSource, target: Path) -> None:
+        """Refuse what cannot be written before the network runs; compressed sizes are unknown."""
+        if self.transfer_syntax(source) in NATIVE_SYNTAXES:
+            dataset, scale = source.dataset, self.options.scale
+            check_free_space(
+                target,
+                number_of_frames(dataset)
+                * scale**2
+                * (dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8),
+            )
 
     def upscale(
         self,
@@ -424,7 +445,7 @@ class Upscaler:
             derived,
             upscaled.frames,
             decoded.job.target,
-            syntax=self._transfer_syntax(decoded.source),
+            syntax=self.transfer_syntax(decoded.source),
             overwrite=self.options.overwrite,
             permissions=permissions_of(decoded.job.source),
             before_publish=before_publish,
@@ -452,5 +473,6 @@ class Upscaler:
         )
         return derived, decoded.warnings + notes + warnings
 
-    def _transfer_syntax(self, source: DicomSource) -> UID:
+    def transfer_syntax(self, source: DicomSource) -> UID:
+        """Return the transfer syntax of a source's output."""
         return resolve_transfer_syntax(self.options.transfer_syntax, source.transfer_syntax)

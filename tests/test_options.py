@@ -17,7 +17,14 @@ from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax
 from cxrsr_cli.errors import UsageError
 from cxrsr_cli.networks.config import Agreement, Precision
-from cxrsr_cli.options import OptionInfo, UpscaleOptions, option
+from cxrsr_cli.options import (
+    EquipmentRule,
+    ImageTypeRule,
+    OptionInfo,
+    SeriesNumberRule,
+    UpscaleOptions,
+    option,
+)
 from cxrsr_cli.serve.routing import RoutingRule
 
 OTHER: dict[str, tuple[Any, list[str], Any]] = {
@@ -37,6 +44,9 @@ OTHER: dict[str, tuple[Any, list[str], Any]] = {
     "transfer_syntax": (OutputTransferSyntax.RLE, ["--transfer-syntax", "rle"], "rle"),
     "series_description": ("Ours", ["--series-description", "Ours"], "Ours"),
     "keep_private": (False, ["--drop-private"], False),
+    "image_type_2": (ImageTypeRule.SOURCE, ["--image-type-2", "source"], "source"),
+    "equipment": (EquipmentRule.SOURCE, ["--equipment", "source"], "source"),
+    "series_number": (SeriesNumberRule.SOURCE, ["--series-number", "source"], "source"),
     "overwrite": (True, ["--overwrite"], True),
 }
 """Of each option another value than its default, how the command takes it, and its JSON."""

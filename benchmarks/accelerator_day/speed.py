@@ -324,7 +324,7 @@ def report(records: list[Record]) -> str:
     titles = ["network", "input", "arithmetic", "rows", "s", "MP/s", "MiB"]
     titles += ["to convolutions", "of bf16 product", "of copy"]
     lines += ["", _table(titles, rows, 3)] if rows else []
-    titles = ["scale", "total s", "read", "network", "agreement", "rest", "write", "read-back"]
+    titles = ["scale", "total s", "read", "network", "assembly", "rest", "write", "read-back"]
     parts = ("total", "read", "network", "assembly", "rest", "write", "read_back")
     rows = [
         [f"x{each['scale']}", *(f"{each[part]:.3f}" for part in parts)] for each in of["end to end"]

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from cxrsr_cli import __version__
 from cxrsr_cli.common.files import (
     atomic_write,
+    make_folder,
     open_regular,
     permissions_of,
     remove_stale_temporaries,
@@ -57,9 +59,9 @@ class Quarantine:
         temporary = isinstance(error, (UnreadableFileError, MemoryLimitError))
         return isinstance(error, (InputError, InternalError)) and not temporary
 
-    def remove_stale_temporaries(self) -> None:
-        """Remove temporary files of killed runs."""
-        for folder in (self.folder, *(path for path in self.folder.rglob("*") if path.is_dir())):
+    def remove_stale_temporaries(self, jobs: Sequence[Job]) -> None:
+        """Remove temporary files of killed runs from the folders of these jobs' copies."""
+        for folder in {(self.folder / self._name(job)).parent for job in jobs}:
             remove_stale_temporaries(folder)
 
     def add(self, job: Job, error: CxrsrError) -> None:
@@ -86,7 +88,7 @@ class Quarantine:
             copy = self.folder / self._name(job)
             if copy.exists() and sha256_file(copy) != sha256:
                 copy = copy.with_name(f"{copy.stem}.{sha256[:12]}{copy.suffix}")
-            copy.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(copy.parent)
             reason = {
                 "schema": _SCHEMA,
                 "error": type(error).__name__,

@@ -60,7 +60,7 @@ class RunRecords:
         for folder in {job.target.parent for job in jobs}:
             remove_stale_temporaries(folder)
         if self.quarantine:
-            self.quarantine.remove_stale_temporaries()
+            self.quarantine.remove_stale_temporaries(jobs)
 
     def separate_suspects(self, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
         """Separate the jobs that were in progress when a process died from all others."""
@@ -219,7 +219,8 @@ class RunRecords:
 
     def _judged_with(self) -> str:
         options = self.parameters.options
-        return json.dumps([self.parameters.software, options.scale, sorted(options.allow)])
+        choices = [options.scale, sorted(options.allow), options.ledger_key()]
+        return json.dumps([self.parameters.software, *choices])
 
     def _remember_refusal(self, result: Result, state: str) -> Result:
         """Record why a file was refused, if that depends on the file alone."""

@@ -52,8 +52,8 @@ def build_report(run: BatchRun) -> dict[str, Any]:
     Returns
     -------
     dict
-        As docs/upscale.md describes it. It names files by their paths, and holds
-        nothing from inside a file.
+        As docs/upscale.md describes it. It names files by their paths. From inside a file it
+        holds only sizes and statistics of pixels.
     """
     parameters = run.parameters
     # Planning and the ledger may have given a job an error, so jobs are found by their paths.
@@ -121,6 +121,11 @@ def file_record(result: Result) -> dict[str, Any]:
             "rows": plan.rows,
             "overlap": round(plan.overlap, 4),
             "peak_memory_bytes": plan.peak_bytes,
+        },
+        "forecast": result.forecast
+        and {
+            "seconds": round(result.forecast.seconds, 1),
+            "output_bytes": result.forecast.output_bytes,
         },
         "source_sha256": result.source_sha256,
         "output_sha256": result.output_sha256,

@@ -83,6 +83,22 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What upscaling a file will take.
+
+    Attributes
+    ----------
+    seconds : float
+        Of the network, on this machine as busy as it is.
+    output_bytes : int
+        Of the output's pixels; a compressed output is smaller.
+    """
+
+    seconds: float
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The result of a job. What the job did not reach is None; shapes are rows and columns."""
 
@@ -100,6 +116,8 @@ class Result:
     deviation: "AgreementDeviation | None" = None
     noise: "list[NoiseCurve] | None" = None
     plan: "MemoryPlan | None" = None
+    forecast: Forecast | None = None
+    """Of a dry run."""
     source_sha256: str | None = None
     output_sha256: str | None = None
     peak_rss_bytes: int = 0

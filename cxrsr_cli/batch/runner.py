@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from cxrsr_cli.batch.forecast import foretell
 from cxrsr_cli.batch.ledger import Ledger
 from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.records import RunRecords
@@ -155,9 +156,15 @@ class JobStages:
         return LoadedFile(decoded, Timing(read=time.monotonic() - started))
 
     def dry_run_result(self, loaded: LoadedFile) -> Result:
-        """Return what would be done."""
+        """Return what would be done, or why it would fail."""
         decoded = loaded.decoded
-        return self._result(decoded, FileStatus.DRY_RUN, decoded.warnings, loaded.timing)
+        try:
+            forecast = foretell(self.upscaler, decoded)
+        except Exception as error:
+            return failed_result(decoded.job, error, loaded.timing, decoded)
+        warnings = decoded.warnings + decoded.derivation_warnings
+        result = self._result(decoded, FileStatus.DRY_RUN, warnings, loaded.timing)
+        return replace(result, forecast=forecast)
 
     def upscale(
         self, loaded: LoadedFile, advance: Callable[[float], None]

@@ -1,7 +1,6 @@
 """Connect to a cluster for one run, or start one here; its workers get the weights."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from cxrsr_cli.cluster.dispatcher import Dispatcher
 from cxrsr_cli.cluster.executor import ClusterExecutor
 from cxrsr_cli.cluster.file_transfer import TransferMode
 from cxrsr_cli.cluster.messages import WorkRequest
+from cxrsr_cli.common.files import scratch_folder
 from cxrsr_cli.common.quiet_libraries import quiet_dask
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import ModelError, NetworkError
@@ -109,7 +109,7 @@ def connected_cluster(
 @contextmanager
 def _local_cluster(processes: int) -> Iterator[str]:
     """Start worker processes; they end with this process, however it ends."""
-    with tempfile.TemporaryDirectory(prefix="cxrsr-") as scratch:
+    with scratch_folder("cluster") as scratch:
         try:
             cluster = LocalCluster(
                 n_workers=processes,
@@ -118,7 +118,7 @@ def _local_cluster(processes: int) -> Iterator[str]:
                 host="127.0.0.1",
                 dashboard_address=None,
                 silence_logs=logging.CRITICAL,
-                local_directory=scratch,
+                local_directory=str(scratch),
                 memory_limit=0,  # Dask would kill a worker that exceeds its share of the memory
                 preload=["cxrsr_cli.cluster.dask_preload"],
             )

@@ -39,11 +39,14 @@ class FileTransfer:
         The client renames it. None if the output is returned as bytes.
     fingerprint : tuple or None
         Size of the source and SHA-256 of its first 64 KiB, if it is given by path.
+    is_named : bool
+        As that of the job.
     """
 
     source: Path | bytes
     staged: Path | None = None
     fingerprint: tuple[int, str] | None = None
+    is_named: bool = True
 
     @classmethod
     def prepare(cls, job: Job, mode: TransferMode) -> "FileTransfer":
@@ -56,9 +59,9 @@ class FileTransfer:
         """
         with ensure_unchanged(job.source):
             if mode is TransferMode.BYTES:
-                return cls(job.source.read_bytes())
+                return cls(job.source.read_bytes(), is_named=job.is_named)
             source, staged = job.source.absolute(), temporary_name(job.target.absolute())
-            return cls(source, staged, _fingerprint(source))
+            return cls(source, staged, _fingerprint(source), job.is_named)
 
     @contextmanager
     def unpack_on_worker(self, scratch: Path) -> Iterator[Job]:
@@ -73,7 +76,7 @@ class FileTransfer:
             with tempfile.TemporaryDirectory(prefix="cxrsr-", dir=scratch) as folder:
                 source = Path(folder) / "in.dcm"
                 source.write_bytes(self.source)
-                yield Job(source, source.with_name("out.dcm"))
+                yield Job(source, source.with_name("out.dcm"), is_named=self.is_named)
             return
         try:
             seen = _fingerprint(self.source)
@@ -85,7 +88,7 @@ class FileTransfer:
                 "not share a file system, use --cluster-transfer bytes"
             )
         assert self.staged is not None  # noqa: S101 - has a fingerprint
-        yield Job(self.source, self.staged)
+        yield Job(self.source, self.staged, is_named=self.is_named)
 
 
 def save_output(

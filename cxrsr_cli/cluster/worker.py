@@ -120,5 +120,9 @@ def _raise_if_cancelled(_: object = None) -> None:
 
 
 def _scratch() -> Path:
-    """Return the worker's folder, which Dask removes even after the worker was killed."""
+    """Return the worker's folder.
+
+    After a kill, Dask removes it when a worker starts at the same place, and the next run that of
+    a local one (`connect`).
+    """
     return Path(get_worker().local_directory)

@@ -22,6 +22,7 @@ from cxrsr_cli.commands import (
     verify,
 )
 from cxrsr_cli.commands.console import (
+    end_on_second_signal,
     ensure_standard_streams,
     install_interrupt_handlers,
     print_line,
@@ -75,6 +76,7 @@ def main() -> NoReturn:
     """Run the command and exit with a documented exit code."""
     ensure_standard_streams()
     install_interrupt_handlers()
+    end_on_second_signal()
     if os.environ.get("CXRSR_DEBUG") == "1":
         _show_tracebacks()
     try:

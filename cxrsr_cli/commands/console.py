@@ -3,12 +3,14 @@
 import atexit
 import io
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, TextIO
 
@@ -104,6 +106,9 @@ class UnblockedStream(io.TextIOBase):
                 data = self._waiting[0]
             try:
                 written = os.write(self._descriptor, data)
+            except BlockingIOError:  # made so by another process that has the same terminal
+                select.select([], [self._descriptor], [])
+                continue
             except OSError:
                 written = 0
             with self._change:
@@ -177,31 +182,30 @@ def ensure_standard_streams() -> None:
     atexit.register(stream.drain)
 
 
-class _Interruption:
-    """What signals do that ask to end."""
+def end_on_second_signal() -> None:
+    """From now on, end the process soon after a second signal that asks to end.
 
-    def __init__(self) -> None:
-        self.signals = 0
-        """How many came."""
-
-    def note(self) -> None:
-        """Note a signal; after the second one the process ends, even if it hangs."""
-        self.signals += 1
-        if self.signals == 2:
-            # No thread: the signal may have come while a lock of `threading` was taken.
-            signal.signal(signal.SIGALRM, _end_process)
-            signal.setitimer(signal.ITIMER_REAL, _MAX_END_SECONDS)
-
-    def interrupt(self, _signal: int, _frame: FrameType | None) -> NoReturn:
-        """Raise KeyboardInterrupt."""
-        self.note()
-        raise KeyboardInterrupt
+    The main thread may wait for a thread that hangs, and Python's handlers run in no other one. So
+    the system's handler wakes a thread of ours.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    # Each process counts its own signals: Ctrl-C goes to all.
+    os.register_at_fork(after_in_child=_forget_wakeup)
+    threading.Thread(target=_end_after_second_signal, args=[reader], daemon=True).start()
 
 
-_INTERRUPTION = _Interruption()
+def _forget_wakeup() -> None:
+    with suppress(ValueError):  # not the main thread, which has none then
+        signal.set_wakeup_fd(-1)
 
 
-def _end_process(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _end_after_second_signal(reader: int) -> None:
+    count = 0
+    while count < 2:
+        count += os.read(reader, 1)[0] in (signal.SIGINT, *_STOP_SIGNALS)
+    time.sleep(_MAX_END_SECONDS)
     os._exit(ExitCode.INTERRUPTED)
 
 
@@ -210,7 +214,7 @@ def install_interrupt_handlers() -> None:
 
     This holds in every command, except in a run within `graceful_stop`.
     """
-    _handle_signals((signal.SIGINT, *_STOP_SIGNALS), _INTERRUPTION.interrupt)
+    _handle_signals(_interrupt)
 
 
 @contextmanager
@@ -224,20 +228,21 @@ def graceful_stop() -> Iterator[Callable[[], bool]]:
     def request(_signal: int, _frame: FrameType | None) -> None:
         nonlocal is_requested
         is_requested = True
-        _INTERRUPTION.note()
         install_interrupt_handlers()
 
-    _handle_signals(_STOP_SIGNALS, request)
+    _handle_signals(request)
     try:
         yield lambda: is_requested
     finally:
         install_interrupt_handlers()
 
 
-def _handle_signals(
-    numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]
-) -> None:
-    for number in numbers:
+def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in _STOP_SIGNALS:
         # nohup ignores SIGHUP, and a command that it starts must keep that.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

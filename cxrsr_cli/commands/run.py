@@ -17,6 +17,7 @@ from cxrsr_cli.batch.result import FileStatus, Result, exit_code, to_reportable_
 from cxrsr_cli.commands.console import graceful_stop
 from cxrsr_cli.commands.options import Verbosity
 from cxrsr_cli.commands.reporters import Message, Reporter, error_message
+from cxrsr_cli.common.files import free_bytes
 from cxrsr_cli.common.process import now, peak_rss_bytes
 from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 
@@ -153,9 +154,24 @@ def batch_summary(run: BatchRun) -> Message:
         parts.append(f"{up_to_date} up to date")
     if skipped:
         parts.append(f"{skipped} skipped")
+    parts += _forecast_parts(run)
     if up_to_date + skipped == len(run.jobs):
         parts.append("nothing to do")
     return summary_message(run, counts, parts, "Dry run: " * run.dry_run)
+
+
+def _forecast_parts(run: BatchRun) -> list[str]:
+    """Describe the time and the space that a run will take."""
+    forecasts = [result.forecast for result in run.results if result.forecast]
+    if not forecasts:
+        return []
+    seconds = sum(forecast.seconds for forecast in forecasts)
+    needed = sum(forecast.output_bytes for forecast in forecasts)
+    parts = [f"about {seconds:.0f} s of work", f"{needed / 2**20:.1f} MiB to write"]
+    free = free_bytes(run.jobs[0].target)
+    if free is not None:
+        parts.append(f"{'only ' * (free < needed)}{free / 2**20:.0f} MiB free")
+    return parts
 
 
 def _start_message(batch: "BatchRunner", plan: BatchPlan) -> Message:
@@ -193,7 +209,13 @@ def _file_lines(result: Result, *, strict: bool) -> Iterator[tuple[Verbosity, st
         yield Verbosity.NORMAL, f"warning: {name}: {warning}"
     if result.status is FileStatus.DRY_RUN:
         target = display_path(result.job.target)
-        yield Verbosity.NORMAL, f"would upscale: {name}: {_sizes(result)} to {target}"
+        line = f"would upscale: {name}: {_sizes(result)} to {target}"
+        if (forecast := result.forecast) and plan:
+            line += (
+                f"; about {forecast.seconds:.0f} s, {plan.peak_bytes / 2**20:.0f} MiB of memory, "
+                f"{forecast.output_bytes / 2**20:.1f} MiB to write"
+            )
+        yield Verbosity.NORMAL, line
     elif result.status is FileStatus.UP_TO_DATE:
         yield Verbosity.VERBOSE, f"up to date: {name}"
     elif deviation and plan:

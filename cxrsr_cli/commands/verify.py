@@ -80,11 +80,12 @@ def verify(
 
     Checks file, provenance, content, geometry, photometric meaning, every element of the header,
     every pixel and regions of several sizes. Each claim holds, fails, or was not checked. Exit
-    codes: 0 no claim fails, 3 nothing to check, 4 some files cannot be read, 5 none can be read,
-    9 a claim fails.
+    codes: 0 no claim fails, 3 nothing to check, 4 some files, or 5 all, cannot be read or made
+    again by --recompute, 6 report or map cannot be written, 9 a claim fails.
     """
     from cxrsr_cli.batch.report import check_report_path, write_report
     from cxrsr_cli.common.process import now
+    from cxrsr_cli.verify.deviation_map import check_map_path
     from cxrsr_cli.verify.recompute import Recomputation
     from cxrsr_cli.verify.run import SCHEMA, Auditor, AuditReport, pair_files, pair_files_of_report
 
@@ -99,6 +100,8 @@ def verify(
         pairs = pair_files(source, derived)
     if map_file and len(pairs) > 1:
         raise UsageError("--map draws one pair of files")
+    if map_file:
+        check_map_path(map_file)
     if not recompute and (model or device):
         raise UsageError("--model and --device belong to --recompute")
     if report:

@@ -4,8 +4,10 @@ import errno
 import fcntl
 import hashlib
 import io
+import itertools
 import logging
 import os
+import shutil
 import stat
 import tempfile
 import time
@@ -102,6 +104,48 @@ def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
     fsync_path(path.parent)
 
 
+@contextmanager
+def scratch_folder(kind: str) -> Iterator[Path]:
+    """Make a temporary folder, which is removed after the block.
+
+    Those of the same kind that killed processes left behind are removed first: they may hold
+    patients' images.
+
+    Parameters
+    ----------
+    kind : str
+        Part of the name.
+    """
+    prefix = f"cxrsr-{kind}-"
+    _remove_stale_folders(Path(tempfile.gettempdir()), prefix)
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            # Locked while this process lives; children do not inherit the descriptor.
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+def _remove_stale_folders(parent: Path, prefix: str) -> None:
+    for stale in parent.glob(f"{prefix}*"):
+        with suppress(OSError):
+            status = stale.lstat()
+            is_young = time.time() - status.st_mtime < _MIN_STALE_SECONDS
+            is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+            if is_young or not is_ours:
+                continue
+            descriptor = os.open(stale, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(stale)
+                _LOG.info("removed a folder of a process that was killed: %s", stale)
+            finally:
+                os.close(descriptor)
+
+
 def temporary_name(path: Path) -> Path:
     """Return a unique name beside `path` that `remove_stale_temporaries` recognises."""
     return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
@@ -157,6 +201,19 @@ def fsync_path(path: Path) -> None:
             raise
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; `Path.mkdir` would fail for a path of a thousand folders.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    missing = list(itertools.takewhile(lambda folder: not folder.is_dir(), (path, *path.parents)))
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+
+
 def real_path(path: Path) -> Path:
     """Return the absolute path without links; a link that cannot be followed stays in it.
 
@@ -166,6 +223,15 @@ def real_path(path: Path) -> Path:
         return Path(os.path.realpath(path))
     except (OSError, RecursionError):
         return path.absolute()
+
+
+def free_bytes(path: Path) -> int | None:
+    """Return the space for a file, whose folder need not exist; None if it is unknown."""
+    try:
+        found = shutil.disk_usage(next(p for p in path.absolute().parents if p.exists()))
+    except OSError:
+        return None
+    return found.free if found.total else None
 
 
 def sha256_file(path: Path) -> str:

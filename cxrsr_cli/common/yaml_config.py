@@ -8,6 +8,7 @@ import yaml
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from cxrsr_cli.common.byte_size import parse_byte_size
+from cxrsr_cli.common.files import open_regular
 from cxrsr_cli.errors import ConfigError
 
 _T = TypeVar("_T")
@@ -21,14 +22,21 @@ StrOrList = BeforeValidator(lambda given: [given] if isinstance(given, str) else
 """Annotation for a list of strings that may be given as one string."""
 
 
+_MERGE = "tag:yaml.org,2002:merge"
 _MAX_MERGED_KEYS = 10_000
 """Of a mapping with merge keys (``<<``), which can multiply at each level."""
+_MAX_MERGED_MAPPINGS = 100
+"""Of one merge key, each with as many keys."""
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which PyYAML would silently keep the last."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, value in node.value:
+            is_list = key.tag == _MERGE and isinstance(value, yaml.SequenceNode)
+            if is_list and len(value.value) > _MAX_MERGED_MAPPINGS:
+                raise yaml.YAMLError("a merge key has too many mappings")
         super().flatten_mapping(node)
         if len(node.value) > _MAX_MERGED_KEYS:
             raise yaml.YAMLError("merge keys make too many keys")
@@ -55,9 +63,12 @@ def load_yaml_mapping(path: Path) -> dict[str, Any]:
         If it cannot be read, is not a mapping, or gives a key twice.
     """
     try:
-        values = _parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {type(error).__name__}") from error
+        with open_regular(path) as file:
+            values = _parse(file.read().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or 'I/O error'}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: it is not UTF-8") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     except Exception as error:  # for example a date with month 99, which PyYAML does not catch

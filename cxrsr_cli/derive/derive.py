@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -17,16 +17,19 @@ from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive import provenance
 from cxrsr_cli.derive.geometry import PIXEL_GEOMETRY, rescale_geometry
 from cxrsr_cli.derive.overlays import is_overlay_or_curve, upscale_overlays
-from cxrsr_cli.derive.provenance import mark_lossy, write_provenance
+from cxrsr_cli.derive.private_elements import drop_private, drop_untrue_private
+from cxrsr_cli.derive.provenance import mark_lossy, remove_invalidated, write_provenance
 from cxrsr_cli.derive.required_attributes import lost_attributes
-from cxrsr_cli.derive.uids import DerivationParameters
+from cxrsr_cli.derive.uids import DerivationParameters, hash_header
 from cxrsr_cli.dicom.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from cxrsr_cli.dicom.pixel_format import PixelFormat
+from cxrsr_cli.dicom.raw_elements import sequence_items
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.dicom.write import PixelDataStream
 from cxrsr_cli.errors import InternalError, UnsupportedImageError
 
 _PIXEL_DATA = Tag("PixelData")
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_EXTREMES = (("SmallestImagePixelValue", np.min), ("LargestImagePixelValue", np.max))
 
 
@@ -76,15 +79,19 @@ def derive(
         derived = copy.deepcopy(source.raw_dataset)
         warnings = list[str]()
         if parameters.options.keep_private:
-            warnings += drop_image_copies(derived, source.dataset.Rows * source.dataset.Columns)
+            warnings += drop_untrue_private(derived, source.dataset)
         else:
             drop_private(derived)
+        remove_invalidated(derived, parameters)
         warnings += drop_compressed_copies(derived)
+        mark_lossy(derived, source)
+        sha256 = (
+            hashlib.sha256(np.ascontiguousarray(source_pixels, dtype="<i4").data).hexdigest(),
+            hash_header(derived),
+        )
         warnings += rescale_geometry(derived, source.dataset, parameters.options.scale)
         warnings += upscale_overlays(derived, source, parameters.options.scale)
-        mark_lossy(derived, source)
-        sha256 = hashlib.sha256(np.ascontiguousarray(source_pixels, dtype="<i4").data).hexdigest()
-        warnings += write_provenance(derived, source.dataset, parameters, sha256, now, agreement)
+        warnings += write_provenance(derived, source, parameters, sha256, now, agreement)
         _write_pixels(derived, pixels, pixel_format)
         _check_required_attributes(derived, source.dataset)
         meta = _file_meta(derived)
@@ -129,80 +136,30 @@ def _file_meta(derived: Dataset) -> FileMetaDataset:
     return meta
 
 
-def drop_private(dataset: Dataset) -> None:
-    """Remove every private element (PS3.5 7.8), also from the items of sequences, in place.
-
-    Only sequences are parsed; all other elements stay the bytes of the file.
-    """
-    for tag in list(dataset.keys()):
-        if tag.is_private:
-            del dataset[tag]
-        elif _is_sequence(dataset, tag):
-            for item in dataset[tag].value or ():
-                drop_private(item)
-
-
-def drop_image_copies(dataset: Dataset, pixels: int) -> list[str]:
-    """Remove private elements that must be copies of the image in its former size.
-
-    No dictionary of private elements identifies them, but their size does. Vendors keep the
-    original or a reduced bit depth, so the limit is one byte for each of the source's
-    `pixels`. Returns a warning if something was dropped.
-    """
-    copies = [tag for tag in dataset.keys() if tag.is_private and _length(dataset, tag) >= pixels]
-    for tag in copies:
-        del dataset[tag]
-    count = len(copies)
-    return [f"{count} private elements as large as the image were dropped"] if count else []
-
-
 def drop_compressed_copies(dataset: Dataset) -> list[str]:
-    """Remove sequences that hold encapsulated pixels, in place; return a warning for each.
+    """Remove what is encapsulated besides Pixel Data, in place; return a warning for each.
 
-    They would be illegal in an uncompressed transfer syntax (PS3.5 A.4).
+    That is sequences with compressed pixels, which would be illegal in another transfer
+    syntax, and single elements, which are illegal in any (PS3.5 A.4).
     """
     warnings = []
-    for tag in [tag for tag in dataset.keys() if _is_sequence(dataset, tag)]:
-        if keyword_for_tag(tag) not in provenance.INVALIDATED and any(
-            _has_encapsulated_pixels(item) for item in _copied_items(dataset, tag)
-        ):
+    for tag in [tag for tag in dataset.keys() if tag != _PIXEL_DATA]:
+        name = keyword_for_tag(tag)
+        if name not in provenance.INVALIDATED and _is_encapsulated(dataset, tag):
             del dataset[tag]
-            name = keyword_for_tag(tag) or "a private sequence"
-            warnings.append(f"{name} was dropped: it has compressed pixels")
+            warnings.append(f"{name or 'a private element'} was dropped: it has compressed pixels")
     return warnings
 
 
-def _copied_items(dataset: Dataset, tag: BaseTag) -> Sequence:
-    """Return the items of a sequence, whose element stays the bytes of the file."""
-    copied = Dataset({tag: dataset.get_item(tag)})
-    value = copied[tag].value
-    return value if isinstance(value, Sequence) else Sequence()
-
-
-def _has_encapsulated_pixels(dataset: Dataset) -> bool:
-    return any(
-        (tag == _PIXEL_DATA and dataset[tag].is_undefined_length)
-        or (
-            _is_sequence(dataset, tag)
-            and any(_has_encapsulated_pixels(item) for item in dataset[tag].value or ())
-        )
-        for tag in list(dataset.keys())
-    )
-
-
-def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
-    vr = dataset.get_item(tag).VR
-    if vr is None:  # implicit VR, not parsed yet
-        try:
-            vr = dictionary_VR(tag)
-        except KeyError:
-            return False
-    return vr == "SQ"
-
-
-def _length(dataset: Dataset, tag: BaseTag) -> int:
-    value = dataset.get_item(tag).value
-    return len(value) if isinstance(value, bytes) else 0
+def _is_encapsulated(dataset: Dataset, tag: BaseTag) -> bool:
+    """Return whether an element consists of fragments, or has a nested one that does."""
+    items = sequence_items(dataset, tag)
+    if items is not None:
+        return any(_is_encapsulated(item, nested) for item in items for nested in list(item.keys()))
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement):
+        return element.length == _UNDEFINED_LENGTH
+    return bool(element.is_undefined_length)
 
 
 def is_modified(tag: BaseTag) -> bool:

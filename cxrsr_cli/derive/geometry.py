@@ -15,8 +15,11 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.valuerep import format_number_as_ds
 
+from cxrsr_cli.derive.overlays import OVERLAY_GROUPS
 from cxrsr_cli.errors import UnsupportedImageError
 
+_MAX_EXPONENT = 99
+"""Of a number, as a power of ten."""
 _POSITION_TOLERANCE = 1e-9
 """Millimetres below which a coordinate is written as zero."""
 
@@ -104,6 +107,8 @@ PIXEL_GEOMETRY = (
     _line("ObjectPixelSpacingInCenterOfBeam", _BETWEEN_CENTRES, _Rule.DIVIDE),
     _line("PixelSpacing", _BETWEEN_CENTRES, _Rule.DIVIDE),
     _line("ImagePlanePixelSpacing", _BETWEEN_CENTRES, _Rule.DIVIDE),
+    # So that it stays the ratio of pixel spacing to Detector Element Spacing.
+    _line("DetectorBinning", "detector elements for each pixel", _Rule.DIVIDE),
     _line("ImagePositionPatient", _FIRST_CENTRE, _Rule.FIRST_PIXEL_POSITION),
     *_edges("Shutter"),
     *_edges("Collimator"),
@@ -159,7 +164,10 @@ def rescale_geometry(derived: Dataset, source: Dataset, scale: int) -> list[str]
                         warnings += kept
                     else:
                         new.add_new(tag, *_rescaled(line, old, tag, scale))
-                except _NotNumericError as error:
+                except UnsupportedImageError as error:
+                    is_of_overlay = tag.group in OVERLAY_GROUPS
+                    if not (is_of_overlay or isinstance(error, _NotNumericError)):
+                        raise
                     new.pop(tag, None)
                     warnings.append(f"{error} and was dropped")
     return warnings
@@ -227,9 +235,14 @@ def _numbers(keyword: str, value: object) -> list[Decimal]:
         numbers = [Decimal(_as_number(str(number))) for number in values]
     except (TypeError, InvalidOperation):
         numbers = []
-    if not numbers or not all(number.is_finite() for number in numbers):
+    if not numbers or not all(map(_is_writable, numbers)):
         raise _NotNumericError(f"{keyword} is not numeric")
     return numbers
+
+
+def _is_writable(number: Decimal) -> bool:
+    """Return whether a number can be written; one of many digits could fill the memory."""
+    return number.is_finite() and (not number or abs(number.adjusted()) <= _MAX_EXPONENT)
 
 
 def _as_number(text: str) -> str:
@@ -294,11 +307,12 @@ def _first_pixel_position(source: Dataset, scale: int) -> list[str]:
             p + shift * (float(x) * between_columns + float(y) * between_rows)
             for p, x, y in zip(position, row, column, strict=True)
         ]
+        written = [
+            format_number_as_ds(0.0 if abs(number) < _POSITION_TOLERANCE else number)
+            for number in moved
+        ]
     except (AttributeError, TypeError, ValueError):
         raise UnsupportedImageError(
             "Image Position (Patient) cannot be rescaled without valid orientation and spacing"
         ) from None
-    return [
-        format_number_as_ds(0.0 if abs(number) < _POSITION_TOLERANCE else number)
-        for number in moved
-    ]
+    return written

@@ -1,10 +1,13 @@
 """Upscale overlay planes (60xx, PS3.3 C.9.2), and drop retired curves (50xx)."""
 
+from contextlib import suppress
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
+from cxrsr_cli.dicom.attributes import number_of_frames
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
 from cxrsr_cli.dicom.decode import decode_raw
 from cxrsr_cli.dicom.pixel_format import PixelFormat
@@ -17,6 +20,8 @@ _ROWS, _COLUMNS, _FRAMES = 0x0010, 0x0011, 0x0015
 _BITS_ALLOCATED, _BIT_POSITION = 0x0100, 0x0102
 _DATA = 0x3000
 
+_MAX_RATIO = 4
+"""Of a plane's bits to the image's pixels; a plane has the size of the image, or little more."""
 _STRIP_ROWS = 64
 """Rows that are upscaled at a time: a multiple of 8, so that a strip ends with a whole byte."""
 
@@ -61,7 +66,13 @@ def _upscale_overlay(derived: Dataset, source: DicomSource, group: int, scale: i
     if embedded and not _is_in_unused_bits(dataset, group):
         _delete_group(derived, group)
         return "an overlay was dropped: its bit is not an unused bit of the pixels"
-    if embedded or _has_value(dataset, group, _DATA):
+    has_data = _has_value(dataset, group, _DATA)
+    if has_data and _bits(dataset, group) > _MAX_RATIO * _pixels(dataset):
+        _delete_group(derived, group)
+        return "an overlay was dropped: it is far larger than the image"
+    if has_data and not all((group, element) in derived for element in (_ROWS, _COLUMNS)):
+        raise KeyError  # too large, or not numbers
+    if embedded or has_data:
         plane = _embedded_plane(source, group) if embedded else dataset.overlay_array(group)
         derived.add_new((group, _DATA), "OW", _upscaled_bits(plane, scale))
         derived.add_new((group, _BITS_ALLOCATED), "US", 1)
@@ -73,6 +84,30 @@ def _upscale_overlay(derived: Dataset, source: DicomSource, group: int, scale: i
         if embedded and len(plane) > 1:
             derived.add_new((group, _FRAMES), "IS", len(plane))
     return None
+
+
+def overlay_memory(dataset: Dataset, scale: int) -> int:
+    """Return the bytes that upscaling the overlays of an image takes, beside the image."""
+    sizes = []
+    for group in {BaseTag(tag).group for tag in dataset.keys()}.intersection(OVERLAY_GROUPS):
+        with suppress(AttributeError, KeyError, TypeError, ValueError, IndexError):
+            bits = _bits(dataset, group)
+            sizes.append(bits if bits <= _MAX_RATIO * _pixels(dataset) else 0)
+    # A byte for each bit of one plane; of all, what is kept, and once more while one is joined.
+    return max(sizes, default=0) + (sum(sizes) + max(sizes, default=0)) * scale**2 // 8
+
+
+def _bits(dataset: Dataset, group: int) -> int:
+    """Return the bits of a plane; those of an embedded one are the image's pixels."""
+    if _is_embedded(dataset, group):
+        return _pixels(dataset)
+    frames = dataset[group, _FRAMES].value if (group, _FRAMES) in dataset else 1
+    rows, columns = (dataset[group, element].value for element in (_ROWS, _COLUMNS))
+    return int(rows) * int(columns) * int(frames or 1)
+
+
+def _pixels(dataset: Dataset) -> int:
+    return int(dataset.Rows * dataset.Columns) * number_of_frames(dataset)
 
 
 def _upscaled_bits(plane: NDArray[np.uint8], scale: int) -> bytes:

@@ -5,44 +5,67 @@ removed and why.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from highdicom import ContributingEquipment
 from highdicom.sr.coding import CodedConcept
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DigitalIntraOralXRayImageStorageForPresentation,
+    DigitalIntraOralXRayImageStorageForProcessing,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
 )
-from pydicom.valuerep import DT
 
+from cxrsr_cli.derive.descriptions import derivation_description, series_description
+from cxrsr_cli.derive.equipment import (
+    REMOVED_EQUIPMENT,
+    own_equipment,
+    software_versions,
+    source_equipment,
+)
+from cxrsr_cli.derive.references import referenced_series, referenced_studies, source_image
 from cxrsr_cli.derive.uids import DerivationParameters
-from cxrsr_cli.dicom.codecs import LOSSY_METHODS
-from cxrsr_cli.dicom.decode import number_of_frames
+from cxrsr_cli.dicom.attributes import number_of_frames
+from cxrsr_cli.dicom.decode import lossy_method
 from cxrsr_cli.dicom.identifiers import MANUFACTURER, MODEL_NAME
 from cxrsr_cli.dicom.source import DicomSource
-from cxrsr_cli.options import NOT_FOR_DIAGNOSIS
+from cxrsr_cli.options import EquipmentRule, ImageTypeRule, SeriesNumberRule
 
 IMAGE_TYPE_MARKER = "SUPERRESOLUTION"
-"""Value 4 or a later value of Image Type."""
+"""A value of Image Type behind those that the standard defines."""
 
-SOURCE_IMAGE = CodedConcept("121322", "DCM", "Source image for image processing operation")
-PROCESSING_EQUIPMENT = CodedConcept("109102", "DCM", "Processing Equipment")
 _SPATIAL_RESAMPLING = CodedConcept("113085", "DCM", "Spatial resampling")
 _NOISE_REDUCTION = CodedConcept("113087", "DCM", "Smoothing")
 """The nearest concept of CID 7203."""
 
-_DX = (DigitalXRayImageStorageForPresentation, DigitalXRayImageStorageForProcessing)
-_MAX_DERIVATION_DESCRIPTION_LENGTH = 1024
-_MAX_SERIES_DESCRIPTION_LENGTH = 64
-"""Of VR LO (PS3.5 6.2)."""
+_DX = (
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    DigitalIntraOralXRayImageStorageForPresentation,
+    DigitalIntraOralXRayImageStorageForProcessing,
+)
+"""SOP Classes with the DX Image Module, in which value 3 of Image Type is empty (C.8.11.3.1.1)."""
+_IMAGE_TYPE_VALUES = {
+    ComputedRadiographyImageStorage: 3,
+    SecondaryCaptureImageStorage: 3,
+    **dict.fromkeys(_DX, 3),
+    CTImageStorage: 4,
+}
+"""Number of values of Image Type that the standard defines for a SOP Class."""
+_MAX_IMAGE_TYPE_VALUES = 5
+"""The same for any other SOP Class: mammography has the most (C.8.11.7.1.4)."""
+
 _MAX_INTEGER_STRING = 2**31 - 1
-_PARAMETERS = "; parameters "
-"""Stands before the `DerivationParameters` in Contribution Description."""
+_FIRST_SERIES_NUMBER = 10**9
+"""Modalities number from 1, or by date or time, with up to nine digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +73,69 @@ class _Derivation:
     """What the values of `_WRITTEN` are made from."""
 
     derived: Dataset
-    source: Dataset
+    source: DicomSource
     parameters: DerivationParameters
     pixels_sha256: str
+    header_sha256: str
     now: datetime
     agreement: str
+    warnings: list[str] = field(default_factory=list)
 
-    def append(self, keyword: str, item: Dataset) -> Sequence:
-        """Return a sequence of the derived object, its items unchanged, with one more item."""
+    def append(self, keyword: str, *items: Dataset | None) -> Sequence:
+        """Return a sequence of the derived object, its items unchanged, with more items."""
         earlier = self.derived.get(keyword)
-        return Sequence([*(earlier if isinstance(earlier, Sequence) else ()), item])
+        if not isinstance(earlier or Sequence(), Sequence):
+            self.warnings.append(f"{keyword} has no items and was replaced")
+            earlier = None
+        return Sequence([*(earlier or ()), *(item for item in items if item is not None)])
 
+    def note(self, text: tuple[DataElement | RawDataElement, str]) -> DataElement | RawDataElement:
+        """Return the first part, and keep the second, a warning, if it is not empty."""
+        self.warnings.extend(filter(None, text[1:]))
+        return text[0]
+
+
+_OWN_EQUIPMENT: dict[str, Callable[[_Derivation], object]] = {
+    "Manufacturer": lambda _: MANUFACTURER,
+    "ManufacturerModelName": lambda _: MODEL_NAME,
+    "DeviceSerialNumber": lambda d: d.parameters.model_sha256,
+    "SoftwareVersions": lambda d: software_versions(d.parameters),
+    "DeviceUID": lambda d: d.parameters.device_uid(),
+}
+"""General Equipment Module (C.7.5.1): the application that made the image."""
 
 _WRITTEN: dict[str, Callable[[_Derivation], object]] = {
-    "SOPInstanceUID": lambda d: d.parameters.instance_uid(d.source.SOPInstanceUID, d.pixels_sha256),
-    # An image without a series gets its own series, not one shared with other images.
-    "SeriesInstanceUID": lambda d: d.parameters.series_uid(
-        d.source.get("SeriesInstanceUID") or d.source.SOPInstanceUID
+    "SOPInstanceUID": lambda d: d.parameters.instance_uid(
+        d.source.dataset.SOPInstanceUID, d.pixels_sha256, d.header_sha256
     ),
+    "SeriesInstanceUID": lambda d: series_uid(d.source.dataset, d.parameters),
     "InstanceCreationDate": lambda d: d.now.strftime("%Y%m%d"),
     "InstanceCreationTime": lambda d: d.now.strftime("%H%M%S"),
     "InstanceCreatorUID": lambda d: d.parameters.device_uid(),
-    "ImageType": lambda d: image_type(d.source),
+    # "The date the image pixel data creation started" (C.7.6.1).
+    "ContentDate": lambda d: d.now.strftime("%Y%m%d"),
+    "ContentTime": lambda d: d.now.strftime("%H%M%S"),
+    "ImageType": lambda d: image_type(d.source.dataset, d.parameters.options.image_type_2),
     "ContentQualification": lambda _: "RESEARCH",
-    "SeriesDescription": lambda d: series_description(
-        d.source, d.parameters.options.scale, d.parameters.options.series_description
+    "SeriesDescription": lambda d: d.note(series_description(d.source, d.parameters)),
+    "SeriesNumber": lambda d: series_number(d.source.dataset, d.parameters),
+    "DerivationDescription": lambda d: d.note(
+        derivation_description(d.source, d.parameters, d.agreement)
     ),
-    "SeriesNumber": lambda d: series_number(d.source, d.parameters.options.scale),
-    "DerivationDescription": lambda d: _derivation_description(d)[0],
-    "DerivationCodeSequence": lambda d: Sequence(
-        [*(d.derived.get("DerivationCodeSequence") or ()), *_derivation_codes(d.parameters)]
+    "DerivationCodeSequence": lambda d: d.append(
+        "DerivationCodeSequence", *_derivation_codes(d.parameters)
     ),
-    "SourceImageSequence": lambda d: Sequence([_source_image(d.source)]),
+    "SourceImageSequence": lambda d: Sequence([source_image(d.source.dataset)]),
+    "ReferencedSeriesSequence": lambda d: referenced_series(d.source.dataset, INVALIDATED),
+    "StudiesContainingOtherReferencedInstancesSequence": lambda d: referenced_studies(
+        d.source.dataset, INVALIDATED
+    ),
     "ContributingEquipmentSequence": lambda d: d.append(
-        "ContributingEquipmentSequence", _equipment(d.parameters, d.now)
+        "ContributingEquipmentSequence",
+        source_equipment(d.source) if _states_own_equipment(d.parameters) else None,
+        own_equipment(d.parameters, d.now),
     ),
+    **_OWN_EQUIPMENT,
 }
 WRITTEN_KEYWORDS = tuple(_WRITTEN)
 """Keywords of the attributes that `write_provenance` writes."""
@@ -92,7 +143,10 @@ WRITTEN_KEYWORDS = tuple(_WRITTEN)
 _OTHER_PIXELS = "true of the source's pixels only"
 _OTHER_ENCODING = "belongs to the encoding of the source file"
 _NOT_AUTHORISED = "the derived object has not been authorised"
-INVALIDATED = {
+_OTHER_STEP = "the output is not among the results of that procedure step"
+_OTHER_PLACE = "an archive's statement of where and how the source is kept"
+_OTHER_ORIGIN = "says how the source came about"
+INVALIDATED: dict[str, str] = {
     "DigitalSignaturesSequence": "the signature covers changed attributes",
     "MACParametersSequence": "belongs to the signature",
     "IconImageSequence": _OTHER_PIXELS,
@@ -109,8 +163,43 @@ INVALIDATED = {
     "SOPAuthorizationDateTime": _NOT_AUTHORISED,
     "SOPAuthorizationComment": _NOT_AUTHORISED,
     "AuthorizationEquipmentCertificationNumber": _NOT_AUTHORISED,
+    "SeriesDate": "of the source's series; two outputs of one series would differ",
+    "SeriesTime": "of the source's series; two outputs of one series would differ",
+    "ReferencedPerformedProcedureStepSequence": _OTHER_STEP,
+    "PerformedProcedureStepID": _OTHER_STEP,
+    "PerformedProcedureStepStartDate": _OTHER_STEP,
+    "PerformedProcedureStepStartTime": _OTHER_STEP,
+    "PerformedProcedureStepEndDate": _OTHER_STEP,
+    "PerformedProcedureStepEndTime": _OTHER_STEP,
+    "PerformedProcedureStepDescription": _OTHER_STEP,
+    "CommentsOnThePerformedProcedureStep": _OTHER_STEP,
+    "SourceInstanceSequence": "the source's own sources are to be looked up there",
+    "FrameExtractionSequence": _OTHER_ORIGIN,
+    "ConversionSourceAttributesSequence": _OTHER_ORIGIN,
+    "InstanceCoercionDateTime": _OTHER_ORIGIN,
+    "InstanceOriginStatus": _OTHER_ORIGIN,
+    "EncryptedAttributesSequence": "would give the output the source's UID when it is decrypted",
+    "QueryRetrieveLevel": _OTHER_PLACE,
+    "QueryRetrieveView": _OTHER_PLACE,
+    "RetrieveAETitle": _OTHER_PLACE,
+    "RetrieveURL": _OTHER_PLACE,
+    "RetrieveURI": _OTHER_PLACE,
+    "RetrieveLocationUID": _OTHER_PLACE,
+    "InstanceAvailability": _OTHER_PLACE,
+    "AvailableTransferSyntaxUID": _OTHER_PLACE,
+    "StorageMediaFileSetID": _OTHER_PLACE,
+    "StorageMediaFileSetUID": _OTHER_PLACE,
+    "NumberOfPatientRelatedStudies": _OTHER_PLACE,
+    "NumberOfPatientRelatedSeries": _OTHER_PLACE,
+    "NumberOfPatientRelatedInstances": _OTHER_PLACE,
+    "NumberOfStudyRelatedSeries": _OTHER_PLACE,
+    "NumberOfStudyRelatedInstances": _OTHER_PLACE,
+    "NumberOfSeriesRelatedInstances": _OTHER_PLACE,
+    "ModalitiesInStudy": _OTHER_PLACE,
+    "SOPClassesInStudy": _OTHER_PLACE,
+    **REMOVED_EQUIPMENT,
 }
-"""Keywords of the attributes that `write_provenance` removes, and why."""
+"""Keywords of the attributes that `remove_invalidated` removes, and why."""
 
 LOSSY_KEYWORDS = (
     "LossyImageCompression",
@@ -120,47 +209,67 @@ LOSSY_KEYWORDS = (
 """Keywords of the attributes that `mark_lossy` writes."""
 
 
+def remove_invalidated(derived: Dataset, parameters: DerivationParameters) -> None:
+    """Remove what is untrue of the derived object, in place."""
+    kept = () if _states_own_equipment(parameters) else REMOVED_EQUIPMENT
+    for keyword in INVALIDATED:
+        if keyword in derived and keyword not in kept:
+            delattr(derived, keyword)
+
+
 def write_provenance(
     derived: Dataset,
-    source: Dataset,
+    source: DicomSource,
     parameters: DerivationParameters,
-    pixels_sha256: str,
+    sha256: tuple[str, str],
     now: datetime,
     agreement: str,
 ) -> list[str]:
     """Give the derived object its own identity and its history, in place.
 
-    Takes the SHA-256 of the source's stored values, the time of the derivation, with its
-    time zone, and a text on how the pixels agree. Returns warnings about what could not be kept.
+    Takes the SHA-256 of the source's stored values and of its header (`uids.hash_header`),
+    the time of the derivation, with its time zone, and a text on how the pixels agree.
+    Returns warnings about what could not be kept.
     """
     derivation = _Derivation(
-        derived, source, parameters, pixels_sha256, _in_time_zone_of(source, now), agreement
+        derived, source, parameters, *sha256, _in_time_zone_of(source.dataset, now), agreement
     )
-    warnings = [
-        f"{keyword} has no items and was replaced"
-        for keyword in ("DerivationCodeSequence", "ContributingEquipmentSequence")
-        if not isinstance(derived.get(keyword) or Sequence(), Sequence)
-    ]
-    for keyword, value in _WRITTEN.items():
-        # As a new element, because the source's element may have a wrong VR.
-        derived.add_new(keyword, dictionary_VR(keyword), value(derivation))
-    for keyword in INVALIDATED:
-        if keyword in derived:
-            delattr(derived, keyword)
-    if not _derivation_description(derivation)[1]:
-        warnings.append("the earlier Derivation Description was dropped: too long, or not ASCII")
-    return warnings
+    for keyword, value_of in _WRITTEN.items():
+        if keyword in _OWN_EQUIPMENT and not _states_own_equipment(parameters):
+            continue
+        value = value_of(derivation)
+        if value is None:
+            derived.pop(keyword, None)
+        elif isinstance(value, DataElement | RawDataElement):
+            derived[keyword] = value
+        else:
+            # As a new element, because the source's element may have a wrong VR.
+            derived.add_new(keyword, dictionary_VR(keyword), value)
+    return derivation.warnings
 
 
-def image_type(source: Dataset) -> list[str]:
-    """Return the Image Type of the derived image (C.7.6.1.1.2, C.8.11.3.1.1)."""
+def _states_own_equipment(parameters: DerivationParameters) -> bool:
+    return parameters.options.equipment is EquipmentRule.APPLICATION
+
+
+def image_type(source: Dataset, rule: ImageTypeRule = ImageTypeRule.SECONDARY) -> list[str]:
+    """Return the Image Type of the derived image (C.7.6.1.1.2, C.8.11.3.1.1).
+
+    Value 2 is SECONDARY, "created after the initial patient examination", or by another rule
+    that of the source.
+    """
     stated = source.get("ImageType") or ()
     values = [stated] if isinstance(stated, str) else [str(value) for value in stated]
-    captured = source.SOPClassUID == SecondaryCaptureImageStorage
-    usual = "SECONDARY" if captured else "PRIMARY"
-    second = values[1] if len(values) > 1 and values[1] else usual
+    is_capture = source.SOPClassUID == SecondaryCaptureImageStorage
+    second = "SECONDARY"
+    if rule is ImageTypeRule.SOURCE and not is_capture:
+        second = "PRIMARY"
+    if rule is ImageTypeRule.SOURCE and len(values) > 1 and values[1]:
+        second = values[1]
     third = values[2] if len(values) > 2 and source.SOPClassUID not in _DX else ""
-    return ["DERIVED", second, third, *values[3:], IMAGE_TYPE_MARKER]
+    defined = _IMAGE_TYPE_VALUES.get(source.SOPClassUID, _MAX_IMAGE_TYPE_VALUES)
+    mine = ["DERIVED", second, third, *values[3:]]
+    return [*mine, *[""] * (defined - len(mine)), IMAGE_TYPE_MARKER]
 
 
 def _derivation_codes(parameters: DerivationParameters) -> list[CodedConcept]:
@@ -169,93 +278,6 @@ def _derivation_codes(parameters: DerivationParameters) -> list[CodedConcept]:
         _SPATIAL_RESAMPLING,
         *([_NOISE_REDUCTION] if parameters.options.noise_reduction else []),
     ]
-
-
-def _derivation_description(derivation: _Derivation) -> tuple[str, bool]:
-    """Return the description, and whether it includes that of the source."""
-    source, parameters = derivation.source, derivation.parameters
-    options = parameters.options
-    noise = (
-        f"; noise reduced by the share {options.noise_reduction:g}"
-        if options.noise_reduction
-        else ""
-    )
-    ensemble = "; mean of eight flips and rotations" if options.self_ensemble else ""
-    impulses = (
-        "; lone pixels at either end of the stored range first replaced by the median around them"
-        if parameters.impulse_filter
-        else ""
-    )
-    ours = (
-        f"Enlarged x{options.scale} by AI super-resolution; model {options.model}, "
-        f"weights SHA-256 {parameters.model_sha256}{impulses}{noise}{ensemble}; "
-        f"{derivation.agreement}; "
-        f"cxrsr {parameters.software}; {NOT_FOR_DIAGNOSIS}"
-    )
-    earlier = str(source.get("DerivationDescription") or "").strip()
-    both = f"{ours}. Earlier: {earlier}"
-    fits = earlier.isascii() and len(both) <= _MAX_DERIVATION_DESCRIPTION_LENGTH
-    if not earlier:
-        return ours, True
-    return (both, True) if fits else (ours, False)
-
-
-def _source_image(source: Dataset) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = source.SOPClassUID
-    item.ReferencedSOPInstanceUID = source.SOPInstanceUID
-    item.PurposeOfReferenceCodeSequence = Sequence([SOURCE_IMAGE])
-    # An upscaled radiograph does not preserve spatial locations (C.12.4).
-    item.SpatialLocationsPreserved = "NO"
-    return item
-
-
-def _equipment(parameters: DerivationParameters, now: datetime) -> Dataset:
-    scale = parameters.options.scale
-    item = ContributingEquipment(
-        MANUFACTURER,
-        PROCESSING_EQUIPMENT,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=[
-            f"cxrsr {parameters.software}",
-            f"model {parameters.options.model}",
-            f"SHA-256 {parameters.model_sha256[:32]}",
-            f"SHA-256 {parameters.model_sha256[32:]}",
-        ],
-        contribution_datetime=now,
-        contribution_description=(
-            f"AI super-resolution x{scale}; {NOT_FOR_DIAGNOSIS}{_PARAMETERS}{parameters.to_json()}"
-        ),
-    )
-    item.DeviceUID = parameters.device_uid()
-    return item
-
-
-def own_equipment(derived: Dataset) -> Dataset | None:
-    """Return the last item of Contributing Equipment that describes this software."""
-    items = derived.get("ContributingEquipmentSequence")
-    for item in reversed(items if isinstance(items, Sequence) else ()):
-        codes = item.get("PurposeOfReferenceCodeSequence") or ()
-        is_processing = any(code.get("CodeValue") == PROCESSING_EQUIPMENT.value for code in codes)
-        if is_processing and item.get("ManufacturerModelName") == MODEL_NAME:
-            return item
-    return None
-
-
-def read_parameters(derived: Dataset) -> tuple[DerivationParameters, datetime]:
-    """Read from a derived object how it was made, and when.
-
-    Raises
-    ------
-    ValueError
-        If it does not say so.
-    """
-    item = own_equipment(derived) or Dataset()
-    text = str(item.get("ContributionDescription") or "").partition(_PARAMETERS)[2]
-    time = DT(str(item.get("ContributionDateTime") or ""))
-    if time is None or time.tzinfo is None:
-        raise ValueError("no time with its zone")
-    return DerivationParameters.from_json(text), time
 
 
 def _in_time_zone_of(source: Dataset, now: datetime) -> datetime:
@@ -267,42 +289,42 @@ def _in_time_zone_of(source: Dataset, now: datetime) -> datetime:
         return now
 
 
-def series_description(source: Dataset, scale: int, wanted: str | None) -> str:
-    """Return the user's text, or the source's description (if ASCII) and what was done."""
-    if wanted is not None:
-        return _with_warning(wanted)
-    ours = _with_warning(f"AI super-resolution x{scale}")
-    max_length = _MAX_SERIES_DESCRIPTION_LENGTH - len(ours) - 2
-    stated = source.get("SeriesDescription") or ""
-    values = [stated] if isinstance(stated, str) else [str(value) for value in stated]
-    # PS3.5 6.2: a backslash separates values, of which the attribute may have one.
-    theirs = " ".join(values).strip()[:max_length].strip()
-    return f"{theirs}: {ours}" if theirs and theirs.isascii() else ours
+def series_uid(source: Dataset, parameters: DerivationParameters) -> UID:
+    """Return the Series Instance UID of the output."""
+    # An image without a series gets its own series, not one shared with other images.
+    return parameters.series_uid(
+        source.get("StudyInstanceUID") or "",
+        source.get("SeriesInstanceUID") or source.SOPInstanceUID,
+    )
 
 
-def series_number(source: Dataset, scale: int) -> int:
-    """Return 304 for series 3 at scale 4, so that sorted lists show it beside its source."""
-    try:
-        number = int(source.get("SeriesNumber") or 0) * 100 + scale
-    except (TypeError, ValueError):
-        number = scale
-    return number if number <= _MAX_INTEGER_STRING else scale
+def series_number(source: Dataset, parameters: DerivationParameters) -> int:
+    """Return a number that no other series of the study has (C.7.3.1).
 
-
-def _with_warning(text: str) -> str:
-    return f"{text}, {NOT_FOR_DIAGNOSIS}"
+    It is made of the Series Instance UID. By another rule it is 304 for series 3 at scale 4,
+    if that is a legal number.
+    """
+    options = parameters.options
+    if options.series_number is SeriesNumberRule.SOURCE:
+        try:
+            number = int(source.get("SeriesNumber") or 0) * 100 + options.scale
+        except (TypeError, ValueError):
+            number = options.scale
+        if 0 < number <= _MAX_INTEGER_STRING:
+            return number
+    unique = int(series_uid(source, parameters).rpartition(".")[2])
+    return _FIRST_SERIES_NUMBER + unique % _FIRST_SERIES_NUMBER
 
 
 def mark_lossy(derived: Dataset, source: DicomSource) -> None:
-    """Mark an output as lossy if only the transfer syntax of its source says so.
+    """Mark an output as lossy if only the compressed pixels of its source say so.
 
-    If the source states it, its attributes are copied like all others. JPEG 2000 can be
-    lossless under the UID of the lossy syntax; then the mark is wrong, but safe.
+    If the source states it, its attributes are copied like all others.
     """
-    method = LOSSY_METHODS.get(source.transfer_syntax)
-    if method is None or source.dataset.get("LossyImageCompression") == "01":
-        return
     dataset = source.dataset
+    method = lossy_method(source)
+    if method is None or dataset.get("LossyImageCompression") == "01":
+        return
     raw = number_of_frames(dataset) * dataset.Rows * dataset.Columns * dataset.BitsAllocated / 8
     derived.LossyImageCompression = "01"
     derived.LossyImageCompressionRatio = f"{raw / len(dataset.PixelData):.2f}"

@@ -6,6 +6,7 @@ are present. Conditional requirements (Types 1C and 2C, modules of usage C) are 
 standard, so no table can evaluate them.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,8 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from cxrsr_cli.derive.provenance import INVALIDATED
+
+_OF_EQUIPMENT = re.compile(r"^ContributingEquipmentSequence\[\d+\]\.")
 
 
 class AttributeType(Enum):
@@ -74,11 +77,17 @@ def lost_attributes(derived: Dataset, source: Dataset) -> set[MissingAttribute]:
     """Find the required attributes that the source has and the derived object lacks.
 
     The tables are large, so they are read only if anything was lost. Raw elements are not
-    parsed in place.
+    parsed in place. The source's equipment, which became an item, may have the gaps that it had.
     """
     if not _lacks_something(derived, source):
         return set()
-    return missing_attributes(derived) - missing_attributes(source)
+    known = missing_attributes(source)
+    paths = {gap.path for gap in known}
+    return {
+        gap
+        for gap in missing_attributes(derived) - known
+        if _OF_EQUIPMENT.sub("", gap.path) not in paths
+    }
 
 
 def _missing(dataset: Dataset, level: _Level, path: str) -> Iterator[MissingAttribute]:

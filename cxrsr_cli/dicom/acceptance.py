@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import (
     UID,
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
     SecondaryCaptureImageStorage,
 )
 
-from cxrsr_cli.dicom.attributes import quoted, sop_class_name
+from cxrsr_cli.dicom.attributes import number_of_frames, quoted, sop_class_name
 from cxrsr_cli.dicom.identifiers import MODEL_NAME
 from cxrsr_cli.errors import (
     InputError,
@@ -37,6 +40,11 @@ class AcceptanceOverride(StrEnum):
 MAX_SIDE = 65535
 """Largest Rows and Columns: unsigned shorts (PS3.3 C.7.6.3)."""
 
+MAX_WORK_PIXELS = 1 << 28
+"""Of all frames. The largest detectors have a quarter of it."""
+_MIN_WORK_PIXELS = 1 << 14
+"""What the smallest frame counts for: an image takes some time whatever its size."""
+
 _GRAYSCALE = ("MONOCHROME1", "MONOCHROME2")
 _REQUIRED = (
     "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated",
@@ -51,6 +59,12 @@ RADIOGRAPHS = (
     DigitalXRayImageStorageForProcessing,
 )
 """SOP Classes of which every object is a radiograph."""
+
+_SUMS_OVER_A_PIXEL = (
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
+"""SOP Classes whose values may be counts (PS3.3 C.8.4.8, C.8.9.1): sums over a pixel."""
 
 _IMAGE_CLASS = "Image Storage"
 """Part of the name of every SOP Class of images (PS3.4 B.5)."""
@@ -80,7 +94,7 @@ class AcceptanceRule:
     refuses : callable
         Takes the object and the scale; returns whether the object is refused.
     reason : str
-        The message. ``{rows}``, ``{columns}``, ``{scale}``, ``{missing}``,
+        The message. ``{rows}``, ``{columns}``, ``{frames}``, ``{scale}``, ``{missing}``,
         ``{photometric}``, ``{sop_class}`` and ``{body_part}`` are replaced.
     override : AcceptanceOverride or None
         What the user can allow to switch the rule off.
@@ -117,6 +131,16 @@ def _is_colour(dataset: Dataset, _scale: int) -> bool:
 def _has_no_image(dataset: Dataset, _scale: int) -> bool:
     """Return whether the object is a document, a presentation state or the like."""
     return "PixelData" not in dataset and _IMAGE_CLASS not in sop_class_name(dataset)
+
+
+def _has_frames_of_another_class(dataset: Dataset, _scale: int) -> bool:
+    """Return whether an image has several frames, though its IOD has no Multi-frame Module."""
+    return dataset.SOPClassUID in RADIOGRAPHS and number_of_frames(dataset) > 1
+
+
+def _is_too_much_work(dataset: Dataset, _scale: int) -> bool:
+    frame = max(dataset.Rows * dataset.Columns, _MIN_WORK_PIXELS)
+    return bool(number_of_frames(dataset) * frame > MAX_WORK_PIXELS)
 
 
 def _is_captured(dataset: Dataset) -> bool:
@@ -158,6 +182,11 @@ ACCEPTANCE_RULES = (
         _is_other_modality, _OTHER_MODALITY, AcceptanceOverride.MODALITY, OutOfScopeError
     ),
     AcceptanceRule(
+        lambda dataset, _: dataset.get("SOPClassUID") in _SUMS_OVER_A_PIXEL,
+        "an image of nuclear medicine: its values are counts, of which a smaller pixel has fewer",
+        error=OutOfScopeError,
+    ),
+    AcceptanceRule(
         lambda dataset, _: "PixelData" not in dataset and any(k in dataset for k in _FLOAT_PIXELS),
         "floating-point pixels are not supported",
     ),
@@ -191,6 +220,15 @@ ACCEPTANCE_RULES = (
         lambda dataset, scale: max(dataset.Rows, dataset.Columns) * scale > MAX_SIDE,
         f"{{columns}}x{{rows}} pixels at scale {{scale}} exceed {MAX_SIDE} rows or columns, "
         "the limit of DICOM",
+    ),
+    AcceptanceRule(
+        _has_frames_of_another_class,
+        "{sop_class} has one frame, but Number of Frames is {frames}",
+    ),
+    AcceptanceRule(
+        _is_too_much_work,
+        "Rows, Columns and Number of Frames ({columns}x{rows}, {frames}) claim more work than an "
+        f"image may take: {MAX_WORK_PIXELS >> 20} Mi pixels",
     ),
     AcceptanceRule(
         _is_for_processing,
@@ -263,6 +301,7 @@ def _facts(dataset: Dataset, scale: int) -> dict[str, object]:
     return {
         "rows": dataset.get("Rows"),
         "columns": dataset.get("Columns"),
+        "frames": dataset.get("NumberOfFrames"),
         "scale": scale,
         "missing": _missing(dataset),
         "photometric": quoted(dataset.get("PhotometricInterpretation")),
@@ -272,7 +311,9 @@ def _facts(dataset: Dataset, scale: int) -> dict[str, object]:
 
 
 def _body_part(dataset: Dataset) -> str:
-    return str(dataset.get("BodyPartExamined") or "").strip().upper()
+    value = dataset.get("BodyPartExamined") or ""
+    text = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+    return text.strip().upper()
 
 
 def _region_codes(dataset: Dataset) -> set[str]:

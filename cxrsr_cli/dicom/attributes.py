@@ -7,6 +7,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from cxrsr_cli.errors import UnsupportedImageError
+
 _INTEGERS = (
     "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
     "SamplesPerPixel",
@@ -47,6 +49,23 @@ def set_single_values(dataset: Dataset) -> None:
     for keyword in _SEQUENCES:
         if keyword in dataset and dataset[keyword].VR != "SQ":
             dataset[keyword] = DataElement(Tag(keyword), "SQ", [])
+
+
+def number_of_frames(dataset: Dataset) -> int:
+    """Return Number of Frames, or 1 if it is absent.
+
+    Raises
+    ------
+    UnsupportedImageError
+        If it is not a positive number.
+    """
+    try:
+        frames = int(dataset.get("NumberOfFrames") or 1)
+    except (TypeError, ValueError):
+        frames = 0
+    if frames < 1:
+        raise UnsupportedImageError("Number of Frames is not a positive number")
+    return frames
 
 
 def quoted(value: object) -> str:

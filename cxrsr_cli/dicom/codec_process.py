@@ -20,6 +20,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -95,6 +96,9 @@ class CodecProcess:
     """The process. Threads may share it; one waits for the other."""
 
     def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline = -1
@@ -132,7 +136,7 @@ class CodecProcess:
         """Leave the process to the one from which this one was forked."""
         if self._process:
             os.close(self._lifeline)
-        self.__init__()  # type: ignore[misc]
+        self._reset()
 
     def _ask(self, request: CodecRequest) -> tuple[dict[str, Any], bytearray] | None:
         """Ask once; None if the process was killed from outside."""
@@ -144,7 +148,7 @@ class CodecProcess:
         timer.start()
         try:
             write_message(cast("BinaryIO", process.stdin), request.header, request.data)
-            return read_message(cast("BinaryIO", process.stdout))
+            return read_message(cast("BufferedReader", process.stdout))
         except (EOFError, BrokenPipeError):
             code = self._end(process)
         except BaseException:

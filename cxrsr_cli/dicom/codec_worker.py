@@ -8,6 +8,7 @@ import signal
 import struct
 import sys
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,17 +33,17 @@ def write_message(file: BinaryIO, header: dict[str, Any], data: bytes | bytearra
     file.flush()
 
 
-def read_message(file: BinaryIO) -> tuple[dict[str, Any], bytearray]:
+def read_message(file: BufferedReader) -> tuple[dict[str, Any], bytearray]:
     """Read a request or a response; EOFError if the other process ended."""
     header_length, data_length = _LENGTHS.unpack(_read(file, _LENGTHS.size))
     return json.loads(_read(file, header_length)), _read(file, data_length)
 
 
-def _read(file: BinaryIO, length: int) -> bytearray:
+def _read(file: BufferedReader, length: int) -> bytearray:
     data = bytearray(length)
     view, done = memoryview(data), 0
     while done < length:
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
+        count = file.readinto(view[done:])
         if not count:
             raise EOFError
         done += count

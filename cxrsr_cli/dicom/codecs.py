@@ -43,9 +43,13 @@ _NEWER_NAMES = {
 # A UID of this form holds no patient data, so a message may quote it.
 _STANDARD_SYNTAX = re.compile(r"1\.2\.840\.10008\.1\.2(\.\d{1,3}){1,3}")
 
-_END_OF_IMAGE = b"\xff\xd9"
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+_MIN_SCAN_BYTES = 32
+"""Of a scan of which the last bytes are certainly compressed data, and not its header."""
 _MORE_DATA = bytes(range(1, 64))
 """Compressed data of no meaning and without a marker."""
+_OTHER_DATA = (bytes(8), b"\0" + b"\x55" * 7)
+"""Compressed data that cannot both be those of an image; a marker cannot begin before them."""
 
 DAMAGE_MESSAGES = (b"Corrupt JPEG data", b"Premature end of JPEG file")
 """What libjpeg says of damage for which it makes up pixels (``JWRN_`` in its jerror.h)."""
@@ -68,8 +72,17 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
     # Here libjpeg fills missing pixels with grey and reports nothing. Whether any were missing
     # shows when there is more data before the end: nobody reads that after the last pixel.
     start, end, padding = stream.rpartition(_END_OF_IMAGE)
+    # Fill bytes belong to the marker (T.81 B.1.1.2), and would end the data.
+    start = start.rstrip(b"\xff")
     if (imagecodecs.jpeg_decode(start + _MORE_DATA + end + padding) != pixels).any():
         raise ValueError("truncated")
+    # Data that nobody reads are left over: some before them were lost.
+    is_tiny = len(start.rpartition(_START_OF_SCAN)[2]) < _MIN_SCAN_BYTES
+    if not is_tiny and not any(
+        (imagecodecs.jpeg_decode(start[: -len(other)] + other + end + padding) != pixels).any()
+        for other in _OTHER_DATA
+    ):
+        raise ValueError("left over")
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     return pixels.tobytes()
 

@@ -8,6 +8,7 @@ finds data sets that end in the middle of an element, which pydicom accepts sile
 import contextlib
 import os
 import struct
+import sys
 import zlib
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -29,6 +30,10 @@ MAX_ELEMENTS = 1 << 16
 _MAX_DEPTH = 64
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _META_INFORMATION = 0x0002
+_GROUP_LENGTH_OFFSET = 140
+"""Of the value of (0002,0000) in a file (PS3.10 7.1)."""
+_PIXEL_DATA = (1, 0x7FE0, 0x0010)
+"""Level, group and element of the image's Pixel Data."""
 _DELIMITERS = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 # VRs whose length field has 4 bytes (PS3.5 7.1.2).
@@ -63,15 +68,9 @@ def check_structure(path: Path, offset: int, syntax: UID, max_inflated_bytes: in
     """
     with path.open("rb") as file:
         file.seek(offset)
-        is_deflated = syntax == DeflatedExplicitVRLittleEndian
-        stream = (
-            _InflatedStream(file, max_inflated_bytes)
-            if is_deflated
-            else _PlainStream(file, path.stat().st_size)
-        )
-        order = ">" if syntax == ExplicitVRBigEndian else "<"
+        stream = _stream(file, syntax, max_inflated_bytes)
         try:
-            _ElementWalker(stream, order, implicit=syntax == ImplicitVRLittleEndian).run()
+            _ElementWalker(stream, syntax).run()
         except (EOFError, zlib.error):
             raise NotDicomError(_DAMAGED) from None
 
@@ -81,7 +80,9 @@ def too_many_elements(limit: int) -> str:
     return f"the data set has more than {limit} elements, items and fragments"
 
 
-def check_number_of_elements(file: BinaryIO, syntax: UID, limit: int) -> None:
+def check_number_of_elements(
+    file: BinaryIO, syntax: UID, limit: int = MAX_ELEMENTS, max_inflated_bytes: int = 0
+) -> None:
     """Check the number of elements from the position of a file to its end.
 
     The structure is followed as far as it can be; damage is no error here.
@@ -90,16 +91,39 @@ def check_number_of_elements(file: BinaryIO, syntax: UID, limit: int) -> None:
     ------
     NotDicomError
         If there are more than `limit` elements, items and fragments.
+    MemoryLimitError
+        If the data set is deflated and inflates to more than `max_inflated_bytes`.
     """
-    start = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(start)
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    implicit = syntax == ImplicitVRLittleEndian
+    stream = _stream(file, syntax, max_inflated_bytes)
+    with contextlib.suppress(EOFError, zlib.error):
+        _ElementWalker(stream, syntax, limit=limit, lenient=True).run()
+    # What follows damage is inflated, too.
+    with contextlib.suppress(EOFError, zlib.error):
+        stream.skip(sys.maxsize)
+
+
+def has_legal_encapsulation(file: BinaryIO, syntax: UID) -> bool:
+    """Return whether a file written by this software is encapsulated as its syntax allows.
+
+    Of a compressed transfer syntax the Pixel Data of the image may be, and nothing else that
+    this software writes; of another one nothing (PS3.5 A.4).
+
+    Parameters
+    ----------
+    file : file object
+        With preamble and meta information; read from its start.
+    syntax : pydicom.uid.UID
+        Its transfer syntax.
+    """
+    file.seek(_GROUP_LENGTH_OFFSET)
+    (length,) = struct.unpack("<I", file.read(4))
+    file.seek(file.tell() + length)
+    stream = _stream(file, syntax, sys.maxsize)
+    walker = _ElementWalker(stream, syntax, limit=sys.maxsize, lenient=True)
+    # What the source has in a structure that only pydicom follows is not judged here.
     with contextlib.suppress(EOFError):
-        _ElementWalker(
-            _PlainStream(file, size), order, implicit=implicit, limit=limit, lenient=True
-        ).run()
+        walker.run()
+    return walker.encapsulated <= ({_PIXEL_DATA} if syntax.is_encapsulated else set())
 
 
 class _Stream(Protocol):
@@ -110,10 +134,19 @@ class _Stream(Protocol):
     def skip(self, size: int) -> None: ...
 
 
+def _stream(file: BinaryIO, syntax: UID, max_inflated_bytes: int) -> _Stream:
+    """Read the data set that starts at the position of a file."""
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return _InflatedStream(file, max_inflated_bytes)
+    return _PlainStream(file)
+
+
 class _PlainStream:
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._size = size
+        start = file.tell()
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(start)
 
     def read(self, size: int, *, may_end: bool = False) -> bytes:
         data = self._file.read(size)
@@ -130,7 +163,7 @@ class _PlainStream:
 class _InflatedStream:
     def __init__(self, file: BinaryIO, max_bytes: int) -> None:
         self._file = file
-        self._bytes_left = max_bytes
+        self._max_bytes = self._bytes_left = max_bytes
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._buffer = b""
         # Position in the buffer; cutting the buffer for each element would copy it each time.
@@ -165,7 +198,9 @@ class _InflatedStream:
         self._position -= used
         self._bytes_left -= len(chunk)
         if self._bytes_left < 0:
-            raise MemoryLimitError("the data set inflates to more than its limit")
+            raise MemoryLimitError(
+                f"the deflated data set inflates to more than {self._max_bytes >> 20} MiB"
+            )
         return True
 
 
@@ -189,14 +224,9 @@ class _ElementWalker:
     """Reads a data set as pydicom does, and refuses it where pydicom would guess."""
 
     def __init__(
-        self,
-        stream: _Stream,
-        order: str,
-        *,
-        implicit: bool,
-        limit: int = MAX_ELEMENTS,
-        lenient: bool = False,
+        self, stream: _Stream, syntax: UID, *, limit: int = MAX_ELEMENTS, lenient: bool = False
     ) -> None:
+        order = ">" if syntax == ExplicitVRBigEndian else "<"
         self._limit = limit
         self._lenient = lenient
         self._stream = stream
@@ -204,7 +234,9 @@ class _ElementWalker:
         self._short, self._long = struct.Struct(f"{order}H"), struct.Struct(f"{order}I")
         self._position = 0
         self._count = 0
-        self._levels = [_Level(_Kind.DATA_SET, None, implicit)]
+        self._levels = [_Level(_Kind.DATA_SET, None, syntax == ImplicitVRLittleEndian)]
+        self.encapsulated = set[tuple[int, int, int]]()
+        """Level, from 1, group and element of each value that consists of fragments."""
 
     def run(self) -> None:
         while True:
@@ -225,7 +257,7 @@ class _ElementWalker:
             self._require(level.kind is _Kind.DATA_SET)
             # pydicom would take group 0002 for the meta information, with its transfer syntax.
             self._require(self._lenient or not is_top_level or group > _META_INFORMATION)
-            self._read_element(level, group)
+            self._read_element(level, group, number)
 
     def _read_delimiter(self, level: _Level, number: int) -> None:
         length = self._long.unpack(self._read(4))[0]
@@ -243,7 +275,7 @@ class _ElementWalker:
         else:
             self._require(False)
 
-    def _read_element(self, level: _Level, group: int) -> None:
+    def _read_element(self, level: _Level, group: int, number: int) -> None:
         self._count_element()
         header = self._read(4)
         has_vr = all(0x40 < letter < 0x5B for letter in header[:2])
@@ -262,6 +294,8 @@ class _ElementWalker:
         if length == _UNDEFINED_LENGTH:
             is_sequence = vr in (b"SQ", b"UN") or (not vr and group != 0x7FE0)
             kind = _Kind.SEQUENCE if is_sequence else _Kind.FRAGMENTS
+            if not is_sequence:
+                self.encapsulated.add((len(self._levels), group, number))
             self._push(kind, length, implicit=level.implicit)
         elif vr == b"SQ":
             self._push(_Kind.SEQUENCE, length, implicit=level.implicit)

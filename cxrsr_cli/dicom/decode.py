@@ -21,9 +21,15 @@ from pydicom.uid import (
 )
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
+from cxrsr_cli.dicom.attributes import number_of_frames
 from cxrsr_cli.dicom.codec_process import CODECS, CodecError, CodecRequest
 from cxrsr_cli.dicom.codecs import LOSSY_METHODS, decodes_to_raw_cells, find_decoder
-from cxrsr_cli.dicom.frame_header import FrameHeader, add_end_of_image, has_all_tiles
+from cxrsr_cli.dicom.frame_header import (
+    FrameHeader,
+    add_end_of_image,
+    has_all_tiles,
+    is_reversible,
+)
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.errors import NoPixelDataError, UndecodablePixelDataError, UnsupportedImageError
@@ -123,8 +129,10 @@ def _values(source: DicomSource, decoded: NDArray[np.integer]) -> NDArray[np.int
         overshoot = (1 << pixel_format.bits_stored) // 2
         _check_range(decoded, pixel_format.minimum - overshoot, pixel_format.maximum + overshoot)
         return decoded.astype(np.int32).clip(pixel_format.minimum, pixel_format.maximum)
-    # Some codecs return signed values as unsigned bit patterns.
-    _check_range(decoded, pixel_format.minimum, (1 << pixel_format.bits_stored) - 1)
+    # Where the stream does not state the sign, signed values come as unsigned bit patterns.
+    states_sign = source.transfer_syntax in JPEG2000TransferSyntaxes
+    maximum = pixel_format.maximum if states_sign else (1 << pixel_format.bits_stored) - 1
+    _check_range(decoded, pixel_format.minimum, maximum)
     return replace(pixel_format, high_bit=pixel_format.bits_stored - 1).unpack(decoded)
 
 
@@ -343,8 +351,8 @@ def _frames(dataset: Dataset, frames: int) -> list[bytes]:
     extended = (offsets, lengths) if usable else None
     # Damaged encapsulation raises anything.
     try:
-        if frames == 1 and not extended:
-            # An offset table may have an entry for each fragment; all belong to the frame.
+        if frames == 1:
+            # An offset table may have an entry for each fragment, or be damaged.
             start = 8 + int.from_bytes(pixels[4:8], "little")
             found = [b"".join(generate_fragments(pixels[start:]))]
         else:
@@ -362,21 +370,16 @@ def _frames(dataset: Dataset, frames: int) -> list[bytes]:
     return [add_end_of_image(stream) for stream in found[:frames]]
 
 
-def number_of_frames(dataset: Dataset) -> int:
-    """Return Number of Frames, or 1 if it is absent.
+def lossy_method(source: DicomSource) -> str | None:
+    """Return how the compressed pixels of a source lost information (C.7.6.1.1.5.1), or None.
 
-    Raises
-    ------
-    UnsupportedImageError
-        If it is not a positive number.
+    Of a transfer syntax that allows both, the frames themselves tell.
     """
-    try:
-        frames = int(dataset.get("NumberOfFrames") or 1)
-    except (TypeError, ValueError):
-        frames = 0
-    if frames < 1:
-        raise UnsupportedImageError("Number of Frames is not a positive number")
-    return frames
+    method = LOSSY_METHODS.get(source.transfer_syntax)
+    if method is None:
+        return None
+    frames = _frames(source.dataset, number_of_frames(source.dataset))
+    return None if all(map(is_reversible, frames)) else method
 
 
 def _check_size(

@@ -15,6 +15,10 @@ _MAX_HEADER_BYTES = 4 << 20
 _JP2_SIGNATURE = b"jP  "
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 _START_OF_TILE_PART = b"\xff\x90"
+_CODING_STYLE = b"\xff\x52"
+_TRANSFORMATION = 13
+"""Offset in a COD marker segment of the wavelet transformation (T.800 A.6.1)."""
+_START_OF_JPEG_LS_FRAME = 0xF7
 _SIZ_BYTES = 45
 """From the start of a codestream to the end of its first component."""
 
@@ -72,8 +76,38 @@ class FrameHeader:
         return None
 
 
+def is_reversible(stream: bytes) -> bool:
+    """Return whether a compressed frame states that no value was changed.
+
+    That is JPEG 2000, also high-throughput, with the reversible transformation (T.800 A.6.1),
+    and JPEG-LS with NEAR = 0 (T.87 C.2.3).
+    """
+    at = stream.find(_START_OF_CODESTREAM)
+    if stream.startswith(_START_OF_CODESTREAM) or stream[4:8] == _JP2_SIGNATURE:
+        at += 2
+        while stream[at : at + 1] == b"\xff" and stream[at : at + 2] != _START_OF_TILE_PART:
+            if stream[at : at + 2] == _CODING_STYLE:
+                return stream[at + _TRANSFORMATION : at + _TRANSFORMATION + 1] == b"\x01"
+            at += 2 + _number(stream[at + 2 : at + 4])
+        return False
+    at = 2
+    is_jpeg_ls = False
+    while stream.startswith(_START_OF_IMAGE) and stream[at : at + 1] == b"\xff":
+        marker = stream[at + 1]
+        is_jpeg_ls |= marker == _START_OF_JPEG_LS_FRAME
+        if marker == _START_OF_SCAN:
+            near = at + 5 + 2 * stream[at + 4]
+            return is_jpeg_ls and stream[near : near + 1] == b"\0"
+        at += 1 if marker == 0xFF else 2 + _number(stream[at + 2 : at + 4])
+    return False
+
+
 def has_all_tiles(stream: bytes) -> bool:
-    """Return whether a JPEG 2000 codestream has a part of each of its tiles (T.800 A.4.2)."""
+    """Return whether a JPEG 2000 codestream has a part of each of its tiles (T.800 A.4.2).
+
+    Behind the last of them must be the end. Other bytes there are what a failed transfer left,
+    and the parts before may hold such bytes, too, which a codec would decode.
+    """
     start = stream.find(_START_OF_CODESTREAM)
     if start < 0 or len(stream) < start + _SIZ_BYTES:
         return False
@@ -94,7 +128,8 @@ def has_all_tiles(stream: bytes) -> bool:
             # 0 for the last one: as far as the codestream goes.
             length = _number(stream[at + 6 : at + 10]) or len(stream)
         at += length
-    return len(tiles) >= expected
+    rest = stream[at:]
+    return len(tiles) >= expected and (len(rest) <= 1 or rest.startswith(_END_OF_IMAGE))
 
 
 def add_end_of_image(stream: bytes) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 
 # Bytes of a word by VR (PS3.5 7.3); text and single bytes have no byte order.
@@ -21,11 +22,44 @@ _WORD_BYTES = {
     "UV": 8, "SV": 8, "FD": 8, "OV": 8, "OD": 8,
 }  # fmt: skip
 
+NUMBER_TYPES = {"US": "<u2", "SS": "<i2", "UL": "<u4", "SL": "<i4", "FL": "<f4", "FD": "<f8"}
+"""NumPy's types of binary numbers by VR."""
+
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_ITEM = b"\xfe\xff\x00\xe0"
+"""Tag of an item in little endian (PS3.5 7.5)."""
 _MIN_GROUP = 0x0004
 """Of a data set; lower groups are commands and meta information (PS3.5 7.1, PS3.10 7.1)."""
 _PIXEL_DATA = Tag("PixelData")
 _LUT_DESCRIPTOR = Tag("LUTDescriptor")
+
+
+def sequence_items(dataset: Dataset, tag: BaseTag) -> Sequence | None:
+    """Return the items of a sequence, whose element stays as it is; None for another element.
+
+    A value of unknown VR that begins as an item is a sequence, too (PS3.5 6.2.2).
+    """
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement):
+        vr = element.VR or _standard_vr(tag)
+        if vr == "UN" and (element.value or b"").startswith(_ITEM):
+            vr, element = "SQ", element._replace(is_implicit_VR=True)
+        if vr != "SQ":
+            return None
+        copied = Dataset({tag: element._replace(VR="SQ")})
+        try:
+            value = copied[tag].value
+        # Bytes of a private element may only look like an item.
+        except Exception:
+            return None
+    else:
+        value = element.value
+    return value if isinstance(value, Sequence) else None
+
+
+def _elements(dataset: Dataset) -> dict[BaseTag, DataElement | RawDataElement]:
+    """Return pydicom's own elements: `get_item` would read values that were left in the file."""
+    return cast("dict[BaseTag, DataElement | RawDataElement]", dataset._dict)  # noqa: SLF001
 
 
 def to_little_endian(dataset: Dataset) -> None:
@@ -49,7 +83,7 @@ def detect_encoding(dataset: Dataset) -> None:
 
     pydicom detects the encoding when it reads, but remembers what the transfer syntax says.
     """
-    raw = next((e for e in dataset._dict.values() if isinstance(e, RawDataElement)), None)  # noqa: SLF001
+    raw = next((e for e in _elements(dataset).values() if isinstance(e, RawDataElement)), None)
     if raw is not None:
         dataset.set_original_encoding(
             raw.is_implicit_VR, raw.is_little_endian, dataset.original_character_set
@@ -62,16 +96,16 @@ def remove_stray_elements(dataset: Dataset) -> None:
     pydicom reads such bytes as elements. Real ones follow Pixel Data in ascending order.
     """
     behind_pixel_data = False
-    for tag, element in list(dataset._dict.items()):  # noqa: SLF001 - in the order of the file
+    for tag, element in list(_elements(dataset).items()):  # in the order of the file
         is_stray = behind_pixel_data and (tag < _PIXEL_DATA or _is_cut_off(element))
         if is_stray or tag.group < _MIN_GROUP:
-            del dataset._dict[tag]  # noqa: SLF001
+            del _elements(dataset)[tag]
         behind_pixel_data |= tag == _PIXEL_DATA
 
 
 def is_cut_off(dataset: Dataset) -> bool:
     """Return whether a top-level element is shorter than it says, so that more may be missing."""
-    return any(map(_is_cut_off, dataset._dict.values()))  # noqa: SLF001
+    return any(map(_is_cut_off, _elements(dataset).values()))
 
 
 def _is_cut_off(element: DataElement | RawDataElement) -> bool:
@@ -115,7 +149,7 @@ def parse_elements(dataset: Dataset) -> None:
 def _set_unknown(dataset: Dataset, tag: BaseTag, value: bytes | None) -> None:
     element = DataElement(tag, "UN", value, already_converted=True)
     element.VR = "UN"  # the constructor looks for another one
-    dataset._dict[tag] = element  # noqa: SLF001
+    _elements(dataset)[tag] = element
 
 
 def set_vr_encoding(dataset: Dataset, *, implicit: bool) -> None:
@@ -155,7 +189,7 @@ def to_implicit_vr(dataset: Dataset) -> None:
 
 def _set_raw(dataset: Dataset, tag: BaseTag, element: RawDataElement) -> None:
     # Dataset.__setitem__ would parse the element if its tag is private.
-    dataset._dict[tag] = element  # noqa: SLF001
+    _elements(dataset)[tag] = element
 
 
 def _swapped(element: RawDataElement) -> bytes | None:

@@ -3,11 +3,15 @@
 import copy
 import io
 import itertools
-import zlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pydicom
+from pydicom import filereader
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
@@ -36,7 +40,6 @@ from cxrsr_cli.dicom.raw_elements import (
 )
 from cxrsr_cli.errors import (
     CxrsrError,
-    MemoryLimitError,
     NotDicomError,
     OutOfScopeError,
     UnreadableFileError,
@@ -77,7 +80,7 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 # uncompressed radiograph, which does little harm.
 _MAX_INFLATION = 100
 _ALWAYS_ALLOWED_BYTES = 64 << 20
-_INFLATE_CHUNK_BYTES = 1 << 20
+_MAX_UNCHECKED_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,41 @@ class DicomSource:
     raw_dataset: Dataset
     transfer_syntax: UID
     pixel_data_range: range | None = None
+
+
+class _ItemLimit(threading.local):
+    """How many items and elements of sequences pydicom may still make, in this thread."""
+
+    left: int | None = None
+
+
+_ITEM_LIMIT = _ItemLimit()
+
+
+@contextmanager
+def _limited_items(limit: int) -> Iterator[None]:
+    """Let pydicom make a limited number of items, and of elements in them.
+
+    `check_number_of_elements` ends at damage; pydicom goes on, and takes eight zeros for an item.
+    """
+    _ITEM_LIMIT.left = limit
+    try:
+        yield
+    finally:
+        _ITEM_LIMIT.left = None
+
+
+def _read_limited_item(*arguments: Any, **options: Any) -> Dataset | None:  # noqa: ANN401
+    item = _read_sequence_item(*arguments, **options)
+    if item is not None and _ITEM_LIMIT.left is not None:
+        _ITEM_LIMIT.left -= 1 + len(item)
+        if _ITEM_LIMIT.left < 0:
+            raise NotDicomError(too_many_elements(MAX_ELEMENTS))
+    return item
+
+
+_read_sequence_item = filereader.read_sequence_item
+filereader.read_sequence_item = _read_limited_item
 
 
 def to_file(dataset: Dataset) -> io.BytesIO:
@@ -159,7 +197,7 @@ def read_source(file: Path | io.BytesIO, *, min_deferred_bytes: int | None = Non
     MemoryLimitError
         If it is deflated and inflates to more than a radiograph can.
     """
-    with quiet_libraries():
+    with quiet_libraries(), _limited_items(MAX_ELEMENTS):
         try:
             raw = _open(file, min_deferred_bytes)
             detect_encoding(raw)
@@ -219,31 +257,19 @@ class LengthCheckedFile(io.BufferedReader):
         ------
         MemoryLimitError
             If the rest is read and inflates to more than the limit.
+        NotDicomError
+            If the rest is read and has too many elements when it is inflated.
         """
         if size is None or size < 0:
             rest = super().read()
-            _check_inflation(rest)
+            limit = max(_MAX_INFLATION * len(rest), _ALWAYS_ALLOWED_BYTES)
+            check_number_of_elements(
+                io.BytesIO(rest), DeflatedExplicitVRLittleEndian, max_inflated_bytes=limit
+            )
             return rest
-        if size > _INFLATE_CHUNK_BYTES:
+        if size > _MAX_UNCHECKED_READ_BYTES:
             size = min(size, max(self._length - self.tell(), 0))
         return super().read(size)
-
-
-def _check_inflation(deflated: bytes) -> None:
-    limit = max(_MAX_INFLATION * len(deflated), _ALWAYS_ALLOWED_BYTES)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = 0
-    # In chunks, because zlib copies the unused rest of its input each time.
-    for start in range(0, len(deflated), _INFLATE_CHUNK_BYTES):
-        chunk = deflated[start : start + _INFLATE_CHUNK_BYTES]
-        while chunk and not inflater.eof:
-            inflated += len(inflater.decompress(chunk, _INFLATE_CHUNK_BYTES))
-            chunk = inflater.unconsumed_tail
-            if inflated > limit:
-                raise MemoryLimitError(
-                    f"the deflated data set inflates to more than {limit >> 20} MiB, "
-                    "too much for a radiograph in a file of this size"
-                )
 
 
 def _open(source: Path | io.BytesIO, min_deferred_bytes: int | None) -> FileDataset:
@@ -310,10 +336,9 @@ def _open_bare(file: LengthCheckedFile) -> FileDataset:
     """
     file.seek(0)
     head = file.read(_HEAD_BYTES)
-    if _is_other_format(Path(file.name), head):
-        raise OutOfScopeError(_NOT_DICOM)
     if head[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
-        raise NotDicomError(_NOT_DICOM)
+        is_other = _is_other_format(Path(file.name), head)
+        raise (OutOfScopeError if is_other else NotDicomError)(_NOT_DICOM)
     file.seek(0)
     dataset = _read(file, force=True)
     if "TransferSyntaxUID" in dataset.file_meta:

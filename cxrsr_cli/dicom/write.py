@@ -1,5 +1,6 @@
 """Write a DICOM file: atomically, read back and compared, never over its source."""
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ from pydicom.dataset import FileDataset
 from pydicom.fileutil import buffer_length
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from cxrsr_cli.common.files import atomic_write, sha256_file
+from cxrsr_cli.common.files import atomic_write, free_bytes, make_folder, sha256_file
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
-from cxrsr_cli.dicom.attributes import single_value
+from cxrsr_cli.dicom.attributes import number_of_frames, single_value
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
-from cxrsr_cli.dicom.decode import decodes_equal, number_of_frames
+from cxrsr_cli.dicom.dataset_walker import has_legal_encapsulation
+from cxrsr_cli.dicom.decode import decodes_equal
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.raw_elements import set_vr_encoding
 from cxrsr_cli.dicom.source import NATIVE_SYNTAXES, DicomSource, read_source
@@ -63,9 +65,45 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise OutputError if a file cannot be written in its folder, which need not exist yet."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    # A link that leads nowhere is in the way of the folder.
+    folder = next(
+        parent for parent in path.absolute().parents if parent.exists() or parent.is_symlink()
+    )
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise OutputError(f"cannot write {{path}}: {folder} is not a writable folder", path)
+
+
+def check_free_space(target: Path, needed: int) -> None:
+    """Raise OutputError if a file system has less than the bytes that a file needs."""
+    free = free_bytes(target)
+    if free is not None and free < needed:
+        raise OutputError(
+            f"cannot write {{path}}: {os.strerror(errno.ENOSPC)}: it needs {needed >> 20} MiB, "
+            f"and {free >> 20} MiB are free",
+            target,
+        )
+
+
+def check_header(dataset: FileDataset, syntax: UID) -> None:
+    """Encode all but the pixels, to find out whether it can be written.
+
+    Parameters
+    ----------
+    dataset : pydicom.dataset.FileDataset
+        As `write_dicom` takes it; changed.
+    syntax : pydicom.uid.UID
+        Transfer syntax to write.
+
+    Raises
+    ------
+    NotDicomError
+        If the source's elements are too damaged to be written.
+    """
+    native = syntax if syntax in NATIVE_SYNTAXES else ExplicitVRLittleEndian
+    dataset["PixelData"].value = b""
+    dataset.file_meta.TransferSyntaxUID = native
+    with quiet_libraries():
+        _save(dataset, io.BytesIO(), native)
 
 
 @contextmanager
@@ -78,7 +116,7 @@ def os_errors_as_output_error(target: Path) -> Iterator[None]:
         For any OSError in the block.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
     except OSError as error:
         raise OutputError(f"cannot write {{path}}: {error.strerror}", target) from error
     try:
@@ -285,7 +323,9 @@ def verify_written_file(
     Returns
     -------
     bool
-        Whether the object, its transfer syntax, pixel format and pixels are the same.
+        Whether the object, its transfer syntax, pixel format and pixels are the same, and
+        nothing is encapsulated that may not be. pydicom, which writes the file, does not see
+        the latter, so another reader looks for it.
         Uncompressed pixels are compared in chunks; others are decoded in memory.
 
     Raises
@@ -308,6 +348,7 @@ def verify_written_file(
                 for keyword in _COMPARED_KEYWORDS
             )
             or number_of_frames(header) != number_of_frames(dataset)
+            or not _has_legal_encapsulation(file, syntax)
         ):
             return False
         if place is None or isinstance(file, io.BytesIO):
@@ -318,6 +359,13 @@ def verify_written_file(
         raise
     except Exception:  # on a damaged file pydicom raises any exception
         return False
+
+
+def _has_legal_encapsulation(file: Path | io.BytesIO, syntax: UID) -> bool:
+    if isinstance(file, io.BytesIO):
+        return has_legal_encapsulation(file, syntax)
+    with file.open("rb") as opened:
+        return has_legal_encapsulation(opened, syntax)
 
 
 def _cells_equal(

@@ -94,7 +94,7 @@ class Evaluator:
     methods : sequence of Method
         In the order of the tables.
     predictors : mapping
-        The network of every method that uses one, by its base and noise reduction.
+        The network of every method that uses one, by its base, noise reduction and agreement.
     inputs : sequence of InputKind
         In the order of the tables.
     """

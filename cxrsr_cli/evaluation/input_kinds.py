@@ -1,4 +1,4 @@
-"""Kinds of input: how an original is reduced and spoilt before a method enlarges it."""
+"""Kinds of input: how an original is reduced and degraded before a method enlarges it."""
 
 import hashlib
 from collections.abc import Callable

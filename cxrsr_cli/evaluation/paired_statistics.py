@@ -108,7 +108,7 @@ class PairedDifference:
 def differences(
     images: Sequence[ImageScores], method: Method, reference: Method, metric: Metric
 ) -> list[float]:
-    """Return ``metric(method) - metric(reference)`` for every image.
+    """Return ``metric(method) - metric(reference)`` for every case.
 
     NaN where a value is not defined, or both outputs are without error.
     """
@@ -130,7 +130,7 @@ def compare(
 
 
 def average(images: Sequence[ImageScores], method: Method, metric: Metric) -> float:
-    """Return the mean over the images for which the metric is defined."""
+    """Return the mean over the cases for which the metric is defined."""
     values = [image.scores[method][metric.key] for image in images]
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan

@@ -32,7 +32,7 @@ class MethodComplexity:
         Number of trained parameters.
     macs : float
         Multiply-accumulate operations of the network as trained, per pixel of
-        its input, without those outside of the image, resampling and projection.
+        its input, without those outside of the image, resampling, agreement and projection.
     """
 
     parameters: int = 0

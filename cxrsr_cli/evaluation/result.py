@@ -123,11 +123,11 @@ class EvaluationResult:
                     yield Cell(kind, group, images)
 
     def mean(self, method: Method, metric: Metric) -> float:
-        """Return the mean over the images for which the metric is defined."""
+        """Return the mean over the cases for which the metric is defined."""
         return average(self.images, method, metric)
 
     def difference(self, method: Method, metric: Metric) -> PairedDifference:
-        """Compare a method with the reference, image by image."""
+        """Compare a method with the reference, case by case."""
         return compare(self.images, method, self.reference, metric)
 
     def cost(self, method: Method) -> MethodCost:

@@ -20,12 +20,12 @@ from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.resampling import block_mean, repeat_pixels
 
 ROUNDING = 0.5
-"""Stored units by which rounding alone moves a block's mean at most."""
+"""Stored units: rounding moves the mean of a block by no more."""
 _STRIP_ROWS = 256
 _VALUE_TOLERANCE = 4 * float(np.finfo(np.float32).eps)
-"""Of the largest legal value: outputs are made in float32."""
+"""Share of the largest legal value: outputs are made in float32."""
 _BOUND_TOLERANCE = 0.01
-"""Of the bound: another machine may estimate the noise with another last digit."""
+"""Share of the bound: another machine may estimate the noise with another last digit."""
 
 _NOISE = "; sigma at stored values: "
 """Stands before the noise in a description."""

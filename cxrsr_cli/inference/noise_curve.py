@@ -28,7 +28,7 @@ _KEPT_SHARE = 0.97
 _ROUNDING_VARIANCE = 1 / 12
 """Of rounding to whole stored values, which is not noise of the detector."""
 _MIN_SIGMA = 0.05
-"""Stored units. Less than a fifth of the rounding's own deviation is no noise."""
+"""Stored units, a sixth of the standard deviation of rounding. Up to this, there is no noise."""
 _MAX_CONTRAST = 0.2
 """Of a cell in network values: more is a mark or the edge of a collimator."""
 _STRIP_CELLS = 16
@@ -97,8 +97,9 @@ class NoiseCurve:
         Returns
         -------
         NoiseCurve
-            At the means of eight equal parts of the image by value; rounded to three digits,
-            so that a text can hold it. Zero for an image of less than 16 rows or columns.
+            At the mean values of up to eight equal parts of the image, divided by value; rounded
+            to three digits, so that a text can hold it. Zero for an image of less than 16 rows or
+            columns.
         """
         if min(stored.shape) < MIN_PIXELS:
             return cls()

@@ -98,7 +98,7 @@ class Metric:
     is_plotted : bool
         Whether the HTML page draws the paired differences of the metric.
     tolerance : float
-        An image counts as worse than with another method if it is worse by more than this.
+        An output counts as worse than the reference's if it is worse by more than this.
     """
 
     key: str

@@ -185,7 +185,7 @@ class NetworkConfig(ABC):
     noise_share: bool = False
 
     def __post_init__(self) -> None:
-        if self.scale not in SCALES:
+        if type(self.scale) is not int or self.scale not in SCALES:
             raise ValueError(f"scale is {self.scale}; it must be one of {SCALES}")
         self._check_number("residual_scale")
         self._check_switches("impulse_filter", "noise_share")
@@ -242,7 +242,8 @@ class NetworkConfig(ABC):
     def _check_counts(self, *names: str) -> None:
         for name in names:
             value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value <= _MAX_COUNT:
+            # True is an int as well.
+            if type(value) is not int or not 1 <= value <= _MAX_COUNT:
                 raise ValueError(f"{name} must be a whole number from 1 to {_MAX_COUNT}")
 
     def _check_switches(self, *names: str) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "rir-s"
 _FORMAT_PREFIX = "cxrsr-"
 FORMAT = _FORMAT_PREFIX + "2"
-"""Version 1 had no agreement, and networks that were trained for another one."""
+"""Version 1 states no agreement; its networks were trained for that of the bicubic kernel."""
 SUFFIX = ".safetensors"
 NOISE_LEVEL_FILE = "noise-level" + SUFFIX
 """Weights of `cxrsr_cli.networks.noise_level`, which belong to no scale."""
@@ -247,7 +247,8 @@ def read_metadata(path: Path) -> ModelMetadata:
         raise ModelError(f"cannot read the weights {path}") from error
     except SafetensorError as error:
         raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from error
-    except (KeyError, ValueError, TypeError) as error:
+    # RecursionError for JSON that is nested deeply.
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         written = header.get("format", "")
         if written.startswith(_FORMAT_PREFIX) and written != FORMAT:
             raise ModelError(
@@ -280,16 +281,35 @@ def load_network(path: Path, metadata: ModelMetadata | None = None) -> "SuperRes
 
     try:
         architecture = (metadata or read_metadata(path)).config()
-    except (ValueError, TypeError) as error:
+        _check_size(architecture, path)
+    except (ValueError, TypeError, OSError) as error:
         raise _not_a_model(path) from error
     try:
+        tensors = load_file(path)
+        if not all(tensor.is_floating_point() for tensor in tensors.values()):
+            raise TypeError("not real numbers")
         network = build_network(architecture)
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
+        network.load_state_dict(tensors)
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"{path} does not hold the tensors that its header describes") from error
     if any(not parameter.isfinite().all() for parameter in network.parameters()):
         raise ModelError(f"{path} holds weights that are not finite numbers")
     return network.eval()
+
+
+def _check_size(architecture: NetworkConfig, path: Path) -> None:
+    """Compare a network with its file before it is built: a few bytes can describe a huge one.
+
+    Raises
+    ------
+    ModelError
+        If the file is smaller than the weights.
+    """
+    left = path.stat().st_size
+    for convolution in architecture.convolutions():
+        left -= convolution.parameters
+        if left < 0:
+            raise ModelError(f"{path} does not hold the tensors that its header describes")
 
 
 def save_network(network: "SuperResolutionNetwork", metadata: ModelMetadata, path: Path) -> None:

@@ -33,7 +33,7 @@ _MAX_RATIO = 4.0
 """Of the noise to the root mean power of the components. White noise has 1, noise that is
 correlated over two pixels 2, and JPEG errors may have more."""
 _MIN_CEILING = 0.01
-"""Network values. JPEG may leave nothing of what it has taken away."""
+"""Network values. JPEG may remove all detail: its error is then larger than what is left."""
 MIN_PIXELS = 2 * _CELL
 """Side of the smallest image that is estimated."""
 

@@ -1,11 +1,12 @@
 """The resampling of the project: antialiased bicubic, and the mean of blocks.
 
 Image skips and the paper's protocol use bicubic interpolation. The pixel of a detector
-is the mean over its area; so an output agrees with its input by `block_mean`. With
-two kernels that differ slightly (plain and antialiased bicubic, Pillow, OpenCV),
-the difference would be an error in every result. So no other code resizes an image
-that a number is computed from, but for the inputs of a training
-(`cxrsr_cli.training.degradation`), which shall differ.
+is the mean over its area, so agreement compares an output with its input by
+`block_mean`. With two kernels that differ slightly (plain and antialiased bicubic,
+Pillow, OpenCV), the difference would be an error in every result. So all code that
+computes a number from a resized image resizes it here. The exception are the inputs of
+training and evaluation (`cxrsr_cli.training.degradation`), whose kernels differ on
+purpose.
 """
 
 import torch

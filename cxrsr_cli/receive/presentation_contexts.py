@@ -13,8 +13,6 @@ from pydicom.uid import (
     MRImageStorage,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    NuclearMedicineImageStorage,
-    PositronEmissionTomographyImageStorage,
     RTImageStorage,
     SecondaryCaptureImageStorage,
     UltrasoundImageStorage,
@@ -53,8 +51,6 @@ _OTHER_MODALITIES = (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     XRayAngiographicImageStorage,
     XRayRadiofluoroscopicImageStorage,
-    NuclearMedicineImageStorage,
-    PositronEmissionTomographyImageStorage,
     RTImageStorage,
 )
 

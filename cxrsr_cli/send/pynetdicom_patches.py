@@ -137,7 +137,7 @@ class _BoundedRequestHandler(RequestHandler):
         association = super()._create_association()
         association.dul.event_queue.queue.clear()  # of the socket that is replaced
         association.dimse = _BoundedMessages(association)
-        association.set_socket(_BoundedSocket(association, client_socket=self.request))
+        association.dul.socket = _BoundedSocket(association, client_socket=self.request)
         return association
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cxrsr_cli.batch.result import to_reportable_error
-from cxrsr_cli.common.files import ensure_unchanged
+from cxrsr_cli.common.files import ensure_unchanged, scratch_folder
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.common.validators import (
     is_valid_host,
@@ -252,8 +251,8 @@ class _StoreSession:
         if fallback is None:
             reason = explain_rejected_context(association, header.sop_class)
             return SendResult(header.path, SendOutcome.REFUSED, f"{self._peer} {reason}")
-        with tempfile.TemporaryDirectory(prefix="cxrsr-") as folder:
-            transcoded = Path(folder, "transcoded.dcm")
+        with scratch_folder("send") as folder:
+            transcoded = folder / "transcoded.dcm"
             try:
                 with ensure_unchanged(header.path):
                     try:

@@ -144,9 +144,26 @@ def load_serve_config(path: Path) -> ServeConfig:
         If the file cannot be read, a key is unknown, a value is illegal, or a rule
         names an unknown destination.
     """
-    config = validate(_ADAPTER, load_yaml_mapping(path), path, allow_empty=False)
+    plain = _with_policy(load_yaml_mapping(path))
+    config = validate(_ADAPTER, plain, path, allow_empty=False)
     validate_rules(config.rules, list(config.destinations))
     return config
+
+
+def _with_policy(plain: dict[str, Any]) -> dict[str, Any]:
+    """Give the options under ``policy`` to every rule that does not state them itself."""
+    policy, rules = plain.get("policy"), plain.get("rules")
+    if not isinstance(policy, dict) or not isinstance(rules, list):
+        return plain
+    merged = [
+        rule
+        if not isinstance(rule, dict)
+        or rule.get("ignore")
+        or not isinstance(rule.get("upscale", {}), dict)
+        else {**rule, "upscale": {**policy, **rule.get("upscale", {})}}
+        for rule in rules
+    ]
+    return {name: value for name, value in plain.items() if name != "policy"} | {"rules": merged}
 
 
 def check_environment(config: ServeConfig) -> list[str]:

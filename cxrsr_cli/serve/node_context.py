@@ -25,7 +25,9 @@ class NodeContext:
         self.report = on_event
         self._changed = threading.Condition()
         self._work_count = 0
-        self._is_stopping = self._is_abandoning = False
+        self._is_stopping = False
+        self.is_abandoning = False
+        """Whether the image in progress is left to the next start."""
 
     def is_stopping(self) -> bool:
         """Tell whether workers must end after the file in progress."""
@@ -39,12 +41,12 @@ class NodeContext:
 
     def abandon(self) -> None:
         """Tell all workers to end, and to leave the image in progress to the next start."""
-        self._is_abandoning = True
+        self.is_abandoning = True
         self.stop()
 
     def raise_if_abandoned(self, _: float) -> None:
         """Raise KeyboardInterrupt after `abandon`; called as an image makes progress."""
-        if self._is_abandoning:
+        if self.is_abandoning:
             raise KeyboardInterrupt
 
     @property

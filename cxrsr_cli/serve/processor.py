@@ -1,7 +1,6 @@
 """Upscale received instances according to the rules."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -70,9 +69,8 @@ class UpscaleWorker:
 
     def leave_unfinished(self) -> None:
         """Leave what was started to the next start, without a suspicion that it causes crashes."""
-        left = list(self.in_progress)
+        self.context.queue.unmark_started(list(self.in_progress))
         self.in_progress.clear()
-        self.context.queue.unmark_started(left)
 
     def _find_rule(self, item: QueueItem) -> RoutingRule | None:
         """Return the rule of an instance; None if it was ignored, given up or left for a retry."""
@@ -110,10 +108,13 @@ class UpscaleWorker:
         ]
         context = self.context
         running = batch.run(jobs, advance=context.raise_if_abandoned, stop=context.is_stopping)
-        # A stop ends the results early.
-        with suppress(KeyboardInterrupt):
+        try:
+            # A stop ends the results early.
             for result, item in zip(running, items, strict=False):
                 self._record_outcome(item, rule, result)
+        except KeyboardInterrupt:
+            if not context.is_abandoning:
+                raise
 
     def _record_outcome(self, item: QueueItem, rule: RoutingRule, result: Result) -> None:
         if result.error:

@@ -64,6 +64,9 @@ class Loss(StrEnum):
     RELATIVE_L1 = "relative_l1"
     """Each patch's mean absolute difference, divided by that of bicubic interpolation. Images
     that are hard to upscale count as much as easy ones."""
+    RELATIVE_MSE = "relative_mse"
+    """The same of squared differences: the best guess is then the mean of what is likely, not one
+    of several sharp pictures."""
 
 
 class Optimizer(StrEnum):
@@ -194,7 +197,7 @@ class TrainConfig:
         Decay of the averaged weights, which are validated and exported.
     agreement : Agreement
         Agreement that is enforced between the network and the loss, with the standard
-        deviation of the noise that was added; by default also of outputs.
+        deviation of the noise and JPEG error that were added; by default also of outputs.
     degradation : DegradationConfig
         Degradation of the input that the network learns to undo.
     init_from : Path or None

@@ -28,11 +28,11 @@ _MARGIN_PIXELS = 4
 image skip needs the neighbours of the pixels at the edge."""
 
 _SHARES_OF_NOISE = (0.5, 0.2)
-"""Share of patches that keep all noise, and of those that keep none. The others are between."""
+"""Of all patches, the shares that keep all noise, and none. The others keep a share between."""
 _MAX_MARK_SHARE = 0.05
 _MARK_DRAWS = 4
-"""So often another place is drawn while more of the patch than `_MAX_MARK_SHARE` is a mark.
-Burnt-in letters have most of the error of a radiograph, and no anatomy."""
+"""Places drawn at most for a patch, while more of it than `_MAX_MARK_SHARE` is a mark. Burnt-in
+letters have most of the error of a radiograph, and no anatomy."""
 
 _SHARES = PixelRange(0, 1)
 """Of the range of stored values, in which patches are degraded."""

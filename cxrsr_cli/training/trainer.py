@@ -63,11 +63,19 @@ class Checkpoint:
         ------
         ConfigError
             If there is none, or it was made with another configuration.
+        TrainingError
+            If it is damaged.
         """
         path = folder / CHECKPOINT_NAME
         if not path.is_file():
             raise ConfigError(f"{folder} has no {CHECKPOINT_NAME} to resume from")
-        checkpoint = cls(**torch.load(path, weights_only=True, map_location="cpu"))
+        try:
+            checkpoint = cls(**torch.load(path, weights_only=True, map_location="cpu"))
+        # Damaged or not ours: PyTorch raises anything.
+        except Exception as error:
+            raise TrainingError(
+                f"{path} is damaged ({type(error).__name__}); start in a new run folder"
+            ) from error
         if checkpoint.config_sha256 != config_sha256:
             raise ConfigError(
                 f"{path} was made with another configuration; "
@@ -268,6 +276,10 @@ def training_loss(
         case Loss.RELATIVE_L1:
             reference = (bicubic() - target).abs().mean((1, 2, 3)).clamp(min=_MIN_RELATIVE_ERROR)
             total = (difference.abs().mean((1, 2, 3)) / reference).mean()
+        case Loss.RELATIVE_MSE:
+            reference = (bicubic() - target).square().mean((1, 2, 3))
+            reference = reference.clamp(min=_MIN_RELATIVE_ERROR**2)
+            total = (difference.square().mean((1, 2, 3)) / reference).mean()
     if fft_loss_weight:
         # The transform is linear, so that of the difference is enough.
         transform = torch.view_as_real(torch.fft.rfft2(difference))

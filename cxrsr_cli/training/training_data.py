@@ -44,7 +44,7 @@ class TrainingPair:
     sigma : torch.Tensor
         ``(1, H, W)`` or ``(1, 1, 1)``: standard deviation of the input's noise and JPEG error.
     error : torch.Tensor
-        ``(1, H, W)`` or ``(1, 1, 1)``: what noise, JPEG and rounding added to the input.
+        ``(1, H, W)`` or ``(1, 1, 1)``: what noise, impulses, rounding and JPEG added to the input.
     noise_share : float
         Share of the input's noise that the target keeps.
     marks : torch.Tensor or None

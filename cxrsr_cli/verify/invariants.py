@@ -1,4 +1,4 @@
-"""What must be true of every derived object, whatever its derivation does.
+"""What must be true of file, content, geometry and display of every derived object.
 
 These checks share no code with `cxrsr_cli.derive`: what both got wrong would pass.
 """
@@ -13,38 +13,16 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
 from cxrsr_cli.dicom.pixel_format import Padding
 from cxrsr_cli.dicom.source import DicomSource
 from cxrsr_cli.verify.findings import Aspect, Finding
+from cxrsr_cli.verify.provenance import is_lossless, read_numbers
 
-_LOSSLESS_SYNTAXES = frozenset((
-    "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99",
-    "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70",
-    "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.201",
-    "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.5",
-))  # fmt: skip
-"""Transfer syntaxes that cannot lose anything (PS3.5 10 and annex A); an archive may choose any."""
-_LOSSY_SYNTAXES = frozenset(("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"))
-"""Transfer syntaxes that always lose something."""
 _UNDEFINED_LENGTH_VRS = ("OB", "OW", "UN")
-
-_PURPOSE_SOURCE_IMAGE, _PURPOSE_PROCESSING = "121322", "109102"
-_APPLICATION = "cxrsr"
-_MARK = "SUPERRESOLUTION"
-_NOT_FOR_DIAGNOSIS = "not for diagnosis"
-_SHA256_DIGITS = 64
-
-_UNTRUE = (
-    "DigitalSignaturesSequence", "MACParametersSequence", "IconImageSequence",
-    "SOPInstanceStatus", "SOPAuthorizationDateTime", "SOPAuthorizationComment",
-    "AuthorizationEquipmentCertificationNumber", "HistogramSequence",
-    "SmallestPixelValueInSeries", "LargestPixelValueInSeries",
-)  # fmt: skip
-"""What was said of the source's bytes and by those who approved it (PS3.3 C.12.1, C.7.6.3)."""
+_PIXEL_DATA = BaseTag(0x7FE00010)
 
 _IDENTITY = frozenset((
     "SOPClassUID", "SpecificCharacterSet", "StudyInstanceUID", "StudyDate", "StudyTime",
@@ -68,7 +46,7 @@ _DISPLAY = frozenset((
 
 _SPACINGS = (
     "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
-    "ObjectPixelSpacingInCenterOfBeam",
+    "ObjectPixelSpacingInCenterOfBeam", "ImagePlanePixelSpacing",
 )  # fmt: skip
 _EDGES = (("LeftVerticalEdge", -1), ("RightVerticalEdge", 0), ("UpperHorizontalEdge", -1),
           ("LowerHorizontalEdge", 0))  # fmt: skip
@@ -101,122 +79,27 @@ def check_file(path: Path, derived: DicomSource) -> Iterator[Finding]:
     yield Finding.of(
         Aspect.FILE,
         "the transfer syntax is lossless",
-        derived.transfer_syntax in _LOSSLESS_SYNTAXES,
-        "" if derived.transfer_syntax in _LOSSLESS_SYNTAXES else derived.transfer_syntax.name,
+        is_lossless(derived.transfer_syntax),
+        "" if is_lossless(derived.transfer_syntax) else derived.transfer_syntax.name,
     )
-    nested = {tag for tag in dataset.keys() if _has_encapsulated_item(dataset, tag)}
-    yield _same("no item of a sequence holds encapsulated pixel data (PS3.5 A.4)", nested)
+    encapsulated = {tag for tag in dataset.keys() if _is_encapsulated(dataset, tag)}
+    if derived.transfer_syntax.is_compressed:
+        encapsulated.discard(_PIXEL_DATA)
+    yield _same("only pixel data of a compressed image is encapsulated (PS3.5 A.4)", encapsulated)
 
 
 def _same(claim: str, tags: "set[BaseTag] | set[int | None]") -> Finding:
     return Finding.of_differences(Aspect.FILE, claim, {BaseTag(tag or 0) for tag in tags})
 
 
-def _has_encapsulated_item(dataset: Dataset, tag: BaseTag) -> bool:
-    value = dataset[tag].value
-    if not isinstance(value, Sequence):
-        return False
-    return any(
-        (element.is_undefined_length and element.VR in _UNDEFINED_LENGTH_VRS)
-        or _has_encapsulated_item(item, element.tag)
-        for item in value
-        for element in item
-    )
-
-
-def check_provenance(source: DicomSource, derived: DicomSource, scale: int) -> Iterator[Finding]:
-    """Check identity and history (PS3.3 C.7.6.1, C.12.1, C.12.4)."""
-    for claim, holds in (
-        *_marks(source, derived, scale),
-        *_references(source.dataset, derived.dataset),
-    ):
-        yield Finding.of(Aspect.PROVENANCE, claim, holds)
-    untrue = {BaseTag(tag_for_keyword(name) or 0) for name in _UNTRUE if name in derived.dataset}
-    yield Finding.of_differences(
-        Aspect.PROVENANCE, "no signature, icon or authorization of another image is there", untrue
-    )
-
-
-def _marks(source: DicomSource, derived: DicomSource, scale: int) -> Iterator[tuple[str, bool]]:
-    old, new = source.dataset, derived.dataset
-    items = _items(new, "ContributingEquipmentSequence")
-    equipment = [item for item in items if item.get("ManufacturerModelName") == _APPLICATION]
-    yield (
-        "the last item of Contributing Equipment is cxrsr",
-        bool(equipment)
-        and equipment[-1] is items[-1]
-        and _has_purpose(items[-1], _PURPOSE_PROCESSING),
-    )
-    versions = list(equipment[-1].get("SoftwareVersions") or ()) if equipment else []
-    digest = "".join(str(text).removeprefix("SHA-256 ") for text in versions[2:4])
-    description = str(new.get("DerivationDescription") or "")
-    yield (
-        "the SHA-256 of the model's weights is stated, everywhere the same",
-        len(digest) == _SHA256_DIGITS
-        and digest in description
-        and digest in str(equipment[-1].get("ContributionDescription")),
-    )
-    yield "Derivation Description states the scale", f"x{scale} " in description
-    image_type = [str(value) for value in new.get("ImageType") or ()]
-    yield (
-        f"Image Type is DERIVED and has {_MARK} once",
-        image_type[:1] == ["DERIVED"] and image_type.count(_MARK) == 1,
-    )
-    yield (
-        "the object is marked as research and not for diagnosis",
-        new.get("ContentQualification") == "RESEARCH"
-        and str(new.get("SeriesDescription")).endswith(f", {_NOT_FOR_DIAGNOSIS}"),
-    )
-    is_lossy = old.get("LossyImageCompression") == "01" or source.transfer_syntax in _LOSSY_SYNTAXES
-    yield (
-        "Lossy Image Compression is carried over from the source",
-        not is_lossy
-        or (
-            new.get("LossyImageCompression") == "01"
-            and all(
-                name not in old or name in new
-                for name in ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
-            )
-        ),
-    )
-
-
-def _references(source: Dataset, derived: Dataset) -> Iterator[tuple[str, bool]]:
-    uids = [derived.SOPInstanceUID, derived.get("SeriesInstanceUID") or ""]
-    yield (
-        "SOP Instance UID and Series Instance UID are new and legal",
-        uids[0] != source.SOPInstanceUID
-        and uids[1] != source.get("SeriesInstanceUID")
-        and all(UID(uid).is_valid for uid in uids),
-    )
-    yield (
-        "Series Number is not the source's",
-        derived.get("SeriesNumber") not in (None, source.get("SeriesNumber")),
-    )
-    references = _items(derived, "SourceImageSequence")
-    yield (
-        "Source Image Sequence refers to the source and to nothing else",
-        len(references) == 1
-        and references[0].get("ReferencedSOPInstanceUID") == source.SOPInstanceUID
-        and references[0].get("ReferencedSOPClassUID") == source.SOPClassUID,
-    )
-    yield (
-        "the reference states its purpose, and that spatial locations are not preserved",
-        len(references) == 1
-        and references[0].get("SpatialLocationsPreserved") == "NO"
-        and _has_purpose(references[0], _PURPOSE_SOURCE_IMAGE),
-    )
-
-
-def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    value = dataset.get(keyword)
-    return list(value) if isinstance(value, Sequence) else []
-
-
-def _has_purpose(item: Dataset, value: str) -> bool:
-    return any(
-        code.get("CodeValue") == value for code in _items(item, "PurposeOfReferenceCodeSequence")
-    )
+def _is_encapsulated(dataset: Dataset, tag: BaseTag) -> bool:
+    """Return whether an element consists of fragments, or has a nested one that does."""
+    element = dataset[tag]
+    if isinstance(element.value, Sequence):
+        return any(
+            _is_encapsulated(item, nested) for item in element.value for nested in item.keys()
+        )
+    return bool(element.is_undefined_length) and element.VR in _UNDEFINED_LENGTH_VRS
 
 
 def check_content(source: DicomSource, derived: DicomSource) -> Iterator[Finding]:
@@ -261,6 +144,14 @@ def check_geometry(source: DicomSource, derived: DicomSource, scale: int) -> Ite
     }
     yield _geometry("the image is as large in millimetres as its source", wrong)
     yield _geometry(
+        "a pixel has as many detector elements as its size says",
+        {
+            name
+            for name in ("DetectorBinning",)
+            if not _is_divided(_numbers(old, name), _numbers(new, name), scale)
+        },
+    )
+    yield _geometry(
         "its first pixel lies where the corner of the source lay", _wrong_corner(old, new)
     )
     yield _geometry(
@@ -283,15 +174,7 @@ def _geometry(claim: str, keywords: set[str]) -> Finding:
 
 
 def _numbers(dataset: Dataset, keyword: str) -> list[float]:
-    """Return the numbers of an attribute; none if it is absent or has something else."""
-    value = dataset.get(keyword)
-    if isinstance(value, str):
-        value = value.split("\\")
-    values = [value] if isinstance(value, (int, float)) else value or []
-    try:
-        return [float(str(number).replace(",", ".")) for number in values]
-    except (TypeError, ValueError):
-        return []
+    return read_numbers(dataset.get(keyword))
 
 
 def _is_divided(large: list[float], small: list[float], scale: int) -> bool:
@@ -305,13 +188,13 @@ def _is_divided(large: list[float], small: list[float], scale: int) -> bool:
 
 
 def _wrong_corner(old: Dataset, new: Dataset) -> set[str]:
-    corners = [_corner(dataset) for dataset in (old, new)]
+    before, after = _corner(old), _corner(new)
     spacing = min(_numbers(new, "PixelSpacing") or [1.0])
     if "ImagePositionPatient" not in old and "ImagePositionPatient" not in new:
         return set()
-    if any(corner is None for corner in corners):
+    if before is None or after is None:
         return {"ImagePositionPatient"}
-    distance = np.abs(np.subtract(*corners)).max()  # type: ignore[arg-type]
+    distance = np.abs(before - after).max()
     return {"ImagePositionPatient"} if distance > spacing / 100 else set()
 
 

@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cxrsr_cli import __version__
 from cxrsr_cli.derive.derive import derive
-from cxrsr_cli.derive.provenance import read_parameters
+from cxrsr_cli.derive.equipment import read_parameters
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
 from cxrsr_cli.dicom.source import DicomSource

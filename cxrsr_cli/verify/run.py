@@ -28,7 +28,7 @@ from cxrsr_cli.errors import (
 )
 from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.networks.config import Agreement
-from cxrsr_cli.verify.findings import Aspect, Finding
+from cxrsr_cli.verify.findings import Aspect, ClaimStatus, Finding
 from cxrsr_cli.verify.recompute import Recomputation
 from cxrsr_cli.verify.verify import VerificationReport, verify
 from cxrsr_cli.versions import NOTICE, versions
@@ -45,6 +45,8 @@ class AuditStatus(StrEnum):
     HOLDS = "holds"
     """No claim fails; some may not have been checked."""
     FAILS = "fails"
+    NOT_CHECKED = "not checked"
+    """No claim fails, but the output could not be made again, which was asked for."""
     ERROR = "error"
     """A file could not be read."""
 
@@ -183,17 +185,26 @@ class Auditor:
                 AuditStatus.FAILS if is_mismatch else AuditStatus.ERROR,
                 AuditError(type(known).__name__, str(known), int(known.exit_code)),
             )
-        return _record(names, report, same_files)
+        return _record(names, report, same_files, must_recompute=self.recomputation is not None)
 
 
 def _record(
-    names: tuple[str, str], report: VerificationReport, same_files: list[Finding]
+    names: tuple[str, str],
+    report: VerificationReport,
+    same_files: list[Finding],
+    *,
+    must_recompute: bool,
 ) -> FileAudit:
     deviation = report.deviation
     findings = [*same_files, *report.findings]
+    status = AuditStatus.HOLDS
+    if must_recompute and report.findings[-1].status is ClaimStatus.NOT_CHECKED:
+        status = AuditStatus.NOT_CHECKED
+    if any(each.fails for each in findings):
+        status = AuditStatus.FAILS
     return FileAudit(
         *names,
-        AuditStatus.FAILS if any(each.fails for each in findings) else AuditStatus.HOLDS,
+        status,
         scale=report.scale,
         deviation=DeviationRecord(
             deviation.rms, deviation.mean, deviation.largest, deviation.beyond
@@ -217,15 +228,16 @@ def _check_hashes(pair: Pair) -> Iterator[Finding]:
 
 
 def exit_code(files: Sequence[FileAudit]) -> ExitCode:
-    """Return the exit code of an audit: a claim that fails counts more than a file unread."""
+    """Return the exit code of an audit: a claim that fails counts more than what was not done."""
     errors = [ExitCode(file.error.exit_code) for file in files if file.error]
     if any(file.status is AuditStatus.FAILS for file in files):
         return ExitCode.VERIFICATION
-    if not errors:
+    undone = len(errors) + sum(file.status is AuditStatus.NOT_CHECKED for file in files)
+    if not undone:
         return ExitCode.OK
-    if len(errors) < len(files):
+    if undone < len(files):
         return ExitCode.SOME_FAILED
-    return errors[0] if len(errors) == 1 else ExitCode.ALL_FAILED
+    return errors[0] if len(files) == len(errors) == 1 else ExitCode.ALL_FAILED
 
 
 def pair_files(source: Path, derived: Path) -> list[Pair]:

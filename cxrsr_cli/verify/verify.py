@@ -13,20 +13,21 @@ from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.decode import decode, decode_compact
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.dicom.source import DicomSource, read_source
-from cxrsr_cli.errors import VerificationError
+from cxrsr_cli.errors import OutputError, VerificationError
 from cxrsr_cli.inference.agreement import AgreementDeviation, read_noise
 from cxrsr_cli.inference.noise_curve import NoiseCurve
 from cxrsr_cli.metrics.psnr_ssim import psnr_of_error
 from cxrsr_cli.networks.config import SCALES, Agreement
+from cxrsr_cli.verify.deviation_map import draw_map
 from cxrsr_cli.verify.findings import Aspect, Finding
 from cxrsr_cli.verify.invariants import (
     check_content,
     check_file,
     check_geometry,
     check_photometry,
-    check_provenance,
 )
-from cxrsr_cli.verify.pixels import PixelAudit, audit_pixels, draw_map, is_same_noise
+from cxrsr_cli.verify.pixels import PixelAudit, audit_pixels, is_same_noise
+from cxrsr_cli.verify.provenance import check_private, check_provenance
 from cxrsr_cli.verify.rebuild import StatedDerivation, check_header
 from cxrsr_cli.verify.recompute import CLAIM as RECOMPUTATION_CLAIM
 from cxrsr_cli.verify.recompute import Recomputation
@@ -96,8 +97,9 @@ def verify(
         If one of the files cannot be read or decoded.
     VerificationError
         If the images' sizes or numbers of frames do not match at any scale.
-    OSError
-        If the map cannot be written.
+    OutputError
+        If the map cannot be written, would replace something other than a PNG file, or has
+        nothing to show, because agreement `none` bounds no deviation.
     """
     with ensure_unchanged(source), ensure_unchanged(derived):
         old, new = read_source(source), read_source(derived)
@@ -122,6 +124,7 @@ def verify(
             *check_file(derived, new),
             *check_provenance(old, new, scale),
             *check_content(old, new),
+            *check_private(old, new),
             *check_geometry(old, new, scale),
             *check_photometry(old, new, source_pixels, derived_pixels),
             *check_header(old, new, source_pixels, derived_pixels, stated, description),
@@ -129,7 +132,9 @@ def verify(
             _recompute(recomputation, old, source_pixels, derived_pixels, stated, known),
         ]
     pixel_range = PixelRange.from_dataset(old.dataset)
-    if map_file and audit.maps:
+    if map_file:
+        if not audit.maps:
+            raise OutputError(f"{map_file}: no map, because the agreement none bounds no deviation")
         worst = max(range(len(audit.maps)), key=lambda index: float(audit.maps[index].max()))
         draw_map(map_file, source_pixels[worst], audit.maps[worst], inverted=pixel_range.inverted)
     lr_psnr = psnr_of_error(audit.deviation.rms**2, pixel_range.maximum - pixel_range.minimum)

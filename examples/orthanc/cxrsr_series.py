@@ -56,6 +56,8 @@ _CONTRIBUTING_EQUIPMENT, _MODEL_NAME = "0018,a001", "0008,1090"
 _PATIENCE = 300
 """Seconds for an answer of Orthanc's."""
 _LONGEST_MESSAGE = 4000
+_NOTHING_TO_DO = 3
+"""Exit code if no instance of the series is a chest radiograph."""
 
 
 class GoneError(LookupError):
@@ -197,7 +199,7 @@ class Worker:
                 f"cxrsr: series {series}: exit code {code}, "
                 f"{imported} of {len(instances)} instances imported"
             )
-        if code:
+        if code not in (0, _NOTHING_TO_DO):
             told = {"exit_code": code, "imported": imported, "messages": messages.splitlines()}
             (self._failed / series).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         # Did an image come meanwhile? Then once more.

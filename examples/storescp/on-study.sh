@@ -14,12 +14,12 @@
 #   BASE/work     studies that wait or are worked on: a study is moved here first, so that an image
 #                 that comes late begins a folder of its own and is not lost
 #   BASE/out      results, a folder a study; `cxrsr send` or storescu takes them from here
-#   BASE/done     received studies that are upscaled
+#   BASE/done     received studies that are upscaled, or hold nothing to upscale (exit code 3)
 #   BASE/failed   received studies that are not, or not whole; what could be done is in out
 #   BASE/reports  a JSON report a study
 #
 # On failure:
-#   exit code 1, 3, 4, 5, a time-out or a crash is the study's: it goes to failed, and the next goes on.
+#   exit code 1, 4, 5, a time-out or a crash is the study's: it goes to failed, and the next goes on.
 #   2, 6, 7, 8 and 130 are the installation's (option, disk, model, network, stop): the study
 #   stays in work, and the next call does it. Called without a study, only what is in work is done.
 # The exit code is the last failure's. stderr names files by UID, nothing else of a patient.
@@ -64,17 +64,21 @@ fi
 status=0
 for waiting in "$base"/work/*/; do
     [[ -d $waiting ]] || continue
+    waiting=${waiting%/}
     name=$(basename -- "$waiting")
     code=0
     timeout --kill-after=5m "${CXRSR_TIMEOUT:-4h}" \
         "$command" upscale --quiet --no-progress "${options[@]}" \
-        --report "$base/reports/$name.json" "$base/work/$name" "$base/out/$name" 9>&- || code=$?
+        --report "$base/reports/$name.json" "$waiting" "$base/out/$name" 9>&- || code=$?
     case $code in
-        0) move "$base/work/$name" "$base/done" ;;
+        0 | 3)
+            code=0
+            move "$waiting" "$base/done"
+            ;;
         2 | 6 | 7 | 8 | 130) status=$code ;;
         *)
             status=$code
-            move "$base/work/$name" "$base/failed"
+            move "$waiting" "$base/failed"
             ;;
     esac
     if ((code)); then

@@ -1,6 +1,7 @@
 """Links that loop, deep folders, pipes and file systems with other rules harm no other file."""
 
 import errno
+import json
 import os
 import stat
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from typer.testing import CliRunner
 
 from cxrsr_cli.batch.discover import NameFilter, find_inputs
 from cxrsr_cli.batch.ledger import Ledger
@@ -17,10 +19,13 @@ from cxrsr_cli.batch.quarantine import Quarantine
 from cxrsr_cli.batch.report import check_report_path
 from cxrsr_cli.batch.result import FileStatus
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
+from cxrsr_cli.commands.app import app
 from cxrsr_cli.common.files import remove_stale_temporaries
-from cxrsr_cli.errors import CxrsrError
+from cxrsr_cli.dicom.write import check_target, os_errors_as_output_error
+from cxrsr_cli.errors import CxrsrError, ExitCode, NotDicomError, OutputError
+from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
-from tests.conftest import COUNT, small_chest
+from tests.conftest import COUNT, Command, small_chest
 from tests.helpers.batches import run, statuses
 
 
@@ -83,20 +88,90 @@ def test_a_link_that_loops_is_no_internal_error(
     assert loop.is_symlink()
 
 
+@pytest.mark.parametrize("name", ["loop.dcm/out.dcm", "loop.dcm/new/out.dcm", "nowhere/out.dcm"])
+def test_a_folder_behind_a_link_that_leads_nowhere_is_refused_before_any_work(
+    tmp_path: Path, loop: Path, name: str
+) -> None:
+    (loop.parent / "nowhere").symlink_to("missing")
+    with pytest.raises(OutputError, match="is not a writable folder"):
+        check_target(tmp_path / "in.dcm", tmp_path / name, overwrite=False)
+
+
+def test_the_command_does_the_rest_of_a_folder(
+    cxrsr: Command, inputs: Path, tiny_model: Path
+) -> None:
+    out, report = inputs.parent / "out", inputs.parent / "report.json"
+    (inputs / "loop.dcm").symlink_to("loop.dcm")
+    os.mkfifo(inputs / "pipe.dcm")
+    records = ("--report", report, "--quarantine", inputs.parent / "bad")
+    done = cxrsr("upscale", inputs, out, "--scale", 2, "--model", tiny_model, *records)
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert done.stdout.startswith(f"{COUNT} upscaled, 2 failed")
+    assert "unexpected" not in done.stderr
+    files = json.loads(report.read_text())["files"]
+    failed = {Path(file["source"]).name for file in files if file["status"] == "failed"}
+    assert failed == {"loop.dcm", "pipe.dcm"}
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--report", "loop.dcm/x"),
+        ("--ledger", "loop.dcm"),
+        ("--ledger", "loop.dcm/x"),
+        ("OUTPUT", "loop.dcm"),
+        ("OUTPUT", "loop.dcm/x"),
+    ],
+)
+def test_the_command_writes_nothing_if_its_records_cannot_be_written(
+    inputs: Path, loop: Path, tiny_model: Path, option: str, name: str
+) -> None:
+    out = inputs.parent / (name if option == "OUTPUT" else "out")
+    record = [] if option == "OUTPUT" else [option, str(inputs.parent / name)]
+    arguments = [str(inputs), str(out), "--scale", "2", "--model", str(tiny_model)]
+    done = CliRunner().invoke(app, ["upscale", *arguments, *record])
+    # The process ends with the exit code of an error that leaves the command.
+    error = done.exception
+    code = error.exit_code if isinstance(error, CxrsrError) else done.exit_code
+    assert code == ExitCode.CANNOT_WRITE
+    assert "unexpected" not in done.output
+    assert loop.is_symlink()
+    assert sorted(inputs.parent.iterdir()) == [inputs, loop]
+
+
 def test_a_folder_that_is_nested_deeply_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     small_chest().save_as(tmp_path / "in" / "z.dcm")
     with chdir(tmp_path / "in"):
-        for _ in range(2500):
+        for _ in range(5000):
             Path("d").mkdir()
             os.chdir("d")
         found = find_inputs(tmp_path / "in")
-        for _ in range(2500):  # pytest's removal is recursive
+        for _ in range(5000):  # pytest's removal is recursive
             os.chdir("..")
             Path("d").rmdir()
     assert [file.path.name for file in found if file.error is None] == ["z.dcm"]
     (error,) = (file.error for file in found if file.error)
     assert "File name too long" in str(error)
+
+
+def test_a_bad_file_in_a_deep_folder_is_quarantined(tmp_path: Path) -> None:
+    """Recursion ends at a thousand folders, long before the system's limit of a path."""
+    (tmp_path / "bad.dcm").write_bytes(b"bad")
+    target = tmp_path.joinpath("out", *["d"] * 1100, "bad.dcm")
+    quarantine = Quarantine(tmp_path / "q", tmp_path / "out")
+    job = Job(tmp_path / "bad.dcm", target)
+    quarantine.add(job, NotDicomError("bad"))
+    quarantine.remove_stale_temporaries([job])
+    folder = tmp_path.joinpath("q", *["d"] * 1100)
+    with os_errors_as_output_error(target):
+        target.touch()
+    assert sorted(path.name for path in folder.iterdir()) == ["bad.dcm", "bad.dcm.reason.json"]
+    for path in (folder, target.parent):  # pytest's removal is recursive
+        for file in path.iterdir():
+            file.unlink()
+        for empty in (path, *path.parents[:1100]):
+            empty.rmdir()
 
 
 @pytest.mark.parametrize(

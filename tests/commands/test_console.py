@@ -12,9 +12,12 @@ from tests.helpers.waiting import HANG_SECONDS
 HANGING = """
 import time
 from concurrent.futures import ThreadPoolExecutor
-from cxrsr_cli.commands.console import graceful_stop, install_interrupt_handlers
+from cxrsr_cli.commands.console import (
+    end_on_second_signal, graceful_stop, install_interrupt_handlers
+)
 
 install_interrupt_handlers()
+end_on_second_signal()
 with graceful_stop() as stop, ThreadPoolExecutor(1) as pool:
     reading = pool.submit(time.sleep, 36000)
     print("ready", flush=True)

@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
-from cxrsr_cli.derive.derive import drop_image_copies, drop_private
+from cxrsr_cli.derive.private_elements import drop_private, drop_untrue_private
 from cxrsr_cli.errors import ExitCode
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import Job, UpscaleOptions
@@ -99,7 +99,7 @@ def test_private_elements_as_large_as_the_image_are_dropped_with_a_warning(
     size: int, kept: bool
 ) -> None:
     dataset = private(small_chest(), size)
-    said = drop_image_copies(dataset, 24 * 20)
+    said = drop_untrue_private(dataset, dataset)
     assert ((0x0019, 0x1010) in dataset) == kept
     assert said == ([] if kept else ["1 private elements as large as the image were dropped"])
 

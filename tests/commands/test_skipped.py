@@ -183,6 +183,15 @@ def test_refusals_are_remembered_until_the_file_or_the_choices_change(
     assert statuses(changed)[:2] == [FileStatus.DONE] * 2
 
 
+def test_a_refusal_is_not_remembered_for_other_options(upscaler: Upscaler, inputs: Path) -> None:
+    """Whether a damaged element can be written depends on them."""
+    (inputs / "0.dcm").write_bytes(b"")
+    run(upscaler, inputs)
+    other = replace(upscaler, options=replace(upscaler.options, keep_private=False))
+    with patch.object(Upscaler, "read", side_effect=NotDicomError("it was read again")):
+        assert "it was read again" in str(run(other, inputs)[0].error)
+
+
 def test_a_file_that_was_still_being_written_is_read_again(
     upscaler: Upscaler, inputs: Path
 ) -> None:

@@ -78,6 +78,21 @@ def test_lines_that_nobody_reads_are_kept_up_to_a_limit_and_counted(
     os.close(stream.fileno())
 
 
+def test_a_descriptor_that_does_not_block_loses_nothing() -> None:
+    """Another process can make the terminal so, which both have."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    stream = UnblockedStream(writer, "ascii")
+    stream.write("x" * 200_000)
+    read = b""
+    while len(read) < 200_000:
+        read += os.read(reader, 1 << 16)
+    stream.drain()
+    assert stream.take_dropped() == 0
+    os.close(reader)
+    os.close(writer)
+
+
 def test_a_stream_whose_reader_is_gone_drops_everything() -> None:
     reader, writer = os.pipe()
     os.close(reader)

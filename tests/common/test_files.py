@@ -7,7 +7,28 @@ from unittest.mock import patch
 
 import pytest
 
-from cxrsr_cli.common.files import atomic_write, fsync_path
+from cxrsr_cli.common.files import atomic_write, fsync_path, scratch_folder
+
+
+def test_folders_that_killed_processes_left_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may hold patients' images. Links, and folders that are in use, are kept."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left, precious = tmp_path / "cxrsr-cluster-left", tmp_path / "precious"
+    for folder in (left, precious):
+        folder.mkdir()
+        (folder / "in.dcm").touch()
+    (tmp_path / "cxrsr-cluster-link").symlink_to(precious)
+    os.utime(left, (0, 0))
+    with scratch_folder("cluster") as one:
+        assert not left.exists()
+        os.utime(one, (0, 0))
+        with scratch_folder("cluster") as two:
+            assert one.exists()
+            assert one != two
+    assert not one.exists()
+    assert (precious / "in.dcm").exists()
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:

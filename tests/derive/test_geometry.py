@@ -58,6 +58,7 @@ def test_the_image_keeps_its_size_in_millimetres(
         ("VerticesOfThePolygonalShutter", [1, 1, 10, 10, 1, 10], [2, 2, 38, 38, 2, 38]),
         ("ObjectPixelSpacingInCenterOfBeam", [0.5, 1.0], [0.125, 0.25]),
         ("ImagePlanePixelSpacing", ["0.4", "0.4"], ["0.1", "0.1"]),
+        ("DetectorBinning", ["2.0", "1"], ["0.5", "0.25"]),
     ],
     ids=str,
 )
@@ -220,10 +221,11 @@ def test_empty_overlay_data_are_kept(chest: FileDataset, tmp_path: Path) -> None
     assert derived[0x60000010].value == 1024
 
 
-def test_an_overlay_with_a_too_large_origin_is_refused(chest: FileDataset, tmp_path: Path) -> None:
+def test_an_overlay_with_a_too_large_origin_is_dropped(chest: FileDataset, tmp_path: Path) -> None:
     chest.add_new(0x60000050, "SS", [9000, 1])
-    with pytest.raises(UnsupportedImageError, match="OverlayOrigin is too large"):
-        derived_from(saved(chest, tmp_path / "in.dcm"))
+    derived, warnings = derived_from(saved(chest, tmp_path / "in.dcm"))
+    assert warnings == ["OverlayOrigin is too large to be rescaled and was dropped"]
+    assert 0x60000050 not in derived
 
 
 def test_curves_are_dropped_with_a_warning(chest: FileDataset, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ IODS = (
 GEOMETRY = re.compile(
     "Pixel|Row|Column|Edge|Vertices|Center|Radius|Origin|Area|Spacing|Size|Position|Matrix|Offset"
     "|Shift|Diameter|Extent|Width|Height|Length|Zoom|Magnification|Region|Resolution|Dimension"
-    "|Distance|Thickness|Location|FieldOfView|Aspect|Delta|TMLine|RTImage"
+    "|Distance|Thickness|Location|FieldOfView|Aspect|Delta|TMLine|RTImage|Binning"
 )
 NUMERIC = {"US", "SS", "UL", "SL", "UV", "SV", "IS", "DS", "FL", "FD", "OB", "OW", "OL", "OF", "OD"}
 

@@ -15,6 +15,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
+from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.dicom.codecs import decodes_to_raw_cells
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.pixel_format import PixelFormat
@@ -65,7 +66,10 @@ def test_the_output_is_correct_for_any_header(
     low = build(header, source)
     before = source.read_bytes()
     options = UpscaleOptions(
-        overwrite=True, transfer_syntax=header.wanted, agreement=Agreement.EXACT
+        overwrite=True,
+        transfer_syntax=header.wanted,
+        agreement=Agreement.EXACT,
+        allow=frozenset([AcceptanceOverride.MODALITY]),
     )
     upscaler = Upscaler.load(find_model(str(tiny_model), SCALE), options)
     (result,) = BatchRunner(LocalExecutor(upscaler)).run([Job(source, target)])

@@ -9,7 +9,10 @@ from pydicom.sequence import Sequence
 from pydicom.uid import (
     CTImageStorage,
     DigitalXRayImageStorageForProcessing,
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
     SecondaryCaptureImageStorage,
+    XRayRadiofluoroscopicImageStorage,
 )
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
@@ -57,6 +60,28 @@ def test_chest_radiographs_are_accepted(
 ) -> None:
     change(chest, changes)
     assert check_acceptance(chest, 4, NOTHING) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"NumberOfFrames": 2}, "has one frame, but Number of Frames is 2"),
+        (
+            {"SOPClassUID": XRayRadiofluoroscopicImageStorage, "NumberOfFrames": 20_000},
+            "claim more work than an image may take",
+        ),
+        ({"Rows": 20_000, "Columns": 20_000}, "claim more work than an image may take"),
+    ],
+    ids=str,
+)
+def test_frames_and_pixels_are_limited(
+    chest: pydicom.FileDataset, changes: dict[str, Any], says: str
+) -> None:
+    """A file of 40 KB can have 20,000 frames of one pixel, each of which takes its time."""
+    with quiet_libraries():
+        change(chest, changes)
+        with pytest.raises(UnsupportedImageError, match=says):
+            check_acceptance(chest, 2, frozenset(AcceptanceOverride))
 
 
 def test_an_image_without_a_stated_body_part_is_accepted_with_a_warning(
@@ -110,6 +135,8 @@ def test_an_image_of_a_kind_the_models_were_not_trained_on_needs_its_override(
         ({"Rows": 0}, "Rows or Columns"),
         ({"Columns": 16384}, "65535"),
         (equipment("cxrsr"), "output of cxrsr already"),
+        ({"SOPClassUID": NuclearMedicineImageStorage}, "nuclear medicine: its values are counts"),
+        ({"SOPClassUID": PositronEmissionTomographyImageStorage}, "nuclear medicine"),
         ({"SharedFunctionalGroupsSequence": Sequence([Dataset()])}, "enhanced"),
         ({"PerFrameFunctionalGroupsSequence": Sequence([Dataset()])}, "enhanced"),
     ],

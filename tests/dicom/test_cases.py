@@ -26,7 +26,7 @@ DONE = {
     "ds_comma_pixelspacing": "",
     "group2_in_dataset": "",
     "group_length": "",
-    "min_dx_jpll": "a private sequence was dropped: it has compressed pixels",
+    "min_dx_jpll": "a private element was dropped: it has compressed pixels",
     "no_preamble_with_meta": "",
     "nonascii": "",
     "ov_emb_pos12_smaller": "",
@@ -93,6 +93,29 @@ def test_every_distance_above_zero_is_divided(
     upscaler.upscale_file(shared / "cases" / f"{name}.dcm", tmp_path / "out.dcm")
     element = pydicom.dcmread(tmp_path / "out.dcm").get_item("PixelSpacing")
     assert (element.value.decode().strip() if element else None) == spacing
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value", "warning"),
+    [
+        ("DerivationCodeSequence", "CS", "ABC", "DerivationCodeSequence has no items"),
+        ("PixelSpacing", "LO", "1e400\\1e400", "PixelSpacing is not numeric and was dropped"),
+        ("PixelSpacing", "LO", "1e-99999\\1", "PixelSpacing is not numeric and was dropped"),
+        ((0x6000, 0x0010), "US", 65535, "OverlayRows is too large to be rescaled and was dropped"),
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be_used_is_dropped(
+    tag: str, vr: str, value: object, warning: str, chest: FileDataset, upscaler: Upscaler,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    chest.add_new(tag, vr, value)
+    if vr == "US":
+        chest.add_new((0x6000, 0x0011), "US", 1)
+        chest.add_new((0x6000, 0x3000), "OW", bytes(65536 // 8))
+    chest.save_as(tmp_path / "in.dcm")
+    later = upscaler.read(Job(tmp_path / "in.dcm", tmp_path / "out.dcm")).derivation_warnings
+    assert any(warning in each for each in later)
 
 
 def test_an_embedded_overlay_gets_the_size_of_the_image(
@@ -219,4 +242,12 @@ def test_merge_keys_that_multiply_are_refused(tmp_path: Path) -> None:
         lines.append(f"a{level}: &a{level} {{<<: [{references}]}}")
     (tmp_path / "bomb.yaml").write_text("\n".join(lines))
     with pytest.raises(ConfigError, match="merge keys"):
+        load_yaml_mapping(tmp_path / "bomb.yaml")
+
+
+def test_a_merge_key_of_many_mappings_is_refused(tmp_path: Path) -> None:
+    """The keys would be multiplied before they are counted."""
+    keys, references = ", ".join(f"k{i}: 1" for i in range(99)), ", ".join(["*a"] * 101)
+    (tmp_path / "bomb.yaml").write_text(f"a: &a {{{keys}}}\nb: {{<<: [{references}]}}\n")
+    with pytest.raises(ConfigError, match="too many mappings"):
         load_yaml_mapping(tmp_path / "bomb.yaml")

@@ -39,6 +39,7 @@ TEXTS = {
         "\u0394\u03b9\u03bf\u03bd\u03c5\u03c3\u03b9\u03bf\u03c2".encode("iso8859-7"),
     ),
     "Chinese": ("GB18030", "Wang^XiaoDong=\u738b^\u5c0f\u4e1c".encode("gb18030")),
+    "Chinese of old software": ("ISO 2022 GBK", "Wang=\u738b^\u5c0f\u4e1c".encode("gbk")),
     "Unicode": ("ISO_IR 192", "Wang^XiaoDong=\u738b^\u5c0f\u6771 \U0001f9b4".encode()),
     "illegal in Unicode": ("ISO_IR 192", b"\xff\xfe\x80 illegal"),
     "illegal in Japanese": ("\\ISO 2022 IR 87", b"Yamada=\x1b$B;\x1b"),

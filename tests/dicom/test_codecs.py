@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
-from pydicom.encaps import generate_frames
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     HTJ2K,
@@ -171,9 +171,32 @@ def test_the_error_for_a_missing_codec_names_the_extra(save: Save, core: bool) -
     without = {name: decoder._available[name] for name in ("gdcm", "pillow")} if core else {}
     with (
         patch.object(decoder, "_available", without),
+        patch.object(decoder, "_unavailable", {}),
         patch("cxrsr_cli.dicom.codecs.find_spec", return_value=None),
         pytest.raises(UndecodablePixelDataError, match=r"pip install .*'cxrsr\[codecs\]'"),
     ):
+        decode(read_source(path))
+
+
+FILLED: dict[str, Callable[[bytes, int], bytes]] = {
+    "zeros": lambda stream, at: stream[:at] + bytes(len(stream) - at - 2) + b"\xff\xd9",
+    "fill bytes": lambda stream, at: stream[:at] + b"\xff" * (len(stream) - at - 1) + b"\xd9",
+    "a hole": lambda stream, at: stream[:at] + bytes(512) + stream[at + 512 :],
+}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("damage", FILLED.values(), ids=FILLED)
+def test_a_frame_of_12_bits_that_was_cut_and_filled_is_refused(
+    save: Save, damage: Callable[[bytes, int], bytes]
+) -> None:
+    """Its codec reports neither missing nor left over data."""
+    path, _ = save("12 bits", LOSSY[JPEGExtended12Bit].encode)
+    dataset = pydicom.dcmread(path)
+    stream = next(generate_frames(dataset.PixelData, number_of_frames=1)).rstrip(b"\0")
+    dataset.PixelData = encapsulate([damage(stream, len(stream) // 2)])
+    dataset.save_as(path)
+    with pytest.raises(UndecodablePixelDataError, match="damaged"):
         decode(read_source(path))
 
 

@@ -1,5 +1,6 @@
 """Every cell and codec gives back the stored values that were encoded."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from pydicom.uid import (
 
 from cxrsr_cli.dicom.codecs import find_decoder
 from cxrsr_cli.dicom.decode import decode
+from cxrsr_cli.dicom.frame_header import has_all_tiles
 from cxrsr_cli.dicom.pixel_format import PixelFormat
 from cxrsr_cli.dicom.source import read_source
 from cxrsr_cli.errors import UndecodablePixelDataError, UnsupportedImageError
@@ -202,6 +204,86 @@ def test_a_lossless_stream_with_more_bits_than_bits_stored_is_refused(
     chest.save_as(tmp_path / "deep.dcm")
     with pytest.raises(UndecodablePixelDataError, match="more bits than Bits Stored"):
         decode(read_source(tmp_path / "deep.dcm"))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_stream_may_state_the_bits_of_the_cell(
+    chest: pydicom.FileDataset, tmp_path: Path, signed: bool
+) -> None:
+    """Many encoders do. Its values are right if they fit Bits Stored."""
+    values = chest.pixel_array.astype("<i2") // 2 - 1000 * signed
+    chest.PixelRepresentation = int(signed)
+    chest.BitsStored, chest.HighBit = 16, 15
+    chest.PixelData = values.tobytes()
+    chest.compress(JPEG2000Lossless, generate_instance_uid=False)
+    chest.BitsStored, chest.HighBit = 12, 11
+    chest.save_as(tmp_path / "cell.dcm")
+    assert np.array_equal(decode(read_source(tmp_path / "cell.dcm"))[0], values)
+
+
+def test_a_signed_value_above_bits_stored_is_refused(
+    chest: pydicom.FileDataset, tmp_path: Path
+) -> None:
+    """Read as a bit pattern of 12 bits, 3000 would become -1096."""
+    chest.PixelRepresentation = 1
+    chest.BitsStored, chest.HighBit = 16, 15
+    chest.PixelData = np.full(chest.pixel_array.shape, 3000, "<i2").tobytes()
+    chest.compress(JPEG2000Lossless, generate_instance_uid=False)
+    chest.BitsStored, chest.HighBit = 12, 11
+    chest.save_as(tmp_path / "deep.dcm")
+    with pytest.raises(UndecodablePixelDataError, match="more bits than Bits Stored"):
+        decode(read_source(tmp_path / "deep.dcm"))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("offsets", [(0, 1008), (1 << 40, 1 << 40), (0,)], ids=str)
+def test_all_fragments_belong_to_a_single_frame_whatever_the_extended_offset_table(
+    chest: pydicom.FileDataset, tmp_path: Path, offsets: tuple[int, ...]
+) -> None:
+    values = chest.pixel_array
+    chest.compress(JPEG2000Lossless, generate_instance_uid=False)
+    stream = next(generate_frames(chest.PixelData, number_of_frames=1))
+    chest.PixelData = encapsulate([stream[:1000], stream[1000:]], has_bot=False)
+    chest.ExtendedOffsetTable = struct.pack(f"<{len(offsets)}Q", *offsets)
+    chest.ExtendedOffsetTableLengths = struct.pack(f"<{len(offsets)}Q", *[1000] * len(offsets))
+    chest.save_as(tmp_path / "fragments.dcm")
+    assert np.array_equal(decode(read_source(tmp_path / "fragments.dcm"))[0], values)
+
+
+def codestream(*tile_parts: tuple[int, bool]) -> bytes:
+    """Make a codestream of 2x2 tiles, each part (tile, whether it states its length)."""
+    numbers = (0, 30, 20, 0, 0, 16, 16, 0, 0)  # capabilities, then sizes and offsets
+    sizes = b"".join(number.to_bytes(4, "big") for number in numbers)[2:]
+    siz = b"\xff\x51\x00\x29" + sizes + b"\x00\x01\x0b\x01\x01"
+    parts = [
+        b"\xff\x90\x00\x0a" + tile.to_bytes(2, "big") + (20 * has_length).to_bytes(4, "big")
+        + b"\x00\x01" + b"\xff\x93" + b"pixels"
+        for tile, has_length in tile_parts
+    ]  # fmt: skip
+    return b"\xff\x4f" + siz + b"".join(parts) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("stream", "is_whole"),
+    [
+        (codestream((0, True), (1, True), (2, True), (3, True)), True),
+        (codestream((3, True), (1, True), (2, True), (0, False)), True),
+        (codestream((0, True), (0, True), (1, True), (2, True), (3, True)), True),
+        (b"jP2 header" + codestream((0, True), (1, True), (2, True), (3, True)), True),
+        (codestream((0, True), (1, True), (2, True)), False),
+        (codestream((0, True), (1, True), (2, True), (2, True)), False),
+        (codestream((0, True), (1, True), (2, True), (3, True))[:-24], False),
+        (codestream((0, True), (1, True), (2, True), (3, True))[:-2], True),
+        (codestream((0, True), (1, True), (2, True), (3, True))[:-4] + bytes(4), False),
+        (codestream(), False),
+        (codestream()[:40], False),
+    ],
+    ids=["all", "last without length", "two parts of one", "in a JP2 file", "three", "one twice",
+         "cut", "without its end", "the last bytes lost", "none", "cut in the main header"],
+)  # fmt: skip
+def test_tiles_of_jpeg_2000_are_counted(stream: bytes, is_whole: bool) -> None:
+    """A codec fills a missing one with grey."""
+    assert has_all_tiles(stream) is is_whole
 
 
 @pytest.mark.parametrize("stream_signed", [True, False])

@@ -1,5 +1,6 @@
 """Small files that claim gigabytes are refused without allocating them."""
 
+import io
 import re
 import struct
 import tracemalloc
@@ -29,7 +30,7 @@ from cxrsr_cli.dicom.acceptance import check_acceptance
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.frame_header import FrameHeader
 from cxrsr_cli.dicom.source import read_source
-from cxrsr_cli.errors import InputError
+from cxrsr_cli.errors import InputError, NotDicomError
 
 ALLOWED = 32 << 20
 """Bytes at a time: pydicom and its dictionaries take some of them."""
@@ -81,8 +82,9 @@ def content_of(dataset: FileDataset, path: Path, syntax: UID = ExplicitVRLittleE
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"Rows": 32767, "Columns": 32767}, "claim 2147352578 bytes"),
-        ({"NumberOfFrames": 2**31 - 1}, "claim"),
+        ({"Rows": 16000, "Columns": 16000}, "claim 512000000 bytes"),
+        ({"Rows": 32767, "Columns": 32767}, "claim more work than an image may take"),
+        ({"NumberOfFrames": 2**31 - 1}, "has one frame"),
     ],
     ids=str,
 )
@@ -132,18 +134,47 @@ def bomb(size: int) -> bytes:
     return block * (size >> 20) + packer.flush()
 
 
-@pytest.mark.parametrize("size", [256 << 20, 4 << 30])
-def test_a_deflated_bomb_is_refused(
-    small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path, size: int
-) -> None:
-    whole = content_of(small, tmp_path / "x", DeflatedExplicitVRLittleEndian)
+def inflated(dataset: FileDataset, path: Path) -> tuple[bytes, bytes, bytes]:
+    """Return the beginning of a deflated file, its inflated header, and its Pixel Data."""
+    whole = content_of(dataset, path, DeflatedExplicitVRLittleEndian)
     start = 144 + int.from_bytes(whole[140:144], "little")
-    header = zlib.decompress(whole[start:], -zlib.MAX_WBITS)
-    header = header[: header.index(b"\xe0\x7f\x10\x00OW")]
+    body = zlib.decompress(whole[start:], -zlib.MAX_WBITS)
+    pixels = body.index(b"\xe0\x7f\x10\x00OW")
+    return whole[:start], body[:pixels], body[pixels:]
+
+
+@pytest.mark.parametrize("size", [256 << 20, 4 << 30])
+@pytest.mark.parametrize("damage", [b"", b"\xfe\xff\x0d\xe0\0\0\0\0"], ids=["", "damaged"])
+def test_a_deflated_bomb_is_refused(
+    small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path, size: int, damage: bytes
+) -> None:
+    beginning, header, _ = inflated(small, tmp_path / "x")
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    packed = packer.compress(header + b"\xe0\x7f\x10\x00OW\0\0" + struct.pack("<L", size - 1024))
+    pixels = b"\xe0\x7f\x10\x00OW\0\0" + struct.pack("<L", size - 1024)
+    packed = packer.compress(header + damage + pixels)
     packed += packer.flush(zlib.Z_FULL_FLUSH) + bomb(size)
-    assert "inflates to more than" in refused(whole[:start] + packed)
+    assert "inflates to more than" in refused(beginning + packed)
+
+
+def test_items_of_a_deflated_data_set_are_counted(
+    small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path
+) -> None:
+    """A kilobyte can hold thousands, and pydicom takes seconds to read them."""
+    beginning, header, pixels = inflated(small, tmp_path / "x")
+    items = b"\xfe\xff\x00\xe0\0\0\0\0" * 66_000
+    sequence = b"\x00\x54\x00\x01SQ\0\0" + struct.pack("<L", len(items)) + items
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(header + sequence + pixels) + packer.flush()
+    assert "more than 65536 elements" in refused(beginning + packed)
+
+
+def test_items_that_are_no_items_are_counted(small: FileDataset, tmp_path: Path) -> None:
+    """Eight zeros are an empty item to pydicom."""
+    content, zeros = content_of(small, tmp_path / "x"), bytes(8 * 66_000)
+    pixels = content.index(b"\xe0\x7f\x10\x00OW")
+    sequence = b"\x00\x54\x00\x01SQ\0\0" + struct.pack("<L", len(zeros)) + zeros
+    with pytest.raises(NotDicomError, match="more than 65536 elements"):
+        read_source(io.BytesIO(content[:pixels] + sequence + content[pixels:]))
 
 
 def test_a_deflated_radiograph_is_read(chest: FileDataset, tmp_path: Path) -> None:
@@ -223,18 +254,12 @@ def test_a_frame_without_a_header_gives_none(stream: bytes) -> None:
     assert FrameHeader.from_stream(stream) is None
 
 
-@pytest.mark.parametrize("damage", ["offsets", "segments"])
-def test_encapsulated_pixels_that_claim_too_many_bytes_are_refused(
-    small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path, damage: str
+def test_rle_segments_that_claim_too_many_bytes_are_refused(
+    small: FileDataset, refused: Callable[[bytes], str], tmp_path: Path
 ) -> None:
-    """In the Extended Offset Table, or of an RLE segment."""
     small.compress(RLELossless, generate_instance_uid=False)
     frame = next(generate_frames(small.PixelData, number_of_frames=1))
-    if damage == "segments":
-        small.PixelData = encapsulate([struct.pack("<16L", 15, *[0xFFFFFFF0] * 15) + frame[64:]])
-    else:
-        small.ExtendedOffsetTable = struct.pack("<Q", 1 << 40)
-        small.ExtendedOffsetTableLengths = struct.pack("<Q", 1 << 40)
+    small.PixelData = encapsulate([struct.pack("<16L", 15, *[0xFFFFFFF0] * 15) + frame[64:]])
     refused(content_of(small, tmp_path / "x", RLELossless))
 
 

@@ -146,9 +146,9 @@ def test_files_without_preamble_and_meta_information_are_read(
     expected = decode(read_source(EXAMPLE))
     whole = encoded(chest, syntax, tmp_path / "whole.dcm").read_bytes()
     length = int.from_bytes(whole[140:144], "little")  # of the meta information's group
-    (tmp_path / "bare.dcm").write_bytes(whole[144 + length :])
-    assert np.array_equal(decode(read_source(tmp_path / "bare.dcm")), expected)
-    derived, _ = derived_from(tmp_path / "bare.dcm")
+    (tmp_path / "bare.img").write_bytes(whole[144 + length :])
+    assert np.array_equal(decode(read_source(tmp_path / "bare.img")), expected)
+    derived, _ = derived_from(tmp_path / "bare.img")
     assert derived.file_meta.MediaStorageSOPInstanceUID == derived.SOPInstanceUID
 
 

@@ -1,5 +1,6 @@
 """DICOM files are written completely or not at all, and never over their source."""
 
+import copy
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,9 @@ from unittest.mock import patch
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -117,3 +121,38 @@ def test_the_error_names_a_full_disk(tmp_path: Path) -> None:
     ):
         write_dicom(dataset, pixels, tmp_path / "out.dcm", overwrite=False)
     assert list(tmp_path.iterdir()) == []
+
+
+# Encapsulation (PS3.5 A.4): compressed pixels are legal as Pixel Data of a compressed syntax only
+
+
+def with_fragments(dataset: Dataset, tag: int = 0x7FE00010) -> None:
+    """Add an element that is encapsulated."""
+    dataset.add_new(tag, "OB", encapsulate([b"\xff\xd8\xff\xd9"]))
+    dataset[tag].is_undefined_length = True
+
+
+@pytest.mark.parametrize("place", ["in a private sequence", "in a nested icon", "private"])
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, JPEGLSLossless]
+)
+def test_a_file_with_illegal_compressed_pixels_is_not_kept(
+    chest: FileDataset, tmp_path: Path, place: str, syntax: UID
+) -> None:
+    """Found by a reader that is not the writer's, which reads such files without complaint."""
+    pixels = np.array(chest.pixel_array[None], np.int32)
+    write_dicom(copy.deepcopy(chest), pixels, tmp_path / "legal.dcm", syntax=syntax)
+    block = chest.private_block(0x0029, "TEST", create=True)
+    if place == "private":
+        block.add_new(1, "OB", b"")
+        with_fragments(chest, 0x00291001)
+    else:
+        block.add_new(1, "SQ", Sequence([Dataset()]))
+        item = chest[0x00291001].value[0]
+        if place == "in a nested icon":
+            item.IconImageSequence = Sequence([Dataset()])
+            item = item.IconImageSequence[0]
+        with_fragments(item)
+    with pytest.raises(OutputError, match="read back"):
+        write_dicom(chest, pixels, tmp_path / "out.dcm", syntax=syntax)
+    assert not (tmp_path / "out.dcm").exists()

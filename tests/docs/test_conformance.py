@@ -804,6 +804,12 @@ def test_the_statement_lists_exactly_the_coded_terms_of_the_output(pairs: list[P
         for item in derived.DerivationCodeSequence
         if item not in source.DerivationCodeSequence
     }
+    found |= {
+        ("ContributingEquipmentSequence > PurposeOfReferenceCodeSequence",
+         code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning)
+        for item in derived.ContributingEquipmentSequence
+        for code in item.get("PurposeOfReferenceCodeSequence", ())
+    }  # fmt: skip
     assert found == stated
 
 

@@ -1,6 +1,8 @@
-"""The shipped models are not worse than bicubic interpolation, on any image."""
+"""The shipped models are not worse than bicubic interpolation on one image of each hospital.
 
-from dataclasses import replace
+The cards of the models have the figures of all images and all kinds of input.
+"""
+
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from cxrsr_cli.evaluation.evaluator import Evaluator, read_ground_truth
 from cxrsr_cli.evaluation.input_kinds import parse_inputs
 from cxrsr_cli.evaluation.methods import MODEL, Method
 from cxrsr_cli.evaluation.protocol import PROTOCOLS, ProtocolName
-from cxrsr_cli.images.image_files import GrayscaleImage, list_image_files
+from cxrsr_cli.images.image_files import list_image_files
 from cxrsr_cli.images.marks import mark_mask
 from cxrsr_cli.metrics.metric import ImageComparison
 from cxrsr_cli.metrics.psnr_ssim import PSNR_OUTSIDE_MARKS, psnr_outside_marks
@@ -18,24 +20,16 @@ from cxrsr_cli.networks.model_files import ModelFile, bundled_models
 from tests.conftest import ROOT
 
 HOSPITALS = ("nih", "hannover10", "guangzhou10")
-SIDE = 512
-"""Of the central part of an image, so that the test is quick. The cards have whole images."""
 
 
 def test_weights_are_small_enough_to_ship() -> None:
     assert sum(path.stat().st_size for path in (ROOT / "models").iterdir()) < 64 << 20
 
 
-def central(original: GrayscaleImage) -> GrayscaleImage:
-    starts = [(side - SIDE) // 2 // 8 * 8 for side in original.values.shape[-2:]]
-    rows, columns = (slice(start, start + SIDE) for start in starts)
-    return replace(original, values=original.values[..., rows, columns])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("hospital", HOSPITALS)
 @pytest.mark.parametrize("model", bundled_models(), ids=lambda model: model.name)
-def test_no_image_is_worse_than_bicubic_interpolation(
+def test_no_kind_of_input_is_worse_than_bicubic_interpolation(
     shared: Path, model: ModelFile, hospital: str
 ) -> None:
     """By more than the tolerance, outside of marks; impulses for the models that expect them."""
@@ -45,8 +39,8 @@ def test_no_image_is_worse_than_bicubic_interpolation(
     methods = (Method("bicubic", impulse_filter=is_filtered), Method(MODEL))
     evaluator = Evaluator.load(scale, methods, {MODEL: model.path}, (), device="cpu")
     gains = {}
-    for path in list_image_files(shared / "cxr" / hospital / "test")[:3]:
-        original = central(read_ground_truth(path, scale))
+    for path in list_image_files(shared / "cxr" / hospital / "test")[:1]:
+        original = read_ground_truth(path, scale)
         marks = mark_mask(original.values, original.data_range)
         for kind in parse_inputs(names):
             low = kind.reduce(original, scale)

@@ -108,7 +108,7 @@ def test_one_failed_instance_does_not_stop_its_series(
 ) -> None:
     """What could be done is imported, and the rest told of in a file without a patient in it."""
     good = chest(tmp_path / "good.dcm", 0, series=1)
-    bad = chest(tmp_path / "bad.dcm", 1, series=1, BodyPartExamined="HIP")
+    bad = chest(tmp_path / "bad.dcm", 1, series=1, Rows=25)
     with way(tmp_path / "orthanc") as server:
         send(server, good, bad)
         failed = spool / "failed"
@@ -120,7 +120,7 @@ def test_one_failed_instance_does_not_stop_its_series(
         assert "exit code 4, 1 of 2 instances imported" in told(server, spool)
         text = reason.read_text()
     assert json.loads(text)["exit_code"] == 4
-    assert "not the chest" in text or "body part" in text.lower()
+    assert "bytes of pixels" in text
     for secret in (PATIENT, SECRET):
         assert secret not in text
 

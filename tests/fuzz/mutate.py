@@ -8,6 +8,7 @@ Whatever the bytes: a result or a documented error, never a defect
 
 import argparse
 import random
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -93,12 +94,12 @@ def main() -> None:
     """Run from the command line; print how the cases ended."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--model", type=Path, required=True, help="weights at x2")
+    parser.add_argument("--model", default="rir-s", help="name or file of a model at x2")
     parser.add_argument("--cases", type=int, default=1000, help="for each file")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    model = find_model(str(arguments.model), 2)
-    upscaler = Upscaler.load(model, UpscaleOptions(allow=frozenset(AcceptanceOverride)))
+    options = UpscaleOptions(scale=2, allow=frozenset(AcceptanceOverride))
+    upscaler = Upscaler.load(find_model(arguments.model, 2), options)
     ends: Counter[str] = Counter()
     for path in small_files(arguments.folders):
         with tempfile.TemporaryDirectory() as folder:
@@ -111,6 +112,7 @@ def main() -> None:
                     ends["DEFECT"] += 1
                     print(f"{path} seed {arguments.seed} case {number}: {error}")  # noqa: T201
     print(dict(ends))  # noqa: T201
+    sys.exit(ends["DEFECT"] > 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A bounded, seeded part of the fuzzing; `mutate` runs as much as wanted."""
+"""A bounded, seeded part of the fuzzing; `command` runs as much as wanted."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from cxrsr_cli.options import UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import EXAMPLE, small_chest
 from tests.fuzz.codestreams import fuzz
+from tests.fuzz.command import damaged_files, upscale_folder
 from tests.fuzz.mutate import check, mutations, small_files
 from tests.fuzz.structure import structural_mutations
 
@@ -51,6 +52,14 @@ def test_damaged_frames_of_every_syntax_fail_alone(
     monkeypatch.setattr(codec_process, "_BASE_CPU_SECONDS", 1)
     ends = fuzz(upscaler, tmp_path, 260, 0)
     assert len(ends) > 20, "the cases must differ in how they end"
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.data
+def test_a_folder_of_damaged_files_is_done_by_one_run(tiny_model: Path, tmp_path: Path) -> None:
+    ends, _ = upscale_folder(list(damaged_files(300, 0)), tmp_path, str(tiny_model))
+    assert len({end for _, end in ends}) > 3, "the cases must differ in how they end"
 
 
 def test_structural_mutations_never_cause_an_internal_error(

@@ -19,6 +19,7 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
+    XRayRadiofluoroscopicImageStorage,
 )
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
@@ -138,6 +139,9 @@ def build(header: Header, path: Path) -> NDArray[np.int32]:
     dataset.PixelData = pixels.pack(values).tobytes()
     dataset["PixelData"].VR = "OW" if pixels.bits_allocated == 16 else "OB"
     if header.frames > 1:
+        # CR and DX have one frame.
+        dataset.SOPClassUID = XRayRadiofluoroscopicImageStorage
+        dataset.file_meta.MediaStorageSOPClassUID = XRayRadiofluoroscopicImageStorage
         dataset.NumberOfFrames = header.frames
     describe_grey(dataset, header)
     for keyword in SPACINGS:

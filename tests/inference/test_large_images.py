@@ -188,9 +188,10 @@ def test_agreement_measured_in_strips_equals_that_of_the_whole_image(
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 5), (64, 3), (130, 11), (200, 16)])
-def test_overlay_bits_continue_from_strip_to_strip(tmp_path: Path, rows: int, columns: int) -> None:
+def test_overlay_bits_continue_from_strip_to_strip(
+    chest: FileDataset, tmp_path: Path, rows: int, columns: int
+) -> None:
     plane = np.random.default_rng(rows).integers(0, 2, (rows, columns), np.uint8)
-    chest = small_chest()
     for element, vr, value in (
         (0x0010, "US", rows), (0x0011, "US", columns), (0x0040, "CS", "G"), (0x0050, "SS", [1, 1]),
         (0x0100, "US", 1), (0x0102, "US", 0), (0x3000, "OW", pack_bits(plane, pad=True)),

@@ -1,6 +1,7 @@
 """A model file describes itself; a damaged or foreign file is refused with a sentence."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def rewritten(source: Path, target: Path, **changes: str) -> Path:
     """Write the tensors of `source` with other metadata."""
     save_file(load_file(source), target, read_metadata(source).to_header() | changes)
     return target
+
+
+def true_channels() -> str:
+    """Describe a network with True channels, which Python takes for a number."""
+    plain = RirConfig(scale=2, channels=4, groups=1, blocks=1).to_dict()
+    return json.dumps(plain | {"channels": True})
 
 
 @pytest.mark.parametrize(
@@ -63,6 +70,8 @@ def test_a_damaged_file_is_refused(
         ({"architecture": json.dumps({"scale": 2, "channels": 8.5})}, "no cxrsr model"),
         ({"architecture": json.dumps({"scale": 2, "channels": 10**6})}, "no cxrsr model"),
         ({"architecture": json.dumps({"scale": 2, "negative_slope": "x"})}, "no cxrsr model"),
+        ({"architecture": '{"scale": 2, "channels": ' + "[" * 100_000}, "no cxrsr model"),
+        ({"architecture": true_channels()}, "no cxrsr model"),
         ({"steps": "many"}, "no cxrsr model"),
     ],
 )
@@ -80,6 +89,43 @@ def test_tensors_that_do_not_fit_the_header_are_refused(tiny_model: Path, tmp_pa
     path = rewritten(tiny_model, tmp_path / "wider.safetensors", architecture=wider)
     with pytest.raises(ModelError, match="does not hold the tensors"):
         load_network(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": 1024, "groups": 16, "blocks": 16},
+        {"channels": 4, "groups": 1024, "blocks": 1024},
+    ],
+    ids=["wide", "deep"],
+)
+def test_a_small_file_that_describes_a_huge_network_is_refused_before_it_is_built(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]
+) -> None:
+    """The first takes 8 GB, the second minutes."""
+    fields = json.loads(read_metadata(tiny_model).to_header()["architecture"])
+    huge = json.dumps(fields | changes)
+    path = rewritten(tiny_model, tmp_path / "huge.safetensors", architecture=huge)
+    monkeypatch.setattr("cxrsr_cli.networks.layers.build_network", lambda _: pytest.fail("built"))
+    with pytest.raises(ModelError, match="does not hold the tensors"):
+        load_network(path)
+
+
+def test_weights_that_are_no_real_numbers_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    tensors = load_file(tiny_model)
+    tensors["deep.bias"] = torch.complex(tensors["deep.bias"], tensors["deep.bias"])
+    path = tmp_path / "complex.safetensors"
+    save_file(tensors, path, read_metadata(tiny_model).to_header())
+    with pytest.raises(ModelError, match="does not hold the tensors"):
+        load_network(path)
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    """Reading it would wait for ever."""
+    for name in ("m.safetensors", "m"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ModelError, match=r"no weights file|no model"):
+            find_model(str(tmp_path / name), 2)
 
 
 def test_weights_with_nan_are_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pydicom.tag import Tag
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
 from cxrsr_cli.errors import ConfigError, MissingExtraError, UsageError
+from cxrsr_cli.options import ImageTypeRule, UpscaleOptions
 from cxrsr_cli.serve.config import check_environment, load_serve_config
 from cxrsr_cli.serve.queue import ItemState, QueueItem
 from cxrsr_cli.serve.routing import RoutingRule, RuleCondition, first_match
@@ -245,6 +246,23 @@ def test_a_complete_configuration_is_read(tmp_path: Path) -> None:
     assert set(config.destinations) == {"archive", "web", "share"}
 
 
+def test_the_policy_of_a_site_holds_for_every_rule_that_does_not_state_another(
+    tmp_path: Path,
+) -> None:
+    policy = {"image_type_2": "source", "series_number": "source", "keep_private": False}
+    rules = [
+        {"name": "a", "send_to": "archive"},
+        {"name": "b", "send_to": "archive", "upscale": {"scale": 2, "series_number": "unique"}},
+        {"name": "c", "ignore": True},
+    ]
+    config = load_serve_config(written(tmp_path, policy=policy, rules=rules))
+    first, second, ignored = (rule.upscale for rule in config.rules)
+    assert first.image_type_2 is second.image_type_2 is ImageTypeRule.SOURCE
+    assert (first.series_number, second.series_number) == ("source", "unique")
+    assert (first.keep_private, second.keep_private, second.scale) == (False, False, 2)
+    assert ignored == UpscaleOptions()
+
+
 def test_a_text_alone_is_a_list_of_one(tmp_path: Path) -> None:
     keys = ("calling_ae", "called_ae", "modality", "body_part")
     rule = {
@@ -317,6 +335,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"spool": ["a"]}, "spool: "),
     ({"a\0b": 1}, "the file: a key contains an invalid character"),
     ({"rules": []}, "rules: at least one"),
+    ({"policy": None}, "policy: "),
+    ({"policy": ["equipment"]}, "policy: "),
+    ({"policy": {"equipmnt": "source"}}, "rules.0.upscale.*equipmnt: "),
+    ({"policy": {"equipment": "mine"}}, "rules.0.upscale.*equipment: "),
+    ({"policy": {"device": "cpu"}}, "rules.0.upscale: .*device cannot be set in a rule"),
     ({"rules": None}, "rules: has no value"),
     ({"scp": {"port": True}}, "scp.port: must be a number"),
     ({"scp": {"port": 70000}}, "scp: .*port must be from 0"),

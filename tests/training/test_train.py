@@ -1,6 +1,7 @@
 """Training improves a network, resumes exactly, and names errors in its configuration."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from cxrsr_cli.networks.resampling import downsample, upsample
 from cxrsr_cli.training.config import Loss, Schedule, TrainConfig, load_train_config
 from cxrsr_cli.training.patch_sampler import PatchSampler
 from cxrsr_cli.training.train import TrainingObserver, train
-from cxrsr_cli.training.trainer import Checkpoint, learning_rate, training_loss
+from cxrsr_cli.training.trainer import CHECKPOINT_NAME, Checkpoint, learning_rate, training_loss
 from cxrsr_cli.training.training_data import make_pair
 from cxrsr_cli.training.training_log import METRICS_NAME, LogEntry
 from cxrsr_cli.training.warm_start import WarmStartReport, warm_start
@@ -245,6 +246,20 @@ def test_files_that_are_not_a_configuration_are_refused(tmp_path: Path, text: st
         load_train_config(tmp_path / "none.yaml")
 
 
+def test_a_pipe_is_no_configuration(tmp_path: Path) -> None:
+    """Reading it would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        load_train_config(tmp_path / "pipe.yaml")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", bytes(1000)], ids=len)
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / CHECKPOINT_NAME).write_bytes(content)
+    with pytest.raises(TrainingError, match="is damaged"):
+        Checkpoint.load(tmp_path, "")
+
+
 def test_the_hash_does_not_depend_on_the_paths_of_the_data(config: Path) -> None:
     here = load_train_config(config)
     there = load_train_config(config, ["data.train=elsewhere"])
@@ -427,6 +442,9 @@ def test_losses_have_the_values_of_their_formulas() -> None:
     bicubic = torch.rand(2, 1, 8, 8)
     ratios = difference.abs().mean((1, 2, 3)) / (bicubic - target).abs().mean((1, 2, 3))
     relative = training_loss(output, target, Loss.RELATIVE_L1, 0, bicubic=lambda: bicubic).item()
+    assert relative == pytest.approx(ratios.mean().item())
+    ratios = difference.square().mean((1, 2, 3)) / (bicubic - target).square().mean((1, 2, 3))
+    relative = training_loss(output, target, Loss.RELATIVE_MSE, 0, bicubic=lambda: bicubic).item()
     assert relative == pytest.approx(ratios.mean().item())
     waves = np.fft.rfft2(output.numpy()) - np.fft.rfft2(target.numpy())
     fourier = (np.abs(waves.real) + np.abs(waves.imag)).mean() / 2

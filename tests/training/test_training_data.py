@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pydicom.uid import XRayRadiofluoroscopicImageStorage
 from skimage.io import imsave
 
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
@@ -135,10 +136,12 @@ def test_padding_is_cropped_outside_and_filled_inside(tmp_path: Path) -> None:
 
 def test_each_frame_is_an_image(tmp_path: Path) -> None:
     dataset = small_chest()
+    dataset.SOPClassUID = XRayRadiofluoroscopicImageStorage
     dataset.NumberOfFrames = 3
     dataset.PixelData *= 3
     dataset.save_as(tmp_path / "a.dcm")
-    assert len(read_images(tmp_path / "a.dcm", 2)) == 3
+    allowed = frozenset([AcceptanceOverride.MODALITY])
+    assert len(read_images(tmp_path / "a.dcm", 2, allowed)) == 3
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ class FoundBy(Enum):
 
     AUDIT = auto()
     """The two files alone."""
+    HEADER = auto()
+    """The two files, but only deriving the header again."""
     RECOMPUTATION = auto()
     """Only making the output again."""
 
@@ -177,6 +179,15 @@ def false_source(dataset: Dataset) -> None:
     dataset.SourceImageSequence.insert(0, item)
 
 
+def listed_elsewhere(dataset: Dataset) -> None:
+    """List an image that nothing refers to as referenced."""
+    series, instance = Dataset(), Dataset()
+    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = dataset.SOPClassUID, "1.2.4"
+    series.SeriesInstanceUID = "1.2.5"
+    series.ReferencedInstanceSequence = Sequence([instance])
+    dataset.ReferencedSeriesSequence.append(series)
+
+
 def other_model(dataset: Dataset) -> None:
     """Name another model's weights, wherever they are named."""
     item = dataset.ContributingEquipmentSequence[-1]
@@ -186,6 +197,8 @@ def other_model(dataset: Dataset) -> None:
         *item.SoftwareVersions[:2], "SHA-256 " + new[:32], "SHA-256 " + new[32:],
     ]  # fmt: skip
     item.ContributionDescription = item.ContributionDescription.replace(old, new)
+    dataset.DeviceSerialNumber = item.DeviceSerialNumber = new
+    dataset.SoftwareVersions = list(item.SoftwareVersions)
     dataset.DerivationDescription = dataset.DerivationDescription.replace(old, new)
 
 
@@ -276,6 +289,16 @@ def pixel_tampers(sigma: float) -> list[Tamper]:
     ]
 
 
+BY_DERIVING_AGAIN = (
+    "SOP Instance UID replaced", "Series Instance UID replaced", "Series Number another",
+    "Series Description that clears for reading", "approval added", "agreement denied",
+    "earlier description forged", "agreement none stated", "noise reduction 1 stated",
+    "another precision stated", "another model named", "Image Type with another value",
+    "Largest Image Pixel Value false", "private element removed",
+)  # fmt: skip
+"""Names of the changes that contradict nothing but how the header comes about."""
+
+
 def header_tampers() -> list[Tamper]:
     """Return changes of header and meta information."""
     changes: list[tuple[str, Change]] = [
@@ -295,7 +318,7 @@ def header_tampers() -> list[Tamper]:
         ("Patient Comments added", put("PatientComments", "new")),
         ("Modality removed", drop("Modality")),
         ("Laterality added", put("ImageLaterality", "L")),
-        ("Series Number the source's", put("SeriesNumber", 1)),
+        ("Series Number the source's", put("SeriesNumber", 2)),
         ("Series Number another", put("SeriesNumber", 77)),
         ("Series Description without warning", put("SeriesDescription", "Chest")),
         ("Series Description that clears for reading", put(
@@ -324,6 +347,26 @@ def header_tampers() -> list[Tamper]:
         ("another time of contribution", equipment(put(
             "ContributionDateTime", "19990101000000.000000+0000"))),
         ("another model named", other_model),
+        ("source's equipment removed from Contributing Equipment", lambda ds: (
+            ds.ContributingEquipmentSequence.pop(0))),
+        ("source's equipment another", lambda ds: put("DeviceSerialNumber", "1")(
+            ds.ContributingEquipmentSequence[0])),
+        ("General Equipment the source's", put("Manufacturer", "ACME")),
+        ("Device Serial Number of other weights", put("DeviceSerialNumber", "0" * 64)),
+        ("Station Name added", put("StationName", "CR7")),
+        ("Content Date another", put("ContentDate", "20010101")),
+        ("Series Date added", put("SeriesDate", "20010101")),
+        ("performed procedure step added", put("PerformedProcedureStepID", "1")),
+        ("place in another archive added", put("RetrieveAETitle", "ARCHIVE")),
+        ("Referenced Series Sequence removed", drop("ReferencedSeriesSequence")),
+        ("another series listed as referenced", listed_elsewhere),
+        ("Image Type primary", lambda ds: put(
+            "ImageType", ["DERIVED", "PRIMARY", *ds.ImageType[2:]])(ds)),
+        ("mark at the place of a standard value", put(
+            "ImageType", ["DERIVED", "SECONDARY", "SUPERRESOLUTION"])),
+        ("spacing of the source in a private element", lambda ds: ds.private_block(
+            0x0009, "TEST").add_new(0x02, "DS", [2 * number for number in ds.PixelSpacing])),
+        ("Detector Binning of the source", put("DetectorBinning", [2, 2])),
         ("source reference replaced", reference("ReferencedSOPInstanceUID", "1.2")),
         ("source reference of another class", reference("ReferencedSOPClassUID", "1.2")),
         ("spatial locations preserved", reference("SpatialLocationsPreserved", "YES")),
@@ -351,4 +394,7 @@ def header_tampers() -> list[Tamper]:
         ("private element changed", lambda ds: setattr(ds[0x0009, 0x1001], "value", "other")),
         ("private element removed", lambda ds: ds.__delitem__((0x0009, 0x1001))),
     ]  # fmt: skip
-    return [Tamper(name, FoundBy.AUDIT, change) for name, change in changes]
+    return [
+        Tamper(name, FoundBy.HEADER if name in BY_DERIVING_AGAIN else FoundBy.AUDIT, change)
+        for name, change in changes
+    ]

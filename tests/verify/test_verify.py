@@ -10,14 +10,14 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from cxrsr_cli.batch.report import BatchRun, build_report, write_report
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.common.process import now
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.acceptance import AcceptanceOverride
-from cxrsr_cli.errors import ExitCode
+from cxrsr_cli.errors import ExitCode, OutputError
 from cxrsr_cli.networks.config import Agreement
 from cxrsr_cli.networks.model_files import find_model
 from cxrsr_cli.options import Job, UpscaleOptions
@@ -30,6 +30,7 @@ from cxrsr_cli.verify.run import (
     Auditor,
     AuditReport,
     AuditStatus,
+    Pair,
     exit_code,
     json_schema,
     pair_files,
@@ -144,6 +145,9 @@ def test_recomputation_needs_the_weights_that_the_object_names(
     assert "--model" in unknown.detail
     known = verify(*pair, recomputation=Recomputation((tiny_model,))).findings[-1]
     assert (known.status, known.detail) == (ClaimStatus.HOLDS, "bit for bit")
+    (audit,) = Auditor(recomputation=Recomputation()).run([Pair(*pair)])
+    assert audit.status is AuditStatus.NOT_CHECKED
+    assert exit_code([audit]) is ExitCode.ALL_FAILED
 
 
 @pytest.mark.parametrize(
@@ -187,6 +191,22 @@ def test_a_place_that_fails_is_drawn(pair: tuple[Path, Path], tmp_path: Path) ->
     assert len({*drawn[200, 50]}) == 1
 
 
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_map_replaces_no_image(pair: tuple[Path, Path], target: int) -> None:
+    before = pair[target].read_bytes()
+    with pytest.raises(OutputError, match="no PNG"):
+        verify(*pair, map_file=pair[target])
+    assert pair[target].read_bytes() == before
+
+
+def test_no_map_is_promised_where_nothing_bounds_deviations(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="no map"):
+        verify(*pair, agreement=Agreement.NONE, map_file=tmp_path / "map.png")
+    assert not (tmp_path / "map.png").exists()
+
+
 def test_folders_and_reports_are_verified_with_one_report(
     upscaler: Upscaler, inputs: Path, tmp_path: Path
 ) -> None:
@@ -210,7 +230,7 @@ def test_folders_and_reports_are_verified_with_one_report(
     }  # fmt: skip
     report = AuditReport.of(audits, started).to_dict()
     assert (report["schema"], report["exit_code"]) == (SCHEMA, ExitCode.VERIFICATION)
-    assert report["counts"] == {"holds": 4, "fails": 1, "error": 2}
+    assert report["counts"] == {"holds": 4, "fails": 1, "not checked": 0, "error": 2}
     assert json.loads(json.dumps(report)) == report
     assert exit_code([each for each in audits if each.status is not AuditStatus.FAILS]) == (
         ExitCode.SOME_FAILED
@@ -234,6 +254,25 @@ def test_dropped_private_elements_pass(
     output = upscale(tiny_model, pair[0], tmp_path / "out.dcm", keep_private=keep_private)
     assert ((0x0009, 0x1001) in pydicom.dcmread(output)) == keep_private
     assert broken(verify(pair[0], output)) == set()
+
+
+@pytest.mark.parametrize("character_set", ["GBK", "ISO 2022 GBK", "GB18030"])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_an_output_with_chinese_text_passes(
+    tiny_model: Path, tmp_path: Path, character_set: str, implicit: bool
+) -> None:
+    dataset = pydicom.dcmread(EXAMPLE)
+    dataset.SpecificCharacterSet = character_set
+    dataset.PatientName = "Wang^XiaoDong=\u738b^\u5c0f\u4e1c"
+    block = dataset.private_block(0x0009, "TEST", create=True)
+    block.add_new(0x01, "LO", "\u5c0f\u4e1c")
+    dataset.file_meta.TransferSyntaxUID = (
+        ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    )
+    with quiet_libraries():
+        dataset.save_as(tmp_path / "in.dcm", implicit_vr=implicit, little_endian=True)
+    output = upscale(tiny_model, tmp_path / "in.dcm", tmp_path / "out.dcm")
+    assert broken(verify(tmp_path / "in.dcm", output)) == set()
 
 
 def test_outputs_of_real_radiographs_pass(shared: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -273,6 +312,7 @@ def test_every_encoding_of_the_output_passes(
         (["{0}", "none"], ExitCode.ALL_FAILED, "No such file"),
         (["{0}", "{2}"], ExitCode.ALL_FAILED, "no Pixel Data"),
         (["--json", "{1}", "{1}"], ExitCode.VERIFICATION, '"VerificationError"'),
+        (["--map", "{0}", "{0}", "{1}"], ExitCode.CANNOT_WRITE, "no PNG file"),
         (["{0}"], ExitCode.USAGE, "--from-report"),
         (["--from-report", "{0}"], ExitCode.USAGE, "not a report of cxrsr upscale"),
     ],
