@@ -1,4 +1,4 @@
-# make demo   environment, a real radiograph upscaled, the result shown
+# make demo   environment, a real radiograph upscaled, a page that shows the result
 # make fast   the tests that need no process, peer, private data or GPU: under three minutes
 # make test   the whole suite
 # make nightly  long fuzzing, kills, full disks and hostile peers: hours
@@ -20,6 +20,7 @@ demo: $(READY)
 	$(BIN)/cxrsr upscale --scale 4 --verbose --overwrite examples/chest-256.dcm $(DEMO)/chest-x4.dcm
 	$(BIN)/python examples/compare.py examples/chest-256.dcm $(DEMO)/chest-x4.dcm \
 		examples/chest-1024.dcm $(DEMO)/comparison.png
+	$(BIN)/cxrsr compare examples/chest-256.dcm $(DEMO)/chest-x4.dcm --output $(DEMO)/compare.html
 
 # A thread each: the tests are many and small.
 fast: $(READY)

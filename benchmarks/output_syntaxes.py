@@ -10,7 +10,7 @@ import time
 from io import BytesIO
 
 import pydicom
-from pydicom.pixels import set_pixel_data
+from pydicom.pixels.utils import set_pixel_data
 
 import cxrsr_cli
 from cxrsr_cli.dicom.transfer_syntax import OutputTransferSyntax, resolve_transfer_syntax

@@ -169,7 +169,7 @@ def chest() -> pydicom.FileDataset:
     return pydicom.dcmread(EXAMPLE)
 
 
-def small_chest(index: int = 0, **changes: object) -> pydicom.FileDataset:
+def small_chest(index: int = 0, /, **changes: object) -> pydicom.FileDataset:
     """Cut 24 rows and 20 columns out of the example; another piece for each index."""
     dataset = pydicom.dcmread(EXAMPLE)
     top, left = 40 + 7 * (index % 16), 60 + 5 * (index // 16)

@@ -35,4 +35,7 @@ def test_the_wheel_contains_the_models(tmp_path: Path) -> None:
     place = subprocess.run([sys.executable, "-c", where], check=True, **options)  # type: ignore[call-overload]
     assert place.stdout.startswith(str(site))
     assert list((site / "cxrsr_cli" / "models").glob("*.safetensors"))
+    compare = [*run, "compare", str(EXAMPLE), "out.dcm", "--no-verify", "-o", "page.html"]
+    done = subprocess.run(compare, check=False, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stderr
     assert not list((site / "cxrsr_cli" / "models").rglob("*.py"))

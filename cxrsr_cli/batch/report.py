@@ -133,7 +133,7 @@ def file_record(result: Result) -> dict[str, Any]:
     }
 
 
-def check_report_path(path: Path, schema: str = SCHEMA) -> None:
+def check_report_path(path: Path, schema: str = SCHEMA, what: str = "report") -> None:
     """Refuse a report's path before any work is done.
 
     Parameters
@@ -142,6 +142,8 @@ def check_report_path(path: Path, schema: str = SCHEMA) -> None:
         The report.
     schema : str
         Schema of earlier reports, which may be replaced.
+    what : str
+        What it is, for the message.
 
     Raises
     ------
@@ -150,9 +152,9 @@ def check_report_path(path: Path, schema: str = SCHEMA) -> None:
     """
     try:
         if path.exists() and not _is_report(path, schema):
-            raise OutputError(f"{path} exists and is no report; it is not replaced")
+            raise OutputError(f"{path} exists and is no {what}; it is not replaced")
     except OSError as error:
-        raise OutputError(f"cannot write the report {path}: {error.strerror}") from error
+        raise OutputError(f"cannot write the {what} {path}: {error.strerror}") from error
     check_writable(path)
 
 

@@ -9,7 +9,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from cxrsr_cli import __version__
-from cxrsr_cli.commands import datasets, evaluate, info, queue, send, serve, train, upscale, verify
+from cxrsr_cli.commands import (
+    compare,
+    datasets,
+    evaluate,
+    info,
+    queue,
+    send,
+    serve,
+    train,
+    upscale,
+    verify,
+)
 from cxrsr_cli.commands.console import (
     end_on_second_signal,
     ensure_standard_streams,
@@ -35,6 +46,7 @@ app = typer.Typer(
 )
 app.command("upscale")(upscale.upscale)
 app.command("verify")(verify.verify)
+app.command("compare")(compare.compare)
 app.command("send")(send.send)
 app.command("serve")(serve.serve)
 app.add_typer(queue.app, name="queue")

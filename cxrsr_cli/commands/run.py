@@ -13,7 +13,7 @@ from cxrsr_cli.batch.report import (
     file_record,
     write_report,
 )
-from cxrsr_cli.batch.result import FileStatus, Result, exit_code
+from cxrsr_cli.batch.result import FileStatus, Result, exit_code, to_reportable_error
 from cxrsr_cli.commands.console import graceful_stop
 from cxrsr_cli.commands.options import Verbosity
 from cxrsr_cli.commands.reporters import Message, Reporter, error_message
@@ -23,6 +23,7 @@ from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
 
 if TYPE_CHECKING:
     from cxrsr_cli.batch.runner import BatchRunner
+    from cxrsr_cli.comparison.preview import Previews
     from cxrsr_cli.send.run import SendRun
 
 _R = TypeVar("_R", BatchRun, "SendRun")
@@ -30,24 +31,48 @@ _T = TypeVar("_T")
 
 
 def run_batch(
-    batch: "BatchRunner", plan: BatchPlan, reporter: Reporter, *, strict: bool = False
+    batch: "BatchRunner",
+    plan: BatchPlan,
+    reporter: Reporter,
+    *,
+    strict: bool = False,
+    previews: "Previews | None" = None,
 ) -> BatchRun:
-    """Run a batch and report each file."""
-    started = now()
+    """Run a batch and report each file; a preview that cannot be written sets the exit code."""
+    started, unwritten = now(), list[CxrsrError]()
+
+    def on_result(result: Result) -> None:
+        reporter.report(_file_message(result, strict=strict))
+        if previews and result.status in (FileStatus.DONE, FileStatus.UP_TO_DATE):
+            is_new = result.status is FileStatus.DONE
+            attempt(lambda: previews.add(result.job.source, result.job.target, is_new=is_new))
+
+    def attempt(write: Callable[[], object]) -> None:
+        try:
+            write()
+        except Exception as error:  # a picture must not stop the run
+            unwritten.append(to_reportable_error(error))
+            reporter.report(error_message(unwritten[-1]))
+
     reporter.report(_start_message(batch, plan))
     with graceful_stop() as stop, reporter.progress(len(plan.jobs), "file") as advance:
         results, ended_by = collect_results(
             batch.run(plan.jobs, advance=advance, stop=stop),
-            lambda result: reporter.report(_file_message(result, strict=strict)),
+            on_result,
             reporter,
         )
+        if previews:
+            attempt(previews.finish)
+    code = ended_by or exit_code(results, len(plan.jobs), strict=strict)
+    if unwritten and code is ExitCode.OK:
+        code = ExitCode.CANNOT_WRITE
     return BatchRun(
         parameters=batch.executor.parameters,
         jobs=plan.jobs,
         results=results,
         started=started,
         finished=now(),
-        exit_code=ended_by or exit_code(results, len(plan.jobs), strict=strict),
+        exit_code=code,
         peak_rss_bytes=peak_rss_bytes(),
         dry_run=batch.dry_run,
         strict=strict,

@@ -26,14 +26,15 @@ from cxrsr_cli.commands.options import (
 from cxrsr_cli.commands.pipes import Pipes, open_pipes
 from cxrsr_cli.errors import ExitCode, UsageError
 from cxrsr_cli.networks.model_files import ModelFile, find_model
-from cxrsr_cli.options import UpscaleOptions
+from cxrsr_cli.options import Job, UpscaleOptions
 
 if TYPE_CHECKING:
-    from cxrsr_cli.batch.discover import NameFilter
+    from cxrsr_cli.batch.ledger import Ledger
     from cxrsr_cli.batch.plan import BatchPlan, RecordPaths
     from cxrsr_cli.batch.report import BatchRun
     from cxrsr_cli.batch.runner import Executor
     from cxrsr_cli.batch.scale_choice import ScaleChoice
+    from cxrsr_cli.comparison.preview import Previews
 
 
 @contextmanager
@@ -100,12 +101,47 @@ def _scale_choice(
     return ScaleChoice(target_spacing, max_side)
 
 
+def _open_ledger(paths: "RecordPaths", *, read_only: bool) -> "Ledger | None":
+    from cxrsr_cli.batch.ledger import Ledger
+
+    if paths.ledger is None:
+        return None
+    ledger = Ledger(paths.ledger, read_only=read_only)
+    ledger.check()
+    return ledger
+
+
+def _previews(plan: "BatchPlan", options: UpscaleOptions) -> "Previews":
+    from cxrsr_cli.comparison.preview import Previews
+
+    if options.windowed:
+        raise UsageError("--windowed makes pictures to look at already; leave out --preview")
+    return Previews(plan.output_folder)
+
+
+def _groups(
+    plan: "BatchPlan", options: UpscaleOptions, choice: "ScaleChoice | None"
+) -> dict[int, list[Job]]:
+    """Return the jobs by scale."""
+    from cxrsr_cli.batch.scale_choice import ImageSize, group_by_scale
+
+    if choice:
+        return group_by_scale(plan.jobs, choice, ImageSize.of_file)
+    return {options.scale: plan.jobs}
+
+
 def _refuse_pictures(plan: "BatchPlan") -> None:
     """Raise UsageError if a cluster would have to upscale a picture."""
     from cxrsr_cli.images.picture_files import is_picture
 
     if any(is_picture(path) for job in plan.jobs for path in (job.source, job.target)):
         raise UsageError("pictures are not upscaled on a cluster; leave out --cluster")
+
+
+def _suffix(text: str) -> str:
+    if set(text) & {"/", "\0"} or text.endswith("."):
+        raise typer.BadParameter(f"'{text}' is no part of a file name, such as _x4 or .png")
+    return text
 
 
 def _timestamp(text: str) -> datetime:
@@ -166,6 +202,7 @@ def upscale(
     suffix: Annotated[
         str,
         typer.Option(
+            parser=_suffix,
             metavar="TEXT",
             help="Add this to the names of outputs in a folder: _x4, or _x4.png or .png to make "
             "pictures.",
@@ -200,6 +237,14 @@ def upscale(
         ),
     ] = None,
     report: ReportOption = None,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview",
+            help="Write a PNG of source and output beside each output, and for a folder a contact "
+            "sheet; text burnt into the pixels is in them.",
+        ),
+    ] = False,
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -257,13 +302,10 @@ def upscale(
     error, 8 cluster not reachable, 130 interrupted.
     Not for diagnosis.
     """
-    from cxrsr_cli.batch.discover import NameFilter
-    from cxrsr_cli.batch.ledger import Ledger
     from cxrsr_cli.batch.plan import RecordPaths
     from cxrsr_cli.batch.quarantine import Quarantine
     from cxrsr_cli.batch.report import BatchRun, build_report, check_report_path
     from cxrsr_cli.batch.runner import BatchRunner
-    from cxrsr_cli.batch.scale_choice import ImageSize, group_by_scale
     from cxrsr_cli.commands.reporters import errors_as_json, make_reporter
     from cxrsr_cli.commands.run import batch_summary, run_batch, write_report_and_summary
     from cxrsr_cli.common.process import now
@@ -273,35 +315,27 @@ def upscale(
             raise UsageError("--ledger and --no-ledger exclude each other")
         if not all([*sources, target]):
             raise UsageError("INPUT or OUTPUT is empty; is a variable not set?")
-        if set(suffix) & {"/", "\0"} or suffix.endswith("."):
-            raise UsageError("--suffix is a part of a file name, such as _x4 or .png")
         if cluster_transfer and cluster is None:
             raise UsageError("--cluster-transfer needs --cluster")
         address = ClusterAddress.parse(cluster) if cluster is not None else None
         options, choice = make_options(chosen), _scale_choice(context, target_spacing, max_side)
         if report:
             check_report_path(report)
-        names = NameFilter(include or (), exclude or ())
         with open_pipes(sources, target, suffix) as pipes:
             paths = RecordPaths(ledger, report, quarantine)
-            plan, paths = _plan(pipes, paths, names, with_ledger=not no_ledger)
+            plan, paths = _plan(pipes, paths, (include, exclude), with_ledger=not no_ledger)
             if address:
                 _refuse_pictures(plan)
-            groups = (
-                group_by_scale(plan.jobs, choice, ImageSize.of_file)
-                if choice
-                else {options.scale: plan.jobs}
-            )
+            groups = _groups(plan, options, choice)
             models = {scale: find_model(options.model, scale) for scale in groups}
-            known = Ledger(paths.ledger, read_only=dry_run) if paths.ledger else None
-            if known:
-                known.check()
+            known = _open_ledger(paths, read_only=dry_run)
             reporter = make_reporter(
                 verbosity(verbose=verbose, quiet=quiet),
                 as_json=log_json,
                 show_bar=show_progress(no_progress, quiet=quiet),
                 stdout_is_data=pipes.to_stdout,
             )
+            previews = _previews(plan, options) if preview and not dry_run else None
             runs = list[BatchRun]()
             for scale, jobs in groups.items():
                 with make_executor(
@@ -314,7 +348,8 @@ def upscale(
                 ) as executor:
                     copies = Quarantine(quarantine, plan.output_folder) if quarantine else None
                     runner = BatchRunner(executor, known, copies, dry_run=dry_run)
-                    run = run_batch(runner, replace(plan, jobs=jobs), reporter, strict=strict)
+                    part = replace(plan, jobs=jobs)
+                    run = run_batch(runner, part, reporter, strict=strict, previews=previews)
                 path = report and _report_of(report, scale, is_one=len(groups) == 1)
                 ended = write_report_and_summary(run, reporter, path, build_report, batch_summary)
                 runs.append(replace(run, exit_code=ended))
@@ -329,11 +364,12 @@ def upscale(
 def _plan(
     pipes: Pipes,
     paths: "RecordPaths",
-    names: "NameFilter",
+    names: tuple[list[str] | None, list[str] | None],
     *,
     with_ledger: bool,
 ) -> "tuple[BatchPlan, RecordPaths]":
     """Pair inputs with outputs; return also where the run keeps its records."""
+    from cxrsr_cli.batch.discover import NameFilter
     from cxrsr_cli.batch.ledger import LEDGER_NAME
     from cxrsr_cli.batch.plan import plan_batch
 
@@ -342,7 +378,7 @@ def _plan(
         Path(pipes.target),
         into=pipes.target.endswith(os.sep),
         skipped=list(paths),
-        filters=names,
+        filters=NameFilter(*(patterns or () for patterns in names)),
         suffix=pipes.suffix,
     )
     if pipes.to_stdout and plan.output_folder:

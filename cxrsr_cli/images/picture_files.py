@@ -199,8 +199,8 @@ def _read_image(
 ) -> tuple[NDArray[np.integer], tuple[float, float] | None]:
     with _pillow_errors(form), Image.open(file, formats=[form]) as image:
         _check_pixels(image.width * image.height)
-        if getattr(image, "n_frames", 1) > 1:
-            raise UnsupportedImageError(f"{image.n_frames} images in one file")
+        if (count := getattr(image, "n_frames", 1)) > 1:
+            raise UnsupportedImageError(f"{count} images in one file")
         stated, is_signed, is_inverted = _stated_samples(file, image)
         if image.mode in ("P", "LA", "PA", "RGB", "RGBA"):
             values = _equal_channels(np.asarray(image.convert("RGBA")))

@@ -9,20 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
 from cxrsr_cli.common.files import atomic_write, permissions_of
-from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.attributes import pixel_spacing
-from cxrsr_cli.dicom.pixel_format import PixelRange
-from cxrsr_cli.errors import OutputError, UnsupportedImageError
+from cxrsr_cli.errors import OutputError
+from cxrsr_cli.images.display import Display
 from cxrsr_cli.images.picture_files import FORMATS, Picture, is_picture
 from cxrsr_cli.versions import NOTICE
 
 SCHEMA = "cxrsr-picture/1"
 """New keys keep the number; a key that is removed or changes its meaning needs another one."""
-_WHITE = 255
 
 
 def provenance_path(picture: Path) -> Path:
@@ -41,12 +38,8 @@ def check_provenance_path(picture: Path, *, overwrite: bool) -> None:
     path = provenance_path(picture)
     if overwrite or not (path.exists() or path.is_symlink()):
         return
-    try:
-        if path.is_file() and json.loads(path.read_bytes())["schema"] == SCHEMA:
-            return
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise OutputError("{path} exists; use --overwrite to replace it", path)
+    if not path.is_file() or stated_provenance(picture) is None:
+        raise OutputError("{path} exists; use --overwrite to replace it", path)
 
 
 def output_picture(
@@ -68,12 +61,8 @@ def output_picture(
     scale : int
         Factor.
     windowed : bool
-        Whether the picture has what a screen shows, in 8 bits, instead of stored values.
-
-    Raises
-    ------
-    UnsupportedImageError
-        If the window of the object cannot be applied.
+        Whether the picture has what a screen shows by the first window of the object, or without
+        one by its central values, in 8 bits, instead of stored values.
     """
     spacing = pixel_spacing(dataset)
     size = (spacing.rows / scale, spacing.columns / scale) if spacing else None
@@ -81,37 +70,18 @@ def output_picture(
         # Signed values of 8 bits: no format has them.
         values = output.astype(np.int16) if output.dtype == np.int8 else output
         return Picture(values, dataset.BitsStored, size)
-    legal = PixelRange.from_dataset(dataset)
-    shown = _displayed(dataset, legal, source)
-    return Picture(shown[output.astype(np.int32) - int(legal.minimum)], 8, size)
+    display = Display.from_dataset(dataset, source)
+    return Picture(display.grey(output, display.presets[0]), 8, size)
 
 
-def _displayed(
-    dataset: Dataset, legal: PixelRange, source: NDArray[np.integer]
-) -> NDArray[np.uint8]:
-    """Return the grey of each legal stored value (PS3.4 N.2), by the object's first window."""
-    stored = np.arange(int(legal.minimum), int(legal.maximum) + 1)
-    with quiet_libraries():
-        # pydicom raises anything on a damaged table.
-        try:
-            values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
-            if dataset.get("VOILUTSequence"):
-                bits = dataset.VOILUTSequence[0]["LUTDescriptor"].value[2]
-                values, low, high = apply_voi(values.astype(np.int64), dataset), 0, 2**bits - 1
-            elif dataset.get("WindowWidth"):
-                low, high = sorted((values[0], values[-1]))
-                values = apply_windowing(values, dataset)
-            else:
-                # Of the source: sharp marks of the output go beyond it, and would make it darker.
-                ends = values[[int(end - legal.minimum) for end in (source.min(), source.max())]]
-                low, high = sorted(ends)
-        except Exception:
-            raise UnsupportedImageError(
-                "the window of the object cannot be applied; leave out --windowed"
-            ) from None
-    share = ((values - low) / max(high - low, 1e-9)).clip(0, 1)
-    grey: NDArray[np.uint8] = np.floor(share * _WHITE + 0.5).astype(np.uint8)
-    return _WHITE - grey if legal.inverted else grey
+def stated_provenance(picture: Path) -> dict[str, Any] | None:
+    """Return what the JSON beside a picture says; None without one."""
+    try:
+        content = json.loads(provenance_path(picture).read_bytes())
+    except (OSError, ValueError):
+        return None
+    is_ours = isinstance(content, dict) and content.get("schema") == SCHEMA
+    return content if is_ours else None
 
 
 def write_provenance(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -24,8 +25,8 @@ def upscaled(upscaler: Upscaler, *paths: Path, **more: object) -> list[Result]:
     return list(BatchRunner(LocalExecutor(upscaler, 0)).run(plan.jobs))
 
 
-def provenance(picture: Path) -> dict[str, dict[str, object]]:
-    read: dict[str, dict[str, object]] = json.loads(Path(f"{picture}.json").read_text())
+def provenance(picture: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(Path(f"{picture}.json").read_text())
     return read
 
 
@@ -61,7 +62,8 @@ def test_a_picture_has_the_stored_values_of_the_object(upscaler: Upscaler, tmp_p
 
 def test_a_windowed_picture_is_what_a_screen_shows(upscaler: Upscaler, tmp_path: Path) -> None:
     shown = replace(upscaler, options=replace(upscaler.options, windowed=True))
-    window = {"WindowCenter": 2048, "WindowWidth": 1024, "VOILUTFunction": "LINEAR_EXACT"}
+    window: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 1024}
+    window["VOILUTFunction"] = "LINEAR_EXACT"
     small_chest(**window).save_as(tmp_path / "a.dcm")
     small_chest(**window, PhotometricInterpretation="MONOCHROME1").save_as(tmp_path / "b.dcm")
     for name in "ab":

@@ -13,7 +13,8 @@ PACKAGE = ROOT / "cxrsr_cli"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 LAYERS = (
     "errors", "versions", "common", "dicom", "networks", "options", "derive", "inference",
-    "images", "upscaler", "metrics", "training", "evaluation", "batch", "verify", "connections",
+    "images", "upscaler", "metrics", "training", "evaluation", "batch", "verify", "comparison",
+    "connections",
     "send", "receive", "serve", "cluster", "commands",
 )  # fmt: skip
 """Packages and root modules from the lowest to the highest."""

@@ -24,6 +24,7 @@ def test_every_exit_code_is_documented(code: ExitCode) -> None:
     ("command", "page", "least"),
     [
         ("upscale", "upscale.md", 10),
+        ("compare", "compare.md", 4),
         ("evaluate", "evaluating.md", 10),
         ("send", "send.md", 10),
         ("serve", "serve.md", 2),

@@ -1,0 +1,1 @@
+"""Show an output beside its source."""
