@@ -1,5 +1,7 @@
 """Which texts and codes state the chest: values that devices, archives and the standard write."""
 
+from typing import Any
+
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sr import _cid_dict, _concepts_dict
