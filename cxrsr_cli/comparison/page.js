@@ -216,14 +216,8 @@ function makeTable() {
 
 function choosePreset(number) {
   const preset = data.presets[number];
-  Object.assign(windowing, { preset: number, low: preset.low, high: preset.high, curve: null });
+  Object.assign(windowing, { preset: number, low: preset.low, high: preset.high, curve: preset.curve ?? null });
   windowing.difference = Math.max(4, (preset.high - preset.low) / Math.abs(data.slope) / 20);
-  if (typeof preset.curve === "string") {
-    inflate(preset.curve).then(curve => {
-      preset.curve = curve;
-      if (windowing.preset === number) choosePreset(number);
-    });
-  } else if (preset.curve) windowing.curve = preset.curve;
   byId("preset").value = number;
   makeTable();
   schedule();
@@ -249,7 +243,7 @@ const view = {
   mode: "slider", left: { index: 0, isSmooth: true }, right: { index: Math.min(1, data.layers.length - 1), isSmooth: true },
   x: data.columns / 2, y: data.rows / 2, zoom: 0, divider: 0.5, isSmooth: false, hasMarks: true, held: null,
 };
-let ratio = 1, lastCost = 0, draftTimer = 0, isScheduled = false, isDraft = false;
+let hasPresets = false, ratio = 1, lastCost = 0, draftTimer = 0, isScheduled = false, isDraft = false;
 
 const mode = () => view.held ?? view.mode;
 const gridScale = () => Math.max(data.layers[view.left.index].scale, data.layers[view.right.index].scale);
@@ -369,6 +363,7 @@ function draw(pane, pixels, stride) {
 
 function render() {
   isScheduled = false;
+  if (!hasPresets) return;
   const started = performance.now();
   ratio = Math.max(devicePixelRatio, 1) / (isDraft ? 2 : 1);
   const width = Math.max(1, Math.round(viewer.clientWidth * ratio)), height = Math.max(1, Math.round(viewer.clientHeight * ratio));
@@ -610,6 +605,11 @@ if (!document.readyState.startsWith("complete")) {
   const timer = setInterval(() => { if (isIncomplete) schedule(); }, 100);
   addEventListener("load", () => { clearInterval(timer); schedule(); });
 }
-choosePreset(0);
 press();
+Promise.all(data.presets.map(async preset => {
+  if (preset.curve) preset.curve = await inflate(preset.curve);
+})).then(() => {
+  hasPresets = true;
+  choosePreset(0);
+});
 })();
