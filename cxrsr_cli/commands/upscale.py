@@ -196,7 +196,7 @@ def upscale(
             min=1,
             metavar="N",
             help="Instead of --scale: for each file the largest scale whose output has at most "
-            "this many rows and columns; with --target-spacing, its limit.",
+            "this many rows and columns; with a target spacing, an upper limit.",
         ),
     ] = None,
     suffix: Annotated[
