@@ -73,4 +73,4 @@ def opened(page: Path) -> tuple[str, str]:
 
 if __name__ == "__main__":
     example = Path(__file__).parent.parent / "examples" / "chest-1024.dcm"
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else example)
+    main(Path(sys.argv[1]).absolute(), Path(sys.argv[2]) if len(sys.argv) > 2 else example)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 TILE_PIXELS = 512
 """Side of a tile."""
 LEVEL_STEP = 2
-"""Each level has pixels that are 2**LEVEL_STEP times as wide as those of the level before."""
-FIRST_VIEW_PIXELS = 1024
-"""Longer side of the coarsest level, which a browser shows first."""
+"""Every such level is kept, and the coarsest: the finer ones between would take most of a page."""
+FIRST_VIEW_PIXELS = 2048
+"""Longer side of the coarsest level at most, which a browser shows first: a screen needs no more."""
 _COMPRESSION = 4
 _LARGEST = (1 << 16) - 1
 
@@ -41,8 +41,8 @@ def levels(rows: int, columns: int) -> list[int]:
     """Return the levels of an image, coarsest first."""
     level = 0
     while max(rows, columns) > FIRST_VIEW_PIXELS << level:
-        level += LEVEL_STEP
-    return list(range(level, -1, -LEVEL_STEP))
+        level += 1
+    return [level, *(finer for finer in range(level - 1, -1, -1) if finer % LEVEL_STEP == 0)]
 
 
 def means(values: NDArray[np.generic], side: int) -> NDArray[np.float32]:

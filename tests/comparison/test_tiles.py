@@ -38,9 +38,10 @@ def test_a_tile_decodes_to_its_values(values: NDArray[np.int64]) -> None:
 
 
 def test_the_coarsest_level_fits_the_first_view() -> None:
-    assert levels(1024, 900) == [0]
-    assert levels(1025, 900) == [2, 0]
-    assert levels(10000, 12000) == [4, 2, 0]
+    assert levels(2048, 900) == [0]
+    assert levels(2049, 900) == [1, 0]
+    assert levels(10000, 12000) == [3, 2, 0]
+    assert levels(10000, 20000) == [4, 2, 0]
 
 
 def test_levels_hold_means_in_parts_of_a_stored_unit() -> None:
