@@ -13,7 +13,7 @@ TILE_PIXELS = 512
 LEVEL_STEP = 2
 """Every such level is kept, and the coarsest: the finer ones between would take most of a page."""
 FIRST_VIEW_PIXELS = 2048
-"""Longer side of the coarsest level at most: a browser shows it first, and few screens need more."""
+"""Longer side of the coarsest level at most, which a browser shows first; few screens have more."""
 _COMPRESSION = 4
 _LARGEST = (1 << 16) - 1
 
