@@ -24,6 +24,7 @@ from cxrsr_cli.networks.config import NetworkConfig
 from cxrsr_cli.networks.model_files import ModelMetadata, find_model, save_network
 from cxrsr_cli.networks.rir import RirConfig
 from cxrsr_cli.upscaler import Upscaler
+from tests.helpers.warm_command import run_warm
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "chest-256.dcm"
@@ -55,7 +56,10 @@ def pytest_configure() -> None:
 
 def _note_event(event: str, arguments: tuple[object, ...]) -> None:
     # The process of the codecs is a part of decoding, and the next test uses it, too.
-    if not (event == "subprocess.Popen" and "codec_worker" in str(arguments[1])):
+    # A socket whose address is a path is no port.
+    is_codec_process = event == "subprocess.Popen" and "codec_worker" in str(arguments[1])
+    is_local = event.startswith("socket.") and isinstance(arguments[-1], str)
+    if not (is_codec_process or is_local):
         _needed.add(MARKER_OF_EVENT.get(event, ""))
 
 
@@ -127,17 +131,7 @@ def dciodvfy() -> Callable[[Path], set[str]]:
 @pytest.fixture(scope="session")
 def cxrsr() -> Command:
     """Run the command in a process of its own."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cxrsr_cli", *map(str, arguments)],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-
-    return run
+    return lambda *arguments: run_warm([*map(str, arguments)])
 
 
 @pytest.fixture(scope="session")

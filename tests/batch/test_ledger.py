@@ -23,6 +23,7 @@ from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import COUNT, small_chest
 from tests.helpers.batches import jobs, run, spoil, statuses
+from tests.helpers.warm_command import run_warm, start_warm
 
 
 def test_a_rerun_writes_nothing(upscaler: Upscaler, inputs: Path) -> None:
@@ -118,14 +119,15 @@ def test_two_runs_at_once_write_each_file_once(inputs: Path, tiny_model: Path) -
     """The second process finds each file up to date, and the ledger stays right."""
     for index in range(20):
         small_chest(COUNT + index).save_as(inputs / f"x{index:02}.dcm")
-    command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
-    command += [str(inputs), str(inputs.parent / "out")]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [ExitCode.OK, ExitCode.OK], said
+    command = ["upscale", "-s", "2", "-m", str(tiny_model), str(inputs), str(inputs.parent / "out")]
+    logs = [inputs.parent / name for name in ("first.log", "second.log")]
+    both = [start_warm(command, stdout=log) for log in logs]
+    codes = [process.wait(300) for process in both]
+    said = [log.read_text() for log in logs]
+    assert codes == [ExitCode.OK, ExitCode.OK], said
     done = [int(text.split(" upscaled")[0]) for text in said]
     assert sum(done) == COUNT + 20
-    third = subprocess.run(command, check=True, capture_output=True, text=True)
+    third = run_warm(command)
     assert f"{COUNT + 20} up to date, nothing to do" in third.stdout
 
 

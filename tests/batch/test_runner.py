@@ -4,11 +4,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -27,6 +24,8 @@ from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import COUNT, small_chest
 from tests.helpers.batches import jobs, run, spoil, statuses
+from tests.helpers.waiting import wait_until
+from tests.helpers.warm_command import start_warm
 
 
 @pytest.mark.parametrize("io_workers", [0, 1, 3])
@@ -133,16 +132,7 @@ def test_stopping_finishes_the_files_that_were_begun(
     assert exit_code(done, COUNT) is ExitCode.INTERRUPTED
 
 
-@pytest.fixture
-def heeded_hangup() -> Iterator[None]:
-    """Let child processes receive SIGHUP, which nohup makes them ignore."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 @pytest.mark.process
-@pytest.mark.usefixtures("heeded_hangup")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_ends_the_run_without_partial_files(
     inputs: Path, name: str, tmp_path: Path
@@ -150,18 +140,17 @@ def test_a_signal_ends_the_run_without_partial_files(
     """The file in the network is finished, or dropped after Ctrl-C; no partial file is left."""
     for index in range(200):
         shutil.copy(inputs / "0.dcm", inputs / f"x{index:03}.dcm")
-    command = [sys.executable, "-m", "cxrsr_cli", "upscale", "--report", "r.json", "in", "out"]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path, text=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / "out").glob("*.dcm")) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    command = ["upscale", "--report", "r.json", "in", "out"]
+    stdout, stderr = tmp_path / "stdout", tmp_path / "stderr"
+    process = start_warm(command, folder=tmp_path, stdout=stdout, stderr=stderr)
+    try:
+        wait_until(lambda: bool(list((tmp_path / "out").glob("*.dcm"))), "the first output")
         process.send_signal(getattr(signal, name))
-        output, error = process.communicate(timeout=60)
-    assert process.returncode == ExitCode.INTERRUPTED, error
-    assert error == ""
-    assert output.startswith("Interrupted: ")
+        assert process.wait(60) == ExitCode.INTERRUPTED, stderr.read_text()
+    finally:
+        process.kill()
+    assert stderr.read_text() == ""
+    assert stdout.read_text().startswith("Interrupted: ")
     written = sorted((tmp_path / "out").glob("*"))
     assert 0 < len(written) < 200
     report = json.loads((tmp_path / "r.json").read_text())

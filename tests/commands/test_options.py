@@ -1,9 +1,6 @@
 """Options that decide the output, and reproducible outputs."""
 
 import logging
-import os
-import subprocess
-import sys
 import threading
 import warnings
 from pathlib import Path
@@ -22,6 +19,7 @@ from cxrsr_cli.options import Job, UpscaleOptions
 from cxrsr_cli.upscaler import Upscaler
 from cxrsr_cli.verify.verify import verify
 from tests.conftest import EXAMPLE, Command, small_chest
+from tests.helpers.warm_command import run_warm
 
 # Series Description
 
@@ -144,9 +142,9 @@ def test_a_fixed_time_gives_the_same_bytes(
     small_chest(TimezoneOffsetFromUTC="+0000").save_as(tmp_path / "in.dcm")
     written = []
     for name, workers in (("a", "0"), ("b", "2")):
-        command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
-        command += ["--io-workers", workers, *arguments, "in.dcm", f"{name}.dcm"]
-        subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | environment)
+        command = ["upscale", "-s", "2", "-m", str(tiny_model), "--io-workers", workers]
+        command += [*arguments, "in.dcm", f"{name}.dcm"]
+        run_warm(command, folder=tmp_path, environment=environment).check_returncode()
         written.append((tmp_path / f"{name}.dcm").read_bytes())
     assert written[0] == written[1]
     read = pydicom.dcmread(tmp_path / "a.dcm")
@@ -171,11 +169,8 @@ def test_an_invalid_source_date_epoch_is_refused(
 ) -> None:
     """Libraries that we use read the variable, too, and would fail on it."""
     small_chest().save_as(tmp_path / "in.dcm")
-    command = [sys.executable, "-m", "cxrsr_cli", "upscale", "-s", "2", "-m", str(tiny_model)]
-    done = subprocess.run(
-        [*command, "in.dcm", "out.dcm"], check=False, capture_output=True, text=True,
-        cwd=tmp_path, env=os.environ | {"SOURCE_DATE_EPOCH": epoch},
-    )  # fmt: skip
+    command = ["upscale", "-s", "2", "-m", str(tiny_model), "in.dcm", "out.dcm"]
+    done = run_warm(command, folder=tmp_path, environment={"SOURCE_DATE_EPOCH": epoch})
     assert done.returncode == code, done.stderr
     assert ("seconds since 1970" in done.stderr) == (code is ExitCode.USAGE)
 

@@ -1,7 +1,6 @@
 """Helpers to run batches over small folders."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
@@ -11,6 +10,7 @@ from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
+from tests.helpers.warm_command import run_warm
 
 
 def jobs(inputs: Path) -> list[Job]:
@@ -43,11 +43,4 @@ def spoil(path: Path) -> None:
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "cxrsr_cli", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        timeout=300,
-    )
+    return run_warm(arguments, folder=folder)

@@ -1,10 +1,7 @@
 """Run ``cxrsr serve`` as a service manager would, and look at what it says."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +13,14 @@ import yaml
 from cxrsr_cli.serve.spool import Spool
 from tests.conftest import ROOT
 from tests.helpers.waiting import HANG_SECONDS, wait_until
+from tests.helpers.warm_command import WarmProcess, start_warm
 
 
 @dataclass
 class Node:
     """A node that runs in a process of its own."""
 
-    process: "subprocess.Popen[bytes]"
+    process: WarmProcess
     log: Path
     spool: Spool
     already: int = 0
@@ -85,15 +83,8 @@ def running(config: Path) -> Iterator[Node]:
     spool = Spool(Path(yaml.safe_load(config.read_text(encoding="utf-8"))["spool"]))
     log = config.with_suffix(".log")
     already = log.read_text(encoding="utf-8").count("\n") if log.exists() else 0
-    with log.open("ab") as opened:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cxrsr_cli", "serve", "--log-json", str(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=opened,
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+    log.touch()
+    process = start_warm(["serve", "--log-json", str(config)], folder=ROOT, stderr=log)
     try:
         yield Node(process, log, spool, already)
     finally:
