@@ -34,7 +34,7 @@ test: $(READY)
 nightly: $(READY)
 	$(BIN)/python -m tests.fuzz.command --cases 6000 --seed $(SEED)
 	$(BIN)/python -m tests.fuzz.codestreams --cases 6000 --seed $(SEED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/batch/test_crashes.py \
+	CXRSR_NIGHTLY=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/batch/test_crashes.py \
 		tests/batch/test_ledger.py tests/batch/test_hostile_paths.py tests/cluster/test_local_cluster.py \
 		tests/serve/test_crashes.py tests/serve/test_service.py tests/receive/test_hostile_peers.py \
 		tests/send/test_hostile_scp.py tests/send/test_stow.py
