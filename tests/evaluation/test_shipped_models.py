@@ -1,4 +1,4 @@
-"""The shipped models are not worse than bicubic interpolation on a part of an image of each hospital.
+"""The shipped models are not worse than bicubic interpolation on the middle of an image a hospital.
 
 The cards of the models have the figures of all images, whole, and all kinds of input.
 """
