@@ -103,6 +103,12 @@ class UnsupportedImageError(InputError):
     """The object is a valid image of a kind that is not supported."""
 
 
+class NoFittingScaleError(CxrsrError):
+    """No scale makes the output that the user wants of an input; others may have one."""
+
+    exit_code = ExitCode.ALL_FAILED
+
+
 class OutOfScopeError(UnsupportedImageError):
     """The file is no chest radiograph for presentation; in a folder it is skipped."""
 

@@ -353,9 +353,9 @@ class Upscaler:
             sha256, frames = sha256_file(job.source), decode(source)
         later = list[str]()
         if is_picture(job.target):
-            check_provenance_path(job.target, overwrite=self.options.overwrite)
+            check_provenance_path(job.target)
             signed = PixelFormat.from_dataset(source.dataset).signed
-            check_picture(job.target, len(frames), signed=signed, windowed=self.options.windowed)
+            check_picture(job.target, len(frames), signed=signed, windowed=self._is_windowed(job))
         else:
             later = rehearse(source, frames, self.parameters, self.transfer_syntax(source))
         return DecodedSource(job, source, sha256, frames, plan, warnings, later)
@@ -374,6 +374,10 @@ class Upscaler:
             # A large or damaged object of another class is not our concern.
             check_sop_class(media_storage_sop_class(path), self.options.allow)
             raise
+
+    def _is_windowed(self, job: Job) -> bool:
+        """Return whether the output has what a screen shows; a picture states no window."""
+        return self.options.windowed and not is_picture(job.source)
 
     def _check_acceptance(self, source: DicomSource) -> list[str]:
         options = self.options
@@ -500,7 +504,7 @@ class Upscaler:
             decoded.frames[0],
             upscaled.frames[0],
             scale=options.scale,
-            windowed=options.windowed and not is_picture(job.source),
+            windowed=self._is_windowed(job),
         )
         warnings = decoded.warnings + self._notes(upscaled)
         with (

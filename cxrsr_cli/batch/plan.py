@@ -9,6 +9,7 @@ from cxrsr_cli.common.files import real_path
 from cxrsr_cli.dicom.dicomdir import is_dicomdir
 from cxrsr_cli.errors import NoInputError, OutOfScopeError, OutputError, UsageError
 from cxrsr_cli.images.picture_files import is_picture
+from cxrsr_cli.images.picture_provenance import provenance_path
 from cxrsr_cli.options import Job
 
 
@@ -144,19 +145,27 @@ def _reject_conflicts(jobs: Sequence[Job]) -> list[Job]:
     taken: dict[Path, Job] = {}
     kept = []
     for job in jobs:
-        output = real_path(job.target)
-        other = taken.setdefault(output, job)
-        if other is not job and other.source == job.source:
+        others = [(path, taken.setdefault(real_path(path), job)) for path in _written(job)]
+        if others[0][1] is not job and others[0][1].source == job.source:
             continue
         error = job.error
-        if output in sources:
-            error = OutputError(
-                f"{job.target} leads to the input {sources[output]}; a source is never overwritten"
-            )
-        elif other is not job:
-            error = OutputError(f"{other.source} would be written to {job.target}, too")
+        for path, other in others:
+            if real_path(path) in sources:
+                source = sources[real_path(path)]
+                error = OutputError(
+                    f"{path} leads to the input {source}; a source is never overwritten"
+                )
+            elif other is not job:
+                error = OutputError(f"{other.source} would be written to {path}, too")
         kept.append(replace(job, error=error))
     return kept
+
+
+def _written(job: Job) -> list[Path]:
+    """Return the files that a job writes, the output first."""
+    if is_picture(job.target):
+        return [job.target, provenance_path(job.target)]
+    return [job.target]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +194,7 @@ class RecordPaths:
             Names the first such path.
         """
         taken = {real_path(job.source): "an input" for job in plan.jobs}
-        taken |= {real_path(job.target): "an output" for job in plan.jobs}
+        taken |= {real_path(path): "an output" for job in plan.jobs for path in _written(job)}
         for name, path in (("ledger", self.ledger), ("report", self.report)):
             if path is None:
                 continue

@@ -22,6 +22,8 @@ from cxrsr_cli.errors import (
     UnsupportedImageError,
     WorkerCrashedError,
 )
+from cxrsr_cli.images.picture_files import is_picture
+from cxrsr_cli.images.picture_provenance import provenance_path
 from cxrsr_cli.options import Job
 
 _LOG = logging.getLogger(__name__)
@@ -133,13 +135,19 @@ class RunRecords:
         Raises
         ------
         OutputError
-            If the output exists, but was made from another source, model or options.
+            If the output exists, but was made from another source, model or options; or is a
+            picture without its provenance.
         UnreadableFileError
             If the source cannot be read.
         """
         entry = self._lookup(job)
         if entry is None:
             return None
+        if is_picture(job.target) and not provenance_path(job.target).exists():
+            raise OutputError(
+                f"{provenance_path(job.target)} is missing; use --overwrite to write {job.target} "
+                "and it again"
+            )
         return Result(
             job,
             FileStatus.UP_TO_DATE,
@@ -219,8 +227,8 @@ class RunRecords:
 
     def _judged_with(self) -> str:
         options = self.parameters.options
-        choices = [options.scale, sorted(options.allow), options.ledger_key()]
-        return json.dumps([self.parameters.software, *choices])
+        judging = (options.as_dict()[name] for name in ("scale", "allow", "body_parts", "bits"))
+        return json.dumps([self.parameters.software, *judging, options.ledger_key()])
 
     def _remember_refusal(self, result: Result, state: str) -> Result:
         """Record why a file was refused, if that depends on the file alone."""

@@ -28,6 +28,7 @@ class BatchRun:
     """A run that has ended; its times have a time zone."""
 
     parameters: DerivationParameters
+    """Of all files, or of those of the smallest scale."""
     jobs: Sequence[Job]
     """All that were planned."""
     results: Sequence[Result]
@@ -39,6 +40,8 @@ class BatchRun:
     dry_run: bool = False
     strict: bool = False
     """Whether a file that was skipped is a failure of the run."""
+    further_parameters: Sequence[DerivationParameters] = ()
+    """Of the other scales, where the scale was chosen for each file."""
 
 
 def build_report(run: BatchRun) -> dict[str, Any]:
@@ -62,7 +65,8 @@ def build_report(run: BatchRun) -> dict[str, Any]:
         "schema": SCHEMA,
         "notice": NOTICE,
         "versions": versions(),
-        "model": {"name": parameters.options.model, "sha256": parameters.model_sha256},
+        "model": _model(parameters),
+        "further_models": [_model(further) for further in run.further_parameters],
         "options": {**parameters.options.as_dict(), "dry_run": run.dry_run, "strict": run.strict},
         "started": run.started.isoformat(timespec="seconds"),
         "finished": run.finished.isoformat(timespec="seconds"),
@@ -76,6 +80,10 @@ def build_report(run: BatchRun) -> dict[str, Any]:
             for job in run.jobs
         ],
     }
+
+
+def _model(parameters: DerivationParameters) -> dict[str, Any]:
+    return {"name": parameters.options.model, "sha256": parameters.model_sha256}
 
 
 def count_by_status(run: BatchRun) -> dict[FileStatus, int]:

@@ -11,7 +11,6 @@ from cxrsr_cli.common.files import scratch_folder
 from cxrsr_cli.errors import OutputError, UsageError
 
 STREAM = "-"
-_MAGIC_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +68,36 @@ def open_pipes(sources: list[str], target: str, suffix: str) -> Iterator[Pipes]:
         yield Pipes(sources, target, suffix)
         return
     from cxrsr_cli.batch.plan import add_suffix
-    from cxrsr_cli.images.picture_files import WRITABLE_SUFFIXES, is_picture, suffix_of_content
+    from cxrsr_cli.images.picture_files import (
+        BEGINNING_BYTES,
+        WRITABLE_SUFFIXES,
+        is_picture,
+        suffix_of_content,
+    )
 
     if len(sources) > 1 or (to_stdout and Path(sources[0]).is_dir()):
         raise UsageError("- stands for one file; give one file as INPUT")
-    if from_stdin and sys.stdin.isatty():
-        raise UsageError("standard input is a terminal; send a file to it: < in.dcm")
-    if to_stdout and sys.stdout.isatty():
-        raise UsageError("standard output is a terminal; send it to a file: > out.dcm")
+    for is_used, stream, name, way in (
+        (from_stdin, sys.stdin, "standard input", "< in.dcm"),
+        (to_stdout, sys.stdout, "standard output", "> out.dcm"),
+    ):
+        # A stream that the shell closed is None.
+        if is_used and (stream is None or stream.isatty()):
+            state = "closed" if stream is None else "a terminal"
+            raise UsageError(f"{name} is {state}; connect it with a file: {way}")
     with scratch_folder("pipe") as folder:
         source = Path(sources[0])
         if from_stdin:
             source = folder / "stdin"
-            with source.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+            try:
+                with source.open("wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file)
+            except OSError as error:
+                raise OutputError(
+                    f"cannot keep standard input in {folder.parent}: {error.strerror}"
+                ) from error
             with source.open("rb") as file:
-                named = source.with_suffix(suffix_of_content(file.read(_MAGIC_BYTES)))
+                named = source.with_suffix(suffix_of_content(file.read(BEGINNING_BYTES)))
             source = source.rename(named)
         if not to_stdout:
             yield Pipes([str(source)], target, suffix)

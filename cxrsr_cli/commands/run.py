@@ -1,11 +1,11 @@
 """Run many files in front of a user: results, interruption, report, summary."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cxrsr_cli.batch.plan import BatchPlan
 from cxrsr_cli.batch.report import (
     BatchRun,
     count_by_status,
@@ -19,7 +19,9 @@ from cxrsr_cli.commands.options import Verbosity
 from cxrsr_cli.commands.reporters import Message, Reporter, error_message
 from cxrsr_cli.common.files import free_bytes
 from cxrsr_cli.common.process import now, peak_rss_bytes
+from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.errors import CxrsrError, ExitCode, OutputError
+from cxrsr_cli.options import Job
 
 if TYPE_CHECKING:
     from cxrsr_cli.batch.runner import BatchRunner
@@ -30,16 +32,35 @@ _R = TypeVar("_R", BatchRun, "SendRun")
 _T = TypeVar("_T")
 
 
+Part = tuple["BatchRunner", Sequence[Job]]
+"""The jobs of one scale, and what runs them."""
+
+
 def run_batch(
-    batch: "BatchRunner",
-    plan: BatchPlan,
+    parts: Iterator[Part],
+    jobs: Sequence[Job],
     reporter: Reporter,
     *,
     strict: bool = False,
     previews: "Previews | None" = None,
 ) -> BatchRun:
-    """Run a batch and report each file; a preview that cannot be written sets the exit code."""
+    """Run a batch and report each file; a preview that cannot be written sets the exit code.
+
+    Parameters
+    ----------
+    parts : iterator of Part
+        At least one; the next one is made when the one before has ended.
+    jobs : sequence of Job
+        Of all parts.
+    reporter : Reporter
+        For each file.
+    strict : bool
+        Whether a skipped file is a failure.
+    previews : Previews, optional
+        Writes them.
+    """
     started, unwritten = now(), list[CxrsrError]()
+    first, parameters = next(parts), list[DerivationParameters]()
 
     def on_result(result: Result) -> None:
         reporter.report(_file_message(result, strict=strict))
@@ -54,27 +75,33 @@ def run_batch(
             unwritten.append(to_reportable_error(error))
             reporter.report(error_message(unwritten[-1]))
 
-    reporter.report(_start_message(batch, plan))
-    with graceful_stop() as stop, reporter.progress(len(plan.jobs), "file") as advance:
-        results, ended_by = collect_results(
-            batch.run(plan.jobs, advance=advance, stop=stop),
-            on_result,
-            reporter,
-        )
+    def run(
+        advance: Callable[[float], None], stop: Callable[[], bool]
+    ) -> Generator[Result, None, None]:
+        for batch, own in chain([first], parts):
+            parameters.append(batch.executor.parameters)
+            reporter.report(_start_message(batch, len(own)))
+            yield from batch.run(own, advance=advance, stop=stop)
+            if stop():
+                return
+
+    with graceful_stop() as stop, reporter.progress(len(jobs), "file") as advance:
+        results, ended_by = collect_results(run(advance, stop), on_result, reporter)
         if previews:
             attempt(previews.finish)
-    code = ended_by or exit_code(results, len(plan.jobs), strict=strict)
+    code = ended_by or exit_code(results, len(jobs), strict=strict)
     if unwritten and code is ExitCode.OK:
         code = ExitCode.CANNOT_WRITE
     return BatchRun(
-        parameters=batch.executor.parameters,
-        jobs=plan.jobs,
+        parameters=parameters[0],
+        further_parameters=parameters[1:],
+        jobs=jobs,
         results=results,
         started=started,
         finished=now(),
         exit_code=code,
         peak_rss_bytes=peak_rss_bytes(),
-        dry_run=batch.dry_run,
+        dry_run=first[0].dry_run,
         strict=strict,
     )
 
@@ -174,8 +201,8 @@ def _forecast_parts(run: BatchRun) -> list[str]:
     return parts
 
 
-def _start_message(batch: "BatchRunner", plan: BatchPlan) -> Message:
-    parameters, files = batch.executor.parameters, len(plan.jobs)
+def _start_message(batch: "BatchRunner", files: int) -> Message:
+    parameters = batch.executor.parameters
     options, sha256 = parameters.options, parameters.model_sha256
     facts = {
         "model": options.model,

@@ -1,8 +1,8 @@
 """``cxrsr upscale``."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +31,9 @@ from cxrsr_cli.options import Job, UpscaleOptions
 if TYPE_CHECKING:
     from cxrsr_cli.batch.ledger import Ledger
     from cxrsr_cli.batch.plan import BatchPlan, RecordPaths
-    from cxrsr_cli.batch.report import BatchRun
     from cxrsr_cli.batch.runner import Executor
     from cxrsr_cli.batch.scale_choice import ScaleChoice
+    from cxrsr_cli.commands.run import Part
     from cxrsr_cli.comparison.preview import Previews
 
 
@@ -67,24 +67,6 @@ def make_executor(
         yield executor
 
 
-_OF_FILES = (ExitCode.OK, ExitCode.NO_INPUT, ExitCode.SOME_FAILED, ExitCode.ALL_FAILED)
-
-
-def _exit_code(runs: "Sequence[BatchRun]") -> ExitCode:
-    """Return the exit code of runs with one scale each: what ended one, else that of all files."""
-    from cxrsr_cli.batch.result import exit_code
-
-    for run in runs:
-        if run.exit_code not in _OF_FILES or len(runs) == 1:
-            return run.exit_code
-    return exit_code([result for run in runs for result in run.results], strict=runs[0].strict)
-
-
-def _report_of(report: Path, scale: int, *, is_one: bool) -> Path:
-    """Return the path of the report of a scale; each has its own model."""
-    return report if is_one else report.with_name(f"{report.stem}-x{scale}{report.suffix}")
-
-
 def _scale_choice(
     context: typer.Context, target_spacing: float | None, max_side: int | None
 ) -> "ScaleChoice | None":
@@ -111,11 +93,13 @@ def _open_ledger(paths: "RecordPaths", *, read_only: bool) -> "Ledger | None":
     return ledger
 
 
-def _previews(plan: "BatchPlan", options: UpscaleOptions) -> "Previews":
+def _previews(plan: "BatchPlan", options: UpscaleOptions, *, to_stdout: bool) -> "Previews":
     from cxrsr_cli.comparison.preview import Previews
 
     if options.windowed:
         raise UsageError("--windowed makes pictures to look at already; leave out --preview")
+    if to_stdout:
+        raise UsageError("--preview writes a file beside the output, and - has no place for it")
     return Previews(plan.output_folder)
 
 
@@ -126,7 +110,7 @@ def _groups(
     from cxrsr_cli.batch.scale_choice import ImageSize, group_by_scale
 
     if choice:
-        return group_by_scale(plan.jobs, choice, ImageSize.of_file)
+        return group_by_scale(plan.jobs, choice, lambda path: ImageSize.of_file(path, options))
     return {options.scale: plan.jobs}
 
 
@@ -134,13 +118,14 @@ def _refuse_pictures(plan: "BatchPlan") -> None:
     """Raise UsageError if a cluster would have to upscale a picture."""
     from cxrsr_cli.images.picture_files import is_picture
 
-    if any(is_picture(path) for job in plan.jobs for path in (job.source, job.target)):
+    jobs = [job for job in plan.jobs if job.error is None]
+    if any(is_picture(path) for job in jobs for path in (job.source, job.target)):
         raise UsageError("pictures are not upscaled on a cluster; leave out --cluster")
 
 
 def _suffix(text: str) -> str:
     if set(text) & {"/", "\0"} or text.endswith("."):
-        raise typer.BadParameter(f"'{text}' is no part of a file name, such as _x4 or .png")
+        raise typer.BadParameter(f"'{text}' cannot be in a file name; _x4 and .png can")
     return text
 
 
@@ -304,7 +289,7 @@ def upscale(
     """
     from cxrsr_cli.batch.plan import RecordPaths
     from cxrsr_cli.batch.quarantine import Quarantine
-    from cxrsr_cli.batch.report import BatchRun, build_report, check_report_path
+    from cxrsr_cli.batch.report import build_report, check_report_path
     from cxrsr_cli.batch.runner import BatchRunner
     from cxrsr_cli.commands.reporters import errors_as_json, make_reporter
     from cxrsr_cli.commands.run import batch_summary, run_batch, write_report_and_summary
@@ -335,27 +320,26 @@ def upscale(
                 show_bar=show_progress(no_progress, quiet=quiet),
                 stdout_is_data=pipes.to_stdout,
             )
-            previews = _previews(plan, options) if preview and not dry_run else None
-            runs = list[BatchRun]()
-            for scale, jobs in groups.items():
-                with make_executor(
-                    address,
-                    models[scale],
-                    replace(options, scale=scale),
-                    clock=(lambda: timestamp) if timestamp else now,
-                    transfer_mode=cluster_transfer,
-                    io_workers=io_workers,
-                ) as executor:
-                    copies = Quarantine(quarantine, plan.output_folder) if quarantine else None
-                    runner = BatchRunner(executor, known, copies, dry_run=dry_run)
-                    part = replace(plan, jobs=jobs)
-                    run = run_batch(runner, part, reporter, strict=strict, previews=previews)
-                path = report and _report_of(report, scale, is_one=len(groups) == 1)
-                ended = write_report_and_summary(run, reporter, path, build_report, batch_summary)
-                runs.append(replace(run, exit_code=ended))
-                if len(run.results) < len(jobs):  # something ended the run
-                    break
-            code = _exit_code(runs)
+            previews = None
+            if preview and not dry_run:
+                previews = _previews(plan, options, to_stdout=pipes.to_stdout)
+            copies = Quarantine(quarantine, plan.output_folder) if quarantine else None
+
+            def parts() -> "Generator[Part, None, None]":
+                for scale, jobs in groups.items():
+                    with make_executor(
+                        address,
+                        models[scale],
+                        replace(options, scale=scale),
+                        clock=(lambda: timestamp) if timestamp else now,
+                        transfer_mode=cluster_transfer,
+                        io_workers=io_workers,
+                    ) as executor:
+                        yield BatchRunner(executor, known, copies, dry_run=dry_run), jobs
+
+            with closing(parts()) as each:
+                run = run_batch(each, plan.jobs, reporter, strict=strict, previews=previews)
+            code = write_report_and_summary(run, reporter, report, build_report, batch_summary)
             if code is ExitCode.OK:
                 pipes.copy_to_stdout()
         raise typer.Exit(code)

@@ -1,9 +1,10 @@
 """Pictures as files: PNG, TIFF, JPEG and NumPy arrays, at their full bit depth."""
 
 import math
+import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 from pydicom.valuerep import format_number_as_ds
@@ -41,11 +42,22 @@ _MAGIC = {
     npy.MAGIC_PREFIX: ".npy",
 }
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _PHOTOMETRIC = 258, 339, 262
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 """TIFF tags."""
+_INCH, _CENTIMETRE = 2, 3
+"""Values of ResolutionUnit."""
 _SIGNED, _FLOAT = 2, 3
 """Values of SampleFormat."""
 _MM_PER_INCH = 25.4
+_MIN_MM, _MAX_MM = 1e-4, 1e4
+"""Spacings that every format can state."""
+_PLUGINS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+}
 _PREAMBLE_BYTES, _PREFIX = 128, b"DICM"
+BEGINNING_BYTES = _PREAMBLE_BYTES + len(_PREFIX)
 _UID = UID("2.25.0")
 """Stands for the UIDs of an object that is never written."""
 
@@ -85,7 +97,9 @@ def is_picture(path: Path) -> bool:
 
 
 def suffix_of_content(beginning: bytes) -> str:
-    """Return the suffix of a file by its first bytes; ``.dcm`` if they are of no picture."""
+    """Return the suffix of a file by its first `BEGINNING_BYTES`; ``.dcm`` if it is no picture."""
+    if beginning[_PREAMBLE_BYTES:].startswith(_PREFIX):  # the preamble may be that of a TIFF
+        return ".dcm"
     return next((_MAGIC[magic] for magic in _MAGIC if beginning.startswith(magic)), ".dcm")
 
 
@@ -98,7 +112,9 @@ def check_formats(source: Path, target: Path) -> None:
         If the output is JPEG, or a DICOM object of a picture.
     """
     if is_picture(target) and target.suffix.lower() not in WRITABLE_SUFFIXES:
-        raise OutputError("{path}: JPEG is lossy; choose .png, .tif or .npy", target)
+        raise OutputError(
+            "{path}: JPEG is lossy; choose .png, .tif or .npy, in a folder by --suffix", target
+        )
     if is_picture(source) and not is_picture(target):
         raise OutputError(
             "{path}: a picture has no patient and no study, so it makes no DICOM object; choose "
@@ -135,7 +151,13 @@ def check_picture(target: Path, frames: int, *, signed: bool, windowed: bool) ->
         )
 
 
-def read_picture(path: Path, bits: int | None = None, *, suffix: str | None = None) -> Picture:
+def read_picture(
+    path: Path,
+    bits: int | None = None,
+    *,
+    suffix: str | None = None,
+    max_pixels: int = MAX_WORK_PIXELS,
+) -> Picture:
     """Read a picture.
 
     Parameters
@@ -147,6 +169,8 @@ def read_picture(path: Path, bits: int | None = None, *, suffix: str | None = No
         Bits of a value, if they are fewer than the file could hold.
     suffix : str, optional
         States the format instead of the path's suffix.
+    max_pixels : int
+        Larger images are refused before they take memory.
 
     Raises
     ------
@@ -158,16 +182,22 @@ def read_picture(path: Path, bits: int | None = None, *, suffix: str | None = No
     form = FORMATS[(suffix or path.suffix).lower()]
     try:
         with open_regular(path) as file:
-            if file.read(_PREAMBLE_BYTES + len(_PREFIX))[_PREAMBLE_BYTES:] == _PREFIX:
+            if file.read(BEGINNING_BYTES)[_PREAMBLE_BYTES:] == _PREFIX:
                 raise UnsupportedImageError(
                     f"a DICOM file with the name of a {form} file; rename it to .dcm"
                 )
             file.seek(0)
-            values, spacing = _read_array(file) if form == "NPY" else _read_image(file, form)
+            read = _read_array if form == "NPY" else _read_image
+            with _library_errors(form):
+                values, spacing = read(file, form, max_pixels)
     except OSError as error:
         raise UnreadableFileError(f"cannot read the file ({error.strerror})") from None
     if not values.size:
         raise UnsupportedImageError("the image is empty")
+    if bits and bits > 8 * values.dtype.itemsize:
+        raise UnsupportedImageError(
+            f"its values have {8 * values.dtype.itemsize} bits, fewer than --bits {bits}"
+        )
     picture = Picture(values, bits or 8 * values.dtype.itemsize, spacing)
     if values.min() < picture.minimum or values.max() > picture.maximum:
         raise UnsupportedImageError(
@@ -176,34 +206,34 @@ def read_picture(path: Path, bits: int | None = None, *, suffix: str | None = No
     return picture
 
 
-def _read_array(file: BinaryIO) -> tuple[NDArray[np.integer], None]:
-    try:
-        version = npy.read_magic(file)
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        _check_pixels(math.prod(shape))
-        if len(shape) != 2 or dtype.newbyteorder("=") not in (np.uint8, np.uint16, np.int16):
-            raise UnsupportedImageError(
-                f"an array of shape {shape} and type {dtype}; it must have two dimensions and "
-                "uint8, uint16 or int16"
-            )
-        file.seek(0)
-        values = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"damaged NPY file ({type(error).__name__})") from None
+def _read_array(file: BinaryIO, _form: str, max_pixels: int) -> tuple[NDArray[np.integer], None]:
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if len(shape) != 2 or dtype.newbyteorder("=") not in (np.uint8, np.uint16, np.int16):
+        raise UnsupportedImageError(
+            f"an array of {len(shape)} dimensions and type {str(dtype)[:20]}; it must have two "
+            "dimensions and uint8, uint16 or int16"
+        )
+    _check_pixels(math.prod(shape), max_pixels)
+    held = os.fstat(file.fileno()).st_size - file.tell()
+    if min(shape) < 0 or math.prod(shape) * dtype.itemsize > held:
+        raise InputError("damaged NPY file: it is shorter than its header says")
+    file.seek(0)
+    values = np.load(file, allow_pickle=False)
     return values.astype(values.dtype.newbyteorder("="), copy=False), None
 
 
 def _read_image(
-    file: BinaryIO, form: str
+    file: BinaryIO, form: str, max_pixels: int
 ) -> tuple[NDArray[np.integer], tuple[float, float] | None]:
-    with _pillow_errors(form), Image.open(file, formats=[form]) as image:
-        _check_pixels(image.width * image.height)
-        if (count := getattr(image, "n_frames", 1)) > 1:
-            raise UnsupportedImageError(f"{count} images in one file")
+    # Not by Image.open, which refuses images that are smaller than ours may be.
+    with _PLUGINS[form](file) as image:
+        _check_pixels(image.width * image.height, max_pixels)
+        _check_one_upright_image(image)
         stated, is_signed, is_inverted = _stated_samples(file, image)
         if image.mode in ("P", "LA", "PA", "RGB", "RGBA"):
-            values = _equal_channels(np.asarray(image.convert("RGBA")))
+            values = _equal_channels(image)
         else:
             values = np.asarray(image)
         # Pillow reads some 16-bit files as int32, and 16-bit colour as 8 bits.
@@ -214,62 +244,104 @@ def _read_image(
             raise UnsupportedImageError("not a grey image of 8 or 16 bits")
         if stated > 8 * values.dtype.itemsize:
             raise UnsupportedImageError("colour of 16 bits; save it as a grey image")
+        if is_signed and values.dtype == np.uint8:
+            raise UnsupportedImageError("signed values of 8 bits; save them as 16 bits")
         if is_inverted and values.dtype == np.uint16:  # of 8 bits, Pillow does it
             values = np.iinfo(np.uint16).max - values
         return values, _spacing(image)
 
 
-def _check_pixels(count: int) -> None:
-    if count > MAX_WORK_PIXELS:
-        raise UnsupportedImageError(f"more than {MAX_WORK_PIXELS >> 20} Mi pixels")
+def _check_pixels(count: int, max_pixels: int) -> None:
+    if count > max_pixels:
+        raise UnsupportedImageError(f"more than {max_pixels >> 20} Mi pixels")
+
+
+def _check_one_upright_image(image: ImageFile.ImageFile) -> None:
+    """Refuse several images, and one that viewers turn before they show it."""
+    if "transparency" in image.info:
+        raise UnsupportedImageError("a transparent image; save it as a grey image")
+    turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if turn != 1:
+        raise UnsupportedImageError(
+            f"EXIF orientation {turn}: viewers turn the image; save it upright"
+        )
+    # Counting them all would take long.
+    with suppress(EOFError):
+        image.seek(1)
+        raise UnsupportedImageError("more than one image in the file")
+    image.seek(0)
 
 
 @contextmanager
-def _pillow_errors(form: str) -> Iterator[None]:
-    """Translate what Pillow raises on damaged files."""
+def _library_errors(form: str) -> Iterator[None]:
+    """Translate what Pillow and NumPy raise on damaged files."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except InputError:
         raise
-    # On damaged files Pillow raises many types; those of the disk have a number.
+    # They raise many types; those of the disk have a number.
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(f"damaged, or not a {form} file ({type(error).__name__})") from None
 
 
-def _stated_samples(file: BinaryIO, image: Image.Image) -> tuple[int, bool, bool]:
+def _stated_samples(file: BinaryIO, image: ImageFile.ImageFile) -> tuple[int, bool, bool]:
     """Return the bits of a sample, and whether it is signed and larger values are darker."""
     if image.format == "PNG":
         file.seek(24)  # Bit depth in IHDR
-        return file.read(1)[0], False, False
-    tags = getattr(image, "tag_v2", {})
-    bits, kind = tags.get(_BITS_PER_SAMPLE, (8,)), tags.get(_SAMPLE_FORMAT, (1,))
-    if _FLOAT in kind or max(bits) > 16:
-        raise UnsupportedImageError(f"samples of {max(bits)} bits; it must be integers of 8 or 16")
-    return max(bits), _SIGNED in kind, tags.get(_PHOTOMETRIC) == 0
+        bits, is_float, is_signed, is_inverted = file.read(1)[0], False, False, False
+    else:
+        tags = getattr(image, "tag_v2", {})
+        kind = tags.get(_SAMPLE_FORMAT, (1,))
+        bits = max(tags.get(_BITS_PER_SAMPLE, (8,)))
+        is_float, is_signed = _FLOAT in kind, _SIGNED in kind
+        is_inverted = tags.get(_PHOTOMETRIC) == 0
+    if is_float or bits not in (8, 16):
+        raise UnsupportedImageError(f"samples of {bits} bits; it must be integers of 8 or 16")
+    return bits, is_signed, is_inverted
 
 
-def _equal_channels(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    red = rgba[..., 0]
-    if (rgba[..., 3] != 255).any():
-        raise UnsupportedImageError("a transparent image; save it as a grey image")
-    if (rgba[..., 1] != red).any() or (rgba[..., 2] != red).any():
-        raise UnsupportedImageError("a colour image; only grey images are upscaled")
-    return np.ascontiguousarray(red)
+def _equal_channels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the grey of a colour image whose channels are equal; one channel after the other."""
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.mode == "PA" else "RGB")
+    *colours, last = image.getbands()
+    if last == "A":
+        if np.asarray(image.getchannel("A")).min() < 255:
+            raise UnsupportedImageError("a transparent image; save it as a grey image")
+    else:
+        colours.append(last)
+    first = np.asarray(image.getchannel(colours[0]))
+    for name in colours[1:]:
+        if not np.array_equal(first, np.asarray(image.getchannel(name))):
+            raise UnsupportedImageError("a colour image; only grey images are upscaled")
+    return first
 
 
 def _spacing(image: Image.Image) -> tuple[float, float] | None:
-    """Return the millimetres between rows and between columns, as the file states them."""
+    """Return the millimetres between rows and between columns, if the file itself states them.
+
+    Where a file states none, Pillow gives a TIFF one pixel an inch, and a JPEG 72.
+    """
     try:
-        across, down = (float(dpi) for dpi in image.info["dpi"])
+        if image.format == "TIFF":
+            tags = image.tag_v2  # type: ignore[attr-defined] # of TIFF images only
+            unit = {_INCH: _MM_PER_INCH, _CENTIMETRE: 10.0}[tags[_RESOLUTION_UNIT]]
+            across, down = float(tags[_X_RESOLUTION]), float(tags[_Y_RESOLUTION])
+        elif image.format == "JPEG":
+            unit = {1: _MM_PER_INCH, 2: 10.0}[image.info["jfif_unit"]]
+            across, down = (float(count) for count in image.info["jfif_density"])
+        else:
+            unit = _MM_PER_INCH
+            across, down = (float(count) for count in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     if not (math.isfinite(across) and math.isfinite(down) and across > 0 and down > 0):
         return None
-    return _MM_PER_INCH / down, _MM_PER_INCH / across
+    return unit / down, unit / across
 
 
 def write_picture(picture: Picture, path: Path, suffix: str) -> None:
@@ -292,7 +364,7 @@ def write_picture(picture: Picture, path: Path, suffix: str) -> None:
         If it does not read back the same.
     """
     values, form, options = picture.values, FORMATS[suffix.lower()], dict[str, Any]()
-    if picture.spacing:
+    if picture.spacing and all(_MIN_MM <= length <= _MAX_MM for length in picture.spacing):
         down, across = picture.spacing
         options["dpi"] = (_MM_PER_INCH / across, _MM_PER_INCH / down)
     with path.open("wb") as file:
@@ -300,7 +372,11 @@ def write_picture(picture: Picture, path: Path, suffix: str) -> None:
             np.save(file, values)
         else:
             Image.fromarray(values).save(file, form, **options)
-    if not np.array_equal(read_picture(path, suffix=suffix).values, values):
+    try:
+        again = read_picture(path, suffix=suffix, max_pixels=values.size).values
+    except InputError as error:
+        raise OutputError(f"the written file does not read back: {error}") from None
+    if not np.array_equal(again, values):
         raise OutputError("the written file does not read back the same")
 
 

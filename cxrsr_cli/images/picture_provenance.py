@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.common.files import atomic_write, permissions_of
+from cxrsr_cli.common.files import atomic_write, open_regular, permissions_of
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.attributes import pixel_spacing
 from cxrsr_cli.errors import OutputError
@@ -20,6 +20,7 @@ from cxrsr_cli.versions import NOTICE
 
 SCHEMA = "cxrsr-picture/1"
 """New keys keep the number; a key that is removed or changes its meaning needs another one."""
+_SCHEMA_WITHIN_BYTES = 100
 
 
 def provenance_path(picture: Path) -> Path:
@@ -27,19 +28,24 @@ def provenance_path(picture: Path) -> Path:
     return picture.with_name(f"{picture.name}.json")
 
 
-def check_provenance_path(picture: Path, *, overwrite: bool) -> None:
+def check_provenance_path(picture: Path) -> None:
     """Refuse a picture whose JSON would replace another file.
 
     Raises
     ------
     OutputError
-        If there is a file that is no such JSON.
+        If there is a file that is not such a JSON; no option replaces it.
     """
     path = provenance_path(picture)
-    if overwrite or not (path.exists() or path.is_symlink()):
+    if not (path.exists() or path.is_symlink()):
         return
-    if not path.is_file() or stated_provenance(picture) is None:
-        raise OutputError("{path} exists; use --overwrite to replace it", path)
+    try:
+        with open_regular(path, follow_link=False) as file:
+            if SCHEMA.encode() in file.read(_SCHEMA_WITHIN_BYTES):
+                return
+    except OSError:
+        pass
+    raise OutputError("{path} exists and is not the provenance of a picture", path)
 
 
 def output_picture(

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from cxrsr_cli.batch.discover import NameFilter
-from cxrsr_cli.batch.plan import add_suffix, plan_batch
+from cxrsr_cli.batch.ledger import LEDGER_NAME, Ledger
+from cxrsr_cli.batch.plan import _reject_conflicts, add_suffix, plan_batch
 from cxrsr_cli.batch.result import FileStatus, Result
 from cxrsr_cli.batch.runner import BatchRunner, LocalExecutor
 from cxrsr_cli.errors import OutOfScopeError, OutputError, UsageError
+from cxrsr_cli.options import Job
 from cxrsr_cli.upscaler import Upscaler
 from tests.conftest import small_chest
 
@@ -114,10 +116,36 @@ def test_a_file_of_others_beside_the_picture_is_kept(upscaler: Upscaler, tmp_pat
     small_chest().save_as(tmp_path / "a.dcm")
     beside = tmp_path / "out.png.json"
     beside.write_text('{"mine": 1}')
-    (result,) = upscaled(upscaler, tmp_path / "a.dcm", tmp_path / "out.png")
-    assert "out.png.json exists" in str(result.error)
-    assert beside.read_text() == '{"mine": 1}'
-    assert not (tmp_path / "out.png").exists()
+    forced = replace(upscaler, options=replace(upscaler.options, overwrite=True))
+    for each in (upscaler, forced):
+        (result,) = upscaled(each, tmp_path / "a.dcm", tmp_path / "out.png")
+        assert "out.png.json exists" in str(result.error)
+        assert beside.read_text() == '{"mine": 1}'
+        assert not (tmp_path / "out.png").exists()
+
+
+def test_the_json_of_a_picture_never_replaces_a_source(tmp_path: Path) -> None:
+    sources = [tmp_path / "in" / name for name in ("s.png.json", "s.dcm")]
+    sources[0].parent.mkdir()
+    for index, path in enumerate(sources):
+        small_chest(index).save_as(path)
+    jobs = [Job(sources[0], tmp_path / "in" / "s.png"), Job(sources[1], tmp_path / "t.dcm")]
+    refused, other = _reject_conflicts(jobs)
+    assert "a source is never overwritten" in str(refused.error)
+    assert other.error is None
+
+
+def test_a_picture_without_its_json_is_not_up_to_date(upscaler: Upscaler, inputs: Path) -> None:
+    out = inputs.parent / "out"
+    for _ in range(2):
+        ledger = Ledger(out / LEDGER_NAME)
+        plan = plan_batch([inputs], out, suffix=".png")
+        runner = BatchRunner(LocalExecutor(upscaler), ledger)
+        results = {result.job.target.name: result for result in runner.run(plan.jobs)}
+        ledger.close()
+        (out / "0.png.json").unlink(missing_ok=True)
+    assert "0.png.json is missing" in str(results["0.png"].error)
+    assert results["1.png"].status is FileStatus.UP_TO_DATE
 
 
 def test_a_dicom_file_named_as_a_picture_is_refused(upscaler: Upscaler, tmp_path: Path) -> None:

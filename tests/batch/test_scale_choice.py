@@ -6,8 +6,13 @@ import pytest
 from PIL import Image
 
 from cxrsr_cli.batch.scale_choice import ImageSize, ScaleChoice, group_by_scale
-from cxrsr_cli.errors import CxrsrError, OutOfScopeError, UnsupportedImageError
-from cxrsr_cli.options import Job
+from cxrsr_cli.errors import (
+    CxrsrError,
+    NoFittingScaleError,
+    OutOfScopeError,
+    UnsupportedImageError,
+)
+from cxrsr_cli.options import Job, UpscaleOptions
 from tests.conftest import small_chest
 
 
@@ -43,8 +48,8 @@ def test_the_smallest_that_reaches_or_the_largest_that_stays_within(
     [
         (0.1, ScaleChoice(0.1), OutOfScopeError, "its pixel spacing is 0.1 mm already"),
         (0.05, ScaleChoice(0.1, 10_000), OutOfScopeError, "0.05 mm already"),
-        (None, ScaleChoice(0.1), UnsupportedImageError, "no pixel spacing is stated.*--scale"),
-        (0.8, ScaleChoice(0.09), UnsupportedImageError, "x8 makes a pixel spacing of 0.1 mm"),
+        (None, ScaleChoice(0.1), NoFittingScaleError, "no pixel spacing is stated.*--scale"),
+        (0.8, ScaleChoice(0.09), NoFittingScaleError, "x8 makes a pixel spacing of 0.1 mm"),
         (0.2, ScaleChoice(None, 1999), OutOfScopeError, "x2 would make 2000 rows or columns"),
     ],
     ids=str,
@@ -56,15 +61,19 @@ def test_files_for_which_no_scale_is_right_have_a_reason(
         choice.choose(ImageSize(1000, 900, spacing))
 
 
+def size_of(path: Path) -> ImageSize:
+    return ImageSize.of_file(path, UpscaleOptions(scale=2))
+
+
 def test_size_and_spacing_are_read_from_dicom_and_pictures(tmp_path: Path) -> None:
     dataset = small_chest(PixelSpacing=[0.143, 0.2], ImagerPixelSpacing=[0.5, 0.5])
     dataset.save_as(tmp_path / "a.dcm")
-    assert ImageSize.of_file(tmp_path / "a.dcm") == ImageSize(24, 20, 0.2)
+    assert size_of(tmp_path / "a.dcm") == ImageSize(24, 20, 0.2)
     dataset.PixelSpacing = [0, 0]
     dataset.save_as(tmp_path / "a.dcm")
-    assert ImageSize.of_file(tmp_path / "a.dcm") == ImageSize(24, 20, 0.5)
+    assert size_of(tmp_path / "a.dcm") == ImageSize(24, 20, 0.5)
     Image.fromarray(dataset.pixel_array).save(tmp_path / "a.png")
-    assert ImageSize.of_file(tmp_path / "a.png") == ImageSize(24, 20, None)
+    assert size_of(tmp_path / "a.png") == ImageSize(24, 20, None)
 
 
 def test_jobs_are_grouped_and_no_job_is_lost(tmp_path: Path) -> None:
@@ -81,6 +90,6 @@ def test_jobs_are_grouped_and_no_job_is_lost(tmp_path: Path) -> None:
     assert named == {2: ["two", "fine", "none", "bad"], 4: ["four"]}
     by_name = {job.source.name: job for group in groups.values() for job in group}
     assert by_name["bad"].error is None, "the run finds its error again"
-    assert isinstance(by_name["none"].error, UnsupportedImageError)
+    assert isinstance(by_name["none"].error, NoFittingScaleError)
     assert isinstance(by_name["fine"].error, OutOfScopeError)
     assert not by_name["fine"].is_named, "it is skipped even if the user named it"

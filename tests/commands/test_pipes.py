@@ -2,16 +2,19 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.uid import BasicTextSRStorage
 from typer.testing import CliRunner, Result
 
 from cxrsr_cli.commands.app import app
-from cxrsr_cli.errors import CxrsrError, ExitCode
+from cxrsr_cli.commands.pipes import open_pipes
+from cxrsr_cli.errors import CxrsrError, ExitCode, UsageError
 from tests.conftest import small_chest
 
 
@@ -81,7 +84,7 @@ def test_scale_and_target_spacing_exclude_each_other(tiny_model: Path, tmp_path:
 def test_a_suffix_is_a_part_of_a_file_name(tiny_model: Path, tmp_path: Path, suffix: str) -> None:
     done = upscale(tiny_model, "--suffix", suffix, tmp_path, tmp_path / "out")
     assert done.exit_code == ExitCode.USAGE
-    assert "is no part of a file name" in done.stderr
+    assert "cannot be in a file name" in done.stderr
 
 
 def test_files_that_are_fine_enough_are_skipped(tiny_model: Path, tmp_path: Path) -> None:
@@ -95,3 +98,45 @@ def test_files_that_are_fine_enough_are_skipped(tiny_model: Path, tmp_path: Path
     assert done.exit_code == ExitCode.OK, done.output
     assert [path.name for path in out.glob("*.dcm")] == ["0.2.dcm"]
     assert json.loads(report.read_text(encoding="utf-8"))["counts"]["skipped"] == 1
+
+
+def test_each_file_has_its_scale_and_all_are_in_one_report(tmp_path: Path) -> None:
+    """Other objects are skipped, and pipes refused, as with one scale for all."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for index, spacing in enumerate((0.2, 0.4)):
+        small_chest(index, PixelSpacing=[spacing, spacing]).save_as(folder / f"{spacing}.dcm")
+    small_chest(2, BodyPartExamined="HIP", PixelSpacing=[0.2, 0.2]).save_as(folder / "hip.dcm")
+    report = small_chest(3, SOPClassUID=BasicTextSRStorage)
+    report.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
+    for keyword in ("Rows", "Columns", "PixelData"):
+        delattr(report, keyword)
+    report.save_as(folder / "sr.dcm")
+    small_chest(4, PixelSpacing=None, ImagerPixelSpacing=None).save_as(folder / "unknown.dcm")
+    os.mkfifo(folder / "pipe")
+    options = ["--target-spacing", 0.1, "--report", tmp_path / "r.json", "--quarantine"]
+    arguments = [*options, tmp_path / "quarantine", folder, out]
+    done = CliRunner().invoke(app, ["upscale", *map(str, arguments)])
+    told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    status = {Path(file["source"]).name: file["status"] for file in told["files"]}
+    assert status == {
+        "0.2.dcm": "done", "0.4.dcm": "done", "hip.dcm": "skipped", "sr.dcm": "skipped",
+        "unknown.dcm": "failed", "pipe": "failed",
+    }  # fmt: skip
+    assert done.exit_code == ExitCode.SOME_FAILED
+    sizes = {path.name: pydicom.dcmread(path).Rows for path in out.glob("*.dcm")}
+    assert sizes == {"0.2.dcm": 48, "0.4.dcm": 96}
+    assert [told["model"]["name"], *(one["name"] for one in told["further_models"])] == [
+        "rir-s-x2", "rir-s-x4",
+    ]  # fmt: skip
+    assert done.stdout.count("upscaled") == 1, "one summary"
+    assert not list((tmp_path / "quarantine").rglob("unknown*"))
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_a_closed_stream_is_refused(
+    tiny_model: Path, tmp_path: Path, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"cxrsr_cli.commands.pipes.sys.{stream}", None)
+    with pytest.raises(UsageError, match="is closed"), open_pipes(["-"], "-", ""):
+        pass

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxrsr_cli.errors import InputError, OutputError
+from cxrsr_cli.errors import InputError, OutputError, UnsupportedImageError
 from cxrsr_cli.images.picture_files import (
     Picture,
     check_formats,
@@ -90,9 +90,9 @@ def test_a_tiff_with_white_zero_is_read_the_right_way_up(tmp_path: Path) -> None
 REFUSED = {
     "colour.png": (np.dstack([GREY, GREY, GREY + 1]), "a colour image"),
     "transparent.png": (np.dstack([GREY] * 4), "transparent"),
-    "one-bit.png": (GREY > 99, "not a grey image of 8 or 16 bits"),
+    "one-bit.png": (GREY > 99, "samples of 1 bits"),
     "float.npy": (GREY.astype(float), "float64; it must have two dimensions"),
-    "colour.npy": (np.dstack([GREY] * 3), r"shape \(9, 8, 3\)"),
+    "colour.npy": (np.dstack([GREY] * 3), "an array of 3 dimensions"),
     "empty.npy": (GREY[:0], "empty"),
 }
 
@@ -188,3 +188,70 @@ def test_the_format_of_a_stream_is_told_by_its_beginning() -> None:
     assert suffix_of_content(b"\x89PNG\r\n\x1a\n") == ".png"
     assert suffix_of_content(b"\x93NUMPY\x01\0") == ".npy"
     assert suffix_of_content(EXAMPLE.read_bytes()[:16]) == ".dcm"
+
+
+def test_no_spacing_is_assumed_where_a_file_states_none(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.jpg", "c.png"):
+        Image.fromarray(GREY).save(tmp_path / name)
+        assert read_picture(tmp_path / name).spacing is None, name
+    write_picture(Picture(GREY, 8), tmp_path / "d.tif", ".tif")
+    assert read_picture(tmp_path / "d.tif").spacing is None
+    for name in ("e.tif", "f.jpg", "g.png"):
+        Image.fromarray(GREY).save(tmp_path / name, dpi=(254, 127))
+        assert read_picture(tmp_path / name).spacing == pytest.approx((0.2, 0.1), rel=1e-3), name
+
+
+def test_a_spacing_that_a_format_cannot_state_is_left_out(tmp_path: Path) -> None:
+    for spacing in (1e-9, 1e12):
+        write_picture(Picture(GREY, 8, (spacing, spacing)), tmp_path / "a.png", ".png")
+        assert read_picture(tmp_path / "a.png").spacing is None
+
+
+def test_images_whose_values_or_place_would_change_are_refused(tmp_path: Path) -> None:
+    image = Image.fromarray(GREY)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=turned)
+    image.save(tmp_path / "key.png", transparency=7)
+    image.convert("1").save(tmp_path / "bits.png")
+    image.save(tmp_path / "two.tif", save_all=True, append_images=[image])
+    image.save(tmp_path / "signed.tif", tiffinfo={339: 2})
+    for name, says in {
+        "turned.jpg": "orientation 6", "key.png": "transparent", "bits.png": "samples of 1 bits",
+        "two.tif": "more than one image", "signed.tif": "signed values of 8 bits",
+    }.items():  # fmt: skip
+        with pytest.raises(UnsupportedImageError, match=says):
+            read_picture(tmp_path / name)
+
+
+def test_more_bits_than_a_file_has_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    with pytest.raises(UnsupportedImageError, match="8 bits, fewer than --bits 12"):
+        read_picture(tmp_path / "a.png", 12)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["((((", "{'descr': '<u2', 'fortran_order': False, 'shape': (True, 2)}",
+     "{'descr': '<u2', 'fortran_order': False, 'shape': (-1, 1)}",
+     "{'descr': '<u2', 'fortran_order': False, 'shape': (9000, 9000)}"],
+)  # fmt: skip
+def test_a_damaged_npy_header_is_refused(tmp_path: Path, header: str) -> None:
+    text = header.encode().ljust(117) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64)
+    (tmp_path / "a.npy").write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        read_picture(tmp_path / "a.npy")
+
+
+def test_a_dicom_preamble_may_be_that_of_a_tiff() -> None:
+    assert suffix_of_content(b"II*\0".ljust(128, b"\0") + b"DICM") == ".dcm"
+    assert suffix_of_content(b"II*\0".ljust(132, b"\0")) == ".tif"
+
+
+@pytest.mark.slow
+def test_an_output_may_be_larger_than_an_input(tmp_path: Path) -> None:
+    """Pillow's own limit is 179 million pixels, and ours of inputs is 268."""
+    large = np.zeros((16400, 16400), np.uint8)
+    for suffix in (".png", ".npy"):
+        write_picture(Picture(large, 8), tmp_path / f"a{suffix}", suffix)
