@@ -159,14 +159,15 @@ def check_report_path(path: Path, schema: str = SCHEMA, what: str = "report") ->
         If the path holds something other than an earlier report, or cannot be written.
     """
     try:
-        if path.exists() and not _is_report(path, schema):
-            raise OutputError(f"{path} exists and is no {what}; it is not replaced")
+        if path.exists() and not is_report(path, schema):
+            raise OutputError(f"{path} exists and is not a {what} of cxrsr; it is not replaced")
     except OSError as error:
         raise OutputError(f"cannot write the {what} {path}: {error.strerror}") from error
     check_writable(path)
 
 
-def _is_report(path: Path, schema: str) -> bool:
+def is_report(path: Path, schema: str = SCHEMA) -> bool:
+    """Return whether a file has a schema's name near its beginning; raises OSError."""
     if not path.is_file():  # reading a pipe or a device might never end
         return False
     with path.open("rb") as file:

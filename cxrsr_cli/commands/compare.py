@@ -47,7 +47,7 @@ def compare(
 
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{page} is not named as a page; end it with .html")
-    check_report_path(page, SCHEMA, "page of cxrsr compare")
+    check_report_path(page, SCHEMA, "comparison page")
     shown = read_comparison(source, outputs, frame=frame, audit=not no_verify)
     write_page(page, shown, with_patient=with_patient)
     failures = sum(len(each.failures) for each in shown)

@@ -2,10 +2,12 @@
 
 import errno
 import fcntl
+import functools
 import hashlib
 import io
 import itertools
 import logging
+import operator
 import os
 import shutil
 import stat
@@ -263,11 +265,16 @@ def open_regular(path: Path, *, follow_link: bool = True) -> io.BufferedReader:
     return io.BufferedReader(io.FileIO(descriptor))
 
 
-def permissions_of(path: Path) -> int:
-    """Return the mode of a file, for whom its folder lets in; 0o600 if it cannot be seen.
+def permissions_of(*paths: Path) -> int:
+    """Return the mode that all files have, for whom their folders let in; at least 0o600.
 
-    A copy with this mode is nowhere more readable than the file.
+    A copy with this mode is nowhere more readable than any of the files. One that cannot be
+    seen counts as 0o600.
     """
+    return functools.reduce(operator.and_, map(_permissions_of_file, paths), 0o666)
+
+
+def _permissions_of_file(path: Path) -> int:
     try:
         mode, folder = path.stat().st_mode, path.resolve(strict=True).parent.stat().st_mode
     except (OSError, RuntimeError):

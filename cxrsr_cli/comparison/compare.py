@@ -1,58 +1,26 @@
 """Read a source and its outputs, and audit them, for one page."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 
-from cxrsr_cli.common.files import ensure_unchanged
+from cxrsr_cli.common.files import ensure_unchanged, sha256_file
 from cxrsr_cli.dicom.decode import decode_compact
 from cxrsr_cli.dicom.pixel_format import PixelRange
 from cxrsr_cli.dicom.source import DicomSource, read_source
 from cxrsr_cli.errors import UsageError, VerificationError
 from cxrsr_cli.images.picture_files import is_picture, picture_source, read_picture
-from cxrsr_cli.images.picture_provenance import stated_provenance
+from cxrsr_cli.images.picture_provenance import (
+    PictureValues,
+    StatedProvenance,
+    stated_provenance,
+)
 from cxrsr_cli.verify.findings import Aspect, ClaimStatus, Finding
 from cxrsr_cli.verify.rebuild import StatedDerivation
 from cxrsr_cli.verify.verify import verify
-
-_SPACINGS = (
-    ("PixelSpacing", "by Pixel Spacing"),
-    ("ImagerPixelSpacing", "at the detector"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Spacing:
-    """Distance of the source's pixels, as the object states it.
-
-    Attributes
-    ----------
-    row, column : float
-        Millimetres between rows and between columns.
-    origin : str
-        Where these millimetres are, or which attribute states them.
-    """
-
-    row: float
-    column: float
-    origin: str
-
-    @classmethod
-    def from_dataset(cls, dataset: Dataset) -> "Spacing | None":
-        """Read it (PS3.3 10.7.1, C.8.11.7); None if no attribute states two positive numbers."""
-        for keyword, origin in _SPACINGS:
-            try:
-                row, column = (float(value) for value in dataset.get(keyword) or ())
-            except (TypeError, ValueError):
-                continue
-            if all(math.isfinite(value) and value > 0 for value in (row, column)):
-                return cls(row, column, origin)
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +88,13 @@ def read_comparison(
     original = _read(source, frame)
     shown = [original]
     for path in outputs:
-        output = _read(path, frame)
-        _check_values(original, output)
+        output, provenance = _read(path, frame), _provenance_of(path)
+        _check_values(original, output, provenance)
         shown.append(
             replace(
                 output,
                 scale=_scale(original.pixels.shape, output.pixels.shape),
-                model=_model(output),
+                model=provenance.model if provenance else _stated_model(output),
                 findings=_audit(source, path) if audit and not is_picture(path) else [],
             )
         )
@@ -142,9 +110,16 @@ def _read(path: Path, frame: int) -> Shown:
     return Shown(path, source, frames[frame - 1])
 
 
-def _check_values(source: Shown, output: Shown) -> None:
-    stated = stated_provenance(output.path) if is_picture(output.path) else None
-    if stated and stated["picture"]["values"] == "windowed":
+def _provenance_of(path: Path) -> StatedProvenance | None:
+    """Return what the JSON beside a picture states, if it is about the file that is there now."""
+    stated = stated_provenance(path) if is_picture(path) else None
+    with ensure_unchanged(path):
+        is_believed = stated is not None and stated.sha256 == sha256_file(path)
+    return stated if is_believed else None
+
+
+def _check_values(source: Shown, output: Shown, provenance: StatedProvenance | None) -> None:
+    if provenance and provenance.values is PictureValues.WINDOWED:
         raise UsageError(
             f"{output.path} has windowed values, which cannot be compared with those of its "
             "source; make it without --windowed"
@@ -157,11 +132,8 @@ def _check_values(source: Shown, output: Shown) -> None:
         )
 
 
-def _model(output: Shown) -> str:
-    """Return the name of the model that an output states."""
-    if is_picture(output.path):
-        stated = stated_provenance(output.path)
-        return str(stated["model"]["name"]) if stated else ""
+def _stated_model(output: Shown) -> str:
+    """Return the name of the model that an object states."""
     derivation = StatedDerivation.read(output.source)
     return derivation.parameters.options.model if derivation else ""
 

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from cxrsr_cli.batch.report import check_report_path, display_path
 from cxrsr_cli.common.files import atomic_write, permissions_of
-from cxrsr_cli.comparison.compare import Shown, Spacing
+from cxrsr_cli.comparison.compare import Shown
 from cxrsr_cli.comparison.statements import statements
 from cxrsr_cli.comparison.tiles import TILE_PIXELS, levels, means, steps_of_unit, tiles
+from cxrsr_cli.dicom.attributes import pixel_spacing
 from cxrsr_cli.dicom.write import os_errors_as_output_error
 from cxrsr_cli.images.display import Display, Preset
+from cxrsr_cli.images.picture_files import is_picture
 from cxrsr_cli.verify.findings import Finding
 from cxrsr_cli.versions import NOTICE
 
@@ -33,6 +35,12 @@ MAX_PIXELS = 160_000_000
 _PROGRAM = "<!-- program -->"
 _PIXELS = "<!-- pixels -->"
 _BURNT_IN = {"YES": "The object says that there is.", "NO": "The object says that there is none."}
+_SPACING_ORIGINS = {
+    "PixelSpacing": "by Pixel Spacing",
+    "ImagerPixelSpacing": "at the detector",
+    "NominalScannedPixelSpacing": "by Nominal Scanned Pixel Spacing",
+}
+"""Where the millimetres of the scale bar are, or which attribute states them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ def write_page(path: Path, shown: Sequence[Shown], *, with_patient: bool = False
     Parameters
     ----------
     path : Path
-        An HTML file; with the permissions of the source.
+        An HTML file; with the permissions that source and outputs have in common.
     shown : sequence of Shown
         The source, and its outputs.
     with_patient : bool
@@ -62,8 +70,8 @@ def write_page(path: Path, shown: Sequence[Shown], *, with_patient: bool = False
     OutputError
         If it cannot be written, or its path holds something else.
     """
-    check_report_path(path, SCHEMA, "page of cxrsr compare")
-    permissions = permissions_of(shown[0].path)
+    check_report_path(path, SCHEMA, "comparison page")
+    permissions = permissions_of(*(each.path for each in shown))
     with (
         os_errors_as_output_error(path),
         atomic_write(path, permissions=permissions) as temporary,
@@ -145,7 +153,6 @@ def _json(data: dict[str, Any]) -> str:
 def _data(layers: Sequence[_Layer], display: Display) -> dict[str, Any]:
     """Return what the program needs to know."""
     minimum, maximum = int(display.pixel_range.minimum), int(display.pixel_range.maximum)
-    spacing = Spacing.from_dataset(layers[0].shown.source.dataset)
     rows, columns = layers[0].shown.pixels.shape
     return {
         "rows": rows,
@@ -159,7 +166,7 @@ def _data(layers: Sequence[_Layer], display: Display) -> dict[str, Any]:
         "inverted": display.pixel_range.inverted,
         "padding": display.padding and [display.padding.first, display.padding.last],
         "presets": [_preset(preset) for preset in display.presets],
-        "spacing": spacing and [spacing.row, spacing.column, spacing.origin],
+        "spacing": _spacing(layers[0].shown),
         "tile": TILE_PIXELS,
         "layers": [
             {
@@ -177,6 +184,16 @@ def _data(layers: Sequence[_Layer], display: Display) -> dict[str, Any]:
             if (place := finding.place)
         ],
     }
+
+
+def _spacing(source: Shown) -> tuple[float, float, str] | None:
+    """Return the millimetres between rows and between columns, and what states them."""
+    spacing = pixel_spacing(source.source.dataset)
+    if spacing is None:
+        return None
+    is_of_file = is_picture(source.path)
+    origin = "as the file states" if is_of_file else _SPACING_ORIGINS[spacing.keyword]
+    return spacing.rows, spacing.columns, origin
 
 
 def _preset(preset: Preset) -> dict[str, Any]:

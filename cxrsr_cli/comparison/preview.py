@@ -1,5 +1,6 @@
 """Small pictures of outputs: one beside each output, and all of a run on contact sheets."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from cxrsr_cli.batch.report import check_report_path
+from cxrsr_cli.batch.report import check_report_path, is_report
 from cxrsr_cli.common.files import atomic_write, permissions_of
-from cxrsr_cli.comparison.compare import Shown, Spacing, read_comparison
+from cxrsr_cli.comparison.compare import Shown, read_comparison
+from cxrsr_cli.dicom.attributes import pixel_spacing
 from cxrsr_cli.dicom.write import os_errors_as_output_error
 from cxrsr_cli.images.display import Display
 from cxrsr_cli.networks.resampling import upsample
@@ -21,7 +23,6 @@ SCHEMA = "cxrsr-preview/1"
 SUFFIX = ".preview.png"
 SHEET_NAME = "contact-sheet"
 
-_DICOM_SUFFIXES = (".dcm", ".dicom")
 _PANEL_PIXELS = 512
 _GAP_PIXELS = 8
 _CAPTION_PIXELS = 16
@@ -61,7 +62,10 @@ class Previews:
         self.written.append(path)
 
     def finish(self) -> list[Path]:
-        """Write the contact sheets and return their paths; raises as `add`."""
+        """Write the contact sheets, remove those of an earlier run, and return their paths.
+
+        A run without previews changes none. Raises as `add`.
+        """
         if self.folder is None or not self.written:
             return []
         sheets, per_sheet = list[Path](), _SHEET_COLUMNS * _SHEET_ROWS
@@ -70,19 +74,24 @@ class Previews:
             number = f"-{start // per_sheet + 1}" if start else ""
             sheets.append(self.folder / f"{SHEET_NAME}{number}.png")
             part = written[start : start + per_sheet]
-            _save(draw_sheet(part, start + 1), sheets[-1], part[0])
+            _save(draw_sheet(part, start + 1), sheets[-1], permissions_of(*part))
+        for path in sorted(self.folder.glob(f"{SHEET_NAME}-*.png")):
+            is_sheet = re.fullmatch(rf"{SHEET_NAME}-[0-9]+\.png", path.name)
+            with os_errors_as_output_error(path):
+                if is_sheet and path not in sheets and is_report(path, SCHEMA):
+                    path.unlink(missing_ok=True)
         return sheets
 
 
 def preview_path(output: Path) -> Path:
-    """Return the path of an output's preview: the name of an output may be a UID."""
-    name = output.stem if output.suffix.lower() in _DICOM_SUFFIXES else output.name
-    return output.with_name(name + SUFFIX)
+    """Return the path of an output's preview, which no other output of its folder has."""
+    return output.with_name(output.name + SUFFIX)
 
 
 def write_preview(path: Path, source: Path, output: Path) -> None:
     """Write a picture of source and output; raises as `Previews.add`."""
-    _save(draw_preview(*read_comparison(source, [output], audit=False)), path, source)
+    picture = draw_preview(*read_comparison(source, [output], audit=False))
+    _save(picture, path, permissions_of(source, output))
 
 
 def draw_preview(source: Shown, output: Shown) -> Image.Image:
@@ -104,8 +113,8 @@ def draw_preview(source: Shown, output: Shown) -> Image.Image:
         _scaled(display.grey(enlarged, preset)),
         _scaled(display.grey(output.pixels[magnified], preset)),
     ]
-    spacing = Spacing.from_dataset(source.source.dataset)
-    width = f", {side * spacing.column:.0f} mm wide" if spacing else ""
+    spacing = pixel_spacing(source.source.dataset)
+    width = f", {side * spacing.columns:.0f} mm wide" if spacing else ""
     captions = [
         f"source {columns}x{rows}",
         f"output {output.pixels.shape[1]}x{output.pixels.shape[0]} {output.model}",
@@ -179,13 +188,13 @@ def _arrange(panels: Sequence[Image.Image], captions: Sequence[str], columns: in
     return sheet
 
 
-def _save(picture: Image.Image, path: Path, like: Path) -> None:
-    """Save a picture, with the permissions of another file, over an earlier preview."""
+def _save(picture: Image.Image, path: Path, permissions: int) -> None:
+    """Save a picture over an earlier preview."""
     check_report_path(path, SCHEMA, "preview")
     text = PngImagePlugin.PngInfo()
     text.add_text("Software", SCHEMA)
     with (
         os_errors_as_output_error(path),
-        atomic_write(path, permissions=permissions_of(like)) as temporary,
+        atomic_write(path, permissions=permissions) as temporary,
     ):
         picture.save(temporary, "PNG", pnginfo=text)

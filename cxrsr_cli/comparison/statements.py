@@ -15,10 +15,10 @@ IMAGE_KEYWORDS = (
     "ImageType", "Modality", "BodyPartExamined", "ViewPosition", "PresentationIntentType",
     "Rows", "Columns", "NumberOfFrames", "BitsStored", "PixelRepresentation",
     "PhotometricInterpretation", "PixelSpacing", "ImagerPixelSpacing",
-    "PixelSpacingCalibrationType", "WindowCenter", "WindowWidth", "VOILUTFunction",
-    "RescaleSlope", "RescaleIntercept", "BurnedInAnnotation", "LossyImageCompression",
-    "LossyImageCompressionRatio", "LossyImageCompressionMethod", "Manufacturer",
-    "ManufacturerModelName", "DetectorType", "KVP",
+    "NominalScannedPixelSpacing", "PixelSpacingCalibrationType", "WindowCenter", "WindowWidth",
+    "VOILUTFunction", "RescaleSlope", "RescaleIntercept", "BurnedInAnnotation",
+    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+    "Manufacturer", "ManufacturerModelName", "DetectorType", "KVP",
 )  # fmt: skip
 """Attributes of the image and of its making, which name nobody."""
 
@@ -29,7 +29,7 @@ PATIENT_KEYWORDS = (
 )  # fmt: skip
 """Attributes that name a patient, or lead to one."""
 
-_PICTURE_KEYWORDS = "Rows", "Columns", "BitsStored", "PixelSpacing"
+_PICTURE_KEYWORDS = "Rows", "Columns", "BitsStored"
 _DERIVATION = "DerivationDescription"
 _EARLIER = ". Earlier: "
 """Begins what others wrote in Derivation Description."""
@@ -62,6 +62,9 @@ def statements(shown: Sequence[Shown], *, with_patient: bool) -> Iterator[tuple[
         values = tuple(_text(dataset, keyword) for dataset in datasets)
         if any(values):
             yield dictionary_description(keyword), *values
+    spacings = tuple(_file_spacing(each) for each in shown)
+    if any(spacings):
+        yield "Spacing (mm), as the file states", *spacings
     derivations = tuple(_derivation(dataset, whole=with_patient) for dataset in datasets)
     if any(derivations):
         yield dictionary_description(_DERIVATION), *derivations
@@ -82,6 +85,11 @@ def _format(shown: Shown) -> str:
     if is_picture(shown.path):
         return FORMATS[shown.path.suffix.lower()]
     return sop_class_name(shown.source.dataset)
+
+
+def _file_spacing(shown: Shown) -> str:
+    """Return the spacing of a picture, which is no attribute: its file states pixels per inch."""
+    return _text(shown.source.dataset, "PixelSpacing") if is_picture(shown.path) else ""
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

@@ -1,8 +1,8 @@
 """How stored values become grey on a screen: modality LUT, windows, VOI LUTs and polarity."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -15,6 +15,12 @@ from cxrsr_cli.dicom.pixel_format import Padding, PixelRange
 _CENTRAL_PERCENT = 0.5, 99.5
 _WHITE = 255
 _DEFAULT_FUNCTION = "LINEAR"
+_MAX_OWN_PRESETS = 16
+"""Windows, and VOI LUTs, of an object that are offered: each curve takes up to 64 KiB."""
+_MAX_NUMBER = 1e30
+"""Larger numbers of a header are illegal, because what is computed from them could overflow."""
+_STRIP_PIXELS = 1 << 18
+"""Pixels that are made grey at a time: their indices take four times the memory of the values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +91,30 @@ class Display:
         return replace(plain, presets=[*_own_presets(dataset, plain), *_presets_of(image, plain)])
 
     def grey(self, values: NDArray[np.number], preset: Preset) -> NDArray[np.uint8]:
-        """Return the grey, from black 0 to white 255, of stored values or of their means."""
-        minimum, maximum = self.pixel_range.minimum, self.pixel_range.maximum
-        index = np.floor(values.astype(np.float64) - minimum + 0.5).clip(0, maximum - minimum)
-        grey: NDArray[np.uint8] = self.curve(preset)[index.astype(np.intp)]
+        """Return the grey, from black 0 to white 255, of stored values or of their means.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            ``(H, W)`` or ``(N,)``; a value beyond the legal ones has the grey of the nearest.
+        preset : Preset
+            One of this object.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8, of the shape of `values`. It is made in strips of rows, so that it takes
+            little memory beside itself.
+        """
+        curve, minimum = self.curve(preset), int(self.pixel_range.minimum)
+        grey = np.empty(values.shape, np.uint8)
+        rows = max(1, _STRIP_PIXELS * len(values) // max(1, values.size))
+        for start in range(0, len(values), rows):
+            strip = values[start : start + rows]
+            if strip.dtype.kind == "f":
+                strip = np.floor(strip.astype(np.float64) + 0.5)
+            index = strip.astype(np.intp) - minimum
+            grey[start : start + rows] = curve.take(index, mode="clip")
         return grey
 
     def curve(self, preset: Preset) -> NDArray[np.uint8]:
@@ -123,7 +149,7 @@ def _number(value: object) -> float | None:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= _MAX_NUMBER else None
 
 
 def _linear(values: NDArray[np.number], low: float, high: float) -> NDArray[np.uint8]:
@@ -137,7 +163,7 @@ def _to_grey(share: NDArray[np.number]) -> NDArray[np.uint8]:
 
 
 def _own_presets(dataset: Dataset, display: Display) -> Iterator[Preset]:
-    """Yield the windows and VOI LUTs of the object."""
+    """Yield the windows and VOI LUTs of the object, the first `_MAX_OWN_PRESETS` of each."""
     centres, widths = (_numbers(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
     function = str(dataset.get("VOILUTFunction") or _DEFAULT_FUNCTION)
     modality = _modality_values(dataset, display)
@@ -158,7 +184,8 @@ def _own_presets(dataset: Dataset, display: Display) -> Iterator[Preset]:
             yield Preset(name, low, high, _linear(modality, low, high))
         else:
             yield Preset(name, low, high)
-    for number, item in enumerate(dataset.get("VOILUTSequence") or (), start=1):
+    tables = islice(dataset.get("VOILUTSequence") or (), _MAX_OWN_PRESETS)
+    for number, item in enumerate(tables, start=1):
         looked_up = _look_up(item, modality)
         if looked_up is None:
             continue
@@ -171,7 +198,7 @@ def _own_presets(dataset: Dataset, display: Display) -> Iterator[Preset]:
 
 def _numbers(value: object) -> list[float | None]:
     values = value if isinstance(value, MultiValue | list | tuple) else [value]
-    return [_number(each) for each in values]
+    return [_number(each) for each in values[:_MAX_OWN_PRESETS]]
 
 
 def _modality_values(dataset: Dataset, display: Display) -> NDArray[np.float64] | None:

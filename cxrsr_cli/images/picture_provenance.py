@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,56 @@ from cxrsr_cli.common.files import atomic_write, open_regular, permissions_of
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.attributes import pixel_spacing
 from cxrsr_cli.errors import OutputError
-from cxrsr_cli.images.display import Display
+from cxrsr_cli.images.display import Display, Preset
 from cxrsr_cli.images.picture_files import FORMATS, Picture, is_picture
 from cxrsr_cli.versions import NOTICE
 
 SCHEMA = "cxrsr-picture/1"
 """New keys keep the number; a key that is removed or changes its meaning needs another one."""
 _SCHEMA_WITHIN_BYTES = 100
+_MAX_BYTES = 1 << 20
+"""Of a JSON that is read; those that are written have a few kilobytes."""
+
+
+class PictureValues(StrEnum):
+    """What the values of a picture are."""
+
+    STORED = "stored"
+    """Those of the source's kind."""
+    WINDOWED = "windowed"
+    """What a screen shows, in 8 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatedProvenance:
+    """What the JSON beside a picture states, as far as it is read.
+
+    Attributes
+    ----------
+    model : str
+        Name of the model, of printable characters.
+    values : PictureValues
+        What the values are.
+    sha256 : str
+        Of the picture's file. If the file has another one, the JSON says nothing about it.
+    """
+
+    model: str
+    values: PictureValues
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowedPicture(Picture):
+    """A picture of what a screen shows.
+
+    Attributes
+    ----------
+    window : Preset
+        How its values were made from stored ones.
+    """
+
+    window: Preset
 
 
 def provenance_path(picture: Path) -> Path:
@@ -77,17 +122,29 @@ def output_picture(
         values = output.astype(np.int16) if output.dtype == np.int8 else output
         return Picture(values, dataset.BitsStored, size)
     display = Display.from_dataset(dataset, source)
-    return Picture(display.grey(output, display.presets[0]), 8, size)
+    window = display.presets[0]
+    return WindowedPicture(display.grey(output, window), 8, size, window=window)
 
 
-def stated_provenance(picture: Path) -> dict[str, Any] | None:
-    """Return what the JSON beside a picture says; None without one."""
+def stated_provenance(picture: Path) -> StatedProvenance | None:
+    """Return what the JSON beside a picture states; None without a legal one.
+
+    The picture need not exist. Whoever believes the JSON compares the SHA-256 first.
+    """
     try:
-        content = json.loads(provenance_path(picture).read_bytes())
-    except (OSError, ValueError):
+        with open_regular(provenance_path(picture)) as file:
+            text = file.read(_MAX_BYTES + 1)
+        content = json.loads(text) if len(text) <= _MAX_BYTES else None
+    except (OSError, ValueError, RecursionError):
         return None
-    is_ours = isinstance(content, dict) and content.get("schema") == SCHEMA
-    return content if is_ours else None
+    match content:
+        case {
+            "schema": schema,
+            "model": {"name": str(model)},
+            "picture": {"values": str(values), "sha256": str(sha256)},
+        } if schema == SCHEMA and model.isprintable() and values in list(PictureValues):
+            return StatedProvenance(model, PictureValues(values), sha256)
+    return None
 
 
 def write_provenance(
@@ -133,7 +190,7 @@ def write_provenance(
     """
     rows, columns = picture.values.shape
     spacing = None if is_picture(source) else pixel_spacing(dataset)
-    windowed = parameters.options.windowed and not is_picture(source)
+    window = picture.window if isinstance(picture, WindowedPicture) else None
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "notice": NOTICE,
@@ -152,11 +209,12 @@ def write_provenance(
             "sha256": picture_sha256,
             "rows": rows,
             "columns": columns,
-            "values": "windowed" if windowed else "stored",
+            "values": PictureValues.WINDOWED if window else PictureValues.STORED,
+            "window": window and {"name": window.name, "low": window.low, "high": window.high},
             "bits": picture.bits,
             "minimum": picture.minimum,
             "maximum": picture.maximum,
-            "larger_is_darker": dataset.PhotometricInterpretation == "MONOCHROME1" and not windowed,
+            "larger_is_darker": dataset.PhotometricInterpretation == "MONOCHROME1" and not window,
             "spacing_mm": picture.spacing,
             "spacing_attribute": spacing.keyword if spacing else None,
         },

@@ -24,7 +24,7 @@ def check_map_path(path: Path) -> None:
     """
     check_writable(path)
     if path.exists() and not (path.is_file() and _is_png(path)):
-        raise OutputError("{path} exists and is no PNG file; it is not replaced", path)
+        raise OutputError("{path} exists and is not a PNG file; it is not replaced", path)
 
 
 def _is_png(path: Path) -> bool:

@@ -51,6 +51,7 @@ def test_a_picture_has_the_stored_values_of_the_object(upscaler: Upscaler, tmp_p
         "rows": 48,
         "columns": 40,
         "values": "stored",
+        "window": None,
         "bits": 12,
         "minimum": 0,
         "maximum": 4095,
@@ -83,6 +84,7 @@ def test_a_windowed_picture_is_what_a_screen_shows(upscaler: Upscaler, tmp_path:
         assert (stated["values"], stated["bits"], stated["larger_is_darker"]) == (
             "windowed", 8, False,
         )  # fmt: skip
+        assert stated["window"] == {"name": "Window of the object", "low": 1536, "high": 2560}
 
 
 def test_a_picture_makes_a_picture_as_the_array_does(upscaler: Upscaler, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_report_replaces_only_a_report(cxrsr: Command, inputs: Path, tmp_path:
     before = source.read_bytes()
     done = cxrsr("upscale", "--report", source, inputs, tmp_path / "out")
     assert done.returncode == ExitCode.CANNOT_WRITE
-    assert "is no report" in done.stderr
+    assert "is not a report of cxrsr" in done.stderr
     assert source.read_bytes() == before
     assert not (tmp_path / "out").exists()
 
@@ -138,11 +138,11 @@ def test_the_json_log_has_an_object_per_event(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--report", "in/0.dcm"], "is no report"),
+        (["--report", "in/0.dcm"], "is not a report of cxrsr"),
         (["--report", "out/0.dcm"], "is an output; choose another path for the report"),
         (["--report", "out/.cxrsr-ledger.sqlite"], "is the ledger"),
-        (["--report", "pipe"], "is no report"),
-        (["--report", "/dev/full"], "is no report"),
+        (["--report", "pipe"], "is not a report of cxrsr"),
+        (["--report", "/dev/full"], "is not a report of cxrsr"),
         (["--report", "pipe/r.json"], "not a writable folder"),
         (["--ledger", "in/0.dcm"], "ledger in/0.dcm cannot be used"),
         (["--ledger", "out/0.dcm"], "is an output"),

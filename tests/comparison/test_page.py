@@ -1,12 +1,13 @@
 """What a page contains, and where it may be written."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cxrsr_cli.comparison.compare import Shown, Spacing, read_comparison
+from cxrsr_cli.comparison.compare import Shown, read_comparison
 from cxrsr_cli.comparison.page import build_page, write_page
 from cxrsr_cli.comparison.statements import PATIENT_KEYWORDS
 from cxrsr_cli.errors import OutputError, UsageError, VerificationError
@@ -55,11 +56,20 @@ def test_only_an_earlier_page_is_replaced(tmp_path: Path) -> None:
         assert path.read_bytes() == before
 
 
-def test_a_page_may_be_read_by_who_may_read_the_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("modes", "expected"),
+    [((0o644, 0o644), 0o644), ((0o600, 0o644), 0o600), ((0o644, 0o640), 0o640)],
+)
+def test_a_page_may_be_read_by_who_may_read_all_its_images(
+    tmp_path: Path, modes: tuple[int, int], expected: int
+) -> None:
+    tmp_path.chmod(0o755)
     shown, page = pair(tmp_path), tmp_path / "page.html"
-    shown[0].path.chmod(0o600)
+    shown[1].path.touch()
+    for each, mode in zip(shown, modes, strict=True):
+        each.path.chmod(mode)
     write_page(page, shown)
-    assert page.stat().st_mode & 0o777 == 0o600
+    assert page.stat().st_mode & 0o777 == expected
 
 
 def test_large_outputs_are_reduced_and_the_page_says_so(
@@ -76,17 +86,21 @@ def test_large_outputs_are_reduced_and_the_page_says_so(
     [
         (
             {"PixelSpacing": [0.1, 0.2], "ImagerPixelSpacing": [1, 1]},
-            (0.1, 0.2, "by Pixel Spacing"),
+            [0.1, 0.2, "by Pixel Spacing"],
         ),
-        ({"PixelSpacing": [0, 0], "ImagerPixelSpacing": [0.3, 0.3]}, (0.3, 0.3, "at the detector")),
+        ({"PixelSpacing": [0, 0], "ImagerPixelSpacing": [0.3, 0.3]}, [0.3, 0.3, "at the detector"]),
+        (
+            {"ImagerPixelSpacing": None, "NominalScannedPixelSpacing": [0.4, 0.5]},
+            [0.4, 0.5, "by Nominal Scanned Pixel Spacing"],
+        ),
         ({"PixelSpacing": None, "ImagerPixelSpacing": None}, None),
     ],
 )
 def test_millimetres_are_those_that_the_object_states(
-    tmp_path: Path, header: dict[str, Any], expected: tuple[float, float, str] | None
+    tmp_path: Path, header: dict[str, Any], expected: list[object] | None
 ) -> None:
-    found = Spacing.from_dataset(pair(tmp_path, **header)[0].source.dataset)
-    assert found == (expected and Spacing(*expected))
+    page = "".join(build_page(pair(tmp_path, **header)))
+    assert f'"spacing":{json.dumps(expected, separators=(",", ":"))},' in page
 
 
 def test_an_output_is_audited_and_names_its_model(tmp_path: Path, upscaler: Upscaler) -> None:

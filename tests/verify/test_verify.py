@@ -194,7 +194,7 @@ def test_a_place_that_fails_is_drawn(pair: tuple[Path, Path], tmp_path: Path) ->
 @pytest.mark.parametrize("target", [0, 1])
 def test_a_map_replaces_no_image(pair: tuple[Path, Path], target: int) -> None:
     before = pair[target].read_bytes()
-    with pytest.raises(OutputError, match="no PNG"):
+    with pytest.raises(OutputError, match="not a PNG"):
         verify(*pair, map_file=pair[target])
     assert pair[target].read_bytes() == before
 
@@ -312,7 +312,7 @@ def test_every_encoding_of_the_output_passes(
         (["{0}", "none"], ExitCode.ALL_FAILED, "No such file"),
         (["{0}", "{2}"], ExitCode.ALL_FAILED, "no Pixel Data"),
         (["--json", "{1}", "{1}"], ExitCode.VERIFICATION, '"VerificationError"'),
-        (["--map", "{0}", "{0}", "{1}"], ExitCode.CANNOT_WRITE, "no PNG file"),
+        (["--map", "{0}", "{0}", "{1}"], ExitCode.CANNOT_WRITE, "not a PNG file"),
         (["{0}"], ExitCode.USAGE, "--from-report"),
         (["--from-report", "{0}"], ExitCode.USAGE, "not a report of cxrsr upscale"),
     ],
