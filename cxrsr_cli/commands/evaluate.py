@@ -164,6 +164,8 @@ def evaluate(
             cases[factor] = worst.worst_cases(result, evaluator)
         # After each scale: what comes later must not lose it.
         outputs.write(results, cases)
+    if not any(result.images for result in results):
+        raise InputError("no image can be used")
     if any(result.failed for result in results):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -271,9 +273,6 @@ def _run(
 
     total = sum(map(len, paths.values())) * len(evaluator.inputs)
     evaluated = evaluator.evaluate(paths, fail)
-    scores = list(
+    return list(
         tqdm(evaluated, total=total, unit="image", desc=f"x{evaluator.scale}", disable=not progress)
     )
-    if not scores:
-        raise InputError(f"no image can be used at x{evaluator.scale}")
-    return scores

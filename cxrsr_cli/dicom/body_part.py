@@ -6,10 +6,11 @@ ward beside the region. So it is read word by word. Each line of `WORDS` and `CO
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from enum import Enum, auto
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -35,6 +36,8 @@ class Region(Enum):
     """Another region: the object is not a chest radiograph, whatever else is named."""
     NONE = auto()
     """No region, but a view, a technique or a filler."""
+    APART = auto()
+    """As NONE, if no other word is joined to it: RIBBED is not RIB and BED."""
     UNKNOWN = auto()
 
 
@@ -51,68 +54,112 @@ class BodyPart(Enum):
 WORDS = (
     # The defined terms of Body Part Examined (PS3.16 annex L), English and Latin
     (Region.CHEST, "CHEST CHESTS CXR THORAX LUNG LUNGS RIB RIBS STERNUM HEART MEDIASTINUM RIBCAGE"),
-    (Region.CHEST, "HEMITHORAX PULMO PULMONES COSTA COSTAE"),
+    (Region.CHEST, "HEMITHORAX PULMO PULMONES COSTAE"),
     (Region.CHEST, "LUNGE LUNGEN BRUSTKORB RIPPE RIPPEN BRUSTBEIN HERZ"),  # German
-    (Region.CHEST, "POITRINE POUMON POUMONS COTES COEUR"),  # French
+    (Region.CHEST, "POITRINE POUMON POUMONS COEUR"),  # French
     (Region.CHEST, "TORAX PECHO PULMON COSTILLA COSTILLAS PARRILLA ESTERNON CORAZON"),  # Spanish
     (Region.CHEST, "PEITO PULMAO PULMOES COSTELA COSTELAS COSTAIS ESTERNO"),  # Portuguese
     (Region.CHEST, "TORACE EMITORACE POLMONE POLMONI COSTE COSTOLE STERNO"),  # Italian
     (Region.CHEST, "PLAMANI PULMONAR PULMONARA"),  # Romanian
     (Region.CHEST, "LONGEN BORSTKAS RIBBEN"),  # Dutch
-    (Region.CHEST, "LUNGA LUNGOR BROSTKORG REVBEN LUNGER BRYSTKASSE RIBBEIN"),  # Scandinavian
+    (Region.CHEST, "LUNGOR BROSTKORG REVBEN LUNGER BRYSTKASSE RIBBEIN"),  # Scandinavian
     (Region.CHEST, "KEUHKO KEUHKOT RINTAKEHA KYLKILUUT KOPS KOPSUD RINDKERE"),  # Finnish, Estonian
     (Region.CHEST, "KLATKA PLUC PLUCA ZEBRA MOSTEK"),  # Polish
     (Region.CHEST, "HRUD HRUDNIK HRUDNIKU PLICE SRDCE PLJUCA TORAKS PRSNI"),  # Czech to Slovene
-    (Region.CHEST, "MELLKAS TUDO BORDAK"),  # Hungarian
+    (Region.CHEST, "MELLKAS TÜDŐ BORDAK"),  # Hungarian
     (Region.CHEST, "KRUTINE PLAUCIAI KRUSKURVIS PLAUSAS"),  # Lithuanian, Latvian
     (Region.CHEST, "AKCIGER AKCIGERLER GOGUS KABURGA"),  # Turkish
-    (Region.CHEST, "DADA PARU NGUC PHOI"),  # Indonesian, Malay, Vietnamese
+    (Region.CHEST, "DADA PARU NGUC NGỰC PHOI"),  # Indonesian, Malay, Vietnamese
     (Region.CHEST, "ΘΩΡΑΞ ΘΩΡΑΚΑΣ ΘΩΡΑΚΟΣ ΘΩΡΑΚΑ ΠΝΕΥΜΟΝΕΣ ΠΛΕΥΡΕΣ"),  # Greek
     (Region.CHEST, "ОГК ОГП КЛЕТКА КЛЕТКИ ЛЕГКИЕ ЛЕГКИХ РЕБРА ТОРАКС ФЛГ ФЛЮОРОГРАФИЯ"),  # Russian
     (Region.CHEST, "КЛІТКА КЛІТКИ КЛIТКА ЛЕГЕНІ ЛЕГЕНЬ КОШ ПЛУЋА"),  # Ukrainian to Serbian
     (Region.CHEST, "חזה ריאות צלעות صدر الصدر رئة الرئة الرئتين سینه ریه छाती"),
     (Region.CHEST, "胸 胸部 胸片 胸写 肺 心肺 肺部 心胸 肋 肋骨"),  # Chinese, Japanese
-    (Region.CHEST, "흉부 가슴 폐 늑골 ทรวงอก ปอด"),  # Korean, Thai
+    (Region.CHEST, "胸廓 胸郭 胸腔 胸膜 胸骨 心脏 心臓 心臟 肺尖 肺野 肋弓"),
+    (Region.CHEST, "흉부 가슴 폐 늑골 흉골 ทรวงอก ปอด"),  # Korean, Thai
     (Region.BESIDE, "ABDOMEN ABDOMENS ABDO ABD ABDOMINAL NECK KUB UPPERABDOMEN"),
     (Region.BESIDE, "BAUCH HALS COU VENTRE CUELLO VIENTRE PESCOCO ADDOME COLLO BUIK BUK MAGE"),
     (Region.BESIDE, "VATSA BRZUCH SZYJA BRICHO KRK HAS NYAK KARIN BATIN BOYUN PERUT BUNG"),
-    (Region.BESIDE, "ΚΟΙΛΙΑ ЖИВОТ БРЮШНАЯ ОБП ШЕЯ בטן بطن البطن 腹 腹部 颈 颈部 頸部 복부 ท้อง"),
+    (Region.BESIDE, "ΚΟΙΛΙΑ ЖИВОТ БРЮШНАЯ ОБП ШЕЯ בטן بطن البطن 腹 腹部 颈 颈部 頸 頸部 복부 ท้อง"),
     (Region.BOTH, "BABYGRAM BABYGRAMM BABYGRAMME THORACOABDOMINAL TORACOABDOMINAL 胸腹 胸腹部"),
-    (Region.OTHER, "HIP HIPS PELVIS PELV PELVIC SACRUM COCCYX"),
-    (Region.OTHER, "SPINE SPINES TSPINE CSPINE LSPINE SSPINE TLSPINE CTSPINE LSSPINE"),
-    (Region.OTHER, "VERTEBRA VERTEBRAE VERTEBRAL COLUMN SCOLIOSIS"),
-    (Region.OTHER, "HEAD SKULL BRAIN NOSE JAW TEETH SINUS SINUSES BREAST BREASTS MAMMA"),
-    (Region.OTHER, "SHOULDER CLAVICLE SCAPULA ARM HUMERUS ELBOW FOREARM WRIST HAND FINGER THUMB"),
-    (Region.OTHER, "LEG LEGS FEMUR THIGH KNEE KNEES PATELLA TIBIA FIBULA ANKLE FOOT FEET TOE HEEL"),
-    (Region.OTHER, "EXTREMITY EXTREMITIES LIMB JOINT MUSCLE ARTERY VEIN AORTA WHOLEBODY"),
-    (Region.OTHER, "HUFTE HUEFTE BECKEN WIRBEL WIRBELSAULE WIRBELSAEULE WS BWS HWS LWS SCHULTER"),
-    (Region.OTHER, "SCHADEL SCHAEDEL KNIE BEIN FUSS BRUSTWIRBELSAULE BRUSTWIRBELSAEULE"),  # German
-    (Region.OTHER, "HANCHE BASSIN RACHIS COLONNE EPAULE GENOU CRANE SEIN SEINS"),  # French
-    (Region.OTHER, "CADERA COLUMNA HOMBRO RODILLA CRANEO MAMA MAMAS"),  # Spanish
-    (
-        Region.OTHER,
-        "QUADRIL BACIA COLUNA OMBRO JOELHO ANCA BACINO COLONNA RACHIDE SPALLA GINOCCHIO",
-    ),
-    (Region.OTHER, "HEUP BEKKEN WERVELKOLOM HOFT RYGG RYGGRAD LONKKA RANKA RINTARANKA COLOANA"),
-    (Region.OTHER, "BIODRO MIEDNICA KREGOSLUP PATER KYCEL PANEV GERINC CSIPO KALCA OMURGA SONG"),
-    (Region.OTHER, "ΙΣΧΙΟ ΛΕΚΑΝΗ ΣΠΟΝΔΥΛΙΚΗ ТАЗ БЕДРО СУСТАВ ПОЗВОНОЧНИК ПОЗВОНОЧНИКА"),
-    (Region.OTHER, "胸椎 胸腰椎 椎 脊 髋 股 骨盆 骨盤 膝 踝 足 手 肘 肩 头 頭 锁骨 鎖骨"),
-    (Region.OTHER, "乳 関節 关节 动脉 動脈"),
-    (Region.OTHER, "흉추 요추 경추 척추 골반 고관절 무릎 쇄골 어깨 유방"),
+    # The spine, in all languages of the lines above
+    (Region.OTHER, "SPINE SPINES TSPINE CSPINE LSPINE SSPINE TLSPINE CTSPINE LSSPINE *SPINAL*"),
+    (Region.OTHER, "*VERTEBR* *LUMBAR* *LUMBAL* LUMBO* LUMBER SACRUM *SACRAL* SACRO* COCCYX"),
+    (Region.OTHER, "COLUMN *SCOLIO* *SKOLIO* CERVIC* ZERVIK* SERVIK*"),
+    (Region.OTHER, "*WIRBEL* WS BWS HWS LWS BWK HWK LWK LENDEN* KREUZBEIN STEISSBEIN"),  # German
+    (Region.OTHER, "RACHIS RACHIDIEN RACHIDE COLONNE *LOMBAIRE *LOMBAIRES *OSACRE *OSACREE"),
+    (Region.OTHER, "COLUMNA ESPALDA COLUNA COSTAS *LOMBAR *LOMBARES COLONNA *LOMBARE *LOMBARI"),
+    (Region.OTHER, "SCHIENA COLOANA *LOMBARA *WERVEL* RUG RYGG* *RYGG *RYGGEN *VIRVEL*"),
+    (Region.OTHER, "KOTA HALSKOTA LANDKOTA KOTOR KOTPELARE"),
+    (Region.OTHER, "RANKA LANNERANKA RINTARANKA SELKA LULISAMMAS SELGROOG"),
+    (Region.OTHER, "*KREGOSLUP* LEDZW* KRZYZOW* PATER PATERE PATERI BEDERNI CHRBTIC* OBRATEL"),
+    (Region.OTHER, "HRBTENIC* KRALJEZ* KICMA KICME *GERINC* *CSIGOLYA* AGYEKI STUBUR* MUGURKAUL*"),
+    (Region.OTHER, "OMURGA OMURGASI OMUR LOMBER BELAKANG SONG LƯNG THAT"),
+    (Region.OTHER, "*ΣΠΟΝΔΥΛ* ΟΣΦΥ* ΑΥΧΕΝΙΚ* ΜΟΙΡΑ"),
+    (Region.OTHER, "ПОЗВОНО* *ПОЯСНИЧ* ШЕЙН* КРЕСТЕЦ *КРЕСТЦ* КОПЧИК* ГОП ПОП ШОП ПКОП"),
+    (Region.OTHER, "ХРЕБЕТ ХРЕБТ* ПОПЕРЕК* КРИЖ* ГРЪБНА* ПРЕШЛЕН* КИЧМ*"),
+    (Region.OTHER, "שדרה השדרה חוליות מותני גב الفقري فقري فقرات الفقرات قطني القطنية ظهر الظهر"),
+    (Region.OTHER, "کمر रीढ़ कमर 胸椎 胸腰椎 椎 脊 髓 腰 胸腰 颈胸 頸胸 骶 仙骨 仙腸 背部 尾骨"),
+    (Region.OTHER, "흉추 요추 경추 천추 척추 허리 สันหลัง เอว"),
+    # The pelvis and the hip
+    (Region.OTHER, "HIP HIPS *PELVI* PELV HUFT* HUEFT* BECKEN HANCHE HANCHES BASSIN"),
+    (Region.OTHER, "CADERA CADERAS QUADRIL BACIA ANCA ANCHE BACINO HEUP HEUPEN BEKKEN HOFT HOFTE"),
+    (Region.OTHER, "HOFTLED BACKEN BAEKKEN LONKKA LANTIO PUUS VAAGEN BIODR* MIEDNIC*"),
+    (Region.OTHER, "KYCEL* PANEV KUK ZDJELICA MEDENICA CSIPO MEDENCE DUBUO KLUBAS GURNS KALCA"),
+    (Region.OTHER, "SOLD BAZIN PINGGUL PANGGUL HANG CHAU ΙΣΧΙΟ ΙΣΧΙΑ ΛΕΚΑΝΗ ΛΕΚΑΝΗΣ"),
+    (Region.OTHER, "ТАЗ ТАЗА ТАЗОБЕДР* БЕДРО БЕДРА БЕДРЕН* КУЛЬШ* СТЕГН* ירך אגן حوض الحوض ورك"),
+    (Region.OTHER, "فخذ لگن कूल्हा 髋 股 臀 骨盆 骨盤 골반 고관절 สะโพก เชิงกราน"),
+    # The shoulder and the arm
+    (Region.OTHER, "*SHOULDER* *CLAVIC* *CLAVIK* *SCAPUL* ARM ARMS *HUMER* ELBOW ELBOWS"),
+    (Region.OTHER, "*FOREARM* WRIST WRISTS HAND HANDS FINGER FINGERS THUMB *BRACHI* ANTEBR* ULNA"),
+    (Region.OTHER, "*SCHULTER* SCHLUSSELBEIN SCHLUESSELBEIN OBERARM UNTERARM ELLENBOGEN DAUMEN"),
+    (Region.OTHER, "EPAULE EPAULES BRAS COUDE POIGNET POIGNETS DOIGT HOMBRO BRAZO CODO MUNECA"),
+    (Region.OTHER, "MANO OMBRO BRACO COTOVELO PUNHO MAO UMERO SPALLA BRACCIO AVAMBRACCIO GOMITO"),
+    (Region.OTHER, "POLSO OMERO SCHOUDER BOVENARM ONDERARM ELLEBOOG POLS SLEUTELBEEN OVERARM"),
+    (Region.OTHER, "UNDERARM SKULDER AXEL ARMBAGE ALBUE"),
+    (Region.OTHER, "HANDLED NYCKELBEN KRAVEBEN OLKAPAA KYYNARPAA"),
+    (Region.OTHER, "RANNE BARK RAMIE OBOJCZYK LOKIEC NADGARSTEK"),
+    (Region.OTHER, "REKA RAMENO LOKET ZAPESTI RUKA LAKAT"),
+    (Region.OTHER, "VALL KONYOK CSUKLO KULCSCSONT UMAR OMUZ DIRSEK BILEK KOL BAHU SIKU LENGAN VAI"),
+    (Region.OTHER, "ΩΜΟΣ ΩΜΟΥ ΑΓΚΩΝΑΣ *ПЛЕЧ* КЛЮЧИЦ* ЛОПАТК* ЛОКТ* КИСТЬ КИСТИ РАМО ЛАКАТ"),
+    (Region.OTHER, "כתף מרפק كتف الكتف 肩 肘 腕 臂 肢 手 锁骨 鎖骨 胸锁 胸鎖"),
+    (Region.OTHER, "쇄골 흉쇄 어깨 견갑 상완 전완 손목 팔꿈치 ไหล่ ข้อมือ แขน"),
+    # The leg
+    (Region.OTHER, "LEG LEGS *FEMOR* FEMUR FEMURS THIGH KNEE KNEES PATELLA TIBIA* FIBULA"),
+    (Region.OTHER, "ANKLE ANKLES FOOT FEET TOE TOES HEEL CALCANEUS"),
+    (Region.OTHER, "KNIE BEIN FUSS *SCHENKEL *GELENK FERSE GENOU GENOUX CUISSE JAMBE CHEVILLE"),
+    (Region.OTHER, "RODILLA RODILLAS PIERNA MUSLO TOBILLO JOELHO PERNA COXA TORNOZELO GINOCCHIO"),
+    (Region.OTHER, "GAMBA COSCIA CAVIGLIA PIEDE BOVENBEEN ONDERBEEN VOET KNA KNAE LARBEN UNDERBEN"),
+    (Region.OTHER, "FOTLED POLVI NILKKA REISI KOLANO STOPA UDO KOLENO KOTNIK STEHNO KOLJENO"),
+    (Region.OTHER, "TERD BOKA GENUNCHI GLEZNA COAPSA DIZ AYAK BACAK LUTUT KAKI PAHA GOI"),
+    (Region.OTHER, "ΓΟΝΑΤΟ КОЛЕН* КОЛІН* КОЛЯНО ГОЛЕН* СТОПА СТОПЫ ברך ركبة الركبة"),
+    (Region.OTHER, "膝 踝 足 腿 趾 髌 胫 脛 腓 무릎 발목 대퇴 เข่า ข้อเท้า"),
+    # The head, the breast and others
+    (Region.OTHER, "HEAD SKULL BRAIN NOSE JAW TEETH SINUS SINUSES SCHADEL SCHAEDEL CRANE CRANIUM"),
+    (Region.OTHER, "CRANIO CRANEO ЧЕРЕП* 头 頭 颅 脑"),
+    (Region.OTHER, "脳 머리 두개 BREAST BREASTS MAMMA MAMMO* SEIN"),
+    (Region.OTHER, "SEINS MAMA MAMAS SENO 乳 유방"),
+    (Region.OTHER, "เต้านม EXTREMITY EXTREMITIES LIMB LIMBS JOINT JOINTS"),
+    (Region.OTHER, "MUSCLE СУСТАВ* СУГЛОБ* КОНЕЧНОСТ* ARTERY VEIN AORTA WHOLEBODY"),
+    (Region.OTHER, "関節 关节 动脉 動脈 腺 全身 관절"),
     (Region.NONE, "PA AP LAT LATERAL LL RL LLAT RLAT LLD RLD OBL OBLIQUE DECUB DECUBITUS LORDOTIC"),
     (Region.NONE, "FRONTAL SUPINE ERECT UPRIGHT SITTING STANDING INSP EXP INSPIRATION EXPIRATION"),
-    (Region.NONE, "PORT PORTABLE MOBILE BED BEDSIDE ICU NICU XRAY XR RX RTG DX CR DR XP RAY FILM"),
-    (Region.NONE, "VIEW VIEWS PED PEDS PEDIATRIC PAED ADULT INFANT NEONATE AND"),
+    (Region.NONE, "PORT PORTABLE MOBILE BEDSIDE ICU NICU XRAY XR RX RTG DX CR DR XP RAY FILM"),
+    (Region.NONE, "VIEW VIEWS PED PEDS PEDIATRIC PAED ADULT INFANT NEONATE"),
     (Region.NONE, "AUFNAHME BETT LIEGEND UEBERSICHT GRAFISI GRAFIA RONTGEN ROENTGEN PROFIL"),
-    (Region.NONE, "UNKNOWN UNDEFINED UNSPECIFIED NONE NULL NA"),
+    (Region.NONE, "UNKNOWN UNDEFINED UNSPECIFIED NONE NULL"),
+    (Region.APART, "AND BED NA"),
     (
         Region.NONE,
         "部 片 正 位 正位 侧位 側面 正面 立位 卧位 臥位 床旁 撮影 検査 单纯 単純 X 線 线",
     ),
+    (Region.NONE, "侧 側 斜 左 右 双 两 両 后前 前后 後前 前後 背腹 腹背 立 站 坐 座 卧 臥 仰 俯"),
+    (Region.NONE, "平片 光 透视 透視 写真 照 拍 摄影 攝影 检查 檢查 像 床边 移动 便携 吸气 呼气"),
     (Region.NONE, "촬영 사진 정면 측면"),
 )
 """What the words of a text say. Case, accents and the letters' compatibility forms do not count.
-Words may be joined: CHESTPA is CHEST and PA. Scripts without spaces are searched for the words."""
+Words may be joined: CHESTPA is CHEST and PA. A word with ``*`` stands for all that it matches.
+Scripts without spaces are searched for the words."""
 
 CODES = (
     (Region.CHEST, "816094009 51185008 T-D3000 RID1243"),  # Chest, thorax
@@ -136,6 +183,8 @@ CODES = (
 Code Value and Code Meaning, as those of a hospital's own scheme are."""
 
 _NO_MARKS = str.maketrans({"Ł": "L", "Ø": "O", "Đ": "D", "Æ": "AE"})
+_OWN_LETTERS = "\u030b\u031b"
+"""Double acute and horn: TÜDŐ is a lung but TUDO is everything, LƯNG is a back but LUNG is not."""
 _FIRST_UNSPACED = "\u0e00"
 """Thai. The scripts from here on write words without spaces: Thai, Hangul, kana, Han."""
 
@@ -144,33 +193,51 @@ _GUESSED_CHARACTER_SETS = (
     "cp1253", "cp1255", "cp1256", "cp874",
 )  # fmt: skip
 """VR CS has ASCII only, so pydicom reads it as Latin-1, and Specific Character Set is often
-absent. One of these is believed only if it makes every word known, and one of them a chest."""
+absent. One of these is believed only if it makes every word known and one of them a chest, or if
+an unknown word beside the chest becomes another region."""
 
 
 def _normal(text: str) -> str:
     """Return a text without case, accents and compatibility forms."""
+    if text.isascii():
+        return text.upper()
     whole = unicodedata.normalize("NFKD", text.upper().translate(_NO_MARKS))
-    return "".join(c for c in whole if unicodedata.category(c) != "Mn")
+    bare = (c for c in whole if unicodedata.category(c) != "Mn" or c in _OWN_LETTERS)
+    return unicodedata.normalize("NFC", "".join(bare))
 
 
 _REGION_OF_WORD = {_normal(word): region for region, words in WORDS for word in words.split()}
 _REGION_OF_CODE = {code: region for region, codes in CODES for code in codes.split()}
-_ANY_WORD = "|".join(sorted(map(re.escape, _REGION_OF_WORD), key=len, reverse=True))
-_WORD = re.compile(_ANY_WORD)
-_JOINED_WORDS = re.compile(f"(?>{_ANY_WORD})++")
-_TOKEN = re.compile(r"[^\W\d_]+")
+_JOINABLE = {word: of for word, of in _REGION_OF_WORD.items() if of is not Region.APART}
+_MAX_WORD_LENGTH = max(map(len, _JOINABLE))
+_OTHER_PATTERN = re.compile("|".join(translate(word) for word in _REGION_OF_WORD if "*" in word))
+_UNSPACED = {
+    word: of
+    for word, of in _REGION_OF_WORD.items()
+    # One character is often part of a word for another region.
+    if word[0] >= _FIRST_UNSPACED and (len(word) > 1 or of is not Region.CHEST)
+}
+_UNSPACED_WORD = re.compile("|".join(sorted(_UNSPACED, key=len, reverse=True)))
+_TOKEN = re.compile(r"(?:[^\W\d_]|[\u0900-\u0963])+")
+"""Letters. Python counts the vowel signs of Devanagari among the others."""
+_INITIAL = re.compile(r"(?<![^\W\d_])([^\W\d_])[./](?=[^\W\d_](?![^\W\d_]))")
+"""N in N/A, P in P.A."""
+_NO_REGION = {Region.NONE, Region.APART}
+_CHEST = {Region.CHEST, Region.BOTH}
 _MAX_TEXT_LENGTH = 64
+"""A longer text is not read, so it refuses the object. No value of VR CS, SH or LO is longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyPartTerms:
-    """A site's own body parts, which count more than the built-in words and codes.
+    """A site's own body parts.
 
     Attributes
     ----------
     accept, refuse : tuple of str
         Whole values of Body Part Examined, Code Value or Code Meaning, without regard to case
-        and accents; ``*`` and ``?`` stand for any characters. What is refused counts most.
+        and accents; ``*`` and ``?`` stand for any characters. What is refused counts most. What
+        is accepted is the chest, unless its words or its code state another region.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -210,25 +277,23 @@ def stated_body_part(dataset: Dataset, terms: BodyPartTerms | None = None) -> St
         The site's own body parts.
     """
     terms = terms or BodyPartTerms()
-    regions, texts = set[Region](), list[str]()
+    stated = list[tuple[Set[Region], str]]()
     for statement in _statements(dataset):
-        found, text = _read(statement, dataset)
-        regions |= found
-        texts.append(text)
-    names = [_normal(text) for text in texts]
-    if _is_listed(names, terms.refuse):
-        part = BodyPart.OTHER
-    elif _is_listed(names, terms.accept):
-        part = BodyPart.CHEST
-    else:
-        part = _judge(regions)
-    return StatedBodyPart(part, texts[0] if texts else "")
+        regions, text = _read(statement, dataset)
+        if _is_listed(text, terms.refuse):
+            regions = {Region.OTHER}
+        elif regions <= {*_NO_REGION, Region.UNKNOWN} and _is_listed(text, terms.accept):
+            regions = {Region.CHEST}
+        stated.append((regions, text))
+    part = _judge({region for regions, _ in stated for region in regions})
+    texts = [text for regions, text in stated if _judge(regions) is part]
+    return StatedBodyPart(part, next(iter(texts or (text for _, text in stated)), ""))
 
 
-def _judge(regions: set[Region]) -> BodyPart:
-    if regions <= {Region.NONE}:
+def _judge(regions: Set[Region]) -> BodyPart:
+    if regions <= _NO_REGION:
         return BodyPart.NOT_STATED
-    if Region.OTHER in regions or not regions & {Region.CHEST, Region.BOTH}:
+    if Region.OTHER in regions or not regions & _CHEST:
         return BodyPart.OTHER
     return BodyPart.COMBINED if regions & {Region.BOTH, Region.BESIDE} else BodyPart.CHEST
 
@@ -243,36 +308,46 @@ def _statements(dataset: Dataset) -> Iterator[str]:
     yield from filter(None, (str(text or "").strip() for text in texts))
 
 
-def _is_listed(names: Iterable[str], patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, _normal(pattern)) for name in names for pattern in patterns)
+def _is_listed(text: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(_normal(text), _normal(pattern)) for pattern in patterns)
 
 
-def _read(text: str, dataset: Dataset) -> tuple[set[Region], str]:
+def _read(text: str, dataset: Dataset) -> tuple[Set[Region], str]:
     """Return what a code or the words of a text say, and the text in its character set."""
-    text = text[:_MAX_TEXT_LENGTH]
+    if len(text) > _MAX_TEXT_LENGTH:
+        return {Region.OTHER}, text
     if region := _REGION_OF_CODE.get(text.upper()):
         return {region}, text
-    stated, guessed = list[str](), list[str]()
+    return _read_words(text, dataset)
+
+
+def _read_words(text: str, dataset: Dataset) -> tuple[Set[Region], str]:
+    """Return what the words of a text say in the character set that is the likeliest."""
     try:
         data = text.encode("latin-1") if not text.isascii() or "\x1b" in text else b""
     except UnicodeEncodeError:  # already in its own script
         data = b""
-    if data:
-        stated = [*_as_declared(data, dataset), *_decoded(data, ["utf-8"])]
-        guessed = list(_decoded(data, _GUESSED_CHARACTER_SETS))
-    readings = [(_regions(one), one) for one in [*stated, text]]
-    for regions, one in readings:
-        if Region.UNKNOWN not in regions or regions & {Region.CHEST, Region.BOTH, Region.OTHER}:
-            return regions, one
-    for one in guessed:
+    stated = [*_as_declared(data, dataset), *_decoded(data, ["utf-8"])] if data else []
+    for one in [*stated, text]:
         regions = _regions(one)
-        if regions & {Region.CHEST, Region.BOTH} and Region.UNKNOWN not in regions:
+        is_certain = Region.UNKNOWN not in regions or Region.OTHER in regions
+        if is_certain or (one in stated and regions & _CHEST):
             return regions, one
-    return readings[0]
+    guesses = [(_regions(one), one) for one in _decoded(data, _GUESSED_CHARACTER_SETS) if data]
+    for regions, one in guesses:
+        if regions & _CHEST and Region.UNKNOWN not in regions:
+            return regions, one
+    if _regions(text) & _CHEST:
+        others = (guess for guess in guesses if Region.OTHER in guess[0])
+        return next(others, (_regions(text), text))
+    likeliest = next(iter(stated), text)
+    return _regions(likeliest), likeliest
 
 
 def _as_declared(data: bytes, dataset: Dataset) -> Iterator[str]:
     """Yield a text in the object's Specific Character Set, if there is one that can be read."""
+    if "SpecificCharacterSet" not in dataset:
+        return
     with quiet_libraries():
         try:
             if declared := dataset.get("SpecificCharacterSet"):
@@ -289,19 +364,30 @@ def _decoded(data: bytes, encodings: Iterable[str]) -> Iterator[str]:
             continue
 
 
-def _regions(text: str) -> set[Region]:
+@lru_cache(maxsize=1024)  # the files of an archive state few different texts
+def _regions(text: str) -> frozenset[Region]:
     """Return what the words of a text say."""
     regions = set[Region]()
-    for token in _TOKEN.findall(_normal(text)):
-        is_spaced = token[0] < _FIRST_UNSPACED and not "\u1100" <= token[0] <= "\u11ff"
-        if is_spaced and not _JOINED_WORDS.fullmatch(token):
-            regions.add(Region.UNKNOWN)
-            continue
-        words = _WORD.findall(token)
-        regions |= {_REGION_OF_WORD[word] for word in words}
-        if sum(map(len, words)) < len(token):
-            regions.add(Region.UNKNOWN)
+    for token in _TOKEN.findall(_INITIAL.sub(r"\1", _normal(text))):
+        if region := _REGION_OF_WORD.get(token):
+            regions.add(region)
+        elif joined := _joined_regions(token):
+            regions |= joined
+        else:
+            regions.add(Region.OTHER if _OTHER_PATTERN.match(token) else Region.UNKNOWN)
+            regions |= {_UNSPACED[word] for word in _UNSPACED_WORD.findall(token)}
     # A number without a region may be any code, such as XR0023, and other bytes may be any text.
-    if regions <= {Region.NONE} and any(c.isdecimal() or not c.isascii() for c in text):
+    if regions <= _NO_REGION and any(c.isdecimal() or not c.isascii() for c in text):
         regions.add(Region.UNKNOWN)
-    return regions
+    return frozenset(regions)
+
+
+@lru_cache(maxsize=1024)  # the ends of a token are met again and again
+def _joined_regions(token: str) -> frozenset[Region]:
+    """Return what joined words say, the longest first; nothing if not all are known."""
+    for length in range(min(len(token), _MAX_WORD_LENGTH), 0, -1):
+        if region := _JOINABLE.get(token[:length]):
+            rest = _joined_regions(token[length:])
+            if rest or length == len(token):
+                return rest | {region}
+    return frozenset()

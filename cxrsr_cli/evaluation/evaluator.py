@@ -14,7 +14,6 @@ from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.resource_usage import MethodComplexity, ResourceUsage, measure_usage
 from cxrsr_cli.images.image_files import GrayscaleImage, read_images
 from cxrsr_cli.images.marks import mark_mask
-from cxrsr_cli.images.picture_files import is_picture
 from cxrsr_cli.inference.agreement import enforce_agreement
 from cxrsr_cli.inference.impulse_filter import remove_impulses
 from cxrsr_cli.inference.predictor import Predictor
@@ -339,14 +338,9 @@ def read_ground_truth(path: Path, multiple: int) -> GrayscaleImage:
     ------
     InputError
         If the file cannot be read, `upscale` would refuse it, or it has several
-        frames.
+        frames. The message does not name it.
     """
-    try:
-        images = read_images(path, multiple)
-    except InputError as error:
-        if is_picture(path):  # the message contains the name already
-            raise
-        raise type(error)(f"{path.name}: {error}") from error
+    images = read_images(path, multiple)
     if len(images) != 1:
-        raise InputError(f"{path.name}: {len(images)} frames; an original must have one frame")
+        raise InputError(f"{len(images)} frames; an original must have one frame")
     return images[0]

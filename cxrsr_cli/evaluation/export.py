@@ -78,7 +78,9 @@ def _as_dict(result: EvaluationResult) -> dict[str, Any]:
             base: {"name": model.name, "sha256": model.sha256}
             for base, model in result.models.items()
         },
-        "methods": {str(method): _method(result, method) for method in result.methods},
+        "methods": {
+            str(method): _method(result, method) for method in result.methods if result.images
+        },
         "cells": [_cell(result, cell) for cell in result.cells()],
         "failed": [{"path": str(path), "error": error} for path, error in result.failed.items()],
         "images": [

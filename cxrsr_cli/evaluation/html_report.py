@@ -47,6 +47,8 @@ def build_page(
 
 
 def _section(result: EvaluationResult, cases: Sequence[WorstCase]) -> str:
+    if not result.images:
+        return f"<h2>x{result.scale}</h2><p>{escape(result.title)}</p>"
     return (
         f"<h2>x{result.scale}</h2><p>{escape(result.title)}; networks on "
         f"{escape(result.device)}, {result.threads} CPU threads. Differences are to "

@@ -69,7 +69,7 @@ class EvaluationResult:
     models : mapping
         The model of every base that is a model.
     images : sequence of ImageScores
-        One for each image and kind of input; at least one.
+        One for each image and kind of input; none if no file could be used.
     complexities : mapping
         By method.
     data : mapping
@@ -103,6 +103,8 @@ class EvaluationResult:
     @property
     def title(self) -> str:
         """One line with models, images and kinds of input."""
+        if not self.images:
+            return f"no image of {', '.join(self.data.values())} can be used at x{self.scale}"
         models = [f"{model.name} (SHA-256 {model.sha256[:12]})" for model in self.models.values()]
         subject = ", ".join(dict.fromkeys(models)) or f"x{self.scale}"
         count = len({image.path for image in self.images})

@@ -166,6 +166,8 @@ def tables(result: EvaluationResult) -> list[Table]:
 
 def format_text(result: EvaluationResult) -> str:
     """Format a result for the terminal."""
+    if not result.images:
+        return result.title
     return f"{result.title}\n" + "\n\n".join(table.as_text() for table in tables(result))
 
 
@@ -173,6 +175,9 @@ def format_markdown(results: Sequence[EvaluationResult]) -> str:
     """Format results as a Markdown document."""
     parts = ["# Evaluation"]
     for result in results:
+        if not result.images:
+            parts += [f"## x{result.scale}", result.title]
+            continue
         parts += [
             f"## x{result.scale}",
             f"{result.title}; differences are to {result.reference}, image by image.",

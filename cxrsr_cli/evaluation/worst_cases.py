@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from cxrsr_cli.errors import InputError
 from cxrsr_cli.evaluation.evaluator import Evaluator, ImageScores, read_ground_truth
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.paired_statistics import differences
@@ -93,7 +94,10 @@ def worst_cases(result: EvaluationResult, evaluator: Evaluator) -> list[WorstCas
 
 def _case(evaluator: Evaluator, image: ImageScores, gain: float, whole_image: bool) -> WorstCase:
     """Make the case of an evaluator with two methods: the reference and the other."""
-    original = read_ground_truth(image.path, evaluator.scale)
+    try:
+        original = read_ground_truth(image.path, evaluator.scale)
+    except InputError as changed:  # since it was scored
+        raise type(changed)(f"{image.path}: {changed}") from changed
     low = image.input_kind.reduce(original, evaluator.scale)
     outputs = [_plane(output.values) for _, output in evaluator.outputs(original, low)]
     reference, output = outputs

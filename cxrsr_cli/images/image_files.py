@@ -127,10 +127,12 @@ def read_images(
     Raises
     ------
     InputError
-        If the file cannot be read or used.
+        If the file cannot be read or used. The message does not name it.
     """
     if is_picture(path):
-        return [_read_picture(path, multiple)]
+        picture = read_picture(path)
+        values = _crop(picture.values, multiple)
+        return [GrayscaleImage(path.stem, values, float(picture.maximum), float(picture.minimum))]
     source = read_source(path)
     check_acceptance(source.dataset, 1, allowed)
     pixel_format = PixelFormat.from_dataset(source.dataset)
@@ -138,13 +140,10 @@ def read_images(
     images = []
     for frame in decode(source):
         stored = _crop_padding(frame, padding) if padding else frame
-        height, width = (side - side % multiple for side in stored.shape)
-        if not height or not width:
-            raise InputError("smaller than the scale")
         images.append(
             GrayscaleImage(
                 path.stem if path.suffix.lower() in _DICOM_SUFFIXES else path.name,
-                torch.from_numpy(stored[:height, :width].astype(np.float32))[None, None],
+                _crop(stored, multiple),
                 maximum=float(pixel_format.maximum),
                 minimum=float(pixel_format.minimum),
                 inverted=source.dataset.PhotometricInterpretation == "MONOCHROME1",
@@ -153,16 +152,12 @@ def read_images(
     return images
 
 
-def _read_picture(path: Path, multiple: int) -> GrayscaleImage:
-    try:
-        picture = read_picture(path)
-    except InputError as error:
-        raise type(error)(f"{path.name}: {error}") from error
-    height, width = (side - side % multiple for side in picture.values.shape)
+def _crop(stored: NDArray[np.integer], multiple: int) -> torch.Tensor:
+    """Crop stored values to a multiple of the scale."""
+    height, width = (side - side % multiple for side in stored.shape)
     if not height or not width:
-        raise InputError(f"{path.name} is smaller than the scale")
-    values = torch.from_numpy(picture.values[:height, :width].astype(np.float32))[None, None]
-    return GrayscaleImage(path.stem, values, float(picture.maximum), float(picture.minimum))
+        raise InputError("smaller than the scale")
+    return torch.from_numpy(stored[:height, :width].astype(np.float32))[None, None]
 
 
 def _read_list(path: Path) -> list[Path]:

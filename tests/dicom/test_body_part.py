@@ -8,7 +8,14 @@ from pydicom.sr import _cid_dict, _concepts_dict
 
 from cxrsr_cli.common.quiet_libraries import quiet_libraries
 from cxrsr_cli.dicom.acceptance import check_acceptance
-from cxrsr_cli.dicom.body_part import WORDS, BodyPart, BodyPartTerms, _normal, stated_body_part
+from cxrsr_cli.dicom.body_part import (
+    WORDS,
+    BodyPart,
+    BodyPartTerms,
+    Region,
+    _normal,
+    stated_body_part,
+)
 from cxrsr_cli.errors import OutOfScopeError
 from tests.conftest import small_chest
 
@@ -25,7 +32,11 @@ TEXTS = {
         "POUMONS", "KLATKA PIERSIOWA", "PŁUCA", "HRUDNÍK", "AKCİĞER", "GÖĞÜS", "LUNGOR",
         "BRÖSTKORG", "MELLKAS", "KEUHKOT", "ГРУДНАЯ КЛЕТКА", "ОГК", "ΘΩΡΑΚΑΣ", "חזה", "الصدر",
         "LỒNG NGỰC", "DADA", "ทรวงอก", "흉부", "흉부촬영",
-        "胸部", "胸部正位", "胸片", "胸写", "肺", "ＣＨＥＳＴ",
+        "LỒNG NGỰC THẲNG", "TÜDŐ", "छाती",
+        "胸部", "胸部正位", "胸片", "胸写", "肺", "ＣＨＥＳＴ", "胸",
+        "胸部后前位", "胸后前位", "胸部背腹位", "胸部レントゲン", "左胸",
+        # Joined words, one of which could end otherwise
+        "CHESTSUPINE", "CHESTSTANDING", "CHESTSITTING", "LUNGSUPINE", "RIBSUPINE", "CHESTSPA",
         # Codes as texts
         "T-D3000", "51185008",
     ),
@@ -33,7 +44,9 @@ TEXTS = {
         "CHESTABDOMEN", "CHEST AND ABDOMEN", "CHEST\\ABDOMEN", "CHEST/ABD", "NECKCHEST",
         "NECKCHESTABDOMEN", "BABYGRAM", "TÓRAX Y ABDOMEN", "THORAX + HALS", "胸腹部",
     ),
-    BodyPart.NOT_STATED: ("", " ", "PA", "AP LAT", "UNKNOWN", "-", "PORTABLE"),
+    BodyPart.NOT_STATED: (
+        "", " ", "PA", "AP LAT", "PA AND LAT", "UNKNOWN", "-", "PORTABLE", "N/A", "N.A.", "P.A.",
+    ),
     BodyPart.OTHER: (
         "HIP", "HIPS", "LEFT HIP", "HÜFTE", "HANCHE", "CADERA", "髋", "股関節", "고관절", "ТАЗ",
         "PELVIS",
@@ -41,6 +54,20 @@ TEXTS = {
         "TSPINE", "T-SPINE", "THORACIC SPINE", "THORACIC", "BRUSTWIRBELSÄULE", "RACHIS THORACIQUE",
         "COLUMNA TORACICA", "ГРУДНОЙ ОТДЕЛ", "胸椎", "흉추", "BWS", "COLUMNA TORAX",
         "ABDOMEN", "NECK", "KUB", "BREAST", "CLAVICLE", "SHOULDER", "SKULL", "FACE", "EXTREMITY",
+        # The spine or a limb beside a word for the chest, or joined to it
+        "胸腰段", "胸腰段正侧位", "胸腰移行部", "胸锁", "颈胸段", "頸胸椎移行部", "胸部脊柱",
+        "胸髓", "흉요추", "흉쇄관절",
+        "CHEST LUMBAR", "RIBS AND LUMBAR", "THORACOLUMBAR RIB", "VERTEBRAS TORAX", "CHEST FEMORAL",
+        "THORAX UNTERARM", "CHEST LUMBOSACRAL", "TORAX LOMBAR", "THORAX DORSOLOMBAIRE",
+        "THORAX LENDENWIRBELSÄULE", "TORACE OMERO", "TÓRAX ANTEBRAZO", "THORAX RYGGSÖYLE",
+        "KLATKA KRĘGOSŁUPA", "MELLKAS HÁTGERINC", "TORAKS KRALJEŽNICA", "THORAX WERVELS",
+        "КЛЕТКА ПОЯСНИЧНЫЙ", "ΘΩΡΑΚΑΣ ΣΠΟΝΔΥΛΩΝ", "THẮT LƯNG", "LƯNG", "THAT LUNG",
+        "חזה שדרה", "الصدر فقرات", "छाती रीढ़", "ทรวงอก สันหลัง", "DADA BELAKANG",
+        "CHEST L.W.S.",
+        # Words that mean something else, too
+        "CORPO TUDO", "RIBBED", "RIBAND", "GAMBA LUNGA", "DEUX CÔTÉS", "COSTA DEL SOL",
+        # More than any value may have
+        "CHEST " * 11, "CHEST " * 11 + "HIP",
         "WHOLEBODY", "29836001", "T-D2500", "0815", "CHIP", "XR0023",
     ),
 }  # fmt: skip
@@ -49,9 +76,9 @@ TEXTS = {
 def dataset_of(text: object = "", **item: str) -> Dataset:
     """Return an object that states a body part, and a region if its item is given."""
     dataset, region = Dataset(), Dataset()
-    for keyword, value in item.items():
-        setattr(region, keyword, value)
     with quiet_libraries():
+        for keyword, value in item.items():
+            setattr(region, keyword, value)
         dataset.BodyPartExamined = text
     dataset.AnatomicRegionSequence = [region] if item else []
     return dataset
@@ -69,6 +96,22 @@ def test_a_text_states_a_body_part(text: str, part: BodyPart) -> None:
 def test_no_word_has_two_regions() -> None:
     words = [_normal(word) for _, line in WORDS for word in line.split()]
     assert [word for word in {*words} if words.count(word) > 1] == []
+
+
+def test_every_word_states_its_region() -> None:
+    """A word with ``*`` does with anything in its place, also beside the chest."""
+    parts = {
+        Region.CHEST: BodyPart.CHEST,
+        Region.BESIDE: BodyPart.COMBINED,
+        Region.BOTH: BodyPart.COMBINED,
+        Region.OTHER: BodyPart.OTHER,
+    }
+    for region, line in WORDS:
+        for word in line.replace("*", "QQ").split():
+            found = stated_body_part(dataset_of(f"CHEST {word}")).part
+            assert found is parts.get(region, BodyPart.CHEST), word
+            alone = stated_body_part(dataset_of(word)).part
+            assert (alone is BodyPart.CHEST) == (region is Region.CHEST), word
 
 
 @pytest.mark.parametrize(
@@ -98,7 +141,9 @@ def test_a_text_is_read_in_the_character_set_that_it_has(
     assert (stated.part, stated.text) == (BodyPart.CHEST, text)
 
 
-@pytest.mark.parametrize("encoding", ["gb18030", "cp932", "euc_kr", "utf-8", "cp1251", "big5"])
+@pytest.mark.parametrize(
+    "encoding", ["gb18030", "cp932", "euc_kr", "utf-8", "cp1251", "big5", "iso8859_2"]
+)
 def test_another_region_in_an_unknown_character_set_is_no_chest(encoding: str) -> None:
     for text in TEXTS[BodyPart.OTHER]:
         try:
@@ -178,6 +223,12 @@ def test_another_region_in_either_attribute_refuses_the_object(
         ({"accept": ("*",), "refuse": ("HIP*",)}, "HIP AP", BodyPart.OTHER),
         ({"refuse": ("STERNUM", "BABYGRAM")}, "BABYGRAM", BodyPart.OTHER),
         ({"refuse": ("STERNUM",)}, "STERNUM LAT", BodyPart.CHEST),
+        ({"accept": ("PA",)}, "PA", BodyPart.CHEST),
+        ({"accept": ("WARD 7*",)}, "WARD 7 HIP", BodyPart.OTHER),
+        ({"accept": ("WARD 7*",)}, "WARD 7 ABDOMEN", BodyPart.OTHER),
+        ({"accept": ("HIP", "29836001")}, "HIP", BodyPart.OTHER),
+        ({"accept": ("BABYGRAM",)}, "BABYGRAM", BodyPart.COMBINED),
+        ({"accept": ("WARD*",)}, "WARD " * 14, BodyPart.OTHER),
     ],
     ids=str,
 )
@@ -187,6 +238,26 @@ def test_the_words_of_a_site_count_more(
     own = BodyPartTerms(**terms)
     assert stated_body_part(dataset_of(text), own).part is part
     assert stated_body_part(dataset_of(CodeMeaning=text, CodeValue="0"), own).part is part
+
+
+@pytest.mark.parametrize(
+    ("meaning", "part"),
+    [
+        ("Hip joint", BodyPart.OTHER),
+        ("Chest", BodyPart.CHEST),
+        ("0815", BodyPart.CHEST),
+        ("Abdomen", BodyPart.COMBINED),
+        ("STERNUM", BodyPart.OTHER),
+    ],
+)
+def test_an_accepted_text_does_not_hide_another_region(meaning: str, part: BodyPart) -> None:
+    own = BodyPartTerms(accept=("WARD 7*",), refuse=("STERNUM",))
+    assert stated_body_part(dataset_of("WARD 7 EAST", CodeMeaning=meaning), own).part is part
+
+
+def test_the_text_of_a_region_is_the_one_that_states_it() -> None:
+    assert stated_body_part(dataset_of("CHEST", CodeMeaning="Hip joint")).text == "Hip joint"
+    assert stated_body_part(dataset_of("CHEST", CodeMeaning="Abdomen")).text == "CHEST"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from cxrsr_cli.evaluation.evaluator import (
     compute_scores,
 )
 from cxrsr_cli.evaluation.export import SCHEMA, build_report
+from cxrsr_cli.evaluation.html_report import build_page
 from cxrsr_cli.evaluation.input_kinds import InputKind, parse_inputs
 from cxrsr_cli.evaluation.methods import Method
 from cxrsr_cli.evaluation.plots import check_plotting
@@ -456,15 +457,40 @@ def test_a_bad_file_is_named_and_the_others_are_evaluated(folder: Path, tmp_path
         "--json", tmp_path / "scores.json",
     )  # fmt: skip
     assert done.exit_code == ExitCode.SOME_FAILED, done.output
-    assert "failed: " in done.output
+    assert f"failed: {folder / 'bad.png'}: damaged" in done.output
     assert "on 2 images" in done.output
     (outcome,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["outcomes"]
     (failed,) = outcome["failed"]
     assert failed["path"].endswith("bad.png")
     for path in folder.iterdir():
         path.write_bytes(b"no picture")
-    error = evaluate("--data", folder, "-s", 2, "--methods", "bicubic").exception
-    assert isinstance(error, InputError)
+    done = evaluate(
+        "--data", folder, "-s", "2,4", "--methods", "bicubic", "--json", tmp_path / "none.json"
+    )
+    assert isinstance(done.exception, InputError)
+    outcomes = json.loads((tmp_path / "none.json").read_text(encoding="utf-8"))["outcomes"]
+    assert [(len(one["failed"]), one["images"]) for one in outcomes] == [(3, []), (3, [])]
+
+
+def test_a_scale_that_no_image_fits_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    Image.new("L", (7, 7)).save(tmp_path / "data" / "a.png")
+    done = evaluate(
+        "--data", tmp_path / "data", "-s", "8,2", "--methods", "bicubic", "--input", "bicubic",
+        "--json", tmp_path / "scores.json", "--csv", tmp_path / "scores.csv",
+        "--markdown", tmp_path / "scores.md",
+    )  # fmt: skip
+    assert done.exit_code == ExitCode.SOME_FAILED, done.output
+    assert "can be used at x8" in done.output
+    outcomes = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["outcomes"]
+    assert [(one["scale"], len(one["failed"]), len(one["images"])) for one in outcomes] == [
+        (8, 1, 0), (2, 0, 1),
+    ]  # fmt: skip
+    assert (tmp_path / "scores.csv").read_text(encoding="utf-8").count("\n2,") == 1
+    text = (tmp_path / "scores.md").read_text(encoding="utf-8")
+    assert text.index("## x8") < text.index("can be used at x8") < text.index("## x2")
+    nothing = replace(make_result(TWO), images=[])
+    assert "no image of data/test can be used at x2" in build_page([nothing], {2: []})
 
 
 def test_each_scale_is_written_as_it_ends(

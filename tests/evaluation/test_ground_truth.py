@@ -71,10 +71,14 @@ def test_padding_around_an_image_is_cropped(tmp_path: Path) -> None:
     assert np.array_equal(values[:, 0], stored[:, 5])
 
 
-def test_the_error_names_the_file(tmp_path: Path) -> None:
+def test_the_error_leaves_the_name_of_the_file_to_the_caller(tmp_path: Path) -> None:
     small_chest(BodyPartExamined="HIP").save_as(tmp_path / "a.dcm")
-    with pytest.raises(InputError, match=r"a\.dcm: .*body part"):
-        read_ground_truth(tmp_path / "a.dcm", 2)
+    Image.new("L", (7, 7)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    reasons = {"a.dcm": "the stated body part", "a.png": "smaller than", "b.png": "damaged"}
+    for name, reason in reasons.items():
+        with pytest.raises(InputError, match=f"^{reason}"):
+            read_ground_truth(tmp_path / name, 8)
 
 
 def test_only_pictures_and_dicom_images_are_listed(tmp_path: Path) -> None:
