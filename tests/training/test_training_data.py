@@ -176,7 +176,7 @@ def test_skipped_files_are_listed_and_the_others_are_used(config: Path, tmp_path
 
 def test_no_usable_image_is_an_error(config: Path, tmp_path: Path) -> None:
     (tmp_path / "val" / "00000002_000.png").write_bytes(b"no image")
-    with pytest.raises(NoInputError, match=r"val can be used: cannot read the image"):
+    with pytest.raises(NoInputError, match=r"val can be used: damaged, or not a PNG file"):
         load_training_data(load_train_config(config))
 
 
