@@ -55,11 +55,18 @@ def _section(result: EvaluationResult, cases: Sequence[WorstCase]) -> str:
         f"{escape(str(result.reference))}, image by image.</p>"
         f"{''.join(_table(table) for table in tables(result))}"
         f"<h3>Quality against cost</h3>{_picture(quality_against_cost(result), 'scatter plot')}"
-        f"<h3>Paired differences</h3><p>A dot is an image with a kind of input, "
-        "the triangle is the mean.</p>"
-        f"{_picture(paired_differences(result), 'box plots')}"
+        f"{_paired_differences(result)}"
         f"<h3>Worst case of each method</h3>{''.join(_case(case) for case in cases)}"
         f"<h3>Every metric</h3>{_table(all_metrics_table(result))}"
+    )
+
+
+def _paired_differences(result: EvaluationResult) -> str:
+    if list(result.methods) == [result.reference]:
+        return ""
+    return (
+        "<h3>Paired differences</h3><p>A dot is an image with a kind of input, the triangle is the "
+        f"mean.</p>{_picture(paired_differences(result), 'box plots')}"
     )
 
 

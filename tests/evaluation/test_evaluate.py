@@ -512,6 +512,15 @@ def test_each_scale_is_written_as_it_ends(
     assert (tmp_path / "scores.csv").read_text(encoding="utf-8").count("\n2,") == 2
 
 
+def test_a_page_of_the_reference_alone_has_no_differences(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "page.html"
+    arguments = ["-s", "2", "--methods", "bicubic", "--input", "bicubic", "--html", page]
+    done = evaluate("--data", folder, *arguments)
+    assert done.exit_code == ExitCode.OK, done.output
+    assert "Paired differences" not in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_the_page_and_the_pictures_show_all_scales_and_methods(
     folder: Path, tmp_path: Path
