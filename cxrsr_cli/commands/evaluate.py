@@ -198,7 +198,7 @@ class _Outputs:
         if len({path.resolve() for path in files}) < len(files):
             raise OutputError("two outputs have the same path")
         if self.worst_cases:
-            check_writable(self.worst_cases / "picture")
+            check_writable(self.worst_cases / "worst-case.png")
         if self.need_worst_cases:
             from cxrsr_cli.evaluation.plots import check_plotting
 

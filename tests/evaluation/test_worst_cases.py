@@ -74,5 +74,5 @@ def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     arguments = ["evaluate", "--data", EXAMPLE.parent, "--methods", "bicubic"]
     arguments += ["--worst-cases", tmp_path / "file" / "x"]
-    with pytest.raises(OutputError, match="cannot make the folder"):
+    with pytest.raises(OutputError, match="is not a writable folder"):
         CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
