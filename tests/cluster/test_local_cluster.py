@@ -40,10 +40,15 @@ def start(folder: Path, *line: str) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-    wait_until(
-        lambda: process.poll() is not None or bool(list((folder / "out").glob("*.dcm"))),
-        "the first output is written",
-    )
+    try:
+        wait_until(
+            lambda: process.poll() is not None or bool(list((folder / "out").glob("*.dcm"))),
+            "the first output is written",
+        )
+    except AssertionError:
+        process.kill()
+        process.communicate()
+        raise
     return process
 
 
