@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,20 +23,25 @@ def test_the_wheel_contains_the_models(tmp_path: Path) -> None:
     subprocess.run([*install, str(site), str(wheel)], check=True, capture_output=True)
     environment = os.environ | {"PYTHONPATH": str(site)}
     run = [sys.executable, "-m", "cxrsr_cli"]
-    options = {"cwd": empty, "env": environment, "capture_output": True, "text": True}
-    info = subprocess.run([*run, "info"], check=True, **options)  # type: ignore[call-overload]
+    options: dict[str, Any] = {
+        "cwd": empty,
+        "env": environment,
+        "capture_output": True,
+        "text": True,
+    }
+    info = subprocess.run([*run, "info"], check=True, **options)
     assert "rir-s-x4" in info.stdout
-    datasets = subprocess.run([*run, "datasets"], check=True, **options)  # type: ignore[call-overload]
+    datasets = subprocess.run([*run, "datasets"], check=True, **options)
     assert "mimic-cxr" in datasets.stdout
     upscale = [*run, "upscale", "--scale", "4", str(EXAMPLE), "out.dcm"]
-    done = subprocess.run(upscale, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(upscale, check=False, **options)
     assert done.returncode == 0, done.stderr
     assert (empty / "out.dcm").stat().st_size > 1024 * 1024
     where = "import cxrsr_cli; print(cxrsr_cli.__file__)"
-    place = subprocess.run([sys.executable, "-c", where], check=True, **options)  # type: ignore[call-overload]
+    place = subprocess.run([sys.executable, "-c", where], check=True, **options)
     assert place.stdout.startswith(str(site))
     assert list((site / "cxrsr_cli" / "models").glob("*.safetensors"))
     compare = [*run, "compare", str(EXAMPLE), "out.dcm", "--no-verify", "-o", "page.html"]
-    done = subprocess.run(compare, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(compare, check=False, **options)
     assert done.returncode == 0, done.stderr
     assert not list((site / "cxrsr_cli" / "models").rglob("*.py"))

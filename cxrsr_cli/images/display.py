@@ -146,7 +146,7 @@ def _rescale(dataset: Dataset) -> tuple[float, float]:
 
 def _number(value: object) -> float | None:
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type] # what is not a number raises
     except (TypeError, ValueError):
         return None
     return number if abs(number) <= _MAX_NUMBER else None

@@ -23,7 +23,7 @@ from tests.conftest import small_chest
 
 def upscaled(upscaler: Upscaler, *paths: Path, **more: object) -> list[Result]:
     """Plan and run; the last path is the output."""
-    plan = plan_batch(paths[:-1], paths[-1], **more)  # type: ignore[arg-type]
+    plan = plan_batch(paths[:-1], paths[-1], **more)  # type: ignore[arg-type] # any of its options
     return list(BatchRunner(LocalExecutor(upscaler, 0)).run(plan.jobs))
 
 

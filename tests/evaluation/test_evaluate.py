@@ -498,7 +498,7 @@ def test_each_scale_is_written_as_it_ends(
 ) -> None:
     load = Evaluator.load
 
-    def fail_at_x4(scale: int, *given: Any, **more: Any) -> Evaluator:  # noqa: ANN401
+    def fail_at_x4(scale: int, *given: Any, **more: Any) -> Evaluator:  # noqa: ANN401 - as `Evaluator.load`
         if scale == 4:
             raise ModelError("damaged")
         return load(scale, *given, **more)
