@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrsr_cli.batch.result import FileStatus, Result
-from cxrsr_cli.common.files import atomic_write
+from cxrsr_cli.common.files import atomic_write, has_schema
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.write import check_writable
 from cxrsr_cli.errors import ExitCode, OutputError
@@ -19,8 +19,6 @@ from cxrsr_cli.versions import NOTICE, versions
 
 SCHEMA = "cxrsr-run-report/1"
 """New keys keep the number; a key that is removed or changes its meaning needs another one."""
-_SCHEMA_WITHIN_BYTES = 100
-"""The schema's name is this near to the beginning of a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,19 +157,11 @@ def check_report_path(path: Path, schema: str = SCHEMA, what: str = "report") ->
         If the path holds something other than an earlier report, or cannot be written.
     """
     try:
-        if path.exists() and not is_report(path, schema):
+        if path.exists() and not has_schema(path, schema):
             raise OutputError(f"{path} exists and is not a {what} of cxrsr; it is not replaced")
     except OSError as error:
         raise OutputError(f"cannot write the {what} {path}: {error.strerror}") from error
     check_writable(path)
-
-
-def is_report(path: Path, schema: str = SCHEMA) -> bool:
-    """Return whether a file has a schema's name near its beginning; raises OSError."""
-    if not path.is_file():  # reading a pipe or a device might never end
-        return False
-    with path.open("rb") as file:
-        return schema.encode() in file.read(_SCHEMA_WITHIN_BYTES)
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:

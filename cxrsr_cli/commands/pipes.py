@@ -68,8 +68,8 @@ def open_pipes(sources: list[str], target: str, suffix: str) -> Iterator[Pipes]:
         yield Pipes(sources, target, suffix)
         return
     from cxrsr_cli.batch.plan import add_suffix
+    from cxrsr_cli.dicom.source import HEAD_BYTES
     from cxrsr_cli.images.picture_files import (
-        BEGINNING_BYTES,
         WRITABLE_SUFFIXES,
         is_picture,
         suffix_of_content,
@@ -97,7 +97,7 @@ def open_pipes(sources: list[str], target: str, suffix: str) -> Iterator[Pipes]:
                     f"cannot keep standard input in {folder.parent}: {error.strerror}"
                 ) from error
             with source.open("rb") as file:
-                named = source.with_suffix(suffix_of_content(file.read(BEGINNING_BYTES)))
+                named = source.with_suffix(suffix_of_content(file.read(HEAD_BYTES)))
             source = source.rename(named)
         if not to_stdout:
             yield Pipes([str(source)], target, suffix)

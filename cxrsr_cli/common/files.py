@@ -24,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".cxrsr-"
 TEMPORARY_SUFFIX = ".part"
+_SCHEMA_WITHIN_BYTES = 100
+"""The name of a schema is this near to the beginning of a file."""
 
 _MIN_STALE_SECONDS = 10.0
 """Age at which an unlocked temporary file counts as left behind."""
@@ -263,6 +265,14 @@ def open_regular(path: Path, *, follow_link: bool = True) -> io.BufferedReader:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return io.BufferedReader(io.FileIO(descriptor))
+
+
+def has_schema(path: Path, schema: str) -> bool:
+    """Return whether a file has the name of a schema near its beginning; raises OSError."""
+    if not path.is_file():  # reading a pipe or a device might never end
+        return False
+    with path.open("rb") as file:
+        return schema.encode() in file.read(_SCHEMA_WITHIN_BYTES)
 
 
 def permissions_of(*paths: Path) -> int:

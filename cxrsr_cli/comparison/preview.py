@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from cxrsr_cli.batch.report import check_report_path, is_report
-from cxrsr_cli.common.files import atomic_write, permissions_of
+from cxrsr_cli.batch.report import check_report_path
+from cxrsr_cli.common.files import atomic_write, has_schema, permissions_of
 from cxrsr_cli.comparison.compare import Shown, read_comparison
 from cxrsr_cli.dicom.attributes import pixel_spacing
 from cxrsr_cli.dicom.write import os_errors_as_output_error
@@ -78,7 +78,7 @@ class Previews:
         for path in sorted(self.folder.glob(f"{SHEET_NAME}-*.png")):
             is_sheet = re.fullmatch(rf"{SHEET_NAME}-[0-9]+\.png", path.name)
             with os_errors_as_output_error(path):
-                if is_sheet and path not in sheets and is_report(path, SCHEMA):
+                if is_sheet and path not in sheets and has_schema(path, SCHEMA):
                     path.unlink(missing_ok=True)
         return sheets
 

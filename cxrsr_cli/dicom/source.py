@@ -68,7 +68,7 @@ _OTHER_FORMATS = (
 """How documents, pictures and archives begin, whatever their names are."""
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima", ".acr")
 _CONTROL_CHARACTERS = {*range(32), 127} - {*b"\t\n\r\f\x1b"}
-_HEAD_BYTES = 132
+HEAD_BYTES = 132
 """Preamble and prefix (PS3.10 7.1)."""
 
 _MIN_DEFERRED_BYTES = 1 << 16
@@ -335,7 +335,7 @@ def _open_bare(file: LengthCheckedFile) -> FileDataset:
     encoding.
     """
     file.seek(0)
-    head = file.read(_HEAD_BYTES)
+    head = file.read(HEAD_BYTES)
     if head[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
         is_other = _is_other_format(Path(file.name), head)
         raise (OutOfScopeError if is_other else NotDicomError)(_NOT_DICOM)
@@ -363,6 +363,11 @@ def _is_other_format(path: Path, head: bytes) -> bool:
         return suffix not in _DICOM_SUFFIXES
     is_text = head.strip() and not set(head) & _CONTROL_CHARACTERS
     return bool(is_text) or head.startswith(_OTHER_FORMATS)
+
+
+def has_dicom_prefix(head: bytes) -> bool:
+    """Return whether the first `HEAD_BYTES` of a file end with the prefix (PS3.10 7.1)."""
+    return head[128:HEAD_BYTES] == b"DICM"
 
 
 def media_storage_sop_class(path: Path) -> UID:

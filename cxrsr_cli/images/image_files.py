@@ -11,14 +11,12 @@ from cxrsr_cli.dicom.acceptance import AcceptanceOverride, check_acceptance
 from cxrsr_cli.dicom.decode import decode
 from cxrsr_cli.dicom.dicomdir import is_dicomdir
 from cxrsr_cli.dicom.pixel_format import Padding, PixelFormat, PixelRange, fill_padding
-from cxrsr_cli.dicom.source import read_source
+from cxrsr_cli.dicom.source import HEAD_BYTES, has_dicom_prefix, read_source
 from cxrsr_cli.errors import ConfigError, InputError, NoInputError
 from cxrsr_cli.images.picture_files import FORMATS, is_picture, read_picture
 from cxrsr_cli.networks.resampling import downsample
 
 _DICOM_SUFFIXES = (".dcm", ".dicom")
-_PREAMBLE_BYTES = 128
-_PREFIX = b"DICM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +180,7 @@ def _is_image(path: Path) -> bool:
     # Many archives use the UID as the name, so the suffix can be anything.
     try:
         with path.open("rb") as file:
-            file.seek(_PREAMBLE_BYTES)
-            return file.read(len(_PREFIX)) == _PREFIX
+            return has_dicom_prefix(file.read(HEAD_BYTES))
     except OSError:
         return False
 

@@ -19,7 +19,13 @@ from pydicom.valuerep import format_number_as_ds
 
 from cxrsr_cli.common.files import open_regular
 from cxrsr_cli.dicom.acceptance import MAX_WORK_PIXELS
-from cxrsr_cli.dicom.source import DicomSource, read_source, to_file
+from cxrsr_cli.dicom.source import (
+    HEAD_BYTES,
+    DicomSource,
+    has_dicom_prefix,
+    read_source,
+    to_file,
+)
 from cxrsr_cli.errors import InputError, OutputError, UnreadableFileError, UnsupportedImageError
 
 FORMATS = {
@@ -56,8 +62,6 @@ _PLUGINS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "JPEG": JpegImagePlugin.JpegImageFile,
 }
-_PREAMBLE_BYTES, _PREFIX = 128, b"DICM"
-BEGINNING_BYTES = _PREAMBLE_BYTES + len(_PREFIX)
 _UID = UID("2.25.0")
 """Stands for the UIDs of an object that is never written."""
 
@@ -97,8 +101,8 @@ def is_picture(path: Path) -> bool:
 
 
 def suffix_of_content(beginning: bytes) -> str:
-    """Return the suffix of a file by its first `BEGINNING_BYTES`; ``.dcm`` if it is no picture."""
-    if beginning[_PREAMBLE_BYTES:].startswith(_PREFIX):  # the preamble may be that of a TIFF
+    """Return the suffix of a file by its first `HEAD_BYTES`; ``.dcm`` if it is no picture."""
+    if has_dicom_prefix(beginning):  # the preamble may be that of a TIFF
         return ".dcm"
     return next((_MAGIC[magic] for magic in _MAGIC if beginning.startswith(magic)), ".dcm")
 
@@ -182,7 +186,7 @@ def read_picture(
     form = FORMATS[(suffix or path.suffix).lower()]
     try:
         with open_regular(path) as file:
-            if file.read(BEGINNING_BYTES)[_PREAMBLE_BYTES:] == _PREFIX:
+            if has_dicom_prefix(file.read(HEAD_BYTES)):
                 raise UnsupportedImageError(
                     f"a DICOM file with the name of a {form} file; rename it to .dcm"
                 )

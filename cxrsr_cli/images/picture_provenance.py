@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from cxrsr_cli.common.files import atomic_write, open_regular, permissions_of
+from cxrsr_cli.common.files import atomic_write, has_schema, open_regular, permissions_of
 from cxrsr_cli.derive.uids import DerivationParameters
 from cxrsr_cli.dicom.attributes import pixel_spacing
 from cxrsr_cli.errors import OutputError
@@ -22,7 +23,6 @@ from cxrsr_cli.versions import NOTICE
 
 SCHEMA = "cxrsr-picture/1"
 """New keys keep the number; a key that is removed or changes its meaning needs another one."""
-_SCHEMA_WITHIN_BYTES = 100
 _MAX_BYTES = 1 << 20
 """Of a JSON that is read; those that are written have a few kilobytes."""
 
@@ -84,12 +84,9 @@ def check_provenance_path(picture: Path) -> None:
     path = provenance_path(picture)
     if not (path.exists() or path.is_symlink()):
         return
-    try:
-        with open_regular(path, follow_link=False) as file:
-            if SCHEMA.encode() in file.read(_SCHEMA_WITHIN_BYTES):
-                return
-    except OSError:
-        pass
+    with suppress(OSError):
+        if not path.is_symlink() and has_schema(path, SCHEMA):
+            return
     raise OutputError("{path} exists and is not the provenance of a picture", path)
 
 

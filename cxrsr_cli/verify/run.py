@@ -18,6 +18,7 @@ from cxrsr_cli.batch.report import SCHEMA as RUN_SCHEMA
 from cxrsr_cli.batch.report import display_path
 from cxrsr_cli.common.files import sha256_file
 from cxrsr_cli.common.process import now
+from cxrsr_cli.dicom.source import HEAD_BYTES, has_dicom_prefix
 from cxrsr_cli.errors import (
     CxrsrError,
     ExitCode,
@@ -36,7 +37,6 @@ from cxrsr_cli.versions import NOTICE, versions
 SCHEMA = "cxrsr-verification/2"
 """New keys keep the number; a key that is removed or changes its meaning needs another one."""
 _HASH_CLAIM = "source and output are the files of the run's report (SHA-256)"
-_DICOM_PREFIX = 128
 
 
 class AuditStatus(StrEnum):
@@ -263,7 +263,7 @@ def pair_files(source: Path, derived: Path) -> list[Pair]:
 def _is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(_DICOM_PREFIX + 4)[_DICOM_PREFIX:] == b"DICM"
+            return has_dicom_prefix(file.read(HEAD_BYTES))
     except OSError:
         return True  # it is reported
 
